@@ -1,0 +1,26 @@
+//! Control codes and the layouts of requests and answers.
+//!
+//! Pure parsing and encoding: bytes in, values out. Nothing here knows an IRP or a kernel type, so
+//! all of it runs in ordinary tests on any host.
+//!
+//! A code is dispatched on (device object, major function, code), never on the code alone: eight
+//! numbers of `ntddpar.h` and `parallel.h` mean different things as a user request and as an
+//! internal one. Hence one table a device and major; [`parallel::UserRequest`] is the first.
+//!
+//! To add a request: one file beside the others with its code, its structure and its checks, and
+//! one line in the table of its device.
+#![forbid(unsafe_code)]
+
+pub mod parallel;
+mod status;
+
+pub use status::Status;
+
+/// The device type of every parallel-port request (`FILE_DEVICE_PARALLEL_PORT`, devioctl.h).
+pub const FILE_DEVICE_PARALLEL_PORT: u32 = 0x16;
+
+/// The code of a `METHOD_BUFFERED`, `FILE_ANY_ACCESS` request: `CTL_CODE` of devioctl.h.
+#[must_use]
+pub const fn buffered_code(device_type: u32, function: u32) -> u32 {
+    (device_type << 16) | (function << 2)
+}

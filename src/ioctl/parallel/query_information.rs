@@ -1,0 +1,69 @@
+//! `IOCTL_PAR_QUERY_INFORMATION`: what the status lines say.
+
+use bitflags::bitflags;
+
+use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code};
+
+/// 0x00160004. No input. Output: `PAR_QUERY_INFORMATION`, one byte.
+pub const IOCTL_PAR_QUERY_INFORMATION: u32 = buffered_code(FILE_DEVICE_PARALLEL_PORT, 1);
+
+bitflags! {
+    /// `PAR_QUERY_INFORMATION.Status` (ntddpar.h). `PARALLEL_INIT` and `PARALLEL_AUTOFEED` share
+    /// the header's list but are never part of an answer.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ParStatus: u8 {
+        /// `PARALLEL_PAPER_EMPTY`
+        const PAPER_EMPTY = 0x04;
+        /// `PARALLEL_OFF_LINE`
+        const OFF_LINE = 0x08;
+        /// `PARALLEL_POWER_OFF`
+        const POWER_OFF = 0x10;
+        /// `PARALLEL_NOT_CONNECTED`
+        const NOT_CONNECTED = 0x20;
+        /// `PARALLEL_BUSY`
+        const BUSY = 0x40;
+        /// `PARALLEL_SELECTED`
+        const SELECTED = 0x80;
+    }
+}
+
+/// A checked `IOCTL_PAR_QUERY_INFORMATION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryInformation;
+
+impl QueryInformation {
+    /// Checks the output length; input, if there is any, is ignored.
+    ///
+    /// # Errors
+    /// `STATUS_BUFFER_TOO_SMALL`: no room for `PAR_QUERY_INFORMATION` (1 byte).
+    pub fn parse(_input: &[u8], output_length: usize) -> Result<Self, Status> {
+        if output_length < 1 {
+            return Err(Status::BUFFER_TOO_SMALL);
+        }
+        Ok(Self)
+    }
+
+    /// The answer, `PAR_QUERY_INFORMATION`.
+    #[must_use]
+    pub const fn answer(self, status: ParStatus) -> [u8; 1] {
+        [status.bits()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_of_output_is_enough() {
+        assert_eq!(
+            QueryInformation::parse(&[], 0),
+            Err(Status::BUFFER_TOO_SMALL)
+        );
+        assert_eq!(QueryInformation::parse(&[], 1), Ok(QueryInformation));
+        assert_eq!(
+            QueryInformation.answer(ParStatus::SELECTED | ParStatus::BUSY),
+            [0xC0]
+        );
+    }
+}

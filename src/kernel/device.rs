@@ -1,0 +1,385 @@
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering},
+};
+
+use wdk_sys::{
+    _IO_WORKITEM as IO_WORKITEM, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING,
+    DO_DIRECT_IO, DO_POWER_PAGABLE, FILE_DEVICE_SECURE_OPEN, IO_REMOVE_LOCK,
+    ntddk::{
+        IoAcquireRemoveLockEx, IoAllocateWorkItem, IoAttachDeviceToDeviceStack, IoCreateDevice,
+        IoDeleteDevice, IoDetachDevice, IoFreeWorkItem, IoInitializeRemoveLockEx,
+        IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
+    },
+};
+
+use super::{Driver, Passive, Role, SecurityDescriptor, State, TAG, check, size, string::unicode};
+use crate::ioctl::Status;
+
+/// The next-lower device object of a function device object: where its IRPs go on to.
+#[derive(Clone, Copy)]
+pub(crate) struct Lower(NonNull<DEVICE_OBJECT>);
+
+// SAFETY: a device object is used through kernel functions that synchronise themselves.
+unsafe impl Send for Lower {}
+// SAFETY: likewise.
+unsafe impl Sync for Lower {}
+
+impl Lower {
+    pub(super) const fn raw(self) -> NonNull<DEVICE_OBJECT> {
+        self.0
+    }
+}
+
+/// The physical device object of a device: its identity to the PnP manager and the registry.
+#[derive(Clone, Copy)]
+pub(crate) struct PhysicalDevice(NonNull<DEVICE_OBJECT>);
+
+// SAFETY: as for `Lower`.
+unsafe impl Send for PhysicalDevice {}
+// SAFETY: likewise.
+unsafe impl Sync for PhysicalDevice {}
+
+impl PhysicalDevice {
+    /// # Safety
+    /// `object` is a PDO that lives as long as this value is used.
+    pub(super) const unsafe fn from_raw(object: NonNull<DEVICE_OBJECT>) -> Self {
+        Self(object)
+    }
+
+    pub(super) const fn raw(self) -> *mut DEVICE_OBJECT {
+        self.0.as_ptr()
+    }
+
+    /// The object with one reference more, as the PnP manager wants it in a list of relations.
+    pub(super) fn referenced(self) -> *mut DEVICE_OBJECT {
+        // SAFETY: the object is live.
+        unsafe { ObfReferenceObject(self.0.as_ptr().cast()) };
+        self.0.as_ptr()
+    }
+}
+
+/// The device extension: what this room keeps of a device object, and its role.
+#[repr(C)]
+pub(super) struct Extension<R> {
+    remove_lock: UnsafeCell<IO_REMOVE_LOCK>,
+    /// Carries a PnP request from its completion routine to `PASSIVE_LEVEL`. Null for a child.
+    work_item: AtomicPtr<IO_WORKITEM>,
+    state: AtomicU8,
+    previous: AtomicU8,
+    installed: AtomicBool,
+    role: UnsafeCell<MaybeUninit<R>>,
+}
+
+/// A device object of this driver.
+pub(crate) struct Device<'d, R> {
+    object: NonNull<DEVICE_OBJECT>,
+    extension: &'d Extension<R>,
+}
+
+impl<R> Clone for Device<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Device<'_, R> {}
+
+impl<'d, R: Role> Device<'d, R> {
+    /// # Safety
+    /// `object` is a device object that this file made, and lives as long as the value.
+    pub(super) unsafe fn from_raw(object: NonNull<DEVICE_OBJECT>) -> Self {
+        // SAFETY: the object is live.
+        let extension = unsafe { object.as_ref() }.DeviceExtension;
+        Self {
+            object,
+            // SAFETY: `create` made the extension.
+            extension: unsafe { &*extension.cast::<Extension<R>>() },
+        }
+    }
+
+    pub(super) const fn raw(self) -> *mut DEVICE_OBJECT {
+        self.object.as_ptr()
+    }
+
+    pub(super) const fn extension(self) -> &'d Extension<R> {
+        self.extension
+    }
+
+    pub(super) const fn remove_lock(self) -> NonNull<IO_REMOVE_LOCK> {
+        // The cell is part of a live extension.
+        NonNull::from_ref(&self.extension.remove_lock).cast()
+    }
+
+    /// The role. Whoever holds the remove lock, or runs in the PnP path, finds it installed.
+    ///
+    /// # Safety
+    /// The caller holds the remove lock, or is what the removal of the device waits for.
+    pub(super) unsafe fn role(self) -> &'d R {
+        // SAFETY: `install` wrote it before any request could arrive, and `delete` drops it when
+        // none can arrive any more.
+        let role = unsafe { &*self.extension.role.get() };
+        // SAFETY: likewise.
+        unsafe { role.assume_init_ref() }
+    }
+
+    /// The work item that carries a PnP request to `PASSIVE_LEVEL`.
+    pub(super) fn work_item(self) -> *mut IO_WORKITEM {
+        self.extension.work_item.load(Ordering::Acquire)
+    }
+
+    /// Where the device stands in its PnP life.
+    pub(crate) fn state(self) -> State {
+        State::from_byte(self.extension.state.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_state(self, state: State) {
+        let before = self.extension.state.swap(state as u8, Ordering::AcqRel);
+        self.extension.previous.store(before, Ordering::Release);
+    }
+
+    /// The state before the last change: what a cancelled query goes back to.
+    pub(super) fn previous_state(self) -> State {
+        State::from_byte(self.extension.previous.load(Ordering::Acquire))
+    }
+
+    /// A child device object as the PnP manager's PDO.
+    pub(crate) const fn physical(self) -> PhysicalDevice {
+        PhysicalDevice(self.object)
+    }
+}
+
+/// How a device object is made.
+pub(crate) struct DeviceOptions<'a> {
+    /// Its name in the object namespace.
+    pub(crate) name: &'a [u16],
+    /// `FILE_DEVICE_*`
+    pub(crate) device_type: u32,
+}
+
+/// A device object under construction: deleted again unless it is finished.
+struct Draft<R: Role> {
+    object: NonNull<DEVICE_OBJECT>,
+    lower: Option<Lower>,
+    _role: PhantomData<R>,
+}
+
+impl<R: Role> Draft<R> {
+    fn create(driver: Driver<R>, options: &DeviceOptions, _: Passive) -> Result<Self, Status> {
+        const { assert!(align_of::<Extension<R>>() <= 16) }
+        let mut name = unicode(options.name);
+        let mut object = ptr::null_mut();
+        // SAFETY: at PASSIVE_LEVEL; the name is copied; the extension is zeroed.
+        let status = unsafe {
+            IoCreateDevice(
+                driver.raw(),
+                size::<Extension<R>>(),
+                &raw mut name,
+                options.device_type,
+                // Names behind the device are checked against its descriptor, too.
+                FILE_DEVICE_SECURE_OPEN,
+                0,
+                &raw mut object,
+            )
+        };
+        check(status)?;
+        let object = NonNull::new(object).ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        let draft = Self {
+            object,
+            lower: None,
+            _role: PhantomData,
+        };
+        // SAFETY: the object is live and its extension large enough. All of an Extension's own
+        // members may be zero.
+        let device = unsafe { Device::<R>::from_raw(object) };
+        // SAFETY: nonpaged storage, initialised once, here.
+        unsafe {
+            IoInitializeRemoveLockEx(
+                device.remove_lock().as_ptr(),
+                TAG,
+                0,
+                0,
+                size::<IO_REMOVE_LOCK>(),
+            );
+        }
+        Ok(draft)
+    }
+
+    fn device(&self) -> Device<'_, R> {
+        // SAFETY: `create` made the object, and it lives as long as the draft.
+        unsafe { Device::from_raw(self.object) }
+    }
+
+    /// Writes the role and opens the device for requests.
+    fn install(self, role: R) -> NonNull<DEVICE_OBJECT> {
+        let extension = self.device().extension();
+        // SAFETY: no request arrives before DO_DEVICE_INITIALIZING is cleared and AddDevice (or
+        // the enumeration) has returned, so nobody looks at the role.
+        unsafe { (*extension.role.get()).write(role) };
+        extension.installed.store(true, Ordering::Release);
+        let object = self.object;
+        core::mem::forget(self);
+        // SAFETY: the object is live; before this nobody else changes its flags.
+        unsafe { (*object.as_ptr()).Flags &= !DO_DEVICE_INITIALIZING };
+        object
+    }
+}
+
+impl<R: Role> Drop for Draft<R> {
+    fn drop(&mut self) {
+        // SAFETY: the draft was not finished, so nobody else has the object; drafts live in the
+        // PnP path at PASSIVE_LEVEL.
+        unsafe { dismantle::<R>(self.object, self.lower) };
+    }
+}
+
+/// Detaches and deletes a device object.
+///
+/// # Safety
+/// At `PASSIVE_LEVEL`; `create` made the object; nobody uses it or its role any more.
+unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>, lower: Option<Lower>) {
+    if let Some(lower) = lower {
+        // SAFETY: the object is attached to it.
+        unsafe { IoDetachDevice(lower.raw().as_ptr()) };
+    }
+    // SAFETY: the object is live.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    let extension = device.extension();
+    if extension.installed.swap(false, Ordering::AcqRel) {
+        // SAFETY: installed, and nobody uses it any more.
+        let role = unsafe { &mut *extension.role.get() };
+        // SAFETY: likewise; it is not dropped again.
+        unsafe { role.assume_init_drop() };
+    }
+    let item = extension.work_item.swap(ptr::null_mut(), Ordering::AcqRel);
+    if !item.is_null() {
+        // SAFETY: allocated for this device, and not queued: its request would hold the device.
+        unsafe { IoFreeWorkItem(item) };
+    }
+    // SAFETY: at PASSIVE_LEVEL, once.
+    unsafe { IoDeleteDevice(object.as_ptr()) };
+}
+
+impl<R: Role> Driver<R> {
+    /// Makes a function device object on top of the stack of `pdo`, the last step of `AddDevice`.
+    /// `role` builds its state; it is given the object and what lies below.
+    ///
+    /// # Errors
+    /// `STATUS_OBJECT_NAME_COLLISION`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_NO_SUCH_DEVICE`
+    /// (the stack is going away), or what `role` says. Nothing is left then.
+    pub(crate) fn create_function(
+        self,
+        pdo: PhysicalDevice,
+        options: &DeviceOptions,
+        passive: Passive,
+        role: impl FnOnce(Device<'_, R>, Lower) -> Result<R, Status>,
+    ) -> Result<(), Status> {
+        let mut draft = Draft::create(self, options, passive)?;
+        let object = draft.object.as_ptr();
+        // SAFETY: the object is live; freed with it.
+        let item = unsafe { IoAllocateWorkItem(object) };
+        if item.is_null() {
+            return Err(Status::INSUFFICIENT_RESOURCES);
+        }
+        draft
+            .device()
+            .extension()
+            .work_item
+            .store(item, Ordering::Release);
+        // SAFETY: both objects are live.
+        let lower = unsafe { IoAttachDeviceToDeviceStack(object, pdo.raw()) };
+        let lower = Lower(NonNull::new(lower).ok_or(Status::NO_SUCH_DEVICE)?);
+        draft.lower = Some(lower);
+        // SAFETY: the object below us stays while we are attached.
+        let below = unsafe { lower.raw().as_ref() };
+        // SAFETY: nobody else uses the object yet.
+        let above = unsafe { &mut *object };
+        above.DeviceType = below.DeviceType;
+        above.Characteristics |= below.Characteristics;
+        above.Flags |= below.Flags & DO_POWER_PAGABLE;
+        // Every request of ours is buffered, but a stack must agree on its method.
+        above.Flags |= match below.Flags & (DO_BUFFERED_IO | DO_DIRECT_IO) {
+            0 => DO_BUFFERED_IO,
+            method => method,
+        };
+        let role = role(draft.device(), lower)?;
+        draft.install(role);
+        Ok(())
+    }
+}
+
+impl<R: Role> Device<'_, R> {
+    /// Makes a child of this function device: a PDO of this driver as a bus driver.
+    ///
+    /// # Errors
+    /// As [`Driver::create_function`]; also what setting the security descriptor gives.
+    pub(crate) fn create_child(
+        self,
+        options: &DeviceOptions,
+        security: &SecurityDescriptor,
+        passive: Passive,
+        role: impl FnOnce(Device<'_, R>) -> Result<R, Status>,
+    ) -> Result<OwnedDevice<R>, Status> {
+        // SAFETY: the object is live.
+        let parent = unsafe { self.object.as_ref() };
+        let driver = NonNull::new(parent.DriverObject).ok_or(Status::UNSUCCESSFUL)?;
+        // SAFETY: device objects of this file belong to this driver.
+        let draft = Draft::create(unsafe { Driver::from_raw(driver) }, options, passive)?;
+        // SAFETY: nobody else uses the object yet.
+        let object = unsafe { &mut *draft.object.as_ptr() };
+        // A bus and its children agree on the IRQL of power requests.
+        object.Flags |= DO_BUFFERED_IO | parent.Flags & DO_POWER_PAGABLE;
+        security.apply(object, passive)?;
+        let role = role(draft.device())?;
+        Ok(OwnedDevice {
+            object: draft.install(role),
+            _role: PhantomData,
+        })
+    }
+}
+
+/// A child device object; the function device object that made it deletes it.
+pub(crate) struct OwnedDevice<R> {
+    object: NonNull<DEVICE_OBJECT>,
+    _role: PhantomData<R>,
+}
+
+// SAFETY: a device object may be used from any thread.
+unsafe impl<R: Send + Sync> Send for OwnedDevice<R> {}
+
+impl<R: Role> OwnedDevice<R> {
+    /// The child as the PnP manager's PDO.
+    pub(crate) const fn physical(&self) -> PhysicalDevice {
+        PhysicalDevice(self.object)
+    }
+
+    /// Deletes the object. Its `REMOVE_DEVICE` is over: children go before their parent.
+    pub(crate) fn delete(self, _: Passive) {
+        // SAFETY: the object is live.
+        let lock = unsafe { Device::<R>::from_raw(self.object) }.remove_lock();
+        let tag = self.object.as_ptr().cast();
+        let size = size::<IO_REMOVE_LOCK>();
+        // A kernel client may hold the object itself for longer: from here on it is refused.
+        // SAFETY: initialised; the tag is the object.
+        let acquired =
+            unsafe { IoAcquireRemoveLockEx(lock.as_ptr(), tag, c"".as_ptr().cast(), 0, size) };
+        if check(acquired).is_ok() {
+            // SAFETY: acquired with this tag; at PASSIVE_LEVEL, in the parent's REMOVE.
+            unsafe { IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag, size) };
+        }
+        // SAFETY: no request of the child is left, and none gets in.
+        unsafe { dismantle::<R>(self.object, None) };
+    }
+}
+
+/// Deletes a function device object, the end of its `REMOVE_DEVICE`.
+///
+/// # Safety
+/// At `PASSIVE_LEVEL`; its remove lock has been released for good, and the IRP is forwarded.
+pub(super) unsafe fn delete_function<R: Role>(device: Device<'_, R>, lower: Lower) {
+    // SAFETY: the caller's promise: no request can reach the role any more.
+    unsafe { dismantle::<R>(device.object, Some(lower)) };
+}

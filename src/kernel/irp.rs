@@ -1,0 +1,414 @@
+use core::{
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+use wdk_sys::{
+    CCHAR, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION, IO_STATUS_BLOCK,
+    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, NTSTATUS, PIO_COMPLETION_ROUTINE, PVOID, ULONG,
+    ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
+};
+
+use super::{Lower, Passive, size};
+use crate::ioctl::Status;
+
+/// What became of an [`Irp`]; a dispatch routine returns it. Only completing, forwarding and
+/// queueing make one.
+#[must_use = "a dispatch routine returns what became of its IRP"]
+pub(crate) struct Disposition(NTSTATUS);
+
+impl Disposition {
+    /// What the dispatch routine tells the I/O manager.
+    pub(super) const fn status(self) -> NTSTATUS {
+        self.0
+    }
+}
+
+/// An I/O request packet, owned by this driver at this moment.
+///
+/// It holds the remove lock of its device from its arrival to its end, so the device object and
+/// its state outlive it.
+#[must_use = "an IRP must be completed, forwarded or queued"]
+pub(crate) struct Irp {
+    raw: NonNull<IRP>,
+    lock: NonNull<IO_REMOVE_LOCK>,
+}
+
+// SAFETY: an IRP belongs to whoever owns the value, in any thread.
+unsafe impl Send for Irp {}
+
+/// An open of a device; two requests of one open have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(pub(super) *mut FILE_OBJECT);
+
+/// The parameters of `IRP_MJ_CREATE`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Create {
+    /// The caller asks for a directory.
+    pub(crate) directory: bool,
+    /// The caller named something behind the device.
+    pub(crate) has_name: bool,
+}
+
+/// What an IRP asks of a role. PnP, power and WMI never get here: [`super::pnp`] answers them.
+#[derive(Clone, Copy)]
+pub(crate) enum Request<'irql> {
+    /// `IRP_MJ_CREATE`
+    Create(Create),
+    /// `IRP_MJ_CLEANUP`: the last handle of the open was closed.
+    Cleanup(Passive<'irql>),
+    /// `IRP_MJ_CLOSE`: the last request of the open is done, too.
+    Close,
+    /// `IRP_MJ_DEVICE_CONTROL`: from user mode, or from a kernel client in a user's stead.
+    DeviceControl { code: u32 },
+    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`: from kernel mode.
+    InternalDeviceControl,
+    /// Any other major function.
+    Other,
+}
+
+/// `SL_PENDING_RETURNED`, in `Control` of a stack location.
+const PENDING_RETURNED: u8 = 0x01;
+/// `SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL`
+const INVOKE_ALWAYS: u8 = 0xE0;
+/// `IO_NO_INCREMENT`: the waiting thread gets no boost.
+const NO_BOOST: CCHAR = 0;
+
+/// The remove lock's size, by which the kernel tells its free layout from the checked one.
+const REMOVE_LOCK_SIZE: ULONG = size::<IO_REMOVE_LOCK>();
+
+impl Irp {
+    /// Takes ownership of an IRP that a dispatch routine was given, under the device's remove lock.
+    ///
+    /// # Errors
+    /// The device is gone: the IRP was completed, with `STATUS_DELETE_PENDING` unless it only ends
+    /// an open.
+    ///
+    /// # Safety
+    /// `raw` is the IRP of a dispatch routine of the device that `lock` belongs to.
+    pub(super) unsafe fn accept(
+        raw: NonNull<IRP>,
+        lock: NonNull<IO_REMOVE_LOCK>,
+    ) -> Result<Self, Disposition> {
+        // SAFETY: initialised when the device was created; the tag is the IRP.
+        let acquired = unsafe {
+            IoAcquireRemoveLockEx(
+                lock.as_ptr(),
+                raw.as_ptr().cast(),
+                c"".as_ptr().cast(),
+                0,
+                REMOVE_LOCK_SIZE,
+            )
+        };
+        let irp = Self { raw, lock };
+        if wdk::nt_success(acquired) {
+            return Ok(irp);
+        }
+        let status = match u32::from(irp.stack().MajorFunction) {
+            IRP_MJ_CLEANUP | IRP_MJ_CLOSE => Status::SUCCESS,
+            _ => Status::DELETE_PENDING,
+        };
+        irp.set_status(status, 0);
+        // SAFETY: the IRP is ours; the lock, which was refused, is not released.
+        unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
+        Err(Disposition(status.0))
+    }
+
+    /// Takes back an IRP that was put aside (in a queue, or by a completion routine).
+    ///
+    /// # Safety
+    /// The IRP was accepted under `lock` and nobody else owns it.
+    pub(super) const unsafe fn resume(raw: NonNull<IRP>, lock: NonNull<IO_REMOVE_LOCK>) -> Self {
+        Self { raw, lock }
+    }
+
+    /// The remove lock that the IRP holds.
+    pub(super) const fn remove_lock(&self) -> NonNull<IO_REMOVE_LOCK> {
+        self.lock
+    }
+
+    /// Gives up ownership without ending the request.
+    pub(super) const fn put_aside(self) -> NonNull<IRP> {
+        self.raw
+    }
+
+    /// `IoGetCurrentIrpStackLocation`
+    fn current(&self) -> *mut IO_STACK_LOCATION {
+        // SAFETY: the IRP is live while this value is.
+        unsafe { current_slot(self.raw).read() }
+    }
+
+    /// This driver's stack location.
+    pub(super) fn stack(&self) -> &IO_STACK_LOCATION {
+        // SAFETY: valid while the IRP is ours.
+        unsafe { &*self.current() }
+    }
+
+    /// What the IRP asks. `irql` is given out with the requests that arrive at `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// The caller is the dispatch routine of the IRP.
+    pub(super) unsafe fn request<'irql>(&self) -> Request<'irql> {
+        let stack = self.stack();
+        match u32::from(stack.MajorFunction) {
+            IRP_MJ_CREATE => {
+                // SAFETY: the member that belongs to this major.
+                let create = unsafe { stack.Parameters.Create };
+                // SAFETY: a CREATE has a file object.
+                let has_name = unsafe { stack.FileObject.as_ref() }
+                    .is_some_and(|file| file.FileName.Length != 0);
+                Request::Create(Create {
+                    directory: create.Options & FILE_DIRECTORY_FILE != 0,
+                    has_name,
+                })
+            }
+            // SAFETY: the I/O manager sends CLEANUP at PASSIVE_LEVEL.
+            IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::new() }),
+            IRP_MJ_CLOSE => Request::Close,
+            IRP_MJ_DEVICE_CONTROL => Request::DeviceControl { code: self.code() },
+            IRP_MJ_INTERNAL_DEVICE_CONTROL => Request::InternalDeviceControl,
+            _ => Request::Other,
+        }
+    }
+
+    /// The control code of a device control request.
+    pub(crate) fn code(&self) -> u32 {
+        // SAFETY: any bit pattern is a code; for other majors it means nothing.
+        unsafe { self.stack().Parameters.DeviceIoControl.IoControlCode }
+    }
+
+    /// The input of a `METHOD_BUFFERED` device control request, which is private kernel memory.
+    pub(crate) fn input(&self) -> &[u8] {
+        // SAFETY: the member that belongs to device control.
+        let length = unsafe { self.stack().Parameters.DeviceIoControl.InputBufferLength };
+        let buffer = self.system_buffer();
+        if buffer.is_null() || length == 0 {
+            return &[];
+        }
+        // SAFETY: the I/O manager allocated at least the input length and filled it.
+        unsafe { slice::from_raw_parts(buffer, length as usize) }
+    }
+
+    /// How many bytes the caller of a device control request has room for.
+    pub(crate) fn output_length(&self) -> usize {
+        // SAFETY: the member that belongs to device control.
+        unsafe { self.stack().Parameters.DeviceIoControl.OutputBufferLength as usize }
+    }
+
+    fn system_buffer(&self) -> *mut u8 {
+        // SAFETY: the IRP is live while this value is.
+        let irp = unsafe { self.raw.as_ref() };
+        // SAFETY: this member is the one that buffered requests use.
+        unsafe { irp.AssociatedIrp.SystemBuffer.cast() }
+    }
+
+    /// The open that the request came through.
+    pub(crate) fn file(&self) -> FileId {
+        FileId(self.stack().FileObject)
+    }
+
+    /// Whether somebody wants the request to end: it was cancelled, or its open cleaned up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // SAFETY: the IRP is live; nothing is read.
+        let cancel = unsafe { &raw const (*self.raw.as_ptr()).Cancel };
+        // SAFETY: likewise; the I/O manager sets the flag from any thread.
+        let cancel = unsafe { cancel.read_volatile() };
+        cancel != 0 || self.file().is_cleaned_up()
+    }
+
+    fn set_status(&self, status: Status, information: usize) {
+        // SAFETY: the IRP is ours; nothing is read.
+        let block = unsafe { &raw mut (*self.raw.as_ptr()).IoStatus };
+        let mut new = IO_STATUS_BLOCK::default();
+        new.__bindgen_anon_1.Status = status.0;
+        new.Information = information as _;
+        // SAFETY: the IRP is ours.
+        unsafe { block.write(new) };
+    }
+
+    /// The status that the IRP has now.
+    pub(super) fn status(&self) -> Status {
+        // SAFETY: the IRP is ours.
+        let block = unsafe { self.raw.as_ref() }.IoStatus;
+        // SAFETY: both members of the union are plain.
+        Status(unsafe { block.__bindgen_anon_1.Status })
+    }
+
+    /// The Information that the IRP has now.
+    pub(super) fn information(&self) -> usize {
+        // SAFETY: the IRP is ours.
+        let information = unsafe { self.raw.as_ref() }.IoStatus.Information;
+        // A ULONG_PTR, which bindgen makes a u64.
+        usize::try_from(information).unwrap_or(0)
+    }
+
+    /// Ends the request with a status and no data.
+    pub(crate) fn complete(self, status: Status) -> Disposition {
+        self.complete_with(status, 0)
+    }
+
+    /// Ends a `METHOD_BUFFERED` request with `STATUS_SUCCESS` and `data` as its output.
+    /// Information is the length of `data`: exactly what was written reaches the caller.
+    ///
+    /// `STATUS_BUFFER_TOO_SMALL`, if the caller has no room for it.
+    pub(crate) fn answer(self, data: &[u8]) -> Disposition {
+        let buffer = self.system_buffer();
+        if buffer.is_null() || data.len() > self.output_length() {
+            return self.complete(Status::BUFFER_TOO_SMALL);
+        }
+        // SAFETY: the I/O manager allocated at least the output length; `data` lies elsewhere.
+        unsafe { buffer.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
+        self.complete_with(Status::SUCCESS, data.len())
+    }
+
+    /// Ends the request with a status and an Information.
+    pub(super) fn complete_with(self, status: Status, information: usize) -> Disposition {
+        self.set_status(status, information);
+        self.complete_as_is()
+    }
+
+    /// Ends the request with a status; Information stays what it is, as PnP and power requests
+    /// want it.
+    pub(super) fn complete_with_status(self, status: Status) -> Disposition {
+        let information = self.information();
+        self.complete_with(status, information)
+    }
+
+    /// Ends the request with the status that it has.
+    pub(super) fn complete_as_is(self) -> Disposition {
+        let status = self.status();
+        let (raw, lock) = (self.raw, self.lock);
+        // SAFETY: the IRP is ours, and this consumes it; <= DISPATCH_LEVEL, no lock held.
+        unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
+        // SAFETY: acquired with this tag in `accept`.
+        unsafe { release(lock, raw) };
+        Disposition(status.0)
+    }
+
+    /// Marks the request as pending: it will end after the dispatch routine returned.
+    pub(super) fn mark_pending(&self) -> Disposition {
+        // SAFETY: IoMarkIrpPending: our stack location, before anybody else gets the IRP.
+        unsafe { (*self.current()).Control |= PENDING_RETURNED };
+        Disposition(Status::PENDING.0)
+    }
+
+    /// Hands the IRP to the next-lower driver as it is, for good.
+    pub(super) fn forward(self, lower: Lower) -> Disposition {
+        let (raw, lock) = (self.raw, self.lock);
+        let status = self.forward_locked(lower);
+        // SAFETY: acquired with this tag in `accept`; the IRP itself is not touched.
+        unsafe { release(lock, raw) };
+        status
+    }
+
+    /// As [`Irp::forward`], with success as this driver's word.
+    pub(super) fn forward_success(self, lower: Lower) -> Disposition {
+        let information = self.information();
+        self.set_status(Status::SUCCESS, information);
+        self.forward(lower)
+    }
+
+    /// As [`Irp::forward_success`], with `information` as the answer.
+    pub(super) fn forward_with(self, lower: Lower, information: usize) -> Disposition {
+        self.set_status(Status::SUCCESS, information);
+        self.forward(lower)
+    }
+
+    /// As [`Irp::forward_success`], but the remove lock stays held; the tag that it is held with
+    /// comes back.
+    pub(super) fn forward_success_locked(self, lower: Lower) -> (Disposition, NonNull<IRP>) {
+        let information = self.information();
+        self.set_status(Status::SUCCESS, information);
+        let tag = self.raw;
+        (self.forward_locked(lower), tag)
+    }
+
+    fn forward_locked(self, lower: Lower) -> Disposition {
+        let raw = self.raw.as_ptr();
+        // SAFETY: IoSkipCurrentIrpStackLocation: the lower driver gets our stack location.
+        unsafe { (*raw).CurrentLocation += 1 };
+        let slot = current_slot(self.raw);
+        // SAFETY: the array of stack locations goes on above ours, which was passed to us.
+        let above = unsafe { self.current().add(1) };
+        // SAFETY: the IRP is ours.
+        unsafe { slot.write(above) };
+        // SAFETY: the IRP is handed over and not touched again.
+        Disposition(unsafe { IofCallDriver(lower.raw().as_ptr(), raw) })
+    }
+
+    /// Forwards the IRP and takes it back in `routine` when the lower drivers are done with it.
+    /// The routine must return `STATUS_MORE_PROCESSING_REQUIRED` and see to the IRP.
+    pub(super) fn forward_then(
+        self,
+        lower: Lower,
+        routine: PIO_COMPLETION_ROUTINE,
+        context: PVOID,
+    ) -> Disposition {
+        let pending = self.mark_pending();
+        let current = self.current();
+        // SAFETY: the stack size of this device is one more than the lower one's, so there is a
+        // next location, below the current one.
+        let next = unsafe { current.sub(1) };
+        // SAFETY: IoCopyCurrentIrpStackLocationToNext: both are locations of this IRP.
+        unsafe { next.copy_from_nonoverlapping(current, 1) };
+        // SAFETY: IoSetCompletionRoutine, on the location that was just made.
+        let next = unsafe { &mut *next };
+        next.CompletionRoutine = routine;
+        next.Context = context;
+        next.Control = INVOKE_ALWAYS;
+        let raw = self.put_aside();
+        // SAFETY: the IRP is handed over; the routine gets it back. The request is pending,
+        // whatever the lower driver says.
+        let _ = unsafe { IofCallDriver(lower.raw().as_ptr(), raw.as_ptr()) };
+        pending
+    }
+}
+
+/// Where an IRP keeps its current stack location.
+pub(super) fn current_slot(irp: NonNull<IRP>) -> *mut *mut IO_STACK_LOCATION {
+    let irp = irp.as_ptr();
+    // SAFETY: a place in an IRP; nothing is read.
+    unsafe {
+        &raw mut (*irp)
+            .Tail
+            .Overlay
+            .__bindgen_anon_2
+            .__bindgen_anon_1
+            .CurrentStackLocation
+    }
+}
+
+/// Releases the remove lock that `irp` was accepted under.
+///
+/// # Safety
+/// It is held with this tag. The tag is only compared: the IRP may be gone.
+pub(super) unsafe fn release(lock: NonNull<IO_REMOVE_LOCK>, irp: NonNull<IRP>) {
+    // SAFETY: the caller's promise.
+    unsafe { IoReleaseRemoveLockEx(lock.as_ptr(), irp.as_ptr().cast(), REMOVE_LOCK_SIZE) };
+}
+
+impl FileId {
+    /// The word of the file object in which this driver notes that the open was cleaned up. Both
+    /// context words of a file object belong to the driver that it is open on.
+    fn cleaned_up(&self) -> Option<&AtomicPtr<core::ffi::c_void>> {
+        let file = NonNull::new(self.0)?;
+        // SAFETY: the file object outlives the IRPs that came through it.
+        let word = unsafe { &raw mut (*file.as_ptr()).FsContext2 };
+        // SAFETY: aligned, and used as an atomic only.
+        Some(unsafe { AtomicPtr::from_ptr(word) })
+    }
+
+    /// Notes that the open was cleaned up: its requests, queued or running, shall end.
+    pub(super) fn set_cleaned_up(&self) {
+        if let Some(word) = self.cleaned_up() {
+            word.store(self.0.cast(), Ordering::Release);
+        }
+    }
+
+    fn is_cleaned_up(&self) -> bool {
+        self.cleaned_up()
+            .is_some_and(|word| !word.load(Ordering::Acquire).is_null())
+    }
+}

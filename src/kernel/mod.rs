@@ -1,0 +1,73 @@
+//! Safe types over `wdk-sys`: the only room with FFI and `unsafe`.
+//!
+//! Nothing here knows a parallel port or a USB device. Three rules of the kernel become types:
+//! * an [`Irp`] is a value that exactly one of `complete`, `forward` and `queue` consumes, and a
+//!   dispatch routine must return the [`Disposition`] that they give back: completing twice,
+//!   forgetting to complete and touching a completed IRP do not compile;
+//! * what may block takes a [`Passive`] token, which only code that runs at `PASSIVE_LEVEL` is
+//!   given, and which cannot be carried into a [`SpinLock`]'s critical section;
+//! * memory comes from `try_` functions only: running out of it is a status.
+
+mod device;
+mod dispatch;
+mod driver;
+mod guid;
+mod interface;
+mod io_port;
+mod irp;
+mod irql;
+mod layout;
+mod pnp;
+mod pool;
+mod queue;
+mod registry;
+mod resources;
+mod security;
+mod string;
+mod sync;
+mod time;
+mod worker;
+
+pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
+pub(crate) use driver::{Driver, Role, initialize};
+pub(crate) use guid::Guid;
+pub(crate) use interface::{Interface, SymbolicLink};
+pub(crate) use io_port::IoRange;
+pub(crate) use irp::{Create, Disposition, FileId, Irp, Request};
+pub(crate) use irql::Passive;
+pub(crate) use pnp::{BusInformation, Child, ChildText, Function, Pnp, State};
+pub(crate) use pool::Shared;
+pub(crate) use registry::{Key, Property, Text};
+pub(crate) use resources::{Resource, Resources};
+pub(crate) use security::SecurityDescriptor;
+pub(crate) use string::Wide;
+pub(crate) use sync::{Gate, Inside, SpinLock};
+pub(crate) use time::{milliseconds, stall};
+pub(crate) use worker::{Task, Worker};
+
+use crate::ioctl::Status;
+
+/// The pool tag of everything this driver allocates by itself: "Pscn" in tools that list tags.
+const TAG: u32 = u32::from_le_bytes(*b"Pscn");
+
+/// `KernelMode` of `MODE`, as the functions want it.
+const KERNEL_MODE: wdk_sys::KPROCESSOR_MODE = 0;
+
+/// The size of a structure, as the kernel's functions want it.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked at compile time; try_from is not const"
+)]
+const fn size<T>() -> u32 {
+    const { assert!(size_of::<T>() <= u32::MAX as usize) }
+    size_of::<T>() as u32
+}
+
+/// A status that is an error or a warning becomes `Err`.
+fn check(status: wdk_sys::NTSTATUS) -> Result<(), Status> {
+    if wdk::nt_success(status) {
+        Ok(())
+    } else {
+        Err(Status(status))
+    }
+}

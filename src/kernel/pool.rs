@@ -1,0 +1,151 @@
+//! Nonpaged and paged pool, by functions that can fail.
+
+use core::{
+    ops::Deref,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering, fence},
+};
+
+use wdk_sys::{
+    POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED, POOL_FLAGS, SIZE_T,
+    ntddk::{ExAllocatePool2, ExFreePoolWithTag},
+};
+
+use super::TAG;
+use crate::ioctl::Status;
+
+/// The alignment that pool memory has on x64.
+const POOL_ALIGNMENT: usize = 16;
+
+/// Room for a `T` in the pool, zeroed.
+fn allocate<T>(flags: POOL_FLAGS) -> Result<NonNull<T>, Status> {
+    const { assert!(align_of::<T>() <= POOL_ALIGNMENT && size_of::<T>() > 0) }
+    allocate_bytes(flags, size_of::<T>()).map(NonNull::cast)
+}
+
+fn allocate_bytes(flags: POOL_FLAGS, bytes: usize) -> Result<NonNull<u8>, Status> {
+    // SAFETY: the callers run at <= DISPATCH_LEVEL (PASSIVE_LEVEL for paged pool), and `bytes` is
+    // not zero.
+    let memory = unsafe { ExAllocatePool2(flags, bytes as SIZE_T, TAG) };
+    NonNull::new(memory.cast()).ok_or(Status::INSUFFICIENT_RESOURCES)
+}
+
+/// `bytes` (not zero) of zeroed paged pool for the PnP manager, which frees it.
+///
+/// # Errors
+/// `STATUS_INSUFFICIENT_RESOURCES`
+pub(super) fn allocate_paged(bytes: usize, _: super::Passive) -> Result<NonNull<u8>, Status> {
+    allocate_bytes(POOL_FLAG_PAGED, bytes)
+}
+
+/// Frees memory that came from this file, or that another driver allocated for the PnP manager.
+///
+/// # Safety
+/// `memory` is a live pool allocation whose owner is the caller; `tag` is its tag, or 0 for memory
+/// of unknown origin.
+pub(super) unsafe fn free(memory: NonNull<u8>, tag: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { ExFreePoolWithTag(memory.as_ptr().cast(), tag) };
+}
+
+/// A value in nonpaged pool, at an address that does not change: what kernel objects need, whose
+/// lists point into themselves.
+pub(super) struct PoolBox<T>(NonNull<T>);
+
+// SAFETY: a PoolBox owns its value as a Box does.
+unsafe impl<T: Send> Send for PoolBox<T> {}
+// SAFETY: and gives out only shared references to it.
+unsafe impl<T: Sync> Sync for PoolBox<T> {}
+
+impl<T> PoolBox<T> {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(super) fn try_new(value: T) -> Result<Self, Status> {
+        let memory = allocate::<T>(POOL_FLAG_NON_PAGED)?;
+        // SAFETY: the memory is ours, large enough and aligned.
+        unsafe { memory.write(value) };
+        Ok(Self(memory))
+    }
+}
+
+impl<T> Deref for PoolBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the value lives as long as its box.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Drop for PoolBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: the value is live, and nobody can reach it after its box.
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: `try_new` allocated it.
+        unsafe { free(self.0.cast(), TAG) };
+    }
+}
+
+/// A value in nonpaged pool with several owners: `Arc`, whose constructor cannot fail without an
+/// abort.
+pub(crate) struct Shared<T>(NonNull<Counted<T>>);
+
+struct Counted<T> {
+    owners: AtomicUsize,
+    value: T,
+}
+
+// SAFETY: as for Arc: every owner can reach the value, and the last one drops it.
+unsafe impl<T: Send + Sync> Send for Shared<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_new(value: T) -> Result<Self, Status> {
+        let memory = allocate::<Counted<T>>(POOL_FLAG_NON_PAGED)?;
+        let counted = Counted {
+            owners: AtomicUsize::new(1),
+            value,
+        };
+        // SAFETY: the memory is ours, large enough and aligned.
+        unsafe { memory.write(counted) };
+        Ok(Self(memory))
+    }
+
+    fn counted(&self) -> &Counted<T> {
+        // SAFETY: the allocation lives as long as one owner.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        // As many owners as there are device objects: the count cannot overflow.
+        self.counted().owners.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.counted().value
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if self.counted().owners.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        // What the other owners did happens before the drop.
+        fence(Ordering::Acquire);
+        // SAFETY: this was the last owner.
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: `try_new` allocated it.
+        unsafe { free(self.0.cast(), TAG) };
+    }
+}

@@ -1,0 +1,214 @@
+use core::{marker::PhantomData, ptr};
+
+use wdk_sys::{
+    _KEY_VALUE_INFORMATION_CLASS, DEVICE_OBJECT, DEVICE_REGISTRY_PROPERTY, DRIVER_OBJECT, HANDLE,
+    KEY_READ, KEY_SET_VALUE, KEY_VALUE_PARTIAL_INFORMATION, NTSTATUS, PLUGPLAY_REGKEY_DEVICE,
+    REG_DWORD, REG_SZ, ULONG,
+    ntddk::{
+        IoGetDeviceProperty, IoOpenDeviceRegistryKey, ZwClose, ZwQueryValueKey, ZwSetValueKey,
+    },
+};
+
+use super::{Driver, Passive, PhysicalDevice, Role, Wide, check, size};
+use crate::ioctl::Status;
+
+unsafe extern "C" {
+    /// wdm.h, from Windows 10 1803; not in every set of headers.
+    fn IoOpenDriverRegistryKey(
+        driver: *mut DRIVER_OBJECT,
+        kind: i32,
+        access: ULONG,
+        flags: ULONG,
+        key: *mut HANDLE,
+    ) -> NTSTATUS;
+}
+
+/// `DriverRegKeyParameters` of `DRIVER_REGKEY_TYPE`.
+const DRIVER_REG_KEY_PARAMETERS: i32 = 0;
+
+/// The longest text value that is read, in units.
+const TEXT_UNITS: usize = 64;
+
+/// A registry key of a device or of the driver. Only the handles that the kernel gives out for
+/// them are used: driver package isolation forbids paths.
+pub(crate) struct Key<'irql> {
+    handle: HANDLE,
+    _passive: PhantomData<Passive<'irql>>,
+}
+
+/// A `REG_SZ`, without its NULs.
+pub(crate) type Text = Wide<TEXT_UNITS>;
+
+impl<'irql> Key<'irql> {
+    /// The hardware key of a device ("Device Parameters").
+    ///
+    /// # Errors
+    /// What `IoOpenDeviceRegistryKey` says.
+    pub(crate) fn of_device(
+        pdo: PhysicalDevice,
+        write: bool,
+        _: Passive<'irql>,
+    ) -> Result<Self, Status> {
+        let access = if write {
+            KEY_READ | KEY_SET_VALUE
+        } else {
+            KEY_READ
+        };
+        let mut handle = ptr::null_mut();
+        // SAFETY: at PASSIVE_LEVEL, with a PDO.
+        check(unsafe {
+            IoOpenDeviceRegistryKey(pdo.raw(), PLUGPLAY_REGKEY_DEVICE, access, &raw mut handle)
+        })?;
+        Ok(Self::new(handle))
+    }
+
+    /// The `Parameters` key of the driver's service, which the INF fills: read-only.
+    ///
+    /// # Errors
+    /// What `IoOpenDriverRegistryKey` says.
+    pub(crate) fn of_parameters<R: Role>(
+        driver: Driver<R>,
+        _: Passive<'irql>,
+    ) -> Result<Self, Status> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: at PASSIVE_LEVEL, with our driver object.
+        check(unsafe {
+            IoOpenDriverRegistryKey(
+                driver.raw(),
+                DRIVER_REG_KEY_PARAMETERS,
+                KEY_READ,
+                0,
+                &raw mut handle,
+            )
+        })?;
+        Ok(Self::new(handle))
+    }
+
+    const fn new(handle: HANDLE) -> Self {
+        Self {
+            handle,
+            _passive: PhantomData,
+        }
+    }
+
+    /// The bytes of a value of the type, if it is there and not too long. Whatever else the
+    /// registry holds is not an answer.
+    fn query(&self, name: &Wide<32>, kind: u32, value: &mut Value) -> Option<usize> {
+        let mut name = name.unicode();
+        let mut length = 0;
+        // SAFETY: at PASSIVE_LEVEL; the buffer is as long as is said.
+        let status = unsafe {
+            ZwQueryValueKey(
+                self.handle,
+                &raw mut name,
+                _KEY_VALUE_INFORMATION_CLASS::KeyValuePartialInformation,
+                ptr::from_mut(value).cast(),
+                size::<Value>(),
+                &raw mut length,
+            )
+        };
+        check(status).ok()?;
+        let bytes = value.length as usize;
+        (value.kind == kind && bytes <= size_of_val(&value.data)).then_some(bytes)
+    }
+
+    /// A `REG_DWORD`. `None`, if there is none, or something else of that name.
+    pub(crate) fn dword(&self, name: &Wide<32>) -> Option<u32> {
+        let mut value = Value::EMPTY;
+        let bytes = self.query(name, REG_DWORD, &mut value)?;
+        let [low, high, ..] = value.data;
+        (bytes == 4).then_some(u32::from(low) | u32::from(high) << 16)
+    }
+
+    /// A `REG_SZ`, up to its first NUL. `None`, if there is none, or something else of that name,
+    /// or one that is too long.
+    pub(crate) fn text(&self, name: &Wide<32>) -> Option<Text> {
+        let mut value = Value::EMPTY;
+        let bytes = self.query(name, REG_SZ, &mut value)?;
+        Some(Wide::from_units(value.data.get(..bytes / 2)?))
+    }
+
+    /// Sets a `REG_DWORD`.
+    ///
+    /// # Errors
+    /// What `ZwSetValueKey` says.
+    pub(crate) fn set_dword(&self, name: &Wide<32>, value: u32) -> Result<(), Status> {
+        let mut name = name.unicode();
+        let mut data = value;
+        // SAFETY: at PASSIVE_LEVEL; the data is four bytes.
+        check(unsafe {
+            ZwSetValueKey(
+                self.handle,
+                &raw mut name,
+                0,
+                REG_DWORD,
+                (&raw mut data).cast(),
+                4,
+            )
+        })
+    }
+}
+
+impl Drop for Key<'_> {
+    fn drop(&mut self) {
+        // SAFETY: ours, closed once; the lifetime keeps us at PASSIVE_LEVEL.
+        let _ = unsafe { ZwClose(self.handle) };
+    }
+}
+
+/// `KEY_VALUE_PARTIAL_INFORMATION` with room for a value.
+#[repr(C)]
+struct Value {
+    title: u32,
+    kind: u32,
+    length: u32,
+    data: [u16; TEXT_UNITS],
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Value, data)
+        == core::mem::offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data)
+);
+
+impl Value {
+    const EMPTY: Self = Self {
+        title: 0,
+        kind: 0,
+        length: 0,
+        data: [0; TEXT_UNITS],
+    };
+}
+
+/// Text properties of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Property {
+    /// The setup class, as `{GUID}`.
+    ClassGuid,
+    /// The bus driver's name for itself: `ACPI`, `PCI`, `USB`.
+    Enumerator,
+}
+
+impl PhysicalDevice {
+    /// A text property. `None`, if the device has none.
+    pub(crate) fn property(self, property: Property, _: Passive) -> Option<Text> {
+        let property = match property {
+            Property::ClassGuid => DEVICE_REGISTRY_PROPERTY::DevicePropertyClassGuid,
+            Property::Enumerator => DEVICE_REGISTRY_PROPERTY::DevicePropertyEnumeratorName,
+        };
+        let mut units = [0u16; TEXT_UNITS];
+        let mut length: ULONG = 0;
+        let object: *mut DEVICE_OBJECT = self.raw();
+        // SAFETY: at PASSIVE_LEVEL, with a PDO; the buffer is as long as is said.
+        check(unsafe {
+            IoGetDeviceProperty(
+                object,
+                property,
+                size::<[u16; TEXT_UNITS]>(),
+                units.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        })
+        .ok()?;
+        Some(Wide::from_units(units.get(..length as usize / 2)?))
+    }
+}

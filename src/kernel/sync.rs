@@ -1,0 +1,215 @@
+//! Spin locks, events and the gate in front of hardware.
+
+use core::{
+    cell::UnsafeCell,
+    mem::MaybeUninit,
+    ptr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use wdk_sys::{
+    _EVENT_TYPE, _KWAIT_REASON, EX_RUNDOWN_REF, KEVENT, KIRQL, KSPIN_LOCK, LARGE_INTEGER,
+    STATUS_SUCCESS,
+    ntddk::{
+        ExAcquireRundownProtection, ExInitializeRundownProtection, ExReInitializeRundownProtection,
+        ExReleaseRundownProtection, ExWaitForRundownProtectionRelease, KeAcquireSpinLockRaiseToDpc,
+        KeInitializeEvent, KeReleaseSpinLock, KeResetEvent, KeSetEvent, KeWaitForSingleObject,
+    },
+};
+
+use super::{KERNEL_MODE, Passive, pool::PoolBox};
+use crate::ioctl::Status;
+
+/// A spin lock and what it protects. For short critical sections at <= `DISPATCH_LEVEL`.
+pub(crate) struct SpinLock<T> {
+    lock: UnsafeCell<KSPIN_LOCK>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands the value to one processor at a time.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            // KeInitializeSpinLock is an inline function that stores 0.
+            lock: UnsafeCell::new(0),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Runs `section` with the lock held, at `DISPATCH_LEVEL`. It must not block, complete a
+    /// request or call another driver; being `Send`, it cannot hold a [`Passive`].
+    pub(crate) fn with<R>(&self, section: impl FnOnce(&mut T) -> R + Send) -> R {
+        // SAFETY: the lock lies in nonpaged memory, the caller runs at <= DISPATCH_LEVEL.
+        let irql: KIRQL = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
+        // SAFETY: the lock is held, so this is the only reference.
+        let result = section(unsafe { &mut *self.value.get() });
+        // SAFETY: acquired above, with the IRQL from before.
+        unsafe { KeReleaseSpinLock(self.lock.get(), irql) };
+        result
+    }
+}
+
+/// What a time-out looks like to the wait functions: relative, in 100 ns.
+fn relative(milliseconds: u32) -> LARGE_INTEGER {
+    LARGE_INTEGER {
+        QuadPart: -(i64::from(milliseconds) * 10_000),
+    }
+}
+
+/// An event object.
+pub(super) struct Event(PoolBox<UnsafeCell<KEVENT>>);
+
+// SAFETY: the kernel synchronises access to the object.
+unsafe impl Send for Event {}
+// SAFETY: likewise.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// An event that one wait resets.
+    pub(super) fn synchronization() -> Result<Self, Status> {
+        Self::try_new(_EVENT_TYPE::SynchronizationEvent)
+    }
+
+    /// An event that stays signalled.
+    pub(super) fn notification() -> Result<Self, Status> {
+        Self::try_new(_EVENT_TYPE::NotificationEvent)
+    }
+
+    fn try_new(kind: _EVENT_TYPE::Type) -> Result<Self, Status> {
+        let event = PoolBox::try_new(UnsafeCell::new(KEVENT::default()))?;
+        // SAFETY: the storage is nonpaged and does not move.
+        unsafe { KeInitializeEvent(event.get(), kind, 0) };
+        Ok(Self(event))
+    }
+
+    /// At <= `DISPATCH_LEVEL`.
+    pub(super) fn set(&self) {
+        // SAFETY: initialised; <= DISPATCH_LEVEL with Wait FALSE.
+        unsafe { KeSetEvent(self.0.get(), 0, 0) };
+    }
+
+    /// At <= `DISPATCH_LEVEL`.
+    pub(super) fn reset(&self) {
+        // SAFETY: initialised.
+        unsafe { KeResetEvent(self.0.get()) };
+    }
+
+    pub(super) fn wait(&self, _: Passive) {
+        self.wait_raw(ptr::null_mut());
+    }
+
+    /// Whether the event was signalled within the time.
+    pub(super) fn wait_for(&self, milliseconds: u32, _: Passive) -> bool {
+        let mut timeout = relative(milliseconds);
+        self.wait_raw(&raw mut timeout)
+    }
+
+    /// At `PASSIVE_LEVEL`.
+    fn wait_raw(&self, timeout: *mut LARGE_INTEGER) -> bool {
+        // SAFETY: initialised and nonpaged; the callers hold a Passive; not alertable, kernel
+        // mode, so it ends only by the event or the time-out.
+        let status = unsafe {
+            KeWaitForSingleObject(
+                self.0.get().cast(),
+                _KWAIT_REASON::Executive,
+                KERNEL_MODE,
+                0,
+                timeout,
+            )
+        };
+        status == STATUS_SUCCESS
+    }
+}
+
+/// A gate in front of something that comes and goes, such as the hardware behind a device object
+/// that is stopped and started. While it is open, anybody may enter; closing it waits until the
+/// last one has left.
+pub(crate) struct Gate<T> {
+    rundown: UnsafeCell<EX_RUNDOWN_REF>,
+    value: UnsafeCell<MaybeUninit<T>>,
+    open: AtomicBool,
+    leave: AtomicBool,
+}
+
+// SAFETY: the value is written only while the gate is closed, when nobody is inside.
+unsafe impl<T: Send + Sync> Sync for Gate<T> {}
+// SAFETY: it owns its value.
+unsafe impl<T: Send> Send for Gate<T> {}
+
+impl<T: Copy> Gate<T> {
+    /// A closed gate.
+    pub(crate) fn closed(_: Passive) -> Self {
+        let mut rundown = EX_RUNDOWN_REF::default();
+        // SAFETY: valid storage.
+        unsafe { ExInitializeRundownProtection(&raw mut rundown) };
+        // SAFETY: initialised and not acquired: returns at once, and from now on nobody gets in.
+        unsafe { ExWaitForRundownProtectionRelease(&raw mut rundown) };
+        Self {
+            // A rundown reference without waiters is a counter that may be moved.
+            rundown: UnsafeCell::new(rundown),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+            open: AtomicBool::new(false),
+            leave: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the gate with `value` behind it. Called by the PnP path alone, which Windows
+    /// serialises; an open gate is closed first.
+    pub(crate) fn open(&self, value: T, passive: Passive) {
+        self.close(passive);
+        // SAFETY: the gate is closed: nobody reads the value.
+        unsafe { (*self.value.get()).write(value) };
+        self.leave.store(false, Ordering::Relaxed);
+        // SAFETY: run down, so it may be initialised again.
+        unsafe { ExReInitializeRundownProtection(self.rundown.get()) };
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Closes the gate and waits until nobody is inside. Called by the PnP path alone.
+    pub(crate) fn close(&self, _: Passive) {
+        if self.open.swap(false, Ordering::AcqRel) {
+            // SAFETY: initialised; at PASSIVE_LEVEL; nobody inside waits for this thread.
+            unsafe { ExWaitForRundownProtectionRelease(self.rundown.get()) };
+        }
+    }
+
+    /// Closes the gate after asking everybody inside to leave at once.
+    pub(crate) fn evict(&self, passive: Passive) {
+        self.leave.store(true, Ordering::Release);
+        self.close(passive);
+    }
+
+    /// Enters, if the gate is open. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn enter(&self) -> Option<Inside<'_, T>> {
+        // SAFETY: initialised, nonpaged.
+        let entered = unsafe { ExAcquireRundownProtection(self.rundown.get()) };
+        (entered != 0).then(|| Inside(self))
+    }
+}
+
+/// Somebody inside a [`Gate`], which cannot close before this is dropped.
+pub(crate) struct Inside<'a, T>(&'a Gate<T>);
+
+impl<T: Copy> Inside<'_, T> {
+    /// What is behind the gate.
+    pub(crate) fn value(&self) -> T {
+        // SAFETY: written before the gate opened, and not again while somebody is inside.
+        let value = unsafe { &*self.0.value.get() };
+        // SAFETY: `open` initialised it.
+        unsafe { value.assume_init() }
+    }
+
+    /// Whether whoever is inside shall leave: the thing behind the gate is gone.
+    pub(crate) fn must_leave(&self) -> bool {
+        self.0.leave.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Drop for Inside<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `enter` acquired it.
+        unsafe { ExReleaseRundownProtection(self.0.rundown.get()) };
+    }
+}

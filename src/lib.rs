@@ -1,0 +1,127 @@
+//! parscan: a Windows kernel driver (WDM) for parallel ports.
+//!
+//! # The map
+//! A request travels one way: IRP → dispatch → parsed request → role → protocol → completion.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O. The only room with `unsafe`; it knows nothing of printers |
+//! | [`ioctl`] | control codes and layouts, parsed from and written to bytes. Runs on any host |
+//! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
+//! | `parallel` | the parallel role: the port object, the device object `LPTn`, their requests |
+//!
+//! `kernel` is generic over a `Role`, the enum below: what a device object of this driver is.
+//! `AddDevice` chooses from the device itself; the INF's `Role` parameter only overrides that.
+//!
+//! To add a request, see [`ioctl`]. What Windows documents, and how its contradictions are decided,
+//! is told where it is implemented.
+#![no_std]
+
+pub mod ieee1284;
+pub mod ioctl;
+mod kernel;
+mod parallel;
+
+extern crate wdk_panic;
+
+use ioctl::Status;
+use kernel::{
+    Device, Disposition, Driver, Irp, Key, Passive, PhysicalDevice, Pnp, Property, Request, Task,
+    Wide, Worker,
+};
+
+/// What serves `alloc`, should the driver need it: nonpaged pool, through `try_` functions only.
+#[global_allocator]
+static ALLOCATOR: wdk_alloc::WdkAllocator = wdk_alloc::WdkAllocator;
+
+/// What a device object of this driver is.
+enum Role {
+    /// A parallel port: a function device object.
+    Port(parallel::Port),
+    /// A device on a parallel port, `LPTn`: a child of a port.
+    ParallelDevice(parallel::ParallelDevice),
+}
+
+/// The entry point of the driver, called once by the I/O manager at `PASSIVE_LEVEL`.
+///
+/// The service's registry path is not used: driver package isolation forbids it.
+// The one function of this name in the image.
+#[unsafe(export_name = "DriverEntry")]
+extern "system" fn driver_entry(
+    driver: &mut wdk_sys::DRIVER_OBJECT,
+    _registry_path: wdk_sys::PCUNICODE_STRING,
+) -> wdk_sys::NTSTATUS {
+    kernel::initialize::<Role>(driver)
+}
+
+/// The kinds of hardware that Windows may hand to this driver.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Parallel,
+    StillImage,
+}
+
+/// The setup class of ports, `Ports` (devguid.h).
+const PORTS_CLASS: &str = "{4D36E978-E325-11CE-BFC1-08002BE10318}";
+
+impl Kind {
+    /// What a device is: `Role` of the INF, if it is there; else by bus and setup class.
+    fn of(driver: Driver<Role>, pdo: PhysicalDevice, passive: Passive) -> Option<Self> {
+        let parameter = Key::of_parameters(driver, passive)
+            .ok()
+            .and_then(|key| key.dword(&Wide::new("Role")));
+        match parameter {
+            Some(1) => return Some(Self::Parallel),
+            Some(2) => return Some(Self::StillImage),
+            _ => {}
+        }
+        if pdo.property(Property::Enumerator, passive)?.is("USB") {
+            return Some(Self::StillImage);
+        }
+        pdo.property(Property::ClassGuid, passive)?
+            .is(PORTS_CLASS)
+            .then_some(Self::Parallel)
+    }
+}
+
+impl kernel::Role for Role {
+    fn add_device(
+        driver: Driver<Self>,
+        pdo: PhysicalDevice,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        match Kind::of(driver, pdo, passive) {
+            Some(Kind::Parallel) => parallel::add_port(driver, pdo, passive),
+            Some(Kind::StillImage) | None => Err(Status::NOT_SUPPORTED),
+        }
+    }
+
+    fn pnp(&self) -> Pnp<'_, Self> {
+        match self {
+            Self::Port(port) => Pnp::Function(port),
+            Self::ParallelDevice(device) => Pnp::Child(device),
+        }
+    }
+
+    fn request(&self, device: Device<'_, Self>, irp: Irp, request: Request) -> Disposition {
+        match self {
+            Self::Port(_) => parallel::Port::request(device.state(), irp, request),
+            Self::ParallelDevice(parallel) => parallel.request(device.state(), irp, request),
+        }
+    }
+
+    fn worker(&self) -> Option<&Worker> {
+        match self {
+            Self::Port(_) => None,
+            Self::ParallelDevice(device) => Some(device.worker()),
+        }
+    }
+
+    fn serve(&self, task: Task) -> Disposition {
+        match self {
+            // A port has no worker.
+            Self::Port(_) => task.complete(Status::INVALID_DEVICE_REQUEST),
+            Self::ParallelDevice(device) => device.serve(task),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+use crate::kernel::{Key, Passive, PhysicalDevice, Text, Wide};
+
+/// The n of `LPTn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortNumber(u32);
+
+/// The highest n that anybody uses.
+const HIGHEST: u32 = 255;
+
+/// The value in which the Ports class installer names a port, `LPTn`.
+const PORT_NAME: &str = "PortName";
+/// The value in which this driver keeps the number that it chose itself.
+const SAVED_NUMBER: &str = "ParscanPortNumber";
+
+impl PortNumber {
+    /// The numbers to try, in order: `PortName`'s, the one that we saved, then the lowest free
+    /// ones. A malformed value is no number; it never keeps a port from working.
+    pub(super) fn candidates(
+        pdo: PhysicalDevice,
+        passive: Passive,
+    ) -> impl Iterator<Item = Self> + use<> {
+        let key = Key::of_device(pdo, false, passive).ok();
+        let named = key
+            .as_ref()
+            .and_then(|key| key.text(&Wide::new(PORT_NAME)))
+            .and_then(|name| Self::from_name(&name));
+        let saved = key
+            .as_ref()
+            .and_then(|key| key.dword(&Wide::new(SAVED_NUMBER)))
+            .and_then(Self::new);
+        named
+            .into_iter()
+            .chain(saved)
+            .chain((1..=HIGHEST).map(Self))
+    }
+
+    fn new(number: u32) -> Option<Self> {
+        (1..=HIGHEST).contains(&number).then_some(Self(number))
+    }
+
+    /// `LPT` in any case, and 1 to 255 without sign, blank or leading zero.
+    fn from_name(name: &Text) -> Option<Self> {
+        let [l, p, t, digits @ ..] = name.units() else {
+            return None;
+        };
+        if !Wide::<4>::from_units(&[*l, *p, *t]).is("LPT") || digits.first() == Some(&48) {
+            return None;
+        }
+        let mut number = 0u32;
+        for digit in digits {
+            let digit = char::from_u32(u32::from(*digit))?.to_digit(10)?;
+            number = number.checked_mul(10)?.checked_add(digit)?;
+        }
+        Self::new(number)
+    }
+
+    /// Keeps the number, so that the port has it again after the next start of Windows. Without
+    /// it the port works, too.
+    pub(super) fn save(self, pdo: PhysicalDevice, passive: Passive) {
+        if let Ok(key) = Key::of_device(pdo, true, passive) {
+            let name = Wide::new(SAVED_NUMBER);
+            if key.dword(&name) != Some(self.0) {
+                let _ = key.set_dword(&name, self.0);
+            }
+        }
+    }
+
+    /// `\Device\ParallelPortM`, the port object.
+    pub(super) fn port_name(self) -> Wide<32> {
+        Wide::new(r"\Device\ParallelPort").push_number(self.0 - 1)
+    }
+
+    /// `\Device\ParallelM`, the device object.
+    pub(super) fn device_name(self) -> Wide<32> {
+        Wide::new(r"\Device\Parallel").push_number(self.0 - 1)
+    }
+
+    /// `\DosDevices\LPTn`, the device's link for user programs.
+    pub(super) fn link_name(self) -> Wide<32> {
+        Wide::new(r"\DosDevices\LPT").push_number(self.0)
+    }
+
+    /// `LPTn`.
+    pub(super) fn lpt<const N: usize>(self) -> Wide<N> {
+        Wide::new("LPT").push_number(self.0)
+    }
+}
