@@ -1,0 +1,5 @@
+/* Stands in for the WDK's Usbpmapi.h (power management of USB hubs).
+ *
+ * Why here: wdk-sys includes it for its feature "usb", and mingw-w64 lacks it. The driver uses
+ * nothing from it, so it is empty. */
+#pragma once

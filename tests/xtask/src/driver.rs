@@ -1,0 +1,137 @@
+//! Building the driver.
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    exports::Exports,
+    gate,
+    setup::{self, Tool},
+    shell::{TARGET, Workspace, good, headline, mirror, remove, run, say},
+};
+
+/// The build command, but for the profile.
+const BUILD: [&str; 6] = ["build", "--locked", "--target", TARGET, "-p", "parscan"];
+
+/// Builds the driver, checks it, and gives the absolute path of parscan.sys.
+pub(crate) fn build(workspace: &Workspace, debug: bool) -> Result<PathBuf> {
+    setup::ensure(workspace, &[])?;
+    let mut cargo = workspace.cargo();
+    cargo.args(BUILD);
+    if !debug {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    let profile = if debug { "debug" } else { "release" };
+    let built = workspace.target().join(TARGET).join(profile);
+    let mut folder = workspace.target().join("parscan");
+    if debug {
+        folder.push("debug");
+    }
+    fs::create_dir_all(&folder)?;
+    let sys = folder.join("parscan.sys");
+    copy(&built.join("parscan.dll"), &sys)?;
+    let map = folder.join("parscan.map");
+    remove(&map)?;
+    if let Some(linked) = find_map(&built) {
+        copy(&linked, &map)?;
+    }
+    // Unoptimised code keeps checks that the optimiser proves needless, so it has panic paths.
+    let deny_panic = gate::DENY_PANIC && !debug;
+    gate::run(&sys, &Exports::load(workspace)?, deny_panic)?;
+    say(format!("{}", sys.display()));
+    Ok(sys)
+}
+
+/// Builds the driver again from a copy of the sources in another folder, and compares the bytes.
+pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
+    let first = build(workspace, false)?;
+    // Inside the project, so that .cargo/config.toml of the folders above applies: the copy has none
+    // and uses the same kit.
+    let copy = Workspace {
+        root: workspace.target().join("repro"),
+    };
+    headline(format!("building a copy in {}", copy.root.display()));
+    mirror(
+        &workspace.root,
+        &copy.root,
+        Path::new(""),
+        &["target", ".git", ".cargo"],
+    )?;
+    run(copy.cargo().args(BUILD).arg("--release"))?;
+    let second = copy.target().join(TARGET).join("release/parscan.dll");
+    let hash = |path: &Path| {
+        let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok::<_, anyhow::Error>(sha256(&data))
+    };
+    let (one, other) = (hash(&first)?, hash(&second)?);
+    if one != other {
+        bail!(
+            "two builds of the same sources differ:\n  {one}  {}\n  {other}  {}",
+            first.display(),
+            second.display()
+        );
+    }
+    good(
+        "  ok  ",
+        format!("two builds in two folders are identical: sha256 {one}"),
+    );
+    Ok(())
+}
+
+/// Runs the demo on a fresh build of the driver.
+pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let qemu = args
+        .iter()
+        .zip(args.iter().skip(1))
+        .any(|(option, value)| option == "--port" && value == "qemu")
+        || args.iter().any(|option| option == "--port=qemu");
+    setup::ensure(workspace, if qemu { &[Tool::Qemu] } else { &[] })?;
+    let sys = build(workspace, false)?;
+    let mut cargo = workspace.cargo();
+    // Paths among the options are the caller's.
+    cargo.current_dir(std::env::current_dir()?);
+    run(cargo
+        .args([
+            "run",
+            "-q",
+            "--locked",
+            "-p",
+            "parscan-lab",
+            "--bin",
+            "demo",
+            "--",
+        ])
+        .args(args)
+        .env("PARSCAN_SYS", &sys))
+}
+
+/// The linker puts the map beside its own output; cargo copies only the image from there.
+fn find_map(built: &Path) -> Option<PathBuf> {
+    [built.join("parscan.map"), built.join("deps/parscan.map")]
+        .into_iter()
+        .find(|path| path.is_file())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn sha256(data: &[u8]) -> String {
+    Sha256::digest(data)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

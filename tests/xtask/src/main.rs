@@ -1,0 +1,193 @@
+//! Developer commands of parscan, run as `cargo xtask <command>`.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod driver;
+mod exports;
+mod gate;
+mod setup;
+mod shell;
+mod suite;
+
+use exports::Exports;
+use setup::Tool;
+use shell::{Workspace, say};
+
+/// Developer commands of parscan.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+#[allow(clippy::doc_markdown, reason = "these comments are printed as help")]
+enum Command {
+    /// Prepare this host for building the driver.
+    ///
+    /// On Windows nothing is done: Microsoft's WDK is used as installed.
+    ///
+    /// On Linux it installs, where missing, the Rust target x86_64-pc-windows-msvc (by rustup) and
+    /// the Debian packages mingw-w64-common, mingw-w64-x86-64-dev, llvm-19 and libclang-19-dev
+    /// (by apt-get, with sudo when not root), fetches the crates of Cargo.lock, and writes a kit of
+    /// headers and import libraries into .cargo/linux-kit and its settings
+    /// into .cargo/linux-host.toml. Both are ignored by git. Each step says what it does. What is there
+    /// already is left alone, so the command can be repeated at any time.
+    ///
+    /// Every other command does this by itself.
+    #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
+    Setup {
+        /// Also install what only the demo and the tests use: Debian package qemu-system-x86,
+        /// rustfmt and clippy, and Miri with a nightly Rust toolchain.
+        #[arg(long)]
+        all: bool,
+    },
+
+    /// Build parscan.sys and check the image.
+    ///
+    /// Sets up the host as `cargo xtask setup` does, builds the driver for
+    /// x86_64-pc-windows-msvc, copies it to target/parscan/parscan.sys (with parscan.map) and runs
+    /// the checks of `cargo xtask gate` on it.
+    #[command(after_help = "Examples:\n  cargo xtask build\n  cargo xtask build --debug")]
+    Build {
+        /// Build with the release profile (the default).
+        #[arg(long, conflicts_with = "debug")]
+        release: bool,
+        /// Build with the dev profile, into target/parscan/debug.
+        #[arg(long)]
+        debug: bool,
+    },
+
+    /// Check a built driver image.
+    ///
+    /// Checks that it is a native x86-64 image with relocations, a valid checksum and the flags
+    /// NX_COMPAT, DYNAMIC_BASE and FORCE_INTEGRITY; that it keeps the rules of memory integrity
+    /// (HVCI); that it has no INIT and PAGE sections; that every import exists on Windows 10 x64,
+    /// by Microsoft's metadata in the windows-sys crate or the reviewed list in
+    /// tests/xtask/src/exports.rs; and that no panic and no failing allocation can stop the
+    /// machine. All violations are listed. Installs nothing.
+    #[command(after_help = "Examples:\n  cargo xtask gate\n  \
+                            cargo xtask gate --deny-panic other.sys")]
+    Gate {
+        /// The image; a .map file beside it is used if there is one [default: what
+        /// `cargo xtask build` made, target/parscan/parscan.sys].
+        file: Option<PathBuf>,
+        /// A panic path is a violation, not just a note. (Always so for the default image.)
+        #[arg(long)]
+        deny_panic: bool,
+    },
+
+    /// Build the driver a second time, in another folder, and compare the bytes.
+    ///
+    /// Builds as `cargo xtask build` does, then from a copy of the sources in target/repro. Fails
+    /// if the two images differ in any byte.
+    #[command(after_help = "Example:\n  cargo xtask repro")]
+    Repro,
+
+    /// Run the driver on a simulated machine and show what it does.
+    ///
+    /// Sets up the host, builds parscan.sys, loads that very image into the simulated kernel and
+    /// works a printer and a scanner through it. The options are the demo's own and are passed on:
+    ///
+    /// --port model   the parallel port is this project's model (the default);
+    /// --port qemu    it is the port of a PC emulated by QEMU; installs qemu-system-x86 if needed;
+    /// --out DIR      where the demo leaves what was printed, scanned and recorded.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --port qemu\n  \
+                      cargo xtask demo --out /tmp/demo"
+    )]
+    Demo {
+        /// Options of the demo.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+
+    /// Run all checks and tests.
+    ///
+    /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
+    /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build
+    /// and its gate, the driver on the simulated machine, the demos, the documentation. Output of a
+    /// step is shown when it fails and kept in target/test-logs. All steps run even if one fails;
+    /// the last line counts them, and the exit code is 0 only if all passed.
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --list\n  \
+                            cargo xtask test --only build --only lab"
+    )]
+    Test {
+        /// List the steps and stop.
+        #[arg(long)]
+        list: bool,
+        /// Run this step only, and those that it needs. May be given more than once.
+        #[arg(long, value_name = "STEP")]
+        only: Vec<String>,
+        /// Stop at the first step that fails.
+        #[arg(long)]
+        fail_fast: bool,
+        /// Show the output of all steps as it comes.
+        #[arg(long)]
+        verbose: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Not anyhow's own form, which adds a backtrace when RUST_BACKTRACE is set.
+            shell::fail(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup { all } => {
+            let extra: &[Tool] = if all {
+                &[Tool::Qemu, Tool::Lints, Tool::Miri]
+            } else {
+                &[]
+            };
+            if cfg!(windows) {
+                say("setup: the build uses the installed WDK, nothing else is needed on Windows");
+            }
+            if !setup::ensure(&workspace, extra)? {
+                say("setup: everything is in place");
+            }
+        }
+        Command::Build { release: _, debug } => {
+            let _: PathBuf = driver::build(&workspace, debug)?;
+        }
+        Command::Gate { file, deny_panic } => {
+            let deny = deny_panic || (gate::DENY_PANIC && file.is_none());
+            let file = file.unwrap_or_else(|| workspace.target().join("parscan/parscan.sys"));
+            gate::run(&file, &Exports::load(&workspace)?, deny)?;
+        }
+        Command::Repro => driver::reproduce(&workspace)?,
+        Command::Demo { args } => driver::demo(&workspace, &args)?,
+        Command::Test {
+            list,
+            only,
+            fail_fast,
+            verbose,
+        } => {
+            let options = suite::Options {
+                only,
+                fail_fast,
+                verbose,
+            };
+            if list {
+                suite::list();
+            } else if !suite::run(&workspace, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,225 @@
+//! The workspace, child processes and messages.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Result, bail};
+
+/// The Rust target of the driver.
+pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
+
+/// Where the project is.
+pub(crate) struct Workspace {
+    /// Folder of the root Cargo.toml.
+    pub(crate) root: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace that this program was started from or, without cargo, built from.
+    pub(crate) fn find() -> Result<Self> {
+        let member = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = member
+            .ancestors()
+            .nth(2)
+            .context("the xtask package is expected in tests/xtask")?
+            .to_path_buf();
+        Ok(Self { root })
+    }
+
+    /// The one target folder for everything. wdk-build needs it inside the project: it looks for
+    /// Cargo.lock above its output folder.
+    pub(crate) fn target(&self) -> PathBuf {
+        self.root.join("target")
+    }
+
+    /// cargo, run in the project with its target folder.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = clean(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", self.target());
+        command
+    }
+
+    /// cargo on this workspace, but without the workspace's own .cargo/config.toml, which may name
+    /// folders that are not there yet. (cargo looks for it from the current folder upwards.)
+    pub(crate) fn cargo_outside(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo();
+        command
+            .current_dir(self.root.parent().unwrap_or(&self.root))
+            .arg(subcommand)
+            .arg("--manifest-path")
+            .arg(self.root.join("Cargo.toml"));
+        command
+    }
+}
+
+/// A command without the variables that `cargo run` set for this program only: build scripts that
+/// watch them would run again.
+pub(crate) fn clean(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+        ]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// The command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let mut line = program.to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        line.push(' ');
+        line.push_str(&arg.to_string_lossy());
+    }
+    line
+}
+
+/// Runs a command whose output goes to the terminal. Fails when it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = shown(command);
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Runs a command and gives its standard output. Its errors go to the terminal.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    let line = shown(command);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed ({})", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("output of `{line}`"))
+}
+
+/// Is there a program of this name in PATH?
+pub(crate) fn in_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Writes a file if its content differs, so that an interrupted write leaves the old file and an
+/// unchanged file keeps its time. True if written.
+pub(crate) fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(false);
+    }
+    let folder = path.parent().context("a file needs a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    fs::write(&temporary, content)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
+}
+
+/// Removes a file, link or folder if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Makes `to` hold the same files as `from`, except those named in `leave_out` at the top. Writes
+/// only what differs.
+pub(crate) fn mirror(from: &Path, to: &Path, below: &Path, leave_out: &[&str]) -> Result<()> {
+    let entries = |root: &Path| -> Result<Vec<(OsString, bool)>> {
+        let folder = root.join(below);
+        let mut found = Vec::new();
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let entry = entry?;
+            if !leave_out.iter().any(|name| entry.file_name() == *name) {
+                found.push((entry.file_name(), entry.file_type()?.is_dir()));
+            }
+        }
+        Ok(found)
+    };
+    fs::create_dir_all(to.join(below))?;
+    let wanted = entries(from)?;
+    for entry in entries(to)? {
+        if !wanted.contains(&entry) {
+            remove(&to.join(below).join(&entry.0))?;
+        }
+    }
+    for (name, is_folder) in wanted {
+        let path = below.join(name);
+        if is_folder {
+            mirror(from, to, &path, &[])?;
+        } else {
+            let source = from.join(&path);
+            let content =
+                fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+            write_if_changed(&to.join(&path), &content)?;
+        }
+    }
+    Ok(())
+}
+
+const BOLD: Style = Style::new().bold();
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const RED: Style = AnsiColor::Red.on_default().bold();
+
+/// A plain line.
+pub(crate) fn say(line: impl AsRef<str>) {
+    anstream::println!("{}", line.as_ref());
+}
+
+/// The headline of a step.
+pub(crate) fn headline(line: impl AsRef<str>) {
+    anstream::println!("{BOLD}{}{BOLD:#}", line.as_ref());
+}
+
+/// A good result.
+pub(crate) fn good(label: &str, rest: impl AsRef<str>) {
+    anstream::println!("{GREEN}{label}{GREEN:#} {}", rest.as_ref());
+}
+
+/// Something to look at that does not stop the command.
+pub(crate) fn warn(label: &str, rest: impl AsRef<str>) {
+    anstream::println!("{YELLOW}{label}{YELLOW:#} {}", rest.as_ref());
+}
+
+/// A bad result.
+pub(crate) fn bad(label: &str, rest: impl AsRef<str>) {
+    anstream::println!("{RED}{label}{RED:#} {}", rest.as_ref());
+}
+
+/// The error that ends the program.
+pub(crate) fn fail(line: impl AsRef<str>) {
+    anstream::eprintln!("{RED}error{RED:#}: {}", line.as_ref());
+}

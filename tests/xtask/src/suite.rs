@@ -1,0 +1,414 @@
+//! `cargo xtask test`: everything that must hold before a change is taken.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{TARGET, Workspace, bad, clean, good, headline, say, shown};
+
+/// How to run the steps.
+pub(crate) struct Options {
+    /// Steps to run, with those that they need; all if empty.
+    pub(crate) only: Vec<String>,
+    /// Stop at the first failure.
+    pub(crate) fail_fast: bool,
+    /// Show all output.
+    pub(crate) verbose: bool,
+}
+
+/// A step: one or more commands that must all succeed.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    /// Steps without which this one cannot run.
+    needs: &'static [&'static str],
+    commands: fn(&Workspace) -> Result<Vec<Command>>,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "setup",
+        what: "tools and build kit are in place",
+        needs: &[],
+        commands: |workspace| Ok(vec![xtask(workspace, &["setup", "--all"])?]),
+    },
+    Step {
+        name: "format",
+        what: "rustfmt finds nothing to change",
+        needs: &[],
+        commands: |workspace| Ok(vec![cargo(workspace, &["fmt", "--all", "--check"])]),
+    },
+    Step {
+        name: "clippy-host",
+        what: "clippy on what runs on this host",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![cargo(
+                workspace,
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--exclude",
+                    "parscan",
+                    "--exclude",
+                    "misbehave",
+                    "--all-targets",
+                    "--locked",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+            )])
+        },
+    },
+    Step {
+        name: "clippy-driver",
+        what: "clippy on the drivers",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![cargo(
+                workspace,
+                &[
+                    "clippy",
+                    "--target",
+                    TARGET,
+                    "-p",
+                    "parscan",
+                    "-p",
+                    "misbehave",
+                    "--locked",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+            )])
+        },
+    },
+    Step {
+        name: "xtask",
+        what: "tests of these commands and of the gate",
+        needs: &[],
+        commands: |workspace| Ok(vec![cargo(workspace, &["test", "--locked", "-p", "xtask"])]),
+    },
+    Step {
+        name: "rooms",
+        what: "tests of the driver's parts that need no kernel",
+        needs: &[],
+        commands: |workspace| Ok(vec![cargo(workspace, &["test", "--locked"])]),
+    },
+    Step {
+        name: "miri",
+        what: "the same tests under Miri, which finds undefined behaviour",
+        needs: &[],
+        commands: |workspace| {
+            let mut command = clean("rustup");
+            command
+                .current_dir(&workspace.root)
+                .args([
+                    "run",
+                    "nightly",
+                    "cargo",
+                    "miri",
+                    "test",
+                    "--locked",
+                    "-p",
+                    "parscan-rooms",
+                ])
+                .env("CARGO_TARGET_DIR", workspace.target().join("miri"));
+            Ok(vec![command])
+        },
+    },
+    Step {
+        name: "build",
+        what: "parscan.sys builds and passes the gate",
+        needs: &[],
+        commands: |workspace| Ok(vec![xtask(workspace, &["build"])?]),
+    },
+    Step {
+        name: "reproducible",
+        what: "two builds in two folders give the same bytes",
+        needs: &["build"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["repro"])?]),
+    },
+    Step {
+        name: "misbehave",
+        what: "the faulty driver that tests the simulated machine builds",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![cargo(
+                workspace,
+                &[
+                    "build",
+                    "--locked",
+                    "--release",
+                    "--target",
+                    TARGET,
+                    "-p",
+                    "misbehave",
+                ],
+            )])
+        },
+    },
+    Step {
+        name: "lab",
+        what: "tests of the simulated machine, the models, and the driver on them",
+        needs: &["build", "misbehave"],
+        commands: |workspace| {
+            let mut command = cargo(
+                workspace,
+                &[
+                    "test",
+                    "--locked",
+                    "-p",
+                    "ntsim",
+                    "-p",
+                    "parscan-models",
+                    "-p",
+                    "parscan-lab",
+                ],
+            );
+            let release = workspace.target().join(TARGET).join("release");
+            command
+                .env(
+                    "PARSCAN_SYS",
+                    workspace.target().join("parscan/parscan.sys"),
+                )
+                .env("MISBEHAVE_SYS", release.join("misbehave.dll"));
+            Ok(vec![command])
+        },
+    },
+    Step {
+        name: "demo-model",
+        what: "the demo on the model of the port",
+        needs: &["build"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["demo", "--port", "model"])?]),
+    },
+    Step {
+        name: "demo-qemu",
+        what: "the demo on the port of a PC emulated by QEMU",
+        needs: &["build"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["demo", "--port", "qemu"])?]),
+    },
+    Step {
+        name: "docs",
+        what: "the documentation builds without warnings",
+        needs: &[],
+        commands: |workspace| {
+            let mut host = cargo(
+                workspace,
+                &[
+                    "doc",
+                    "--no-deps",
+                    "--locked",
+                    "--workspace",
+                    "--exclude",
+                    "parscan",
+                    "--exclude",
+                    "misbehave",
+                ],
+            );
+            let mut driver = cargo(
+                workspace,
+                &[
+                    "doc",
+                    "--no-deps",
+                    "--locked",
+                    "--target",
+                    TARGET,
+                    "-p",
+                    "parscan",
+                    "-p",
+                    "misbehave",
+                ],
+            );
+            host.env("RUSTDOCFLAGS", "-D warnings");
+            driver.env("RUSTDOCFLAGS", "-D warnings");
+            Ok(vec![host, driver])
+        },
+    },
+];
+
+fn cargo(workspace: &Workspace, args: &[&str]) -> Command {
+    let mut command = workspace.cargo();
+    command.args(args);
+    command
+}
+
+/// This program with another command line.
+fn xtask(workspace: &Workspace, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(env::current_exe().context("where is this program?")?);
+    command.current_dir(&workspace.root).args(args);
+    Ok(command)
+}
+
+/// Prints the steps.
+pub(crate) fn list() {
+    for (index, step) in STEPS.iter().enumerate() {
+        say(format!("{:2} {:14} {}", index + 1, step.name, step.what));
+    }
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// A step that it needs has failed. Counts as failed.
+    Blocked,
+}
+
+/// Runs the steps. True if all passed.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let chosen = choose(&options.only)?;
+    let logs = workspace.target().join("test-logs");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let mut results: Vec<(&Step, Outcome, Duration)> = Vec::new();
+    for (index, step) in chosen.iter().enumerate() {
+        headline(format!(
+            "[{}/{}] {}: {}",
+            index + 1,
+            chosen.len(),
+            step.name,
+            step.what
+        ));
+        let start = Instant::now();
+        let unmet = results.iter().find(|(done, outcome, _)| {
+            *outcome != Outcome::Passed && step.needs.contains(&done.name)
+        });
+        let outcome = if let Some((failed, ..)) = unmet {
+            bad("  not run", format!("{} has failed", failed.name));
+            Outcome::Blocked
+        } else {
+            let log = logs.join(format!("{}.log", step.name));
+            match run_step(workspace, step, &log, options.verbose) {
+                Ok(()) => {
+                    good("  passed", seconds(start.elapsed()));
+                    Outcome::Passed
+                }
+                Err(error) => {
+                    bad(
+                        "  failed",
+                        format!("{}: {error:#}", seconds(start.elapsed())),
+                    );
+                    Outcome::Failed
+                }
+            }
+        };
+        results.push((step, outcome, start.elapsed()));
+        if outcome != Outcome::Passed && options.fail_fast {
+            break;
+        }
+    }
+    Ok(summary(&results))
+}
+
+/// The steps to run, in their order.
+fn choose(only: &[String]) -> Result<Vec<&'static Step>> {
+    if let Some(name) = only
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != *name))
+    {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        bail!(
+            "there is no step {name}. The steps are: {}",
+            names.join(", ")
+        );
+    }
+    let asked = |step: &Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    let needed = |name: &str| {
+        STEPS
+            .iter()
+            .any(|step| asked(step) && step.needs.contains(&name))
+    };
+    Ok(STEPS
+        .iter()
+        .filter(|step| asked(step) || needed(step.name))
+        .collect())
+}
+
+/// Runs the commands of a step with their output in a file, which is shown if one fails.
+fn run_step(workspace: &Workspace, step: &Step, log: &Path, verbose: bool) -> Result<()> {
+    let mut file =
+        fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    for mut command in (step.commands)(workspace)? {
+        let line = shown(&command);
+        writeln!(file, "$ {line}")?;
+        if !verbose {
+            command
+                .stdin(Stdio::null())
+                .stdout(file.try_clone()?)
+                .stderr(file.try_clone()?);
+        }
+        let status = command
+            .status()
+            .with_context(|| format!("cannot start `{line}`"))?;
+        if !status.success() {
+            if !verbose {
+                let output = fs::read(log)?;
+                io::stdout().write_all(&output)?;
+            }
+            bail!("`{line}` ({status}), log in {}", log.display());
+        }
+    }
+    Ok(())
+}
+
+/// Prints a table, and as the last line the counts. True if all passed.
+fn summary(results: &[(&Step, Outcome, Duration)]) -> bool {
+    headline("Summary");
+    for (step, outcome, time) in results {
+        let line = format!("{:14} {:>8}  {}", step.name, seconds(*time), step.what);
+        match outcome {
+            Outcome::Passed => good("  passed ", line),
+            Outcome::Failed => bad("  failed ", line),
+            Outcome::Blocked => bad("  not run", line),
+        }
+    }
+    let passed = results
+        .iter()
+        .filter(|(_, outcome, _)| *outcome == Outcome::Passed)
+        .count();
+    let failed = results.len() - passed;
+    say(format!("{passed} passed, {failed} failed"));
+    failed == 0
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str]) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        choose(&only)
+            .unwrap()
+            .iter()
+            .map(|step| step.name)
+            .collect()
+    }
+
+    #[test]
+    fn needed_steps_come_first() {
+        assert_eq!(names(&["lab"]), ["build", "misbehave", "lab"]);
+        assert_eq!(names(&[]).len(), STEPS.len());
+        for (index, step) in STEPS.iter().enumerate() {
+            for need in step.needs {
+                assert!(STEPS[..index].iter().any(|earlier| earlier.name == *need));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_steps_are_refused() {
+        assert!(choose(&["nothing".to_owned()]).is_err());
+    }
+}
