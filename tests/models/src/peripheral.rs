@@ -1,0 +1,45 @@
+//! What is on the other end of the cable.
+
+use crate::{HostLines, Nanos, PeripheralLines};
+
+/// A device on a port's connector. It sees the host's lines and answers with its own.
+///
+/// Times never go back from call to call.
+pub trait Peripheral {
+    /// The host's lines are `host` from `now` on. Called once at power-on, and then at every
+    /// change.
+    fn host_changed(&mut self, now: Nanos, host: HostLines);
+
+    /// The peripheral's lines at `now`.
+    fn lines(&mut self, now: Nanos) -> PeripheralLines;
+
+    /// The first time after `now` at which the lines may change by themselves, so that a recorder
+    /// can look at that moment. `None`: not before the host does something.
+    fn next_change(&self, now: Nanos) -> Option<Nanos> {
+        let _ = now;
+        None
+    }
+}
+
+/// An empty connector: pull-ups keep all five lines high, so the upper bits of DSR read 0x78.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unconnected;
+
+impl Unconnected {
+    /// What the pull-ups show.
+    pub const LINES: PeripheralLines = PeripheralLines {
+        busy: true,
+        n_ack: true,
+        p_error: true,
+        select: true,
+        n_fault: true,
+    };
+}
+
+impl Peripheral for Unconnected {
+    fn host_changed(&mut self, _now: Nanos, _host: HostLines) {}
+
+    fn lines(&mut self, _now: Nanos) -> PeripheralLines {
+        Self::LINES
+    }
+}
