@@ -1,0 +1,841 @@
+//! The well-behaved driver: DriverEntry, AddDevice, PnP, requests, a child device.
+#![allow(
+    clippy::wildcard_imports,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "this driver exists to be wrong: the machine checks it, not the reader"
+)]
+
+use core::ptr::{null, null_mut};
+
+use crate::api::*;
+use crate::sins;
+
+pub(crate) const CREATE: usize = 0;
+const CLOSE: usize = 2;
+const DEVICE_CONTROL: usize = 0x0E;
+const READ: usize = 3;
+const WRITE: usize = 4;
+const CLEANUP: usize = 0x12;
+const POWER: usize = 0x16;
+const SYSTEM_CONTROL: usize = 0x17;
+const PNP: usize = 0x1B;
+
+#[allow(clippy::cast_possible_truncation, reason = "a small structure")]
+const EXTENSION_SIZE: u32 = size_of::<Extension>() as u32;
+
+/// Base of the port range that the tests map.
+pub(crate) const PORT: u16 = 0x378;
+
+#[repr(C)]
+pub(crate) struct Extension {
+    pub(crate) is_child: bool,
+    pub(crate) pdo: *mut DEVICE_OBJECT,
+    pub(crate) own: *mut DEVICE_OBJECT,
+    pub(crate) lower: *mut DEVICE_OBJECT,
+    pub(crate) remove_lock: [u64; 4],
+    pub(crate) lock_a: usize,
+    pub(crate) lock_b: usize,
+    pub(crate) csq: IO_CSQ,
+    pub(crate) csq_lock: usize,
+    pub(crate) list: LIST_ENTRY,
+    pub(crate) event: KEVENT,
+    pub(crate) timer: KTIMER,
+    pub(crate) dpc: KDPC,
+    pub(crate) timed: *mut IRP,
+    pub(crate) interface: UNICODE_STRING,
+    pub(crate) child: *mut DEVICE_OBJECT,
+    twin: *mut DEVICE_OBJECT,
+    pub(crate) kept: *mut IRP,
+}
+
+pub(crate) static mut SIN: u32 = 0;
+static mut LINK_KEPT: bool = false;
+
+/// Whether the service's `Sin` parameter asks for this one.
+pub(crate) fn sin(number: u32) -> bool {
+    (unsafe { SIN }) == number
+}
+
+pub(crate) fn extension(device: *mut DEVICE_OBJECT) -> *mut Extension {
+    unsafe { (*device).DeviceExtension.cast() }
+}
+
+pub(crate) fn remove_lock(device: *mut DEVICE_OBJECT) -> Ptr {
+    unsafe { (&raw mut (*extension(device)).remove_lock).cast() }
+}
+
+type Dispatch = unsafe extern "C" fn(*mut DEVICE_OBJECT, *mut IRP) -> Status;
+
+/// The image's entry point.
+///
+/// # Safety
+/// Called once by the kernel.
+#[unsafe(no_mangle)]
+unsafe extern "system" fn DriverEntry(
+    driver: *mut DRIVER_OBJECT,
+    path: *const UNICODE_STRING,
+) -> Status {
+    unsafe { SIN = read_sin(path) };
+    if sin(30) {
+        return UNSUCCESSFUL;
+    }
+    let table = unsafe { (&raw mut (*driver).MajorFunction).cast::<Dispatch>() };
+    let entries: [(usize, Dispatch); 9] = [
+        (READ, read_write),
+        (WRITE, read_write),
+        (CREATE, create_close),
+        (CLOSE, create_close),
+        (CLEANUP, cleanup),
+        (DEVICE_CONTROL, control),
+        (POWER, power),
+        (SYSTEM_CONTROL, wmi),
+        (PNP, pnp),
+    ];
+    for (major, routine) in entries {
+        if !(sin(21) && major == POWER) {
+            unsafe { table.add(major).write(routine) };
+        }
+    }
+    unsafe {
+        (*driver).DriverUnload = unload as *const () as usize;
+        (*(*driver).DriverExtension).AddDevice = add_device as *const () as usize;
+    }
+    SUCCESS
+}
+
+fn read_sin(path: *const UNICODE_STRING) -> u32 {
+    let attributes = |root: Ptr, name: *const UNICODE_STRING| ObjectAttributes {
+        Length: 48,
+        RootDirectory: root,
+        ObjectName: name,
+        Attributes: 0x240,
+        SecurityDescriptor: null_mut(),
+        SecurityQualityOfService: null_mut(),
+    };
+    let mut service = null_mut();
+    let mut parameters = null_mut();
+    let mut data = [0_u32; 8];
+    let mut len = 0;
+    unsafe {
+        if ZwOpenKey(&raw mut service, 0x2_0019, &attributes(null_mut(), path)) < 0 {
+            return 0;
+        }
+        let name = ustr(w!("Parameters"));
+        let opened = ZwOpenKey(
+            &raw mut parameters,
+            0x2_0019,
+            &attributes(service, &raw const name),
+        );
+        if opened >= 0 {
+            let value = ustr(w!("Sin"));
+            let got = ZwQueryValueKey(
+                parameters,
+                &raw const value,
+                2,
+                (&raw mut data).cast(),
+                32,
+                &raw mut len,
+            );
+            if got < 0 {
+                data[3] = 0;
+            }
+            ZwClose(parameters);
+        }
+        ZwClose(service);
+    }
+    data[3]
+}
+
+unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
+    if unsafe { LINK_KEPT } {
+        unsafe { LINK_KEPT = false };
+    }
+}
+
+unsafe extern "C" fn add_device(driver: *mut DRIVER_OBJECT, pdo: *mut DEVICE_OBJECT) -> Status {
+    let mut device = null_mut();
+    let name = ustr(w!("\\Device\\Misbehave0"));
+    let size = EXTENSION_SIZE;
+    let status = unsafe {
+        IoCreateDevice(
+            driver,
+            size,
+            &raw const name,
+            0x22,
+            0x100,
+            0,
+            &raw mut device,
+        )
+    };
+    if status < 0 {
+        return status;
+    }
+    let ext = extension(device);
+    unsafe {
+        (*ext).pdo = pdo;
+        (*ext).own = device;
+        init(device);
+        let class = [0x42_u8; 16];
+        let registered =
+            IoRegisterDeviceInterface(pdo, class.as_ptr(), null(), &raw mut (*ext).interface);
+        if registered < 0 {
+            IoDeleteDevice(device);
+            return registered;
+        }
+        let link = ustr(w!("\\DosDevices\\MISB"));
+        let linked = IoCreateSymbolicLink(&raw const link, &raw const name);
+        if linked < 0 {
+            RtlFreeUnicodeString(&raw mut (*ext).interface);
+            IoDeleteDevice(device);
+            return linked;
+        }
+        let lower = IoAttachDeviceToDeviceStack(device, pdo);
+        if lower.is_null() {
+            IoDeleteSymbolicLink(&raw const link);
+            RtlFreeUnicodeString(&raw mut (*ext).interface);
+            IoDeleteDevice(device);
+            return INSUFFICIENT_RESOURCES;
+        }
+        (*ext).lower = lower;
+        let mut flags = (*device).Flags | 4 | (*lower).Flags & 0x2000;
+        if sin(13) {
+            flags |= 0x10;
+        }
+        if sin(14) {
+            flags &= !0x2000;
+        }
+        if !sin(7) {
+            flags &= !0x80;
+        }
+        (*device).Flags = flags;
+    }
+    SUCCESS
+}
+
+/// Locks, queue, timer: what both devices have.
+unsafe fn init(device: *mut DEVICE_OBJECT) {
+    let ext = extension(device);
+    unsafe {
+        IoInitializeRemoveLockEx(remove_lock(device), TAG, 0, 0, 32);
+        let list = &raw mut (*ext).list;
+        (*list).Flink = list;
+        (*list).Blink = list;
+        IoCsqInitialize(
+            &raw mut (*ext).csq,
+            csq_insert as *const () as Ptr,
+            csq_remove as *const () as Ptr,
+            csq_peek as *const () as Ptr,
+            csq_acquire as *const () as Ptr,
+            csq_release as *const () as Ptr,
+            csq_cancelled as *const () as Ptr,
+        );
+        KeInitializeEvent(&raw mut (*ext).event, 0, 0);
+        KeInitializeTimerEx(&raw mut (*ext).timer, 0);
+        KeInitializeDpc(&raw mut (*ext).dpc, timer_dpc, ext.cast());
+    }
+}
+
+// ---- the queue ----
+
+fn of_csq(csq: *mut IO_CSQ) -> *mut Extension {
+    unsafe {
+        csq.cast::<u8>()
+            .sub(core::mem::offset_of!(Extension, csq))
+            .cast()
+    }
+}
+
+unsafe extern "C" fn csq_insert(csq: *mut IO_CSQ, irp: *mut IRP) {
+    let entry = list_entry(irp);
+    unsafe {
+        let head = &raw mut (*of_csq(csq)).list;
+        let last = (*head).Blink;
+        (*entry).Flink = head;
+        (*entry).Blink = last;
+        (*last).Flink = entry;
+        (*head).Blink = entry;
+    }
+}
+
+unsafe extern "C" fn csq_remove(_csq: *mut IO_CSQ, irp: *mut IRP) {
+    let entry = list_entry(irp);
+    unsafe {
+        (*(*entry).Blink).Flink = (*entry).Flink;
+        (*(*entry).Flink).Blink = (*entry).Blink;
+    }
+}
+
+unsafe extern "C" fn csq_peek(csq: *mut IO_CSQ, irp: *mut IRP, context: Ptr) -> *mut IRP {
+    unsafe {
+        let head = &raw mut (*of_csq(csq)).list;
+        let mut at = if irp.is_null() {
+            (*head).Flink
+        } else {
+            (*list_entry(irp)).Flink
+        };
+        while at != head {
+            let candidate = irp_of(at);
+            // Context: a file object, or null for any.
+            if context.is_null() || (*current(candidate)).FileObject == context {
+                return candidate;
+            }
+            at = (*at).Flink;
+        }
+    }
+    null_mut()
+}
+
+unsafe extern "C" fn csq_acquire(csq: *mut IO_CSQ, irql: *mut u8) {
+    unsafe { *irql = KeAcquireSpinLockRaiseToDpc(&raw mut (*of_csq(csq)).csq_lock) };
+}
+
+unsafe extern "C" fn csq_release(csq: *mut IO_CSQ, irql: u8) {
+    unsafe { KeReleaseSpinLock(&raw mut (*of_csq(csq)).csq_lock, irql) };
+}
+
+unsafe extern "C" fn csq_cancelled(csq: *mut IO_CSQ, irp: *mut IRP) {
+    let device = unsafe { (*of_csq(csq)).own };
+    finish(irp, CANCELLED, 0);
+    unsafe { IoReleaseRemoveLockEx(remove_lock(device), irp.cast(), 32) };
+}
+
+fn flush(device: *mut DEVICE_OBJECT, file: Ptr, status: Status) {
+    let csq = unsafe { &raw mut (*extension(device)).csq };
+    loop {
+        let irp = unsafe { IoCsqRemoveNextIrp(csq, file) };
+        if irp.is_null() {
+            return;
+        }
+        finish(irp, status, 0);
+        unsafe { IoReleaseRemoveLockEx(remove_lock(device), irp.cast(), 32) };
+    }
+}
+
+// ---- requests ----
+
+fn enter(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    unsafe { IoAcquireRemoveLockEx(remove_lock(device), irp.cast(), null(), 0, 32) }
+}
+
+pub(crate) fn leave(device: *mut DEVICE_OBJECT, tag: Ptr) {
+    unsafe { IoReleaseRemoveLockEx(remove_lock(device), tag, 32) };
+}
+
+unsafe extern "C" fn create_close(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    finish(irp, SUCCESS, 0)
+}
+
+unsafe extern "C" fn cleanup(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let file = unsafe { (*current(irp)).FileObject };
+    flush(device, file, CANCELLED);
+    finish(irp, SUCCESS, 0)
+}
+
+/// Reads give 0x5A, writes go nowhere; both buffered, by `DO_BUFFERED_IO`.
+unsafe extern "C" fn read_write(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let length = argument_low(irp, 0) as usize;
+    let major = unsafe { (*current(irp)).MajorFunction };
+    if usize::from(major) == READ && length > 0 {
+        unsafe { memset(buffer(irp).cast(), 0x5A, length) };
+    }
+    finish(irp, SUCCESS, length)
+}
+
+unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let status = enter(device, irp);
+    if status < 0 {
+        return finish(irp, status, 0);
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "a ULONG")]
+    let code = argument(irp, 2) as u32;
+    let (output, input) = (
+        argument(irp, 0) & 0xFFFF_FFFF,
+        argument(irp, 1) & 0xFFFF_FFFF,
+    );
+    let ext = extension(device);
+    let tag: Ptr = irp.cast();
+    if code >= crate::CODE_SIN {
+        return unsafe { sins::commit((code - crate::CODE_SIN) / 4, device, irp, output) };
+    }
+    let status = match (code & 0x3FFF) / 4 {
+        // Echo.
+        0x800 => finish(irp, SUCCESS, input.min(output)),
+        // Wait in the queue.
+        0x801 => {
+            unsafe { IoCsqInsertIrp(&raw mut (*ext).csq, irp, null_mut()) };
+            return PENDING;
+        }
+        // Finish one that waits.
+        0x802 => {
+            let waiting = unsafe { IoCsqRemoveNextIrp(&raw mut (*ext).csq, null_mut()) };
+            if !waiting.is_null() {
+                finish(waiting, SUCCESS, 0);
+                leave(device, waiting.cast());
+            }
+            finish(irp, SUCCESS, 0)
+        }
+        // A work item finishes it.
+        0x803 => {
+            let item = unsafe { IoAllocateWorkItem(device) };
+            if item.is_null() {
+                finish(irp, INSUFFICIENT_RESOURCES, 0)
+            } else {
+                mark_pending(irp);
+                unsafe { IoQueueWorkItemEx(item, work, 1, irp.cast()) };
+                return PENDING;
+            }
+        }
+        // A timer's DPC finishes it.
+        0x804 => {
+            mark_pending(irp);
+            unsafe {
+                (*ext).timed = irp;
+                KeSetTimer(&raw mut (*ext).timer, -50_000, &raw mut (*ext).dpc);
+            }
+            return PENDING;
+        }
+        // Everything else.
+        0x805 => finish(irp, unsafe { sins::everything(device) }, 0),
+        // The child comes or goes.
+        0x806 => {
+            unsafe { toggle_child(device) };
+            finish(irp, SUCCESS, 0)
+        }
+        _ => finish(irp, INVALID_DEVICE_REQUEST, 0),
+    };
+    leave(device, tag);
+    status
+}
+
+unsafe extern "C" fn work(device: Ptr, irp: Ptr, item: Ptr) {
+    sleep(5);
+    finish(irp.cast(), SUCCESS, 0);
+    leave(device.cast(), irp);
+    unsafe { IoFreeWorkItem(item) };
+}
+
+unsafe extern "C" fn timer_dpc(_dpc: *mut KDPC, context: Ptr, _a: Ptr, _b: Ptr) {
+    let ext: *mut Extension = context.cast();
+    let irp = unsafe { core::mem::replace(&mut (*ext).timed, null_mut()) };
+    if !irp.is_null() {
+        finish(irp, SUCCESS, 0);
+        leave(unsafe { (*ext).own }, irp.cast());
+    }
+}
+
+// ---- PnP, power, WMI ----
+
+pub(crate) fn pass(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    skip(irp);
+    unsafe { IofCallDriver((*extension(device)).lower, irp) }
+}
+
+unsafe extern "C" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let minor = unsafe { (*current(irp)).MinorFunction };
+    if unsafe { (*extension(device)).is_child } {
+        let status = if minor == 2 || minor == 3 {
+            SUCCESS
+        } else {
+            status(irp)
+        };
+        return finish(irp, status, 0);
+    }
+    if sin(16) && minor > 3 {
+        set_status(irp, SUCCESS, 0);
+    }
+    pass(device, irp)
+}
+
+unsafe extern "C" fn wmi(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    if unsafe { (*extension(device)).is_child } {
+        return finish(irp, status(irp), 0);
+    }
+    if sin(17) {
+        return finish(irp, SUCCESS, 0);
+    }
+    pass(device, irp)
+}
+
+unsafe extern "C" fn set_event(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, event: Ptr) -> Status {
+    unsafe { KeSetEvent(event.cast(), 0, 0) };
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn not_marking(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    _event: Ptr,
+) -> Status {
+    SUCCESS
+}
+
+unsafe extern "C" fn marking(_device: *mut DEVICE_OBJECT, irp: *mut IRP, _context: Ptr) -> Status {
+    if unsafe { (*irp).PendingReturned } {
+        mark_pending(irp);
+    }
+    SUCCESS
+}
+
+/// Passes down and waits; the IRP is ours again.
+fn pass_and_wait(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let mut event: KEVENT = unsafe { core::mem::zeroed() };
+    unsafe { KeInitializeEvent(&raw mut event, 0, 0) };
+    copy(irp);
+    set_completion(irp, set_event, (&raw mut event).cast());
+    let status = unsafe { IofCallDriver((*extension(device)).lower, irp) };
+    if status == PENDING {
+        unsafe { KeWaitForSingleObject((&raw mut event).cast(), 0, 0, 0, null()) };
+    }
+    crate::api::status(irp)
+}
+
+unsafe extern "C" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let ext = extension(device);
+    if unsafe { (*ext).is_child } {
+        return unsafe { child_pnp(device, irp) };
+    }
+    let minor = unsafe { (*current(irp)).MinorFunction };
+    match minor {
+        0 => {
+            let status = pass_and_wait(device, irp);
+            if status < 0 {
+                return finish(irp, status, 0);
+            }
+            unsafe { start(device) };
+            return finish(irp, SUCCESS, 0);
+        }
+        2 => return unsafe { remove(device, irp) },
+        3 | 6 => {
+            set_status(irp, SUCCESS, 0);
+            if sin(19) {
+                skip(irp);
+                // Writes over the location that belongs to the driver above.
+                set_completion(irp, not_marking, null_mut());
+                return unsafe { IofCallDriver((*ext).lower, irp) };
+            }
+            if sin(20) {
+                copy(irp);
+                set_completion(irp, not_marking, null_mut());
+                return unsafe { IofCallDriver((*ext).lower, irp) };
+            }
+        }
+        1 if sin(12) => {}
+        1 if sin(18) => {
+            set_status(irp, SUCCESS, 0);
+            skip(irp);
+            return unsafe { IofCallDriver((*ext).pdo, irp) };
+        }
+        1 if sin(6) => set_status(irp, UNSUCCESSFUL, 0),
+        1 if sin(26) => {
+            set_status(irp, SUCCESS, 0);
+            set_cancel(irp, not_marking as *const () as usize);
+        }
+        1 | 4 | 5 => set_status(irp, SUCCESS, 0),
+        0x17 => {
+            unsafe { silence(device) };
+            if sin(15) {
+                unsafe { IoDetachDevice((*ext).lower) };
+            }
+            set_status(irp, SUCCESS, 0);
+        }
+        7 if argument_low(irp, 0) == 0 => return unsafe { relations(device, irp) },
+        9 if sin(39) => {
+            // Completes what a lower driver still has.
+            copy(irp);
+            mark_pending(irp);
+            unsafe { IofCallDriver((*ext).lower, irp) };
+            return finish(irp, SUCCESS, 0);
+        }
+        9 if sin(40) => {
+            // Neither copied nor skipped.
+            return unsafe { IofCallDriver((*ext).lower, irp) };
+        }
+        9 if sin(4) => return finish(irp, SUCCESS, 0),
+        9 => {
+            copy(irp);
+            set_completion(irp, marking, null_mut());
+            return unsafe { IofCallDriver((*ext).lower, irp) };
+        }
+        m if sin(5) && m > 0x20 => set_status(irp, SUCCESS, 0),
+        _ => {}
+    }
+    pass(device, irp)
+}
+
+unsafe fn start(device: *mut DEVICE_OBJECT) {
+    let ext = extension(device);
+    outb(PORT, 0x55);
+    let _ = inb(PORT + 1);
+    unsafe {
+        IoSetDeviceInterfaceState(&raw const (*ext).interface, 1);
+        if (*ext).child.is_null() {
+            toggle_child(device);
+        }
+        if sin(1) {
+            ExAllocatePool2(NON_PAGED, 24, TAG);
+        }
+        if sin(2) {
+            let mut handle = null_mut();
+            PsCreateSystemThread(
+                &raw mut handle,
+                0x1F_FFFF,
+                null(),
+                null_mut(),
+                null_mut(),
+                idle,
+                null_mut(),
+            );
+            ZwClose(handle);
+        }
+        if sin(9) {
+            let mut key = null_mut();
+            IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut key);
+        }
+        if sin(25) {
+            IoAllocateWorkItem(device);
+        }
+        if sin(28) {
+            IoAllocateIrp(2, 0);
+        }
+        if sin(29) {
+            IoGetAttachedDeviceReference(device);
+        }
+    }
+}
+
+unsafe extern "C" fn idle(_context: Ptr) {
+    loop {
+        sleep(1000);
+    }
+}
+
+/// No more hardware, no more interface, no request left.
+unsafe fn silence(device: *mut DEVICE_OBJECT) {
+    let ext = extension(device);
+    unsafe {
+        if !(*ext).interface.Buffer.is_null() && !sin(22) {
+            IoSetDeviceInterfaceState(&raw const (*ext).interface, 0);
+        }
+        if KeCancelTimer(&raw mut (*ext).timer) != 0 {
+            timer_dpc(null_mut(), ext.cast(), null_mut(), null_mut());
+        }
+    }
+    flush(device, null_mut(), UNSUCCESSFUL);
+}
+
+unsafe fn remove(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let ext = extension(device);
+    let tag: Ptr = irp.cast();
+    if sin(10) {
+        return finish(irp, UNSUCCESSFUL, 0);
+    }
+    unsafe {
+        IoAcquireRemoveLockEx(remove_lock(device), tag, null(), 0, 32);
+        silence(device);
+        if !sin(3) {
+            let link = ustr(w!("\\DosDevices\\MISB"));
+            IoDeleteSymbolicLink(&raw const link);
+        }
+        let lower = (*ext).lower;
+        set_status(irp, SUCCESS, 0);
+        let status = pass(device, irp);
+        if sin(31) {
+            leave(device, tag);
+        }
+        IoReleaseRemoveLockAndWaitEx(remove_lock(device), tag, 32);
+        KeFlushQueuedDpcs();
+        RtlFreeUnicodeString(&raw mut (*ext).interface);
+        let child = (*ext).child;
+        if !child.is_null() {
+            IoDeleteDevice(child);
+        }
+        if sin(11) {
+            IoDetachDevice(lower);
+            return status;
+        }
+        if !sin(8) {
+            IoDetachDevice(lower);
+        }
+        IoDeleteDevice(device);
+        if sin(27) {
+            (*ext).child = null_mut();
+        }
+        status
+    }
+}
+
+// ---- the child ----
+
+/// A new child device, or null.
+unsafe fn make_child(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+    let mut child = null_mut();
+    unsafe {
+        let driver = (*device).DriverObject;
+        let status = IoCreateDevice(
+            driver,
+            EXTENSION_SIZE,
+            null(),
+            0x22,
+            0x180,
+            0,
+            &raw mut child,
+        );
+        if status < 0 {
+            return null_mut();
+        }
+        let c = extension(child);
+        (*c).is_child = true;
+        (*c).own = child;
+        (*c).pdo = device;
+        init(child);
+        (*child).Flags = (*child).Flags & !0x80 | 0x2000;
+    }
+    child
+}
+
+unsafe fn toggle_child(device: *mut DEVICE_OBJECT) {
+    let ext = extension(device);
+    unsafe {
+        (*ext).child = if (*ext).child.is_null() {
+            make_child(device)
+        } else {
+            null_mut()
+        };
+        IoInvalidateDeviceRelations((*ext).pdo, 0);
+    }
+}
+
+unsafe fn relations(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let ext = extension(device);
+    let child = unsafe { (*ext).child };
+    let mut count = usize::from(!child.is_null());
+    if sin(41) && unsafe { (*ext).twin.is_null() } {
+        unsafe {
+            let twin = make_child(device);
+            (*ext).twin = twin;
+        }
+    }
+    let twin = unsafe { (*ext).twin };
+    count += usize::from(!twin.is_null());
+    let list = unsafe { ExAllocatePool2(PAGED, 24, TAG) }.cast::<usize>();
+    if list.is_null() {
+        return finish(irp, INSUFFICIENT_RESOURCES, 0);
+    }
+    unsafe {
+        list.write(count);
+        if count > 0 {
+            if !sin(32) {
+                ObfReferenceObject(child.cast());
+            }
+            list.add(1).write(if sin(33) {
+                (*ext).own as usize
+            } else {
+                child as usize
+            });
+            if sin(33) {
+                ObfReferenceObject((*ext).own.cast());
+            }
+        }
+    }
+    if !twin.is_null() {
+        unsafe {
+            ObfReferenceObject(twin.cast());
+            list.add(2).write(twin as usize);
+        }
+    }
+    set_status(irp, SUCCESS, list as usize);
+    pass(device, irp)
+}
+
+fn string(text: &[u16]) -> usize {
+    let p = unsafe { ExAllocatePool2(PAGED, text.len() * 2, TAG) };
+    if !p.is_null() {
+        unsafe { memcpy(p, text.as_ptr().cast(), text.len() * 2) };
+    }
+    p as usize
+}
+
+unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    let minor = unsafe { (*current(irp)).MinorFunction };
+    let kind = argument(irp, 0) & 0xFFFF_FFFF;
+    match minor {
+        0..=6 | 0x17 => {
+            if minor == 2 {
+                flush(device, null_mut(), UNSUCCESSFUL);
+                let ext = extension(device);
+                let parent = unsafe { (*ext).pdo };
+                let listed = unsafe { (*extension(parent)).child } == device;
+                let status = finish(irp, if sin(34) { UNSUCCESSFUL } else { SUCCESS }, 0);
+                if !listed || sin(35) {
+                    unsafe { IoDeleteDevice(device) };
+                }
+                return status;
+            }
+            if sin(36) && minor == 5 {
+                return finish(irp, status(irp), 0);
+            }
+            finish(irp, SUCCESS, 0)
+        }
+        7 if kind == 4 => {
+            let list = unsafe { ExAllocatePool2(PAGED, 16, TAG) }.cast::<usize>();
+            if list.is_null() {
+                return finish(irp, INSUFFICIENT_RESOURCES, 0);
+            }
+            unsafe {
+                list.write(1);
+                list.add(1).write(device as usize);
+                ObfReferenceObject(device.cast());
+            }
+            finish(irp, SUCCESS, list as usize)
+        }
+        9 => {
+            let caps = argument(irp, 0) as *mut u32;
+            // UniqueID, RawDeviceOK
+            unsafe { *caps.add(1) |= 0x140 };
+            finish(irp, SUCCESS, 0)
+        }
+        0x0C => {
+            let text = string(&utf16::<6>("Child"));
+            finish(
+                irp,
+                if text == 0 {
+                    INSUFFICIENT_RESOURCES
+                } else {
+                    SUCCESS
+                },
+                text,
+            )
+        }
+        0x13 => {
+            let text = match kind {
+                0 if sin(37) => string(&utf16::<12>("MISB\\CH ILD")),
+                0 => string(&utf16::<11>("MISB\\CHILD")),
+                1 => string(&utf16::<12>("MISB\\CHILD\0")),
+                3 => string(&utf16::<2>("0")),
+                _ => return finish(irp, status(irp), 0),
+            };
+            finish(
+                irp,
+                if text == 0 {
+                    INSUFFICIENT_RESOURCES
+                } else {
+                    SUCCESS
+                },
+                text,
+            )
+        }
+        _ => {
+            let information = unsafe { (&raw const (*irp).IoStatus).cast::<usize>().add(1).read() };
+            if sin(38) && minor > 0x20 {
+                return finish(irp, SUCCESS, 0);
+            }
+            finish(irp, status(irp), information)
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    unsafe { KeBugCheckEx(0xE2, 0, 0, 0, 0) }
+}

@@ -1,0 +1,17 @@
+//! A small PnP driver with one child device, well behaved unless told to commit a sin.
+//!
+//! Requests with codes from [`CODE_SIN`] on, or the value `Sin` of the service's `Parameters` key,
+//! choose one broken rule each; `ntsim`'s tests check that the simulated machine names it. Built
+//! for Windows targets only; elsewhere the crate is empty.
+#![cfg_attr(windows, no_std)]
+
+#[cfg(windows)]
+mod api;
+#[cfg(windows)]
+mod driver;
+#[cfg(windows)]
+mod sins;
+
+/// First control code of the sins: `CTL_CODE(FILE_DEVICE_UNKNOWN, 0x900, METHOD_BUFFERED,
+/// FILE_ANY_ACCESS)`; the sin's number times four is added.
+pub const CODE_SIN: u32 = 0x0022_2400;

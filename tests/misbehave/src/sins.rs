@@ -1,0 +1,679 @@
+//! The sins that a request can ask for, and a request that uses everything rightly.
+#![allow(
+    clippy::wildcard_imports,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::too_many_lines,
+    reason = "this driver exists to be wrong: the machine checks it, not the reader"
+)]
+
+use core::ptr::{null, null_mut};
+
+use crate::api::*;
+use crate::driver::{PORT, extension, leave, remove_lock};
+
+fn alloc(size: usize) -> *mut u8 {
+    unsafe { ExAllocatePool2(NON_PAGED, size, TAG).cast() }
+}
+
+unsafe extern "C" fn cancel_nothing(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+    unsafe { IoReleaseCancelSpinLock((*irp).CancelIrql) };
+}
+
+unsafe extern "C" fn dpc_lowering(_dpc: *mut KDPC, _context: Ptr, _a: Ptr, _b: Ptr) {
+    unsafe { KfRaiseIrql(5) };
+}
+
+unsafe extern "C" fn dpc_good(_dpc: *mut KDPC, context: Ptr, _a: Ptr, _b: Ptr) {
+    unsafe { KeSetEvent(context.cast(), 0, 0) };
+}
+
+unsafe extern "C" fn work_critical(_device: Ptr, _context: Ptr, item: Ptr) {
+    unsafe {
+        IoFreeWorkItem(item);
+        KeEnterCriticalRegion();
+    }
+}
+
+unsafe extern "C" fn keep(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, event: Ptr) -> Status {
+    unsafe { KeSetEvent(event.cast(), 0, 0) };
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn keep_quietly(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    _event: Ptr,
+) -> Status {
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn raise(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, _event: Ptr) -> Status {
+    unsafe { KfRaiseIrql(2) };
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn stay_critical(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    _event: Ptr,
+) -> Status {
+    unsafe { KeEnterCriticalRegion() };
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn cancel_holding(_device: *mut DEVICE_OBJECT, _irp: *mut IRP) {}
+
+#[unsafe(link_section = "PAGE")]
+#[inline(never)]
+fn pageable() {
+    core::hint::black_box(0);
+}
+
+/// An unnamed device of this driver.
+unsafe fn other(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+    let mut other = null_mut();
+    unsafe {
+        IoCreateDevice(
+            (*device).DriverObject,
+            0,
+            null(),
+            0x22,
+            0,
+            0,
+            &raw mut other,
+        )
+    };
+    other
+}
+
+/// Sends a request of our own down, with this completion routine.
+unsafe fn send_own(device: *mut DEVICE_OBJECT, major: u8, routine: Completion) {
+    unsafe {
+        let own = IoAllocateIrp(4, 0);
+        (*current(own).sub(1)).MajorFunction = major;
+        set_completion(own, routine, null_mut());
+        IofCallDriver((*extension(device)).lower, own);
+    }
+}
+
+#[inline(never)]
+fn recurse(depth: usize) -> usize {
+    if core::hint::black_box(depth) == usize::MAX {
+        return 0;
+    }
+    let room = [depth; 256];
+    core::hint::black_box(&room);
+    recurse(depth + 1) + room[depth % 256]
+}
+
+/// Commits sin `number`; where the machine lets it pass, the request still ends.
+pub(crate) unsafe fn commit(
+    number: u32,
+    device: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    output: usize,
+) -> Status {
+    let ext = extension(device);
+    let tag: Ptr = irp.cast();
+    let end = |status, information| {
+        let status = finish(irp, status, information);
+        leave(device, tag);
+        status
+    };
+    unsafe {
+        match number {
+            0 => {
+                finish(irp, SUCCESS, 0);
+                IofCompleteRequest(irp, 0);
+            }
+            1 => {
+                finish(irp, SUCCESS, 0);
+                core::hint::black_box(status(irp));
+            }
+            2 => {
+                leave(device, tag);
+                return SUCCESS;
+            }
+            3 => {
+                (*ext).kept = irp;
+                return PENDING;
+            }
+            4 => {
+                mark_pending(irp);
+                finish(irp, SUCCESS, 0);
+                leave(device, tag);
+                return SUCCESS;
+            }
+            5 => {
+                finish(irp, UNSUCCESSFUL, 0);
+                leave(device, tag);
+                return SUCCESS;
+            }
+            6 => return end(SUCCESS, output + 1),
+            7 => return end(SUCCESS, output),
+            8 => {
+                set_cancel(irp, cancel_nothing as *const () as usize);
+                return end(SUCCESS, 0);
+            }
+            9 => {
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                finish(irp, SUCCESS, 0);
+                KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
+            }
+            10 => {
+                let old = KfRaiseIrql(2);
+                KeWaitForSingleObject((&raw mut (*ext).event).cast(), 0, 0, 0, null());
+                KeLowerIrql(old);
+            }
+            11 => {
+                KfRaiseIrql(2);
+            }
+            12 => {
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                set_status(irp, SUCCESS, 0);
+                mark_pending(irp);
+                return PENDING;
+            }
+            13 => {
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_b);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_b);
+                KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_b);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
+                KeReleaseSpinLock(&raw mut (*ext).lock_b, old);
+            }
+            14 => {
+                let p = alloc(32);
+                p.add(32).write_volatile(1);
+            }
+            15 => {
+                let p = alloc(32);
+                ExFreePoolWithTag(p.cast(), TAG);
+                p.write_volatile(1);
+            }
+            16 => {
+                let p = alloc(32);
+                ExFreePoolWithTag(p.cast(), TAG);
+                ExFreePoolWithTag(p.cast(), TAG);
+            }
+            17 => {
+                alloc(0);
+            }
+            18 => ExFreePoolWithTag(alloc(32).cast(), TAG + 1),
+            19 => {
+                leave(device, tag);
+                leave(device, tag);
+            }
+            20 => leave(device, tag.wrapping_byte_add(8)),
+            21 => IoInitializeRemoveLockEx(remove_lock(device), TAG, 0, 0, 32),
+            22 => {
+                let mut key = null_mut();
+                IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut key);
+                ZwClose(key);
+                ZwClose(key);
+            }
+            23 => {
+                let mut key = null_mut();
+                IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut key);
+                let old = KfRaiseIrql(2);
+                ZwClose(key);
+                KeLowerIrql(old);
+            }
+            24 => {
+                core::ptr::null::<u32>().wrapping_add(2).read_volatile();
+            }
+            25 => {
+                let p = ExAllocatePool2(PAGED, 32, TAG).cast::<u8>();
+                let old = KfRaiseIrql(2);
+                p.write_volatile(1);
+                KeLowerIrql(old);
+            }
+            26 => {
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a);
+            }
+            27 => {
+                let old = KfRaiseIrql(2);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
+                KeLowerIrql(old);
+            }
+            28 => {
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
+                KeLowerIrql(old);
+            }
+            29 => {
+                let p: *mut KTIMER = ExAllocatePool2(NON_PAGED, 64, TAG).cast();
+                KeInitializeTimerEx(p, 0);
+                KeSetTimer(p, -10_000_000, null_mut());
+                ExFreePoolWithTag(p.cast(), TAG);
+            }
+            30 => return end(PENDING, 0),
+            31 => {
+                ExAllocatePool2(EXECUTE, 32, TAG);
+            }
+            32 => {
+                ExAllocatePool2(NON_PAGED, 32, 0);
+            }
+            33 => {
+                let old = KfRaiseIrql(1);
+                let mut other = null_mut();
+                IoCreateDevice(
+                    (*device).DriverObject,
+                    0,
+                    null(),
+                    0x22,
+                    0,
+                    0,
+                    &raw mut other,
+                );
+                KeLowerIrql(old);
+            }
+            34 => {
+                KfRaiseIrql(2);
+                KfRaiseIrql(1);
+            }
+            35 => {
+                // Nobody will ever complete it, CLEANUP or not.
+                (*ext).kept = irp;
+                mark_pending(irp);
+                return PENDING;
+            }
+            36 => buffer(irp).add(output).write_volatile(1),
+            37 => {
+                core::hint::black_box(recurse(0));
+            }
+            38 => panic!(),
+            39 => ExFreePoolWithTag(alloc(64).add(16).cast(), TAG),
+            40 => {
+                ObfDereferenceObject(device.cast());
+            }
+            41 => {
+                KeInitializeDpc(&raw mut (*ext).dpc, dpc_lowering, null_mut());
+                KeInsertQueueDpc(&raw mut (*ext).dpc, null_mut(), null_mut());
+                sleep(5);
+            }
+            42 => {
+                let item = IoAllocateWorkItem(device);
+                IoQueueWorkItemEx(item, work_critical, 1, null_mut());
+                sleep(5);
+            }
+            43 => {
+                let mut event: KEVENT = core::mem::zeroed();
+                KeWaitForSingleObject((&raw mut event).cast(), 0, 0, 0, null());
+            }
+            44 => {
+                let mut mutex = [0_u64; 7];
+                mutex[0] = 1;
+                let mut key = null_mut();
+                IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut key);
+                ExAcquireFastMutex((&raw mut mutex).cast());
+                let name = ustr(w!("X"));
+                let mut len = 0;
+                ZwQueryValueKey(key, &raw const name, 2, null_mut(), 0, &raw mut len);
+                ExReleaseFastMutex((&raw mut mutex).cast());
+            }
+            45 => {
+                let own = IoAllocateIrp(4, 0);
+                (*current(own).sub(1)).MajorFunction = 0x0F;
+                IofCallDriver((*ext).lower, own);
+            }
+            46 => {
+                let own = IoAllocateIrp(4, 0);
+                IoFreeIrp(own);
+                IoFreeIrp(own);
+            }
+            47 => {
+                let code = commit as *const () as *mut u8;
+                code.write_volatile(0);
+            }
+            48 => loop {
+                KeStallExecutionProcessor(1);
+            },
+            49 => {
+                KeWaitForSingleObject((&raw mut (*ext).event).cast(), 0, 0, 0, null());
+            }
+            50 => IoReleaseRemoveLockAndWaitEx(remove_lock(device), tag, 32),
+            51 => IofCompleteRequest(alloc(512).cast(), 0),
+            52 => {
+                KfRaiseIrql(3);
+                finish(irp, SUCCESS, 0);
+            }
+            53 => {
+                // An overrun inside the page, found when the block is freed.
+                let p = alloc(20);
+                p.add(20).write_volatile(1);
+                ExFreePoolWithTag(p.cast(), TAG);
+            }
+            54 => {
+                (*ext).lock_a = 77;
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+            }
+            55 => {
+                mark_pending(irp);
+                let mut own_event: KEVENT = core::mem::zeroed();
+                KeInitializeEvent(&raw mut own_event, 0, 0);
+                (*ext).kept = irp;
+                return UNSUCCESSFUL;
+            }
+            56 => {
+                let mut thread = null_mut();
+                PsCreateSystemThread(
+                    &raw mut thread,
+                    0x1F_FFFF,
+                    null(),
+                    null_mut(),
+                    null_mut(),
+                    good_thread,
+                    null_mut(),
+                );
+            }
+            57 => {
+                core::arch::asm!("int 3");
+            }
+            58 => {
+                IofCallDriver(null_mut(), irp);
+            }
+            59 => {
+                finish(irp, SUCCESS, 0);
+                leave(device, tag);
+                return -1;
+            }
+            60 => KeLowerIrql(2),
+            61 => {
+                let old = KfRaiseIrql(2);
+                ExAllocatePool2(PAGED, 32, TAG);
+                KeLowerIrql(old);
+            }
+            62 => {
+                let p = ExAllocatePool2(PAGED, 32, TAG);
+                let old = KfRaiseIrql(2);
+                ExFreePoolWithTag(p, TAG);
+                KeLowerIrql(old);
+            }
+            63 => IoInitializeRemoveLockEx(alloc(32).cast(), TAG, 0, 0, 32),
+            64 => {
+                let mut a = [0_usize; 3];
+                let mut b = [0_usize; 3];
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut a);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_b, &raw mut b);
+                KeReleaseInStackQueuedSpinLock(&raw mut a);
+            }
+            65 => {
+                let mut mutex: KMUTANT = core::mem::zeroed();
+                KeInitializeMutex(&raw mut mutex, 0);
+                KeReleaseMutex(&raw mut mutex, 0);
+            }
+            66 => {
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeInitializeSpinLock(&raw mut (*ext).lock_a);
+            }
+            67 => send_own(device, 0x1B, keep_quietly),
+            68 => {
+                let d = other(device);
+                ObfReferenceObject(d.cast());
+                IoDeleteDevice(d);
+                IoDeleteDevice(d);
+            }
+            69 => IoDetachDevice(device),
+            70 => {
+                let d = other(device);
+                IoAttachDeviceToDeviceStack(other(device), d);
+                IoDeleteDevice(d);
+            }
+            71 => send_own(device, 0x0F, raise),
+            72 => send_own(device, 0x0F, stay_critical),
+            73 | 74 => {
+                // 73: its cancel routine forgets the IRP; 74: it keeps the cancel spin lock.
+                let routine = if number == 73 {
+                    cancel_nothing as *const () as usize
+                } else {
+                    cancel_holding as *const () as usize
+                };
+                set_cancel(irp, routine);
+                mark_pending(irp);
+                return PENDING;
+            }
+            75 => {
+                let own = IoAllocateIrp(1, 0);
+                (*own).CurrentLocation = 1;
+                IofCallDriver((*ext).lower, own);
+            }
+            76 => {
+                let event: *mut KEVENT = ExAllocatePool2(NON_PAGED, 32, TAG).cast();
+                KeInitializeEvent(event, 0, 0);
+                let mut iosb = [0_u64; 2];
+                let own = IoBuildDeviceIoControlRequest(
+                    0x22_0000,
+                    (*ext).lower,
+                    null_mut(),
+                    0,
+                    null_mut(),
+                    0,
+                    1,
+                    event,
+                    &raw mut iosb,
+                );
+                ExFreePoolWithTag(event.cast(), TAG);
+                IofCallDriver((*ext).lower, own);
+            }
+            78 => {
+                pageable();
+                let old = KfRaiseIrql(2);
+                pageable();
+                KeLowerIrql(old);
+            }
+            77 => {
+                let p = ExAllocatePool2(NON_PAGED, 32, u32::from_le_bytes(*b"    "));
+                core::hint::black_box(p);
+            }
+            _ => return end(INVALID_DEVICE_REQUEST, 0),
+        }
+    }
+    end(SUCCESS, 0)
+}
+
+unsafe extern "C" fn good_thread(context: Ptr) {
+    if !context.is_null() {
+        sleep(2);
+        unsafe { KeSetEvent(context.cast(), 0, 0) };
+    }
+    unsafe { PsTerminateSystemThread(SUCCESS) };
+}
+
+unsafe extern "C" fn good_work(_device: Ptr, context: Ptr, item: Ptr) {
+    unsafe {
+        IoFreeWorkItem(item);
+        KeSetEvent(context.cast(), 0, 0);
+    }
+}
+
+/// Uses the kernel rightly; a failed allocation ends it with the failure.
+pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
+    let ext = extension(device);
+    unsafe {
+        DbgPrint(
+            c"everything at IRQL %d on %ws\n".as_ptr().cast(),
+            u32::from(KeGetCurrentIrql()),
+            w!("misbehave"),
+        );
+        let mut event: KEVENT = core::mem::zeroed();
+        KeInitializeEvent(&raw mut event, 1, 0);
+        let event_ptr: Ptr = (&raw mut event).cast();
+
+        // Pool.
+        let p = ExAllocatePool2(NON_PAGED | UNINITIALIZED, 100, TAG);
+        if p.is_null() {
+            return INSUFFICIENT_RESOURCES;
+        }
+        memset(p, 7, 100);
+        ExFreePoolWithTag(p, TAG);
+
+        // Locks.
+        let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+        KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_b);
+        if cr8() != 2 {
+            return UNSUCCESSFUL;
+        }
+        KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_b);
+        KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
+        let mut handle = [0_usize; 3];
+        KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_b, &raw mut handle);
+        KeReleaseInStackQueuedSpinLock(&raw mut handle);
+        let mut mutex: KMUTANT = core::mem::zeroed();
+        KeInitializeMutex(&raw mut mutex, 0);
+        KeWaitForSingleObject((&raw mut mutex).cast(), 0, 0, 0, null());
+        KeReleaseMutex(&raw mut mutex, 0);
+        let mut semaphore: KSEMAPHORE = core::mem::zeroed();
+        KeInitializeSemaphore(&raw mut semaphore, 0, 3);
+        KeReleaseSemaphore(&raw mut semaphore, 0, 1, 0);
+        KeWaitForSingleObject((&raw mut semaphore).cast(), 0, 0, 0, null());
+        KeEnterCriticalRegion();
+        KeLeaveCriticalRegion();
+        let mut rundown = 0_usize;
+        ExInitializeRundownProtection(&raw mut rundown);
+        if ExAcquireRundownProtection(&raw mut rundown) != 0 {
+            ExReleaseRundownProtection(&raw mut rundown);
+        }
+        ExWaitForRundownProtectionRelease(&raw mut rundown);
+
+        // Time.
+        let before = KeQueryPerformanceCounter(null_mut());
+        KeStallExecutionProcessor(10);
+        sleep(3);
+        if KeQueryPerformanceCounter(null_mut()) - before < 30_000 {
+            return UNSUCCESSFUL;
+        }
+        let none = 0_i64;
+        if KeWaitForSingleObject(event_ptr, 0, 0, 0, &raw const none) != 0x102 {
+            return UNSUCCESSFUL;
+        }
+
+        // A DPC, a work item, a thread: each signals the event.
+        let mut dpc: KDPC = core::mem::zeroed();
+        KeInitializeDpc(&raw mut dpc, dpc_good, event_ptr);
+        KeInsertQueueDpc(&raw mut dpc, null_mut(), null_mut());
+        KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
+        KeFlushQueuedDpcs();
+        let item = IoAllocateWorkItem(device);
+        if item.is_null() {
+            return INSUFFICIENT_RESOURCES;
+        }
+        IoQueueWorkItemEx(item, good_work, 1, event_ptr);
+        KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
+        let mut thread = null_mut();
+        let mut object = null_mut();
+        let attributes = ObjectAttributes {
+            Length: 48,
+            RootDirectory: null_mut(),
+            ObjectName: null(),
+            Attributes: 0x200,
+            SecurityDescriptor: null_mut(),
+            SecurityQualityOfService: null_mut(),
+        };
+        let status = PsCreateSystemThread(
+            &raw mut thread,
+            0x1F_FFFF,
+            &raw const attributes,
+            null_mut(),
+            null_mut(),
+            good_thread,
+            event_ptr,
+        );
+        if status < 0 {
+            return status;
+        }
+        ObReferenceObjectByHandle(
+            thread,
+            0x10_0000,
+            *PsThreadType,
+            0,
+            &raw mut object,
+            null_mut(),
+        );
+        ZwClose(thread);
+        KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
+        KeWaitForSingleObject(object, 0, 0, 0, null());
+        ObfDereferenceObject(object);
+
+        // Registry.
+        let mut key = null_mut();
+        let status = IoOpenDeviceRegistryKey((*ext).pdo, 1, 0xF_003F, &raw mut key);
+        if status < 0 {
+            return status;
+        }
+        let name = ustr(w!("Count"));
+        let value = 5_u32;
+        let mut data = [0_u32; 8];
+        let mut len = 0;
+        ZwSetValueKey(key, &raw const name, 0, 4, (&raw const value).cast(), 4);
+        ZwQueryValueKey(
+            key,
+            &raw const name,
+            2,
+            (&raw mut data).cast(),
+            32,
+            &raw mut len,
+        );
+        ZwClose(key);
+        let mut text = [0_u16; 64];
+        IoGetDeviceProperty((*ext).pdo, 0xF, 128, (&raw mut text).cast(), &raw mut len);
+
+        // Ports, one of them nobody's.
+        outsb(PORT, b"abc");
+        let mut words = [0_u16; 3];
+        insw(PORT + 2, &mut words);
+        let good = inb(0x300) == 0xFF
+            && inw(0x300) == 0xFFFF
+            && inb(PORT + 1) == 1
+            && inw(PORT + 2) == 2
+            && ind(PORT + 4) == 4
+            && words == [2; 3]
+            && inb_over(PORT + 7, 0x1122_3344_5566_7788) == 0x1122_3344_5566_7707;
+        set_cr8(2);
+        let raised = KeGetCurrentIrql() == 2;
+        set_cr8(0);
+        if !good || !raised || cr8() != 0 {
+            return UNSUCCESSFUL;
+        }
+
+        // Own requests: one allocated, one threaded; the bus knows neither.
+        let own = IoAllocateIrp((*(*ext).lower).StackSize, 0);
+        if own.is_null() {
+            return INSUFFICIENT_RESOURCES;
+        }
+        (*current(own).sub(1)).MajorFunction = 0x0F;
+        set_completion(own, keep, event_ptr);
+        IofCallDriver((*ext).lower, own);
+        KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
+        let answer = crate::api::status(own);
+        IoFreeIrp(own);
+        let mut iosb = [0_u64; 2];
+        let own = IoBuildDeviceIoControlRequest(
+            0x22_0000,
+            (*ext).lower,
+            null_mut(),
+            0,
+            null_mut(),
+            0,
+            1,
+            &raw mut event,
+            &raw mut iosb,
+        );
+        if own.is_null() {
+            return INSUFFICIENT_RESOURCES;
+        }
+        let status = IofCallDriver((*ext).lower, own);
+        if status == PENDING {
+            KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
+        }
+        if answer != INVALID_DEVICE_REQUEST {
+            return NOT_SUPPORTED;
+        }
+        let _ = CANCELLED;
+    }
+    SUCCESS
+}

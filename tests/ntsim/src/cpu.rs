@@ -1,0 +1,515 @@
+//! The processor: what the driver cannot do in a user process.
+//!
+//! `in`, `out` and `mov cr8` fault. The signal handler does no work of its own: it makes the
+//! faulting thread continue in a stub that saves all registers and calls [`trap_entry`] on the
+//! driver's own stack, where models may allocate and the scheduler may switch. Any other fault is
+//! a broken rule.
+
+use core::arch::naked_asm;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Once;
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use parscan_models::Width;
+
+use crate::mem::{Kind, State, Va, peek, poke};
+use crate::rules;
+use crate::state::{fail, fail_with, with};
+use crate::trace::EventKind;
+use crate::unwind::Place;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fault {
+    signal: i32,
+    trap: i64,
+    error: i64,
+    address: Va,
+    rip: Va,
+    overflow: bool,
+}
+
+thread_local! {
+    /// Bounds of the running coroutine's stack; top 0 = none runs.
+    static STACK: Cell<(Va, Va)> = const { Cell::new((0, 0)) };
+    static FAULT: Cell<Fault> = const { Cell::new(Fault { signal: 0, trap: 0, error: 0, address: 0, rip: 0, overflow: false }) };
+    static DECODED: RefCell<HashMap<Va, Instruction>> = RefCell::new(HashMap::new());
+}
+
+/// The scheduler tells on which stack the driver runs from now on.
+pub(crate) fn set_stack(limit: Va, top: Va) -> (Va, Va) {
+    STACK.replace((limit, top))
+}
+
+/// Forgets decoded instructions (images move between machines).
+pub(crate) fn reset() {
+    DECODED.with_borrow_mut(HashMap::clear);
+}
+
+/// General registers as [`trap_stub`] pushes them.
+#[repr(C)]
+pub(crate) struct Frame {
+    r15: u64,
+    r14: u64,
+    r13: u64,
+    r12: u64,
+    r11: u64,
+    r10: u64,
+    r9: u64,
+    r8: u64,
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    rcx: u64,
+    rax: u64,
+    rflags: u64,
+    rip: u64,
+}
+
+impl Frame {
+    fn register(&mut self, r: Register) -> Option<&mut u64> {
+        Some(match r {
+            Register::RAX => &mut self.rax,
+            Register::RCX => &mut self.rcx,
+            Register::RDX => &mut self.rdx,
+            Register::RBX => &mut self.rbx,
+            Register::RBP => &mut self.rbp,
+            Register::RSI => &mut self.rsi,
+            Register::RDI => &mut self.rdi,
+            Register::R8 => &mut self.r8,
+            Register::R9 => &mut self.r9,
+            Register::R10 => &mut self.r10,
+            Register::R11 => &mut self.r11,
+            Register::R12 => &mut self.r12,
+            Register::R13 => &mut self.r13,
+            Register::R14 => &mut self.r14,
+            Register::R15 => &mut self.r15,
+            _ => return None,
+        })
+    }
+}
+
+/// Continues a trapped instruction. The handler has put the instruction pointer below the 128
+/// bytes that System V code may use under its stack pointer.
+#[unsafe(naked)]
+extern "C" fn trap_stub() {
+    naked_asm!(
+        "pushfq",
+        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
+        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "cld",
+        "mov rbp, rsp",
+        "sub rsp, 528",
+        "and rsp, -16",
+        "fxsave64 [rsp]",
+        "mov rdi, rbp",
+        "call {entry}",
+        "fxrstor64 [rsp]",
+        "mov rsp, rbp",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
+        "popfq",
+        "ret 128",
+        entry = sym trap_entry,
+    )
+}
+
+/// Where every import stub goes: eax = index of the export. Checks the call, then continues in the
+/// function with all arguments as they were.
+#[unsafe(naked)]
+pub(crate) extern "C" fn import_entry() {
+    naked_asm!(
+        "mov [rsp + 8], rcx",
+        "mov [rsp + 16], rdx",
+        "mov [rsp + 24], r8",
+        "mov [rsp + 32], r9",
+        "sub rsp, 0x68",
+        "movups [rsp + 0x20], xmm0",
+        "movups [rsp + 0x30], xmm1",
+        "movups [rsp + 0x40], xmm2",
+        "movups [rsp + 0x50], xmm3",
+        "mov ecx, eax",
+        "lea rdx, [rsp + 0x68]",
+        "mov r8, rbp",
+        "call {entry}",
+        "movups xmm0, [rsp + 0x20]",
+        "movups xmm1, [rsp + 0x30]",
+        "movups xmm2, [rsp + 0x40]",
+        "movups xmm3, [rsp + 0x50]",
+        "add rsp, 0x68",
+        "mov rcx, [rsp + 8]",
+        "mov rdx, [rsp + 16]",
+        "mov r8, [rsp + 24]",
+        "mov r9, [rsp + 32]",
+        "jmp rax",
+        entry = sym crate::nt::on_call,
+    )
+}
+
+/// Installs the handlers (once a process) and this host thread's signal stack.
+pub(crate) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGTRAP,
+        ] {
+            // SAFETY: an all-zero sigaction is a valid start.
+            let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+            // SAFETY: `handler` has the signature that SA_SIGINFO asks for.
+            let r = unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) };
+            assert_eq!(r, 0, "sigaction failed");
+        }
+    });
+    thread_local! {
+        static ALT: Box<[u8]> = {
+            let mut memory = vec![0_u8; 64 << 10].into_boxed_slice();
+            let stack = libc::stack_t {
+                ss_sp: memory.as_mut_ptr().cast(),
+                ss_flags: 0,
+                ss_size: memory.len(),
+            };
+            // SAFETY: the memory is leaked below, so it outlives the thread's use of it.
+            unsafe { libc::sigaltstack(&raw const stack, core::ptr::null_mut()) };
+            // Leaked on purpose: it is in use until the thread ends.
+            core::mem::forget(memory);
+            Box::default()
+        };
+    }
+    ALT.with(|_| ());
+}
+
+extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let (limit, top) = STACK.get();
+    if top == 0 {
+        // Not in a driver: this process' own fault. Die as without us.
+        // SAFETY: plain system call.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        return;
+    }
+    // SAFETY: the kernel passes a ucontext_t with SA_SIGINFO.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: SIGSEGV and its kin carry an address.
+    let address = unsafe { info.si_addr() }.expose_provenance();
+    let regs = &mut context.uc_mcontext.gregs;
+    let rsp = regs[libc::REG_RSP as usize].cast_unsigned();
+    #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+    let mut rsp = rsp as usize;
+    let overflow = rsp < limit + 0x2000 || rsp > top;
+    if overflow {
+        // Nothing below: start again at the top of the stack, which will not be returned to.
+        rsp = top - 0x4000;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+    let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
+    FAULT.set(Fault {
+        signal,
+        trap: regs[libc::REG_TRAPNO as usize],
+        error: regs[libc::REG_ERR as usize],
+        address,
+        rip,
+        overflow,
+    });
+    let slot = rsp - 128 - 8;
+    poke(slot, rip);
+    regs[libc::REG_RSP as usize] = (slot as u64).cast_signed();
+    regs[libc::REG_RIP as usize] = (trap_stub as *const () as u64).cast_signed();
+}
+
+const TRAP_GENERAL_PROTECTION: i64 = 13;
+
+extern "C" fn trap_entry(frame: &mut Frame) {
+    let fault = FAULT.get();
+    if fault.trap == TRAP_GENERAL_PROTECTION && !crate::state::is_borrowed() {
+        let in_image = with(|k| k.driver_at(fault.rip)).is_some();
+        if in_image && emulate(frame, fault.rip) {
+            return;
+        }
+    }
+    explain(frame, fault)
+}
+
+/// Names what a fault means. Never returns.
+fn explain(frame: &Frame, fault: Fault) -> ! {
+    crate::state::abandon_borrow();
+    // The stack pointer at the fault: above the frame, the return address and the red zone.
+    let rsp = core::ptr::from_ref(frame).expose_provenance() + size_of::<Frame>() + 128;
+    let stack = with(|k| {
+        if fault.overflow {
+            vec![fault.rip]
+        } else if k.driver_at(fault.rip).is_some() {
+            #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+            let rbp = frame.rbp as usize;
+            let place = Place {
+                rip: fault.rip,
+                rsp,
+                rbp,
+            };
+            k.stack_from(place, true)
+        } else {
+            // In a kernel function that the driver called.
+            k.call_stack()
+        }
+    });
+    let va = fault.address;
+    let access = if fault.error & 16 != 0 {
+        "execute"
+    } else if fault.error & 2 != 0 {
+        "write"
+    } else {
+        "read"
+    };
+    let (rule, what) = with(|k| {
+        if fault.overflow {
+            return (rules::FAULT, "kernel stack overflow".to_owned());
+        }
+        if fault.signal != libc::SIGSEGV && fault.signal != libc::SIGBUS {
+            let name = match fault.signal {
+                libc::SIGILL => "illegal instruction (a Rust panic or abort ends in one)",
+                libc::SIGFPE => "divide error",
+                _ => "breakpoint",
+            };
+            return (rules::FAULT, name.to_owned());
+        }
+        if fault.trap == TRAP_GENERAL_PROTECTION {
+            return (
+                rules::FAULT,
+                "general protection fault: privileged instruction, __fastfail or non-canonical address"
+                    .to_owned(),
+            );
+        }
+        if k.mem.contains(va)
+            && let Some(b) = k.mem.find(va)
+        {
+            let offset = va.wrapping_sub(b.va).cast_signed();
+            let what = format!(
+                "{access} at offset {offset:#x} of a {}-byte block ({}), allocated by {}{}",
+                b.size,
+                describe(b.kind),
+                k.site_name(b.allocated),
+                if b.state == State::Freed {
+                    format!(", freed by {}", k.site_name(b.freed))
+                } else {
+                    String::new()
+                }
+            );
+            let rule = match (b.state, b.kind) {
+                (State::Freed, Kind::Irp | Kind::SystemBuffer) => rules::IRP_TOUCHED,
+                (State::Freed, _) => rules::POOL_AFTER_FREE,
+                (State::Live, _) if b.paged && k.mem.is_paged_out() && va < b.va + b.size => {
+                    rules::PAGED_AT_DISPATCH
+                }
+                (State::Live, _) => rules::POOL_OVERRUN,
+            };
+            return (rule, what);
+        }
+        if k.mem.is_paged_out() && k.mem.in_section(va) {
+            return (
+                rules::PAGED_AT_DISPATCH,
+                format!("{access} in a pageable section of the image"),
+            );
+        }
+        let place = k.locate(va).map_or(String::new(), |(name, rva)| {
+            format!(" (image {name}+{rva:#x}, protected or unloaded)")
+        });
+        let what = if va < 0x1_0000 {
+            format!("{access} through a null pointer, address {va:#x}")
+        } else {
+            format!("{access} at {va:#x}{place}")
+        };
+        (rules::NULL_ACCESS, what)
+    });
+    fail_with(rule, what, &stack)
+}
+
+pub(crate) fn describe(kind: Kind) -> String {
+    match kind {
+        Kind::Pool(tag) => {
+            let text: String = tag
+                .to_le_bytes()
+                .iter()
+                .map(|b| {
+                    if b.is_ascii_graphic() {
+                        char::from(*b)
+                    } else {
+                        '.'
+                    }
+                })
+                .collect();
+            format!("pool, tag '{text}'")
+        }
+        Kind::Irp => "an IRP".to_owned(),
+        Kind::SystemBuffer => "a system buffer".to_owned(),
+        Kind::Device => "a device object".to_owned(),
+        Kind::WorkItem => "a work item".to_owned(),
+        Kind::System(what) => what.to_owned(),
+    }
+}
+
+fn emulate(frame: &mut Frame, rip: Va) -> bool {
+    let instruction = DECODED.with_borrow_mut(|cache| {
+        *cache.entry(rip).or_insert_with(|| {
+            let bytes = crate::mem::peek_bytes(rip, 15);
+            Decoder::with_ip(64, &bytes, rip as u64, DecoderOptions::NONE).decode()
+        })
+    });
+    let next = instruction.next_ip();
+    match instruction.mnemonic() {
+        Mnemonic::In | Mnemonic::Out => {
+            let write = instruction.mnemonic() == Mnemonic::Out;
+            let (port_op, value_op) = if write { (0, 1) } else { (1, 0) };
+            let port = if instruction.op_kind(port_op) == OpKind::Immediate8 {
+                u16::from(instruction.immediate8())
+            } else {
+                low16(frame.rdx)
+            };
+            let width = match instruction.op_register(value_op) {
+                Register::AL => Width::Byte,
+                Register::AX => Width::Word,
+                _ => Width::Dword,
+            };
+            if write {
+                access(port, width, Some(low32(frame.rax) & width.floating()));
+            } else {
+                let value = access(port, width, None);
+                frame.rax = merge(frame.rax, value, width);
+            }
+        }
+        Mnemonic::Insb
+        | Mnemonic::Insw
+        | Mnemonic::Insd
+        | Mnemonic::Outsb
+        | Mnemonic::Outsw
+        | Mnemonic::Outsd => string(frame, &instruction),
+        Mnemonic::Mov if instruction.op1_register() == Register::CR8 => {
+            let irql = u64::from(crate::nt::ke::current_irql());
+            let Some(target) = frame.register(instruction.op0_register()) else {
+                return false;
+            };
+            *target = irql;
+        }
+        Mnemonic::Mov if instruction.op0_register() == Register::CR8 => {
+            let Some(source) = frame.register(instruction.op1_register()) else {
+                return false;
+            };
+            let irql = source.to_le_bytes()[0] & 0xF;
+            crate::nt::ke::set_irql(irql);
+        }
+        Mnemonic::Cli | Mnemonic::Sti => fail(
+            rules::UNSUPPORTED,
+            "cli/sti: a driver has no business with the interrupt flag",
+        ),
+        _ => return false,
+    }
+    frame.rip = next;
+    true
+}
+
+fn string(frame: &mut Frame, instruction: &Instruction) {
+    let width = match instruction.code() {
+        Code::Insb_m8_DX | Code::Outsb_DX_m8 => Width::Byte,
+        Code::Insw_m16_DX | Code::Outsw_DX_m16 => Width::Word,
+        _ => Width::Dword,
+    };
+    let write = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd
+    );
+    let rep = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    let step = if frame.rflags & 0x400 == 0 {
+        u64::from(width.bytes())
+    } else {
+        u64::from(width.bytes()).wrapping_neg()
+    };
+    let port = low16(frame.rdx);
+    while !rep || frame.rcx != 0 {
+        #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+        if write {
+            let at = frame.rsi as usize;
+            let value = match width {
+                Width::Byte => u32::from(peek::<u8>(at)),
+                Width::Word => u32::from(peek::<u16>(at)),
+                Width::Dword => peek::<u32>(at),
+            };
+            access(port, width, Some(value));
+            frame.rsi = frame.rsi.wrapping_add(step);
+        } else {
+            let at = frame.rdi as usize;
+            let bytes = access(port, width, None).to_le_bytes();
+            crate::mem::poke_bytes(at, &bytes[..usize::from(width.bytes())]);
+            frame.rdi = frame.rdi.wrapping_add(step);
+        }
+        if !rep {
+            break;
+        }
+        frame.rcx -= 1;
+    }
+}
+
+const fn low16(value: u64) -> u16 {
+    let b = value.to_le_bytes();
+    u16::from_le_bytes([b[0], b[1]])
+}
+
+const fn low32(value: u64) -> u32 {
+    let b = value.to_le_bytes();
+    u32::from_le_bytes([b[0], b[1], b[2], b[3]])
+}
+
+const fn merge(old: u64, value: u32, width: Width) -> u64 {
+    match width {
+        Width::Byte => (old & !0xFF) | value as u64 & 0xFF,
+        Width::Word => (old & !0xFFFF) | value as u64 & 0xFFFF,
+        Width::Dword => value as u64,
+    }
+}
+
+fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
+    let (found, now) = with(|k| {
+        let cost = k.config.port_access_ns;
+        k.now += cost;
+        k.cpu_time += cost;
+        k.ports.accesses += 1;
+        let found = k.ports.find(port);
+        if found.is_none() {
+            k.ports.unanswered += 1;
+        }
+        (found, k.now)
+    });
+    let answered = found.is_some();
+    // A model's panic must not unwind through the driver.
+    let attempt = std::panic::AssertUnwindSafe(|| crate::ports::access(found, now, width, write));
+    let value = match std::panic::catch_unwind(attempt) {
+        Ok(value) => value,
+        Err(panic) => {
+            with(|k| k.panic = Some(panic));
+            crate::sched::end_thread()
+        }
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "1, 2 or 4")]
+    let bytes = width.bytes() as u8;
+    with(|k| {
+        if k.config.trace_ports {
+            k.event(EventKind::Port {
+                write: write.is_some(),
+                port,
+                bytes,
+                value,
+            });
+            if !answered {
+                k.note(format!("nobody answers on port {port:#06x}"));
+            }
+        }
+    });
+    crate::sched::tick();
+    value
+}

@@ -1,0 +1,270 @@
+//! Loading a PE32+ driver: mapping, relocations, imports.
+
+use std::path::Path;
+
+use object::LittleEndian as LE;
+use object::pe;
+use object::read::pe::{Import, PeFile64};
+
+use crate::mem::{PAGE, Va, peek, poke};
+use crate::nt;
+use crate::state::Rng;
+
+/// An import that the simulated kernel does not export.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnknownImport {
+    /// Module, such as `ntoskrnl.exe`.
+    pub module: String,
+    /// Function name, or `#n` for an ordinal.
+    pub name: String,
+}
+
+/// A mapped driver.
+pub(crate) struct Image {
+    pub base: Va,
+    pub size: usize,
+    pub entry: Va,
+    code: Vec<(Va, Va)>,
+    /// Exception directory: RVA and length.
+    pub pdata: (usize, usize),
+    /// Sections whose name starts with PAGE: address, length, protection.
+    pub paged: Vec<(Va, usize, i32)>,
+    stubs: Va,
+    stubs_len: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum ImageError {
+    Unreadable(String),
+    UnknownImports(Vec<UnknownImport>),
+}
+
+impl From<object::read::Error> for ImageError {
+    fn from(error: object::read::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+const STUB: usize = 32;
+
+fn map(hint: Va, len: usize) -> Option<Va> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: NOREPLACE: nothing that is mapped already is touched.
+    let at = unsafe {
+        libc::mmap(
+            core::ptr::with_exposed_provenance_mut(hint),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        )
+    };
+    (at != libc::MAP_FAILED).then(|| at.expose_provenance())
+}
+
+fn protect(va: Va, len: usize, prot: i32) {
+    // SAFETY: called for this image's own mapping only.
+    unsafe { libc::mprotect(core::ptr::with_exposed_provenance_mut(va), len, prot) };
+}
+
+impl Image {
+    pub(crate) fn load(
+        path: &Path,
+        rng: &mut Rng,
+        data: &dyn Fn(&str) -> Option<Va>,
+        driver: usize,
+    ) -> Result<Self, ImageError> {
+        let file = std::fs::read(path)
+            .map_err(|e| ImageError::Unreadable(format!("{}: {e}", path.display())))?;
+        let pe = PeFile64::parse(&*file)?;
+        let header = pe.nt_headers();
+        let optional = &header.optional_header;
+        if header.file_header.machine.get(LE) != pe::IMAGE_FILE_MACHINE_AMD64 {
+            return Err(ImageError::Unreadable("not an x64 image".to_owned()));
+        }
+        let size = (optional.size_of_image.get(LE) as usize).next_multiple_of(PAGE);
+
+        // Every import resolved before anything is mapped, so that one error names them all.
+        let mut imports: Vec<(u32, Target)> = Vec::new();
+        let mut unknown = Vec::new();
+        if let Some(table) = pe.import_table()? {
+            let mut descriptors = table.descriptors()?;
+            while let Some(d) = descriptors.next()? {
+                let module = String::from_utf8_lossy(table.name(d.name.get(LE))?).into_owned();
+                let mut iat = d.first_thunk.get(LE);
+                let lookup = match d.original_first_thunk.get(LE) {
+                    0 => iat,
+                    original => original,
+                };
+                let mut thunks = table.thunks(lookup)?;
+                while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>()? {
+                    let name = match table.import::<pe::ImageNtHeaders64>(thunk)? {
+                        Import::Name(_, name) => String::from_utf8_lossy(name).into_owned(),
+                        Import::Ordinal(n) => format!("#{n}"),
+                    };
+                    match (nt::find_export(&module, &name), data(&name)) {
+                        (Some(index), _) => imports.push((iat, Target::Function(index))),
+                        (None, Some(va)) => imports.push((iat, Target::Data(va))),
+                        (None, None) => unknown.push(UnknownImport {
+                            module: module.clone(),
+                            name,
+                        }),
+                    }
+                    iat += 8;
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            unknown.sort();
+            unknown.dedup();
+            return Err(ImageError::UnknownImports(unknown));
+        }
+
+        let base = loop {
+            // Any free 64K-aligned place in the lower terabytes.
+            #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+            let hint = 0x0100_0000_0000 + (rng.below(0x0100_0000) as usize) * 0x1_0000;
+            if let Some(base) = map(hint, size) {
+                break base;
+            }
+        };
+        let mut image = Self {
+            base,
+            size,
+            entry: base + optional.address_of_entry_point.get(LE) as usize,
+            code: Vec::new(),
+            pdata: pe
+                .data_directory(pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION)
+                .map_or((0, 0), |d| {
+                    (d.virtual_address.get(LE) as usize, d.size.get(LE) as usize)
+                }),
+            paged: Vec::new(),
+            stubs: 0,
+            stubs_len: 0,
+        };
+        let headers = (optional.size_of_headers.get(LE) as usize).min(file.len());
+        crate::mem::poke_bytes(base, &file[..headers]);
+        for section in pe.section_table().iter() {
+            let bytes = section.pe_data(&*file)?;
+            crate::mem::poke_bytes(base + section.virtual_address.get(LE) as usize, bytes);
+        }
+        image.relocate(&pe, &file)?;
+        image.bind(&imports, driver);
+        for section in pe.section_table().iter() {
+            let start = base + section.virtual_address.get(LE) as usize;
+            let len = (section.virtual_size.get(LE) as usize).next_multiple_of(PAGE);
+            let flags = section.characteristics.get(LE);
+            let mut prot = libc::PROT_NONE;
+            if flags.0 & pe::IMAGE_SCN_MEM_READ.0 != 0 {
+                prot |= libc::PROT_READ;
+            }
+            if flags.0 & pe::IMAGE_SCN_MEM_WRITE.0 != 0 {
+                prot |= libc::PROT_WRITE;
+            }
+            if flags.0 & pe::IMAGE_SCN_MEM_EXECUTE.0 != 0 {
+                prot |= libc::PROT_EXEC;
+                image.code.push((start, start + len));
+            }
+            protect(start, len, prot);
+            if section.name.starts_with(b"PAGE") {
+                image.paged.push((start, len, prot));
+            }
+        }
+        protect(base, PAGE, libc::PROT_READ);
+        Ok(image)
+    }
+
+    fn relocate(&self, pe: &PeFile64<'_>, file: &[u8]) -> Result<(), ImageError> {
+        let preferred = pe.nt_headers().optional_header.image_base.get(LE);
+        let delta = (self.base as u64).wrapping_sub(preferred);
+        let sections = pe.section_table();
+        let Some(mut blocks) = pe.data_directories().relocation_blocks(file, &sections)? else {
+            return Ok(());
+        };
+        while let Some(block) = blocks.next()? {
+            for r in block {
+                match r.typ {
+                    pe::IMAGE_REL_BASED_ABSOLUTE => {}
+                    pe::IMAGE_REL_BASED_DIR64 => {
+                        let at = self.base + r.virtual_address as usize;
+                        poke(at, peek::<u64>(at).wrapping_add(delta));
+                    }
+                    other => {
+                        return Err(ImageError::Unreadable(format!(
+                            "relocation type {other:?} is not for x64"
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One stub an import: it hands the export's index (low half) and the driver's number (high
+    /// half) to the common entry, which checks the call before the function runs.
+    fn bind(&mut self, imports: &[(u32, Target)], driver: usize) {
+        let len = (imports.len() * STUB).max(1).next_multiple_of(PAGE);
+        let mut hint = self.base + self.size + 0x1_0000;
+        self.stubs = loop {
+            if let Some(at) = map(hint, len) {
+                break at;
+            }
+            hint += 0x1_0000;
+        };
+        self.stubs_len = len;
+        for (i, (iat, target)) in imports.iter().enumerate() {
+            let value = match target {
+                Target::Data(va) => *va,
+                Target::Function(index) => {
+                    if let Some(raw) = nt::raw_entry(*index) {
+                        raw
+                    } else {
+                        let at = self.stubs + i * STUB;
+                        poke(at, 0xB8_u8); // mov eax, imm32
+                        #[allow(clippy::cast_possible_truncation, reason = "a small table")]
+                        poke(at + 1, *index as u32 | (driver as u32) << 16);
+                        poke(at + 5, 0x25FF_u16); // jmp [rip + 0]
+                        poke(at + 7, 0_u32);
+                        poke(at + 11, crate::cpu::import_entry as *const () as usize);
+                        at
+                    }
+                }
+            };
+            poke(self.base + *iat as usize, value);
+        }
+        protect(self.stubs, len, libc::PROT_READ | libc::PROT_EXEC);
+    }
+
+    /// Offset of an address in the image.
+    pub(crate) fn rva(&self, va: Va) -> Option<u32> {
+        let offset = va.checked_sub(self.base)?;
+        (offset < self.size).then(|| u32::try_from(offset).ok())?
+    }
+
+    /// Whether `va` lies in code, or just behind it.
+    pub(crate) fn contains(&self, va: Va) -> bool {
+        self.code.iter().any(|(a, b)| (*a..=*b).contains(&va))
+    }
+
+    /// After unload: whoever still calls into the driver is caught.
+    pub(crate) fn seal(&self) {
+        protect(self.base, self.size, libc::PROT_NONE);
+    }
+}
+
+enum Target {
+    Function(usize),
+    Data(Va),
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        for (at, len) in [(self.base, self.size), (self.stubs, self.stubs_len)] {
+            if len > 0 {
+                // SAFETY: mappings made in `load`; no driver code runs after the machine is gone.
+                unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
+            }
+        }
+    }
+}

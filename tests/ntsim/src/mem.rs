@@ -1,0 +1,292 @@
+//! Kernel memory: every block on pages of its own, ending at a page that nobody may touch.
+//!
+//! A freed block's pages stay inaccessible for the life of the machine (addresses are not used
+//! again), so a late touch is always caught and can always be named.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::state::{DriverId, Site};
+
+/// An address in the driver's world. It is a host address: the driver runs in this process.
+pub(crate) type Va = usize;
+
+pub(crate) const PAGE: usize = 4096;
+const ARENA: usize = 64 << 30;
+const FILLER: u8 = 0xA5;
+
+/// How many freed blocks are remembered by name; older ones still fault, without a name.
+const REMEMBERED: usize = 100_000;
+
+/// Reads driver memory. A bad address is a processor fault, which the machine turns into a named
+/// failure (`cpu`), so this is a function to call with any address, like an instruction.
+#[inline]
+pub(crate) fn peek<T: Copy>(va: Va) -> T {
+    // SAFETY: `T` is one of the plain integer types used here; a bad address traps into `cpu`.
+    unsafe { core::ptr::with_exposed_provenance::<T>(va).read_unaligned() }
+}
+
+/// Writes driver memory; see [`peek`].
+#[inline]
+pub(crate) fn poke<T: Copy>(va: Va, value: T) {
+    // SAFETY: as in `peek`.
+    unsafe { core::ptr::with_exposed_provenance_mut::<T>(va).write_unaligned(value) }
+}
+
+/// Copies bytes out of driver memory.
+pub(crate) fn peek_bytes(va: Va, len: usize) -> Vec<u8> {
+    (0..len).map(|i| peek::<u8>(va + i)).collect()
+}
+
+/// Copies bytes into driver memory.
+pub(crate) fn poke_bytes(va: Va, bytes: &[u8]) {
+    for (i, byte) in bytes.iter().enumerate() {
+        poke(va + i, *byte);
+    }
+}
+
+/// What a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `ExAllocatePool2` and the like, with its tag.
+    Pool(u32),
+    /// An IRP.
+    Irp,
+    /// The system buffer of a buffered request.
+    SystemBuffer,
+    /// A device object with its extension.
+    Device,
+    /// An `IO_WORKITEM`.
+    WorkItem,
+    /// Anything else that the machine itself made.
+    System(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Live,
+    Freed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pages: Va,
+    pages_len: usize,
+    pub va: Va,
+    pub size: usize,
+    pub kind: Kind,
+    pub paged: bool,
+    pub state: State,
+    pub owner: Option<DriverId>,
+    pub allocated: Site,
+    pub freed: Site,
+}
+
+pub(crate) struct Mem {
+    base: Va,
+    next: Va,
+    blocks: BTreeMap<Va, Block>,
+    live_paged: Vec<Va>,
+    /// Pageable sections of drivers, with their protection.
+    sections: Vec<(Va, usize, i32)>,
+    paged_out: bool,
+    freed: VecDeque<Va>,
+}
+
+impl Mem {
+    pub(crate) fn new() -> Self {
+        // SAFETY: a fresh reservation, no address given.
+        let base = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                ARENA,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        assert!(base != libc::MAP_FAILED, "cannot reserve address space");
+        let base = base.expose_provenance();
+        Self {
+            base,
+            next: base + PAGE,
+            blocks: BTreeMap::new(),
+            live_paged: Vec::new(),
+            sections: Vec::new(),
+            paged_out: false,
+            freed: VecDeque::new(),
+        }
+    }
+
+    fn protect(va: Va, len: usize, prot: i32) {
+        // SAFETY: the range is this machine's own: its reservation or a driver's section.
+        let r = unsafe { libc::mprotect(core::ptr::with_exposed_provenance_mut(va), len, prot) };
+        assert_eq!(r, 0, "mprotect failed");
+    }
+
+    /// Makes a block of `size` bytes, 16-byte aligned, ending (but for alignment) at a guard page.
+    /// Its bytes are what `fill` gives.
+    pub(crate) fn alloc(
+        &mut self,
+        size: usize,
+        kind: Kind,
+        paged: bool,
+        owner: Option<DriverId>,
+        site: Site,
+        mut fill: impl FnMut() -> u8,
+    ) -> Va {
+        let rounded = size.max(1).next_multiple_of(16);
+        let pages_len = rounded.next_multiple_of(PAGE);
+        let pages = self.next;
+        self.next += pages_len + PAGE;
+        assert!(
+            self.next < self.base + ARENA,
+            "simulated address space used up"
+        );
+        Self::protect(pages, pages_len, libc::PROT_READ | libc::PROT_WRITE);
+        let va = pages + pages_len - rounded;
+        for at in va.saturating_sub(64).max(pages)..va {
+            poke(at, FILLER);
+        }
+        for at in va + size..va + rounded {
+            poke(at, FILLER);
+        }
+        for at in va..va + size {
+            poke(at, fill());
+        }
+        if paged {
+            self.live_paged.push(pages);
+        }
+        self.blocks.insert(
+            pages,
+            Block {
+                pages,
+                pages_len,
+                va,
+                size,
+                kind,
+                paged,
+                state: State::Live,
+                owner,
+                allocated: site,
+                freed: Site::default(),
+            },
+        );
+        if paged && self.paged_out {
+            Self::protect(pages, pages_len, libc::PROT_NONE);
+        }
+        va
+    }
+
+    /// The block whose pages, or whose guard page, hold `va`.
+    pub(crate) fn find(&self, va: Va) -> Option<&Block> {
+        let (_, block) = self.blocks.range(..=va).next_back()?;
+        (va < block.pages + block.pages_len + PAGE).then_some(block)
+    }
+
+    /// The live block that starts at `va`.
+    pub(crate) fn live(&self, va: Va) -> Option<&Block> {
+        self.find(va)
+            .filter(|b| b.va == va && b.state == State::Live)
+    }
+
+    /// Frees the block: its pages become inaccessible. Returns whether the bytes next to the block
+    /// were intact.
+    pub(crate) fn free(&mut self, va: Va, site: Site) -> bool {
+        let Some(pages) = self.live(va).map(|b| b.pages) else {
+            return true;
+        };
+        let paged_out = self.paged_out;
+        let Some(block) = self.blocks.get_mut(&pages) else {
+            return true;
+        };
+        if block.paged && paged_out {
+            Self::protect(pages, block.pages_len, libc::PROT_READ);
+        }
+        let end = block.pages + block.pages_len;
+        let intact = (block.va.saturating_sub(64).max(block.pages)..block.va)
+            .chain(block.va + block.size..end)
+            .all(|at| peek::<u8>(at) == FILLER);
+        block.state = State::Freed;
+        block.freed = site;
+        // A fresh mapping, not a changed one: it merges with its neighbours.
+        // SAFETY: the range lies inside this machine's own reservation.
+        let at = unsafe {
+            libc::mmap(
+                core::ptr::with_exposed_provenance_mut(pages),
+                block.pages_len,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+        assert!(at != libc::MAP_FAILED, "cannot seal freed memory");
+        self.freed.push_back(pages);
+        if self.freed.len() > REMEMBERED
+            && let Some(oldest) = self.freed.pop_front()
+        {
+            self.blocks.remove(&oldest);
+        }
+        self.live_paged.retain(|p| *p != pages);
+        intact
+    }
+
+    /// Takes paged blocks away (at `DISPATCH_LEVEL`) or gives them back.
+    pub(crate) fn page_out(&mut self, out: bool) {
+        if out == self.paged_out {
+            return;
+        }
+        self.paged_out = out;
+        let prot = if out {
+            libc::PROT_NONE
+        } else {
+            libc::PROT_READ | libc::PROT_WRITE
+        };
+        for pages in &self.live_paged {
+            Self::protect(*pages, self.blocks[pages].pages_len, prot);
+        }
+        for (va, len, own) in &self.sections {
+            Self::protect(*va, *len, if out { libc::PROT_NONE } else { *own });
+        }
+    }
+
+    /// Makes a section of a driver pageable.
+    pub(crate) fn add_section(&mut self, section: (Va, usize, i32)) {
+        self.sections.push(section);
+    }
+
+    /// Forgets the sections inside an image that is gone.
+    pub(crate) fn drop_sections(&mut self, start: Va, len: usize) {
+        self.sections
+            .retain(|(va, ..)| !(start..start + len).contains(va));
+    }
+
+    /// Whether `va` lies in a pageable section.
+    pub(crate) fn in_section(&self, va: Va) -> bool {
+        self.sections
+            .iter()
+            .any(|(start, len, _)| (*start..*start + *len).contains(&va))
+    }
+
+    pub(crate) fn is_paged_out(&self) -> bool {
+        self.paged_out
+    }
+
+    /// All live blocks.
+    pub(crate) fn live_blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.values().filter(|b| b.state == State::Live)
+    }
+
+    /// Whether `va` lies in the reservation at all.
+    pub(crate) fn contains(&self, va: Va) -> bool {
+        (self.base..self.base + ARENA).contains(&va)
+    }
+}
+
+impl Drop for Mem {
+    fn drop(&mut self) {
+        // SAFETY: the reservation made in `new`; nothing uses it after the machine is gone.
+        unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(self.base), ARENA) };
+    }
+}

@@ -1,0 +1,854 @@
+//! `Ke`: IRQL, spin locks, dispatcher objects, timers, DPCs, time.
+
+use std::collections::{HashMap, HashSet};
+
+use super::types::{
+    DPC_ARG1, DPC_ARG2, DPC_CONTEXT, DPC_DATA, DPC_ROUTINE, Header, MUTANT_OWNER, SEMAPHORE_LIMIT,
+    TIMER_DPC, TIMER_DUE, TIMER_PERIOD,
+};
+use super::{APC, DISPATCH, Entry, guest};
+use crate::mem::{State, Va, peek, poke};
+use crate::rules;
+use crate::sched::{self, ThreadKind, Tid};
+use crate::state::{Kernel, fail, with};
+use crate::{Nanos, NtStatus};
+
+/// The clock's tick: time-outs end on one.
+pub(crate) const TICK: Nanos = 1_000_000;
+
+/// 1 January 2025 in system time (100 ns since 1601).
+const BOOT_TIME: u64 = 133_801_632_000_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `KeAcquireSpinLock`.
+    Spin,
+    /// `KeAcquireSpinLockAtDpcLevel`.
+    SpinAtDpc,
+    /// In-stack queued.
+    Queued,
+    FastMutex,
+    Mutex,
+    /// The cancel spin lock.
+    Cancel,
+}
+
+impl Family {
+    pub(crate) fn spins(self) -> bool {
+        !matches!(self, Self::FastMutex | Self::Mutex)
+    }
+}
+
+/// A lock that a thread holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub lock: Va,
+    pub family: Family,
+    pub old_irql: u8,
+}
+
+struct Timer {
+    va: Va,
+    due: Nanos,
+    period: Nanos,
+    seq: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Ke {
+    owners: HashMap<Va, (Tid, Family)>,
+    order: HashMap<Va, HashSet<Va>>,
+    timers: Vec<Timer>,
+    dpcs: Vec<Va>,
+    seq: u64,
+    pub cancel_lock: Va,
+    pub sleeping: Nanos,
+    pub stalled: Nanos,
+}
+
+// ---- IRQL ----
+
+pub(crate) fn current_irql() -> u8 {
+    with(|k| k.sched.thread().irql)
+}
+
+/// Sets the running thread's IRQL; paged memory goes away at `DISPATCH_LEVEL`.
+pub(crate) fn set_irql(irql: u8) {
+    with(|k| {
+        k.sched.thread().irql = irql;
+        k.mem.page_out(irql >= DISPATCH);
+    });
+}
+
+pub(super) extern "win64" fn ke_get_current_irql() -> u8 {
+    current_irql()
+}
+
+pub(super) extern "win64" fn kf_raise_irql(new: u8) -> u8 {
+    let old = current_irql();
+    if new < old || new > 15 {
+        fail(rules::IRQL_RAISE, format!("from {old} to {new}"));
+    }
+    set_irql(new);
+    old
+}
+
+pub(super) extern "win64" fn ke_raise_irql_to_dpc_level() -> u8 {
+    kf_raise_irql(DISPATCH)
+}
+
+pub(super) extern "win64" fn ke_lower_irql(new: u8) {
+    let (old, holds, dpc) = with(|k| {
+        let t = k.sched.thread();
+        let holds = t.locks.iter().any(|l| l.family.spins());
+        (t.irql, holds, t.kind == ThreadKind::Dpc)
+    });
+    if new > old {
+        fail(rules::IRQL_LOWER, format!("from {old} to {new}"));
+    }
+    if new < DISPATCH && (holds || dpc) {
+        fail(
+            rules::IRQL_LOWER,
+            "below DISPATCH_LEVEL with a spin lock held or inside a DPC",
+        );
+    }
+    set_irql(new);
+}
+
+// ---- locks ----
+
+fn reaches(order: &HashMap<Va, HashSet<Va>>, from: Va, to: Va) -> bool {
+    let mut todo = vec![from];
+    let mut seen = HashSet::new();
+    while let Some(at) = todo.pop() {
+        if at == to {
+            return true;
+        }
+        if seen.insert(at)
+            && let Some(next) = order.get(&at)
+        {
+            todo.extend(next);
+        }
+    }
+    false
+}
+
+/// Common part of every lock acquisition: recursion, order, contention.
+pub(crate) fn acquire(lock: Va, family: Family, old_irql: u8) {
+    let broken = with(|k| {
+        let me = k.sched.current;
+        if let Some((owner, _)) = k.ke.owners.get(&lock)
+            && *owner == me
+        {
+            return Some((rules::LOCK_RECURSION, format!("lock {lock:#x}")));
+        }
+        let held: Vec<Va> = k.sched.thread().locks.iter().map(|l| l.lock).collect();
+        for other in held {
+            if reaches(&k.ke.order, lock, other) {
+                return Some((
+                    rules::LOCK_ORDER,
+                    format!(
+                        "lock {lock:#x} wanted while {other:#x} is held; elsewhere the other way round"
+                    ),
+                ));
+            }
+            k.ke.order.entry(other).or_default().insert(lock);
+        }
+        None
+    });
+    if let Some((rule, what)) = broken {
+        fail(rule, what);
+    }
+    let free = move |k: &Kernel| !k.ke.owners.contains_key(&lock);
+    while !with(|k| free(k)) {
+        sched::wait("a lock", None, free);
+    }
+    with(|k| {
+        let me = k.sched.current;
+        k.ke.owners.insert(lock, (me, family));
+        k.sched.thread().locks.push(Held {
+            lock,
+            family,
+            old_irql,
+        });
+    });
+}
+
+/// Whether the lock is free, for functions that only try.
+pub(crate) fn is_free(lock: Va) -> bool {
+    with(|k| !k.ke.owners.contains_key(&lock))
+}
+
+/// Common part of every release. Gives what was noted at acquisition.
+pub(crate) fn release(lock: Va, family: Family) -> Held {
+    let result = with(|k| {
+        let me = k.sched.current;
+        let Some((owner, used)) = k.ke.owners.get(&lock).copied() else {
+            return Err((rules::LOCK_NOT_HELD, format!("lock {lock:#x}")));
+        };
+        if owner != me {
+            return Err((
+                rules::LOCK_OWNER,
+                format!("lock {lock:#x} belongs to thread {owner}"),
+            ));
+        }
+        if used != family {
+            return Err((
+                rules::LOCK_FAMILY,
+                format!("lock {lock:#x} acquired as {used:?}, released as {family:?}"),
+            ));
+        }
+        let locks = &mut k.sched.thread().locks;
+        let Some(at) = locks.iter().rposition(|l| l.lock == lock) else {
+            return Err((rules::LOCK_NOT_HELD, format!("lock {lock:#x}")));
+        };
+        if family == Family::Queued && at + 1 != locks.len() {
+            return Err((rules::LOCK_OUT_OF_ORDER, format!("lock {lock:#x}")));
+        }
+        let held = locks.remove(at);
+        k.ke.owners.remove(&lock);
+        Ok(held)
+    });
+    match result {
+        Ok(held) => held,
+        Err((rule, what)) => fail(rule, what),
+    }
+}
+
+fn acquire_spin(lock: Va, family: Family) -> u8 {
+    let word: usize = peek(lock);
+    if word != 0 && is_free(lock) {
+        fail(
+            rules::LOCK_UNINITIALISED,
+            format!("spin lock {lock:#x} holds {word:#x}"),
+        );
+    }
+    let old = current_irql();
+    set_irql(DISPATCH.max(old));
+    acquire(lock, family, old);
+    poke(lock, 1_usize);
+    old
+}
+
+fn release_spin(lock: Va, family: Family) -> Held {
+    let held = release(lock, family);
+    poke(lock, 0_usize);
+    held
+}
+
+pub(super) extern "win64" fn ke_initialize_spin_lock(lock: Va) {
+    if !is_free(lock) {
+        fail(rules::LOCK_REINIT, format!("spin lock {lock:#x}"));
+    }
+    poke(lock, 0_usize);
+}
+
+pub(super) extern "win64" fn ke_acquire_spin_lock_raise_to_dpc(lock: Va) -> u8 {
+    acquire_spin(lock, Family::Spin)
+}
+
+pub(super) extern "win64" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
+    let held = release_spin(lock, Family::Spin);
+    if new_irql != held.old_irql {
+        fail(
+            rules::IRQL_CHANGED,
+            format!(
+                "KeReleaseSpinLock to IRQL {new_irql}, acquired at {} [C4/20015]",
+                held.old_irql
+            ),
+        );
+    }
+    set_irql(new_irql);
+}
+
+pub(super) extern "win64" fn ke_acquire_spin_lock_at_dpc_level(lock: Va) {
+    acquire_spin(lock, Family::SpinAtDpc);
+}
+
+pub(super) extern "win64" fn ke_release_spin_lock_from_dpc_level(lock: Va) {
+    release_spin(lock, Family::SpinAtDpc);
+}
+
+// KLOCK_QUEUE_HANDLE: Next 0, Lock 8, OldIrql 16.
+pub(super) extern "win64" fn ke_acquire_in_stack_queued_spin_lock(lock: Va, handle: Va) {
+    let old = acquire_spin(lock, Family::Queued);
+    poke(handle, 0_usize);
+    poke(handle + 8, lock);
+    poke(handle + 16, old);
+}
+
+pub(super) extern "win64" fn ke_release_in_stack_queued_spin_lock(handle: Va) {
+    let lock: Va = peek(handle + 8);
+    let held = release_spin(lock, Family::Queued);
+    set_irql(held.old_irql);
+}
+
+/// The cancel spin lock, as the functions of `io` take it.
+pub(crate) fn acquire_cancel() -> u8 {
+    let lock = with(|k| k.ke.cancel_lock);
+    acquire_spin(lock, Family::Cancel)
+}
+
+pub(crate) fn release_cancel(irql: u8) {
+    let lock = with(|k| k.ke.cancel_lock);
+    release_spin(lock, Family::Cancel);
+    set_irql(irql);
+}
+
+// ---- dispatcher objects ----
+
+const NOTIFICATION_EVENT: u8 = 0;
+const SYNCHRONIZATION_EVENT: u8 = 1;
+const MUTANT: u8 = 2;
+const SEMAPHORE: u8 = 5;
+pub(crate) const THREAD: u8 = 6;
+const NOTIFICATION_TIMER: u8 = 8;
+const SYNCHRONIZATION_TIMER: u8 = 9;
+
+/// Whether an object's memory is still there.
+pub(crate) fn alive(k: &Kernel, va: Va) -> bool {
+    !k.mem.contains(va) || k.mem.find(va).is_some_and(|b| b.state == State::Live)
+}
+
+fn signalled(k: &Kernel, object: Va, me: Tid) -> bool {
+    if !alive(k, object) {
+        // Let the waiter touch it: that names the fault.
+        return true;
+    }
+    let header = Header(object);
+    if header.kind() == MUTANT && header.signal() <= 0 {
+        return peek::<usize>(object + MUTANT_OWNER) == me as usize;
+    }
+    header.signal() > 0
+}
+
+fn take(object: Va, me: Tid) {
+    let header = Header(object);
+    match header.kind() {
+        SYNCHRONIZATION_EVENT | SYNCHRONIZATION_TIMER => header.set_signal(0),
+        SEMAPHORE => header.set_signal(header.signal() - 1),
+        MUTANT => {
+            header.set_signal(header.signal() - 1);
+            poke(object + MUTANT_OWNER, me as usize);
+            with(|k| {
+                k.sched.thread().locks.push(Held {
+                    lock: object,
+                    family: Family::Mutex,
+                    old_irql: 0,
+                });
+                k.sched.thread().critical += 1;
+                if k.ke.owners.insert(object, (me, Family::Mutex)).is_none() {
+                    let held: Vec<Va> = k
+                        .sched
+                        .thread()
+                        .locks
+                        .iter()
+                        .map(|l| l.lock)
+                        .filter(|l| *l != object)
+                        .collect();
+                    for other in held {
+                        k.ke.order.entry(other).or_default().insert(object);
+                    }
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Virtual time at which a `LARGE_INTEGER` time-out ends: negative = from now, positive = system
+/// time; on the next tick of the clock.
+fn deadline(k: &Kernel, units: i64) -> Nanos {
+    let at = if units < 0 {
+        k.now + units.unsigned_abs() * 100
+    } else {
+        (units.unsigned_abs().saturating_sub(BOOT_TIME) * 100).max(k.now)
+    };
+    at.next_multiple_of(TICK)
+}
+
+pub(super) fn wait_for(objects: &[Va], all: bool, timeout: Va) -> NtStatus {
+    let irql = current_irql();
+    let timeout: Option<i64> = (timeout != 0).then(|| peek(timeout));
+    if irql >= DISPATCH && timeout != Some(0) {
+        fail(rules::IRQL_WAIT, format!("at IRQL {irql}"));
+    }
+    for object in objects {
+        let kind = Header(*object).kind();
+        if !matches!(
+            kind,
+            NOTIFICATION_EVENT
+                | SYNCHRONIZATION_EVENT
+                | MUTANT
+                | SEMAPHORE
+                | THREAD
+                | NOTIFICATION_TIMER
+                | SYNCHRONIZATION_TIMER
+        ) || peek::<usize>(*object + 8) == 0
+        {
+            fail(
+                rules::LOCK_UNINITIALISED,
+                format!("wait on {object:#x}, which is not an initialised dispatcher object"),
+            );
+        }
+        let order = with(|k| {
+            let me = k.sched.current;
+            kind == MUTANT
+                && peek::<usize>(*object + MUTANT_OWNER) != me as usize
+                && k.sched.threads.get(&me).is_some_and(|t| {
+                    t.locks
+                        .iter()
+                        .any(|l| reaches(&k.ke.order, *object, l.lock))
+                })
+        });
+        if order {
+            fail(rules::LOCK_ORDER, format!("mutex {object:#x}"));
+        }
+    }
+    let me = with(|k| k.sched.current);
+    let started = with(|k| k.now);
+    let until = timeout.map(|t| with(|k| if t == 0 { k.now } else { deadline(k, t) }));
+    let result = loop {
+        let ready: Vec<bool> = with(|k| objects.iter().map(|o| signalled(k, *o, me)).collect());
+        if all && ready.iter().all(|r| *r) {
+            for object in objects {
+                take(*object, me);
+            }
+            break NtStatus::SUCCESS;
+        }
+        if !all && let Some(i) = ready.iter().position(|r| *r) {
+            take(objects[i], me);
+            #[allow(clippy::cast_possible_truncation, reason = "at most 64 objects")]
+            break NtStatus(i as u32);
+        }
+        if until.is_some_and(|u| with(|k| k.now >= u)) {
+            break NtStatus::TIMEOUT;
+        }
+        let wanted = objects.to_vec();
+        with(|k| k.sched.thread().waits_on = objects.to_vec());
+        sched::wait("a dispatcher object", until, move |k| {
+            if all {
+                wanted.iter().all(|o| signalled(k, *o, me))
+            } else {
+                wanted.iter().any(|o| signalled(k, *o, me))
+            }
+        });
+    };
+    with(|k| {
+        k.sched.thread().waits_on.clear();
+        k.ke.sleeping += k.now - started;
+    });
+    result
+}
+
+pub(super) extern "win64" fn ke_initialize_event(event: Va, kind: i32, state: u8) {
+    let kind = if kind == 0 {
+        NOTIFICATION_EVENT
+    } else {
+        SYNCHRONIZATION_EVENT
+    };
+    Header(event).initialise(kind, 0x18, i32::from(state != 0));
+}
+
+pub(crate) fn set_event(event: Va) -> i32 {
+    let header = Header(event);
+    let old = header.signal();
+    header.set_signal(1);
+    old
+}
+
+pub(super) extern "win64" fn ke_set_event(event: Va, _increment: i32, wait: u8) -> i32 {
+    if wait != 0 && current_irql() > APC {
+        fail(
+            rules::IRQL_CALL,
+            "KeSetEvent with Wait TRUE above APC_LEVEL",
+        );
+    }
+    set_event(event)
+}
+
+pub(super) extern "win64" fn ke_reset_event(event: Va) -> i32 {
+    let header = Header(event);
+    let old = header.signal();
+    header.set_signal(0);
+    old
+}
+
+pub(super) extern "win64" fn ke_read_state_event(event: Va) -> i32 {
+    Header(event).signal()
+}
+
+pub(super) extern "win64" fn ke_initialize_semaphore(semaphore: Va, count: i32, limit: i32) {
+    Header(semaphore).initialise(SEMAPHORE, 0x20, count);
+    poke(semaphore + SEMAPHORE_LIMIT, limit);
+}
+
+pub(super) extern "win64" fn ke_release_semaphore(
+    semaphore: Va,
+    _increment: i32,
+    adjustment: i32,
+    _wait: u8,
+) -> i32 {
+    let header = Header(semaphore);
+    let old = header.signal();
+    let limit: i32 = peek(semaphore + SEMAPHORE_LIMIT);
+    if adjustment <= 0 || old.saturating_add(adjustment) > limit {
+        fail(
+            rules::FAULT,
+            "KeReleaseSemaphore raises STATUS_SEMAPHORE_LIMIT_EXCEEDED",
+        );
+    }
+    header.set_signal(old + adjustment);
+    old
+}
+
+pub(super) extern "win64" fn ke_initialize_mutex(mutex: Va, _level: u32) {
+    Header(mutex).initialise(MUTANT, 0x38, 1);
+    poke(mutex + MUTANT_OWNER, 0_usize);
+}
+
+pub(super) extern "win64" fn ke_release_mutex(mutex: Va, _wait: u8) -> i32 {
+    let me = with(|k| k.sched.current);
+    if peek::<usize>(mutex + MUTANT_OWNER) != me as usize {
+        fail(rules::LOCK_OWNER, format!("mutex {mutex:#x}"));
+    }
+    let header = Header(mutex);
+    let old = header.signal();
+    header.set_signal(old + 1);
+    with(|k| {
+        let t = k.sched.thread();
+        if let Some(at) = t.locks.iter().rposition(|l| l.lock == mutex) {
+            t.locks.remove(at);
+        }
+        t.critical -= 1;
+        if old + 1 == 1 {
+            k.ke.owners.remove(&mutex);
+        }
+    });
+    if old + 1 == 1 {
+        poke(mutex + MUTANT_OWNER, 0_usize);
+    }
+    old
+}
+
+pub(super) extern "win64" fn ke_wait_for_single_object(
+    object: Va,
+    _reason: i32,
+    _mode: u8,
+    _alertable: u8,
+    timeout: Va,
+) -> i32 {
+    wait_for(&[object], true, timeout).raw()
+}
+
+pub(super) extern "win64" fn ke_wait_for_multiple_objects(
+    count: u32,
+    objects: Va,
+    kind: i32,
+    _reason: i32,
+    _mode: u8,
+    _alertable: u8,
+    timeout: Va,
+    blocks: Va,
+) -> i32 {
+    if count > 3 && blocks == 0 {
+        fail(
+            rules::FAULT,
+            "KeWaitForMultipleObjects with more than 3 objects and no wait blocks (bug check 0xC)",
+        );
+    }
+    let list: Vec<Va> = (0..count as usize).map(|i| peek(objects + 8 * i)).collect();
+    wait_for(&list, kind == 0, timeout).raw()
+}
+
+pub(super) extern "win64" fn ke_delay_execution_thread(
+    _mode: u8,
+    _alertable: u8,
+    interval: Va,
+) -> i32 {
+    let units: i64 = peek(interval);
+    let (started, until) = with(|k| (k.now, deadline(k, units)));
+    while with(|k| k.now < until) {
+        sched::wait("a delay", Some(until), |_| false);
+    }
+    with(|k| k.ke.sleeping += k.now - started);
+    0
+}
+
+pub(super) extern "win64" fn ke_stall_execution_processor(microseconds: u32) {
+    with(|k| {
+        let ns = Nanos::from(microseconds) * 1000;
+        k.now += ns;
+        k.cpu_time += ns;
+        k.ke.stalled += ns;
+    });
+    sched::tick();
+}
+
+pub(super) extern "win64" fn ke_query_performance_counter(frequency: Va) -> u64 {
+    if frequency != 0 {
+        poke(frequency, 10_000_000_u64);
+    }
+    with(|k| k.now / 100)
+}
+
+pub(super) extern "win64" fn ke_query_unbiased_interrupt_time() -> u64 {
+    with(|k| k.now / 100)
+}
+
+// ---- timers and DPCs ----
+
+pub(super) extern "win64" fn ke_initialize_timer(timer: Va) {
+    ke_initialize_timer_ex(timer, 0);
+}
+
+pub(super) extern "win64" fn ke_initialize_timer_ex(timer: Va, kind: i32) {
+    if with(|k| k.ke.timers.iter().any(|t| t.va == timer)) {
+        fail(
+            rules::FREED_BUSY,
+            format!("timer {timer:#x} initialised while armed"),
+        );
+    }
+    crate::mem::poke_bytes(timer, &[0; 0x40]);
+    let kind = if kind == 0 {
+        NOTIFICATION_TIMER
+    } else {
+        SYNCHRONIZATION_TIMER
+    };
+    Header(timer).initialise(kind, 0x40, 0);
+}
+
+pub(super) extern "win64" fn ke_set_timer(timer: Va, due: i64, dpc: Va) -> u8 {
+    ke_set_timer_ex(timer, due, 0, dpc)
+}
+
+pub(super) extern "win64" fn ke_set_timer_ex(timer: Va, due: i64, period: i32, dpc: Va) -> u8 {
+    let header = Header(timer);
+    if !matches!(header.kind(), NOTIFICATION_TIMER | SYNCHRONIZATION_TIMER) {
+        fail(
+            rules::LOCK_UNINITIALISED,
+            format!("timer {timer:#x} not initialised"),
+        );
+    }
+    let was = ke_cancel_timer(timer);
+    header.set_signal(0);
+    header.set_inserted(1);
+    poke(timer + TIMER_DPC, dpc);
+    poke(timer + TIMER_PERIOD, period);
+    let period = Nanos::from(period.max(0).unsigned_abs()) * 1_000_000;
+    let due = with(|k| {
+        let at = if due == 0 { k.now } else { deadline(k, due) };
+        k.ke.seq += 1;
+        let seq = k.ke.seq;
+        k.ke.timers.push(Timer {
+            va: timer,
+            due: at,
+            period,
+            seq,
+        });
+        at
+    });
+    poke(timer + TIMER_DUE, due / 100);
+    was
+}
+
+pub(super) extern "win64" fn ke_cancel_timer(timer: Va) -> u8 {
+    let was = with(|k| {
+        let before = k.ke.timers.len();
+        k.ke.timers.retain(|t| t.va != timer);
+        before != k.ke.timers.len()
+    });
+    if was {
+        Header(timer).set_inserted(0);
+    }
+    u8::from(was)
+}
+
+pub(crate) fn next_timer(k: &Kernel) -> Option<Nanos> {
+    k.ke.timers.iter().map(|t| t.due).min()
+}
+
+pub(crate) fn timer_due(k: &Kernel) -> bool {
+    !k.ke.dpcs.is_empty() || next_timer(k).is_some_and(|t| t <= k.now)
+}
+
+/// Signals the timers that are due and queues their DPCs.
+pub(crate) fn fire_timers(k: &mut Kernel) {
+    k.ke.timers.sort_by_key(|t| (t.due, t.seq));
+    while k.ke.timers.first().is_some_and(|t| t.due <= k.now) {
+        let timer = k.ke.timers.remove(0);
+        let header = Header(timer.va);
+        header.set_signal(1);
+        if timer.period > 0 {
+            let due = timer.due + timer.period;
+            k.ke.timers.push(Timer { due, ..timer });
+            k.ke.timers.sort_by_key(|t| (t.due, t.seq));
+        } else {
+            header.set_inserted(0);
+        }
+        let dpc: Va = peek(timer.va + TIMER_DPC);
+        if dpc != 0 {
+            queue_dpc(k, dpc, 0, 0);
+        }
+    }
+}
+
+fn queue_dpc(k: &mut Kernel, dpc: Va, a1: usize, a2: usize) -> bool {
+    if k.ke.dpcs.contains(&dpc) {
+        return false;
+    }
+    poke(dpc + DPC_ARG1, a1);
+    poke(dpc + DPC_ARG2, a2);
+    poke(dpc + DPC_DATA, 1_usize);
+    k.ke.dpcs.push(dpc);
+    true
+}
+
+/// Gives each queued DPC a processor.
+pub(crate) fn start_dpcs(k: &mut Kernel) {
+    for dpc in core::mem::take(&mut k.ke.dpcs) {
+        poke(dpc + DPC_DATA, 0_usize);
+        let routine: Va = peek(dpc + DPC_ROUTINE);
+        let args = [
+            dpc,
+            peek(dpc + DPC_CONTEXT),
+            peek(dpc + DPC_ARG1),
+            peek(dpc + DPC_ARG2),
+        ];
+        k.sched.spawn(
+            "DPC",
+            ThreadKind::Dpc,
+            DISPATCH,
+            Box::new(move || {
+                let entry = Entry::now();
+                guest(routine, &args);
+                entry.check("DPC routine");
+            }),
+        );
+    }
+}
+
+pub(super) extern "win64" fn ke_initialize_dpc(dpc: Va, routine: Va, context: usize) {
+    crate::mem::poke_bytes(dpc, &[0; 0x40]);
+    poke(dpc, 0x13_u8);
+    poke(dpc + 1, 1_u8);
+    poke(dpc + DPC_ROUTINE, routine);
+    poke(dpc + DPC_CONTEXT, context);
+}
+
+pub(super) extern "win64" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) -> u8 {
+    let queued = with(|k| queue_dpc(k, dpc, a1, a2));
+    sched::tick();
+    u8::from(queued)
+}
+
+pub(super) extern "win64" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
+    let was = with(|k| {
+        let before = k.ke.dpcs.len();
+        k.ke.dpcs.retain(|d| *d != dpc);
+        before != k.ke.dpcs.len()
+    });
+    if was {
+        poke(dpc + DPC_DATA, 0_usize);
+    }
+    u8::from(was)
+}
+
+pub(super) extern "win64" fn ke_flush_queued_dpcs() {
+    sched::wait("queued DPCs", None, |k| {
+        k.ke.dpcs.is_empty()
+            && !k
+                .sched
+                .threads
+                .iter()
+                .any(|(t, th)| th.kind == ThreadKind::Dpc && !k.sched.is_done(*t))
+    });
+}
+
+pub(super) extern "win64" fn ke_set_priority_thread(_thread: Va, _priority: i32) -> i32 {
+    8
+}
+
+pub(super) extern "win64" fn ke_enter_critical_region() {
+    with(|k| k.sched.thread().critical += 1);
+}
+
+pub(super) extern "win64" fn ke_leave_critical_region() {
+    let count = with(|k| {
+        let t = k.sched.thread();
+        t.critical -= 1;
+        t.critical
+    });
+    if count < 0 {
+        fail(
+            rules::APC_CHANGED,
+            "KeLeaveCriticalRegion without enter [C4/3E]",
+        );
+    }
+}
+
+pub(super) extern "win64" fn ke_get_current_thread() -> Va {
+    super::ob::current_thread_object()
+}
+
+pub(super) extern "win64" fn ke_bug_check_ex(code: u32, a: usize, b: usize, c: usize, d: usize) {
+    fail(
+        rules::DRIVER_BUGCHECK,
+        format!("KeBugCheckEx({code:#x}, {a:#x}, {b:#x}, {c:#x}, {d:#x})"),
+    )
+}
+
+pub(super) extern "win64" fn ke_bug_check(code: u32) {
+    fail(rules::DRIVER_BUGCHECK, format!("KeBugCheck({code:#x})"))
+}
+
+/// What live kernel object lies in a block about to be freed [M3].
+pub(crate) fn busy_in(k: &Kernel, start: Va, len: usize) -> Option<String> {
+    let inside = |va: Va| (start..start + len).contains(&va);
+    if let Some(t) = k.ke.timers.iter().find(|t| inside(t.va)) {
+        return Some(format!("armed timer at +{:#x}", t.va - start));
+    }
+    if let Some(d) = k.ke.dpcs.iter().find(|d| inside(**d)) {
+        return Some(format!("queued DPC at +{:#x}", d - start));
+    }
+    for (tid, t) in &k.sched.threads {
+        if let Some(o) = t.waits_on.iter().find(|o| inside(**o)) {
+            return Some(format!(
+                "object at +{:#x} that thread {tid} waits for",
+                o - start
+            ));
+        }
+    }
+    if let Some((l, (tid, _))) = k.ke.owners.iter().find(|(l, _)| inside(**l)) {
+        return Some(format!("lock at +{:#x} held by thread {tid}", l - start));
+    }
+    None
+}
+
+/// Forgets lock order of memory that is gone.
+pub(crate) fn forget(k: &mut Kernel, start: Va, len: usize) {
+    let inside = |va: &Va| (start..start + len).contains(va);
+    k.ke.order.retain(|l, _| !inside(l));
+    for set in k.ke.order.values_mut() {
+        set.retain(|l| !inside(l));
+    }
+}
+
+/// What of a driver's is still armed at unload.
+pub(crate) fn armed_in_image(k: &Kernel, start: Va, len: usize) -> Vec<String> {
+    let inside = |va: Va| (start..start + len).contains(&va);
+    k.ke.timers
+        .iter()
+        .filter_map(|t| {
+            let dpc: Va = peek(t.va + TIMER_DPC);
+            (inside(t.va) || dpc != 0 && inside(peek(dpc + DPC_ROUTINE)))
+                .then(|| format!("armed timer {:#x}", t.va))
+        })
+        .chain(
+            k.ke.dpcs
+                .iter()
+                .filter(|d| inside(peek(**d + DPC_ROUTINE)))
+                .map(|d| format!("queued DPC {d:#x}")),
+        )
+        .collect()
+}

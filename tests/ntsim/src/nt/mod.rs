@@ -1,0 +1,424 @@
+//! The kernel's exported functions.
+//!
+//! Each is an `extern "win64"` function in the file of its prefix, and one line in [`table`]: name,
+//! the IRQLs at which it may be called (the stricter of its page and Driver Verifier's rule), and
+//! whether fault injection can make it fail. [`on_call`] sees every call first.
+
+pub(crate) mod csq;
+pub(crate) mod ex;
+pub(crate) mod io;
+pub(crate) mod ke;
+pub(crate) mod ob;
+pub(crate) mod remlock;
+pub(crate) mod rtl;
+pub(crate) mod types;
+pub(crate) mod work;
+pub(crate) mod zw;
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::mem::{Va, peek};
+use crate::rules;
+use crate::state::{DriverId, Kernel, fail, with};
+use crate::trace::EventKind;
+use crate::unwind::Place;
+
+pub(crate) const PASSIVE: u8 = 0;
+pub(crate) const APC: u8 = 1;
+pub(crate) const DISPATCH: u8 = 2;
+const HIGH: u8 = 15;
+
+/// One exported function.
+pub(crate) struct Export {
+    pub name: &'static str,
+    entry: Va,
+    min: u8,
+    max: u8,
+    fails: bool,
+    raw: bool,
+}
+
+macro_rules! exports {
+    ($($name:ident = $f:path, $min:expr, $max:expr $(, $flag:ident)?;)*) => {
+        vec![$({
+            #[allow(unused_mut, reason = "not all rows have a flag")]
+            let mut export = Export {
+                name: stringify!($name),
+                entry: $f as *const () as usize,
+                min: $min,
+                max: $max,
+                fails: false,
+                raw: false,
+            };
+            $(export.$flag = true;)?
+            export
+        }),*]
+    };
+}
+
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn build() -> Vec<Export> {
+    exports! {
+        ExAllocatePool2 = ex::ex_allocate_pool2, PASSIVE, DISPATCH, fails;
+        ExFreePool = ex::ex_free_pool, PASSIVE, DISPATCH;
+        ExFreePoolWithTag = ex::ex_free_pool_with_tag, PASSIVE, DISPATCH;
+        ExInitializeRundownProtection = ex::ex_initialize_rundown_protection, PASSIVE, APC;
+        ExReInitializeRundownProtection = ex::ex_initialize_rundown_protection, PASSIVE, APC;
+        ExAcquireRundownProtection = ex::ex_acquire_rundown_protection, PASSIVE, DISPATCH;
+        ExReleaseRundownProtection = ex::ex_release_rundown_protection, PASSIVE, DISPATCH;
+        ExWaitForRundownProtectionRelease = ex::ex_wait_for_rundown_protection_release, PASSIVE, APC;
+        ExRundownCompleted = ex::ex_rundown_completed, PASSIVE, APC;
+        ExInitializeFastMutex = ex::ex_initialize_fast_mutex, PASSIVE, DISPATCH;
+        ExAcquireFastMutex = ex::ex_acquire_fast_mutex, PASSIVE, APC;
+        ExTryToAcquireFastMutex = ex::ex_try_to_acquire_fast_mutex, PASSIVE, APC;
+        ExReleaseFastMutex = ex::ex_release_fast_mutex, APC, APC;
+        ExGetPreviousMode = ex::ex_get_previous_mode, PASSIVE, DISPATCH;
+
+        IoCreateDevice = io::io_create_device, PASSIVE, PASSIVE, fails;
+        IoDeleteDevice = io::io_delete_device, PASSIVE, APC;
+        IoAttachDeviceToDeviceStack = io::io_attach_device_to_device_stack, PASSIVE, DISPATCH, fails;
+        IoDetachDevice = io::io_detach_device, PASSIVE, PASSIVE;
+        IoCreateSymbolicLink = io::io_create_symbolic_link, PASSIVE, PASSIVE, fails;
+        IoCreateUnprotectedSymbolicLink = io::io_create_symbolic_link, PASSIVE, PASSIVE, fails;
+        IoDeleteSymbolicLink = io::io_delete_symbolic_link, PASSIVE, PASSIVE;
+        IoRegisterDeviceInterface = io::io_register_device_interface, PASSIVE, PASSIVE, fails;
+        IoSetDeviceInterfaceState = io::io_set_device_interface_state, PASSIVE, PASSIVE;
+        IoOpenDeviceRegistryKey = io::io_open_device_registry_key, PASSIVE, PASSIVE, fails;
+        IoOpenDriverRegistryKey = io::io_open_driver_registry_key, PASSIVE, PASSIVE, fails;
+        IoGetDeviceProperty = io::io_get_device_property, PASSIVE, PASSIVE, fails;
+        IoInvalidateDeviceRelations = io::io_invalidate_device_relations, PASSIVE, DISPATCH;
+        IoInvalidateDeviceState = io::io_invalidate_device_state, PASSIVE, DISPATCH;
+        IoGetAttachedDeviceReference = io::io_get_attached_device_reference, PASSIVE, DISPATCH;
+        IoGetDeviceObjectPointer = io::io_get_device_object_pointer, PASSIVE, PASSIVE, fails;
+        IofCompleteRequest = io::iof_complete_request, PASSIVE, HIGH;
+        IofCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
+        IoCancelIrp = io::io_cancel_irp, PASSIVE, DISPATCH;
+        IoAcquireCancelSpinLock = io::io_acquire_cancel_spin_lock, PASSIVE, DISPATCH;
+        IoReleaseCancelSpinLock = io::io_release_cancel_spin_lock, DISPATCH, DISPATCH;
+        IoAllocateIrp = io::io_allocate_irp, PASSIVE, DISPATCH, fails;
+        IoFreeIrp = io::io_free_irp, PASSIVE, DISPATCH;
+        IoReuseIrp = io::io_reuse_irp, PASSIVE, DISPATCH;
+        IoBuildDeviceIoControlRequest = io::io_build_device_io_control_request, PASSIVE, APC, fails;
+        IoForwardIrpSynchronously = io::io_forward_irp_synchronously, PASSIVE, APC;
+        IoIs32bitProcess = io::io_is32bit_process, PASSIVE, DISPATCH;
+        IoAllocateWorkItem = work::io_allocate_work_item, PASSIVE, DISPATCH, fails;
+        IoQueueWorkItem = work::io_queue_work_item, PASSIVE, DISPATCH;
+        IoQueueWorkItemEx = work::io_queue_work_item_ex, PASSIVE, DISPATCH;
+        IoFreeWorkItem = work::io_free_work_item, PASSIVE, DISPATCH;
+        IoInitializeRemoveLockEx = remlock::io_initialize_remove_lock_ex, PASSIVE, PASSIVE;
+        IoAcquireRemoveLockEx = remlock::io_acquire_remove_lock_ex, PASSIVE, DISPATCH;
+        IoReleaseRemoveLockEx = remlock::io_release_remove_lock_ex, PASSIVE, DISPATCH;
+        IoReleaseRemoveLockAndWaitEx = remlock::io_release_remove_lock_and_wait_ex, PASSIVE, PASSIVE;
+        IoCsqInitialize = csq::io_csq_initialize, PASSIVE, HIGH;
+        IoCsqInitializeEx = csq::io_csq_initialize_ex, PASSIVE, HIGH;
+        IoCsqInsertIrp = csq::io_csq_insert_irp, PASSIVE, DISPATCH;
+        IoCsqInsertIrpEx = csq::io_csq_insert_irp_ex, PASSIVE, DISPATCH;
+        IoCsqRemoveIrp = csq::io_csq_remove_irp, PASSIVE, DISPATCH;
+        IoCsqRemoveNextIrp = csq::io_csq_remove_next_irp, PASSIVE, DISPATCH;
+
+        KeGetCurrentIrql = ke::ke_get_current_irql, PASSIVE, HIGH;
+        KfRaiseIrql = ke::kf_raise_irql, PASSIVE, HIGH;
+        KeRaiseIrqlToDpcLevel = ke::ke_raise_irql_to_dpc_level, PASSIVE, DISPATCH;
+        KeLowerIrql = ke::ke_lower_irql, PASSIVE, HIGH;
+        KeInitializeSpinLock = ke::ke_initialize_spin_lock, PASSIVE, HIGH;
+        KeAcquireSpinLockRaiseToDpc = ke::ke_acquire_spin_lock_raise_to_dpc, PASSIVE, DISPATCH;
+        KeReleaseSpinLock = ke::ke_release_spin_lock, DISPATCH, DISPATCH;
+        KeAcquireSpinLockAtDpcLevel = ke::ke_acquire_spin_lock_at_dpc_level, DISPATCH, DISPATCH;
+        KeReleaseSpinLockFromDpcLevel = ke::ke_release_spin_lock_from_dpc_level, DISPATCH, DISPATCH;
+        KeAcquireInStackQueuedSpinLock = ke::ke_acquire_in_stack_queued_spin_lock, PASSIVE, DISPATCH;
+        KeReleaseInStackQueuedSpinLock = ke::ke_release_in_stack_queued_spin_lock, DISPATCH, DISPATCH;
+        KeInitializeEvent = ke::ke_initialize_event, PASSIVE, HIGH;
+        KeSetEvent = ke::ke_set_event, PASSIVE, DISPATCH;
+        KeResetEvent = ke::ke_reset_event, PASSIVE, DISPATCH;
+        KeClearEvent = ke::ke_reset_event, PASSIVE, DISPATCH;
+        KeReadStateEvent = ke::ke_read_state_event, PASSIVE, DISPATCH;
+        KeInitializeSemaphore = ke::ke_initialize_semaphore, PASSIVE, PASSIVE;
+        KeReleaseSemaphore = ke::ke_release_semaphore, PASSIVE, DISPATCH;
+        KeInitializeMutex = ke::ke_initialize_mutex, PASSIVE, HIGH;
+        KeReleaseMutex = ke::ke_release_mutex, PASSIVE, DISPATCH;
+        KeWaitForSingleObject = ke::ke_wait_for_single_object, PASSIVE, DISPATCH;
+        KeWaitForMultipleObjects = ke::ke_wait_for_multiple_objects, PASSIVE, DISPATCH;
+        KeDelayExecutionThread = ke::ke_delay_execution_thread, PASSIVE, APC;
+        KeStallExecutionProcessor = ke::ke_stall_execution_processor, PASSIVE, HIGH;
+        KeQueryPerformanceCounter = ke::ke_query_performance_counter, PASSIVE, HIGH;
+        KeQueryUnbiasedInterruptTime = ke::ke_query_unbiased_interrupt_time, PASSIVE, HIGH;
+        KeInitializeTimer = ke::ke_initialize_timer, PASSIVE, DISPATCH;
+        KeInitializeTimerEx = ke::ke_initialize_timer_ex, PASSIVE, DISPATCH;
+        KeSetTimer = ke::ke_set_timer, PASSIVE, DISPATCH;
+        KeSetTimerEx = ke::ke_set_timer_ex, PASSIVE, DISPATCH;
+        KeCancelTimer = ke::ke_cancel_timer, PASSIVE, DISPATCH;
+        KeInitializeDpc = ke::ke_initialize_dpc, PASSIVE, HIGH;
+        KeInsertQueueDpc = ke::ke_insert_queue_dpc, PASSIVE, HIGH;
+        KeRemoveQueueDpc = ke::ke_remove_queue_dpc, PASSIVE, HIGH;
+        KeFlushQueuedDpcs = ke::ke_flush_queued_dpcs, PASSIVE, PASSIVE;
+        KeSetPriorityThread = ke::ke_set_priority_thread, PASSIVE, PASSIVE;
+        KeEnterCriticalRegion = ke::ke_enter_critical_region, PASSIVE, APC;
+        KeLeaveCriticalRegion = ke::ke_leave_critical_region, PASSIVE, APC;
+        KeBugCheckEx = ke::ke_bug_check_ex, PASSIVE, HIGH;
+        KeBugCheck = ke::ke_bug_check, PASSIVE, HIGH;
+        KeGetCurrentThread = ke::ke_get_current_thread, PASSIVE, HIGH;
+
+        DbgPrint = rtl::dbg_print, PASSIVE, HIGH;
+        DbgPrintEx = rtl::dbg_print_ex, PASSIVE, HIGH;
+
+        PsCreateSystemThread = ob::ps_create_system_thread, PASSIVE, PASSIVE, fails;
+        PsTerminateSystemThread = ob::ps_terminate_system_thread, PASSIVE, PASSIVE;
+        PsGetCurrentProcess = ob::io_get_current_process, PASSIVE, HIGH;
+        IoGetCurrentProcess = ob::io_get_current_process, PASSIVE, HIGH;
+        ObReferenceObjectByHandle = ob::ob_reference_object_by_handle, PASSIVE, PASSIVE;
+        ObfReferenceObject = ob::obf_reference_object, PASSIVE, DISPATCH;
+        ObfDereferenceObject = ob::obf_dereference_object, PASSIVE, DISPATCH;
+        ObOpenObjectByPointer = ob::ob_open_object_by_pointer, PASSIVE, PASSIVE, fails;
+
+        ZwSetSecurityObject = zw::zw_set_security_object, PASSIVE, PASSIVE, fails;
+        ZwClose = zw::zw_close, PASSIVE, PASSIVE;
+        ZwWaitForSingleObject = zw::zw_wait_for_single_object, PASSIVE, PASSIVE;
+        ZwOpenKey = zw::zw_open_key, PASSIVE, PASSIVE, fails;
+        ZwCreateKey = zw::zw_create_key, PASSIVE, PASSIVE, fails;
+        ZwQueryValueKey = zw::zw_query_value_key, PASSIVE, PASSIVE, fails;
+        ZwSetValueKey = zw::zw_set_value_key, PASSIVE, PASSIVE, fails;
+        ZwDeleteValueKey = zw::zw_delete_value_key, PASSIVE, PASSIVE;
+
+        RtlInitUnicodeString = rtl::rtl_init_unicode_string, PASSIVE, DISPATCH;
+        RtlFreeUnicodeString = rtl::rtl_free_unicode_string, PASSIVE, APC;
+        RtlCopyUnicodeString = rtl::rtl_copy_unicode_string, PASSIVE, HIGH;
+        RtlCompareUnicodeString = rtl::rtl_compare_unicode_string, PASSIVE, PASSIVE;
+        RtlEqualUnicodeString = rtl::rtl_equal_unicode_string, PASSIVE, PASSIVE;
+        RtlAppendUnicodeToString = rtl::rtl_append_unicode_to_string, PASSIVE, HIGH;
+        RtlCompareMemory = rtl::rtl_compare_memory, PASSIVE, HIGH;
+        MmGetSystemRoutineAddress = rtl::mm_get_system_routine_address, PASSIVE, PASSIVE;
+
+        PoSetPowerState = rtl::po_set_power_state, PASSIVE, DISPATCH;
+        PoStartNextPowerIrp = rtl::po_start_next_power_irp, PASSIVE, DISPATCH;
+        PoCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
+
+        memcpy = rtl::memcpy, PASSIVE, HIGH, raw;
+        memmove = rtl::memmove, PASSIVE, HIGH, raw;
+        memset = rtl::memset, PASSIVE, HIGH, raw;
+        memcmp = rtl::memcmp, PASSIVE, HIGH, raw;
+        RtlCopyMemory = rtl::memcpy, PASSIVE, HIGH, raw;
+        RtlMoveMemory = rtl::memmove, PASSIVE, HIGH, raw;
+        RtlFillMemory = rtl::rtl_fill_memory, PASSIVE, HIGH, raw;
+        RtlZeroMemory = rtl::rtl_zero_memory, PASSIVE, HIGH, raw;
+        __chkstk = rtl::chkstk, PASSIVE, HIGH, raw;
+        __C_specific_handler = rtl::c_specific_handler, PASSIVE, HIGH;
+    }
+}
+
+pub(crate) fn table() -> &'static [Export] {
+    static TABLE: OnceLock<Vec<Export>> = OnceLock::new();
+    TABLE.get_or_init(build)
+}
+
+/// Index of an exported function. The HAL's functions live in the kernel image on present Windows.
+pub(crate) fn find_export(module: &str, name: &str) -> Option<usize> {
+    static NAMES: OnceLock<HashMap<&'static str, usize>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        table()
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (e.name, i))
+            .collect()
+    });
+    let module = module.to_ascii_lowercase();
+    if !matches!(module.as_str(), "ntoskrnl.exe" | "hal.dll") {
+        return None;
+    }
+    names.get(name).copied()
+}
+
+/// Functions that take part in the calling sequence itself, or that the compiler calls, are bound
+/// directly.
+pub(crate) fn raw_entry(index: usize) -> Option<Va> {
+    table().get(index).filter(|e| e.raw).map(|e| e.entry)
+}
+
+/// The variables that ntoskrnl exports: name and content (an address of an object type, or a value).
+pub(crate) fn data_exports(k: &mut Kernel) -> HashMap<&'static str, Va> {
+    let mut map = HashMap::new();
+    for name in [
+        "PsThreadType",
+        "PsProcessType",
+        "IoDeviceObjectType",
+        "IoFileObjectType",
+        "IoDriverObjectType",
+        "ExEventObjectType",
+    ] {
+        let kind = k.system_alloc(16, name);
+        let slot = k.system_alloc(8, name);
+        crate::mem::poke(slot, kind);
+        map.insert(name, slot);
+    }
+    let probe = k.system_alloc(8, "MmUserProbeAddress");
+    crate::mem::poke(probe, 0x7FFF_FFFF_0000_usize);
+    map.insert("MmUserProbeAddress", probe);
+    map
+}
+
+/// Runs before every call of a driver into the kernel. Returns the function's address.
+pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usize) -> usize {
+    let place = Place {
+        rip: 0,
+        rsp: return_slot + 8,
+        rbp,
+    };
+    let export = &table()[(selector & 0xFFFF) as usize];
+    let caller = DriverId((selector >> 16) as usize);
+    let site: Va = peek(return_slot);
+    let irql = with(|k| {
+        let t = k.sched.thread();
+        (t.call, t.call_place, t.caller) = (site, place, Some(caller));
+        let cost = k.config.call_ns;
+        k.now += cost;
+        k.cpu_time += cost;
+        k.inject = false;
+        if k.config.trace_calls {
+            // A tail call returns to the machine itself: no place in the driver.
+            let rva = k.locate(site).map_or(0, |(_, rva)| rva);
+            k.event(EventKind::Call {
+                name: export.name,
+                rva,
+            });
+        }
+        if export.fails {
+            k.failable += 1;
+            let by_stack = k.seen_stacks.clone().is_some_and(|seen| {
+                let stack = k.call_stack();
+                let offsets = stack.iter().filter_map(|va| Some(k.locate(*va)?.1));
+                seen.note(offsets.collect())
+            });
+            if by_stack || k.fail_at.contains(&k.failable) {
+                k.inject = true;
+                let place = k.site_name(crate::state::Site(site));
+                k.note(format!("fault injection: {} from {place}", export.name));
+                k.failed_calls.push(format!("{} {place}", export.name));
+            }
+        }
+        k.sched.thread().irql
+    });
+    if irql < export.min || irql > export.max {
+        let name = export.name;
+        let rule = match name {
+            _ if name.starts_with("Zw") => rules::IRQL_CALL_ZW,
+            "KeReleaseSpinLock"
+            | "KeReleaseSpinLockFromDpcLevel"
+            | "KeReleaseInStackQueuedSpinLock" => rules::LOCK_NOT_HELD,
+            _ => rules::IRQL_CALL,
+        };
+        fail(
+            rule,
+            format!(
+                "{name} at IRQL {irql}, allowed {} to {}",
+                export.min, export.max
+            ),
+        );
+    }
+    let inject = with(|k| k.inject);
+    crate::sched::tick();
+    with(|k| {
+        k.inject = inject;
+        let t = k.sched.thread();
+        (t.call, t.call_place, t.caller) = (site, place, Some(caller));
+    });
+    export.entry
+}
+
+/// Calls driver code. Preserves which kernel call was running around it.
+pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
+    type F0 = extern "win64" fn() -> usize;
+    type F1 = extern "win64" fn(usize) -> usize;
+    type F2 = extern "win64" fn(usize, usize) -> usize;
+    type F3 = extern "win64" fn(usize, usize, usize) -> usize;
+    type F4 = extern "win64" fn(usize, usize, usize, usize) -> usize;
+    let (call, call_place, caller) = with(|k| {
+        let t = k.sched.thread();
+        (core::mem::take(&mut t.call), t.call_place, t.caller.take())
+    });
+    macro_rules! at {
+        ($t:ty) => {{
+            let pointer: *const () = core::ptr::with_exposed_provenance(routine);
+            // SAFETY: the driver registered this address as a routine of this shape; if it is not
+            // code, the call faults and the fault is reported.
+            unsafe { core::mem::transmute::<*const (), $t>(pointer) }
+        }};
+    }
+    if routine == 0 {
+        fail(
+            rules::NULL_ACCESS,
+            "a routine registered by the driver is null",
+        );
+    }
+    let result = match *args {
+        [] => at!(F0)(),
+        [a] => at!(F1)(a),
+        [a, b] => at!(F2)(a, b),
+        [a, b, c] => at!(F3)(a, b, c),
+        [a, b, c, d] => at!(F4)(a, b, c, d),
+        _ => unreachable!("no kernel callback used here has more arguments"),
+    };
+    with(|k| {
+        let t = k.sched.thread();
+        (t.call, t.call_place, t.caller) = (call, call_place, caller);
+    });
+    result
+}
+
+/// State that a routine of the driver must leave as it found it.
+pub(crate) struct Entry {
+    irql: u8,
+    critical: i32,
+    guarded: i32,
+    locks: usize,
+}
+
+impl Entry {
+    pub(crate) fn now() -> Self {
+        with(|k| {
+            let t = k.sched.thread();
+            Self {
+                irql: t.irql,
+                critical: t.critical,
+                guarded: t.guarded,
+                locks: t.locks.len(),
+            }
+        })
+    }
+
+    /// Compares after `what` returned.
+    pub(crate) fn check(&self, what: &str) {
+        self.check_as(what, rules::IRQL_CHANGED, rules::APC_CHANGED);
+    }
+
+    /// The same for a completion routine, which has rules of its own.
+    pub(crate) fn check_completion(&self) {
+        self.check_as(
+            "completion routine",
+            rules::COMPLETION_IRQL,
+            rules::COMPLETION_APC,
+        );
+    }
+
+    fn check_as(&self, what: &str, irql: rules::Rule, apc: rules::Rule) {
+        let now = Self::now();
+        if now.locks > self.locks {
+            let lock = with(|k| k.sched.thread().locks.last().map_or(0, |l| l.lock));
+            fail(
+                rules::LOCK_HELD_RETURN,
+                format!("{what} returned with lock {lock:#x} held"),
+            );
+        }
+        if now.irql != self.irql {
+            fail(
+                irql,
+                format!(
+                    "{what} entered at IRQL {}, returned at {}",
+                    self.irql, now.irql
+                ),
+            );
+        }
+        if now.critical != self.critical || now.guarded != self.guarded {
+            fail(apc, what.to_owned());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `Rtl`, `Po`, `Mm` odds and ends, printing, and the functions that the compiler calls.
+
+use core::arch::naked_asm;
+
+use super::types::{set_unicode, unicode, wide_z};
+use crate::NtStatus;
+use crate::mem::{Va, peek, poke};
+use crate::rules;
+use crate::state::{fail, with};
+use crate::trace::EventKind;
+
+fn ansi(va: Va) -> String {
+    let mut text = Vec::new();
+    loop {
+        let byte: u8 = peek(va + text.len());
+        if byte == 0 || text.len() > 4096 {
+            return String::from_utf8_lossy(&text).into_owned();
+        }
+        text.push(byte);
+    }
+}
+
+/// The common conversions of `DbgPrint`, with up to `args` integer or pointer arguments.
+fn format(text: &str, args: &[usize]) -> String {
+    let mut out = String::new();
+    let mut args = args.iter().copied();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let mut spec = String::new();
+        let conversion = loop {
+            match chars.next() {
+                Some(c) if c.is_ascii_alphabetic() && !matches!(c, 'l' | 'h' | 'I' | 'w') => {
+                    break c;
+                }
+                Some('%') => break '%',
+                Some(c) => spec.push(c),
+                None => break '?',
+            }
+        };
+        if conversion == '%' {
+            out.push('%');
+            continue;
+        }
+        let Some(arg) = args.next() else {
+            out.push_str("<more>");
+            continue;
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "an int argument")]
+        let low = arg as u32;
+        let long = spec.contains("ll") || spec.contains("I64");
+        let piece = match conversion {
+            'd' | 'i' if !long => low.cast_signed().to_string(),
+            'd' | 'i' => arg.cast_signed().to_string(),
+            'u' if !long => low.to_string(),
+            'u' => arg.to_string(),
+            'x' | 'X' if !long => format!("{low:x}"),
+            'x' | 'X' | 'p' => format!("{arg:x}"),
+            'c' => char::from_u32(low).unwrap_or('?').to_string(),
+            's' if spec.contains('w') || spec.contains('l') => wide_z(arg),
+            'S' => wide_z(arg),
+            's' => ansi(arg),
+            'Z' => unicode(arg),
+            _ => format!("<{arg:#x}>"),
+        };
+        out.push_str(&piece);
+    }
+    out
+}
+
+fn print(text: String) {
+    with(|k| k.event(EventKind::Debug(text)));
+}
+
+#[allow(clippy::many_single_char_names, reason = "unnamed variable arguments")]
+// Win64 passes variable arguments like others; six are read here whether given or not.
+pub(super) extern "win64" fn dbg_print(
+    text: Va,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+) -> i32 {
+    print(format(&ansi(text), &[a, b, c, d, e]));
+    0
+}
+
+pub(super) extern "win64" fn dbg_print_ex(
+    _component: u32,
+    _level: u32,
+    text: Va,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+) -> i32 {
+    print(format(&ansi(text), &[a, b, c, d]));
+    0
+}
+
+pub(super) extern "win64" fn rtl_init_unicode_string(string: Va, source: Va) {
+    if source == 0 {
+        set_unicode(string, 0, 0, 0);
+        return;
+    }
+    let length = wide_z(source).encode_utf16().count() * 2;
+    set_unicode(string, source, length, length + 2);
+}
+
+pub(super) extern "win64" fn rtl_free_unicode_string(string: Va) {
+    let buffer: Va = peek(string + 8);
+    if buffer != 0 {
+        super::ex::free_pool(buffer, None);
+        set_unicode(string, 0, 0, 0);
+    }
+}
+
+pub(super) extern "win64" fn rtl_copy_unicode_string(to: Va, from: Va) {
+    if from == 0 {
+        poke(to, 0_u16);
+        return;
+    }
+    let maximum: u16 = peek(to + 2);
+    let length = peek::<u16>(from).min(maximum);
+    memmove(peek(to + 8), peek(from + 8), usize::from(length));
+    poke(to, length);
+    if length + 2 <= maximum {
+        poke(peek::<Va>(to + 8) + usize::from(length), 0_u16);
+    }
+}
+
+pub(super) extern "win64" fn rtl_compare_unicode_string(a: Va, b: Va, fold: u8) -> i32 {
+    let (mut a, mut b) = (unicode(a), unicode(b));
+    if fold != 0 {
+        (a, b) = (a.to_uppercase(), b.to_uppercase());
+    }
+    let a: Vec<u16> = a.encode_utf16().collect();
+    let b: Vec<u16> = b.encode_utf16().collect();
+    a.cmp(&b) as i32
+}
+
+pub(super) extern "win64" fn rtl_equal_unicode_string(a: Va, b: Va, fold: u8) -> u8 {
+    u8::from(rtl_compare_unicode_string(a, b, fold) == 0)
+}
+
+pub(super) extern "win64" fn rtl_append_unicode_to_string(to: Va, source: Va) -> i32 {
+    if source == 0 {
+        return 0;
+    }
+    let units: Vec<u16> = wide_z(source).encode_utf16().collect();
+    let length = usize::from(peek::<u16>(to));
+    let maximum = usize::from(peek::<u16>(to + 2));
+    if length + units.len() * 2 > maximum {
+        return NtStatus::BUFFER_TOO_SMALL.raw();
+    }
+    let buffer: Va = peek(to + 8);
+    for (i, unit) in units.iter().enumerate() {
+        poke(buffer + length + 2 * i, *unit);
+    }
+    set_unicode(to, buffer, length + units.len() * 2, maximum);
+    0
+}
+
+pub(super) extern "win64" fn rtl_compare_memory(a: Va, b: Va, len: usize) -> usize {
+    (0..len)
+        .find(|i| peek::<u8>(a + i) != peek::<u8>(b + i))
+        .unwrap_or(len)
+}
+
+pub(super) extern "win64" fn mm_get_system_routine_address(name: Va) -> Va {
+    // A function found this way would not be checked: no optional function is offered.
+    let _ = unicode(name);
+    0
+}
+
+pub(super) extern "win64" fn po_set_power_state(_device: Va, _kind: i32, state: i32) -> i32 {
+    state
+}
+
+pub(super) extern "win64" fn po_start_next_power_irp(_irp: Va) {}
+
+pub(super) extern "win64" fn memcpy(to: Va, from: Va, len: usize) -> Va {
+    memmove(to, from, len)
+}
+
+pub(super) extern "win64" fn memmove(to: Va, from: Va, len: usize) -> Va {
+    // SAFETY: the driver gave the addresses; a bad one faults and the fault is reported.
+    unsafe {
+        core::ptr::copy(
+            core::ptr::with_exposed_provenance::<u8>(from),
+            core::ptr::with_exposed_provenance_mut::<u8>(to),
+            len,
+        );
+    }
+    to
+}
+
+pub(super) extern "win64" fn memset(to: Va, value: i32, len: usize) -> Va {
+    // SAFETY: as in `memmove`.
+    unsafe {
+        core::ptr::write_bytes(
+            core::ptr::with_exposed_provenance_mut::<u8>(to),
+            value.to_le_bytes()[0],
+            len,
+        );
+    }
+    to
+}
+
+pub(super) extern "win64" fn rtl_fill_memory(to: Va, len: usize, value: i32) {
+    memset(to, value, len);
+}
+
+pub(super) extern "win64" fn rtl_zero_memory(to: Va, len: usize) {
+    memset(to, 0, len);
+}
+
+pub(super) extern "win64" fn memcmp(a: Va, b: Va, len: usize) -> i32 {
+    for i in 0..len {
+        let (x, y) = (peek::<u8>(a + i), peek::<u8>(b + i));
+        if x != y {
+            return i32::from(x) - i32::from(y);
+        }
+    }
+    0
+}
+
+/// Stacks here are one mapping: nothing to probe. rax and all others must stay as they are.
+#[unsafe(naked)]
+pub(super) extern "C" fn chkstk() {
+    naked_asm!("ret")
+}
+
+pub(super) extern "win64" fn c_specific_handler() -> i32 {
+    fail(rules::UNSUPPORTED, "__C_specific_handler called by hand")
+}

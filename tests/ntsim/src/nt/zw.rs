@@ -1,0 +1,307 @@
+//! `Zw`: handles, registry keys, security.
+
+use super::types::unicode;
+use crate::NtStatus;
+use crate::mem::{Va, peek, poke, poke_bytes};
+use crate::rules;
+use crate::state::{Object, fail, with};
+
+const OBJ_KERNEL_HANDLE: u32 = 0x200;
+
+/// No `Zw` function inside a fast mutex: special kernel APCs are off there.
+fn check_apcs(name: &str) {
+    if with(|k| k.sched.thread().guarded > 0) {
+        fail(rules::IRQL_CALL_ZW, format!("{name} inside a fast mutex"));
+    }
+}
+
+pub(super) extern "win64" fn zw_close(handle: usize) -> i32 {
+    check_apcs("ZwClose");
+    if close(handle) {
+        return 0;
+    }
+    fail(rules::HANDLE_BAD, format!("ZwClose({handle:#x})"))
+}
+
+pub(super) extern "win64" fn zw_wait_for_single_object(
+    handle: usize,
+    _alertable: u8,
+    timeout: Va,
+) -> i32 {
+    check_apcs("ZwWaitForSingleObject");
+    let record = with(|k| k.handles.get(&handle).map(|h| h.object.clone()));
+    let object = match record {
+        // A thread that has ended is signalled, whether or not its object is still there.
+        Some(Object::Thread(tid)) => with(|k| k.sched.threads.get(&tid).map(|t| t.object)),
+        Some(_) => return NtStatus::OBJECT_TYPE_MISMATCH.raw(),
+        None => fail(
+            rules::HANDLE_BAD,
+            format!("ZwWaitForSingleObject({handle:#x})"),
+        ),
+    };
+    match object {
+        Some(va) if va != 0 => super::ke::wait_for(&[va], true, timeout).raw(),
+        _ => 0,
+    }
+}
+
+pub(crate) fn close(handle: usize) -> bool {
+    with(|k| k.handles.remove(&handle)).is_some()
+}
+
+/// `OBJECT_ATTRIBUTES`: Length 0, `RootDirectory` 8, `ObjectName` 0x10, Attributes 0x18.
+fn key_path(attributes: Va) -> Result<String, NtStatus> {
+    let root: usize = peek(attributes + 8);
+    let name = unicode(peek(attributes + 0x10));
+    if peek::<u32>(attributes + 0x18) & OBJ_KERNEL_HANDLE == 0 {
+        // In the system process every handle is a kernel one; in an arbitrary thread it is not.
+        let caller = with(|k| k.sched.thread().kind == crate::sched::ThreadKind::Caller);
+        let user = caller
+            && with(|k| !k.sched.thread().frames.is_empty())
+            && with(crate::iomgr::in_user_request);
+        if user {
+            fail(
+                rules::HANDLE_KIND,
+                format!("{name} opened without OBJ_KERNEL_HANDLE in a user's thread"),
+            );
+        }
+    }
+    if root == 0 {
+        return Ok(name);
+    }
+    let root = with(|k| match k.handles.get(&root).map(|h| h.object.clone()) {
+        Some(Object::Key(path)) => Some(path),
+        _ => None,
+    });
+    match root {
+        Some(path) if name.is_empty() => Ok(path),
+        Some(path) => Ok(format!("{path}\\{name}")),
+        None => Err(NtStatus::INVALID_HANDLE),
+    }
+}
+
+pub(super) extern "win64" fn zw_open_key(handle: Va, _access: u32, attributes: Va) -> i32 {
+    check_apcs("ZwOpenKey");
+    let path = match key_path(attributes) {
+        Ok(path) => path,
+        Err(status) => return status.raw(),
+    };
+    let result = with(|k| {
+        if k.take_injection() {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
+        if !k.registry.exists(&path) {
+            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
+        }
+        Ok(k.new_handle(Object::Key(path), true))
+    });
+    match result {
+        Ok(value) => {
+            poke(handle, value);
+            0
+        }
+        Err(status) => status.raw(),
+    }
+}
+
+pub(super) extern "win64" fn zw_create_key(
+    handle: Va,
+    _access: u32,
+    attributes: Va,
+    _index: u32,
+    _class: Va,
+    _options: u32,
+    disposition: Va,
+) -> i32 {
+    check_apcs("ZwCreateKey");
+    let path = match key_path(attributes) {
+        Ok(path) => path,
+        Err(status) => return status.raw(),
+    };
+    let result = with(|k| {
+        if k.take_injection() {
+            return None;
+        }
+        let new = k.registry.create(&path);
+        Some((k.new_handle(Object::Key(path), true), new))
+    });
+    let Some((value, new)) = result else {
+        return NtStatus::INSUFFICIENT_RESOURCES.raw();
+    };
+    poke(handle, value);
+    if disposition != 0 {
+        // REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY
+        poke(disposition, if new { 1_u32 } else { 2 });
+    }
+    0
+}
+
+fn key(handle: usize) -> Result<String, NtStatus> {
+    let object = with(|k| k.handles.get(&handle).map(|h| h.object.clone()));
+    match object {
+        Some(Object::Key(path)) => Ok(path),
+        Some(_) => Err(NtStatus::OBJECT_TYPE_MISMATCH),
+        None => fail(rules::HANDLE_BAD, format!("key handle {handle:#x}")),
+    }
+}
+
+pub(super) extern "win64" fn zw_query_value_key(
+    handle: usize,
+    name: Va,
+    class: i32,
+    buffer: Va,
+    length: u32,
+    result_length: Va,
+) -> i32 {
+    check_apcs("ZwQueryValueKey");
+    let path = match key(handle) {
+        Ok(path) => path,
+        Err(status) => return status.raw(),
+    };
+    let name = unicode(name);
+    if with(crate::state::Kernel::take_injection) {
+        return NtStatus::INSUFFICIENT_RESOURCES.raw();
+    }
+    let Some((stored, kind, data)) = with(|k| k.registry.get_raw(&path, &name)) else {
+        return NtStatus::OBJECT_NAME_NOT_FOUND.raw();
+    };
+    let stored: Vec<u8> = stored.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    #[allow(clippy::cast_possible_truncation, reason = "registry values are small")]
+    let (data_len, name_len) = (data.len() as u32, stored.len() as u32);
+    let mut out = Vec::new();
+    let fixed = match class {
+        // KeyValueBasicInformation: TitleIndex, Type, NameLength, Name
+        0 => {
+            out.extend([0, kind, name_len].map(u32::to_le_bytes).concat());
+            out.extend(&stored);
+            12
+        }
+        // KeyValueFullInformation: TitleIndex, Type, DataOffset, DataLength, NameLength, Name, data
+        1 => {
+            let offset = (20 + name_len).next_multiple_of(4);
+            out.extend(
+                [0, kind, offset, data_len, name_len]
+                    .map(u32::to_le_bytes)
+                    .concat(),
+            );
+            out.extend(&stored);
+            out.resize(offset as usize, 0);
+            out.extend(&data);
+            20
+        }
+        // KeyValuePartialInformation: TitleIndex, Type, DataLength, data
+        2 => {
+            out.extend([0, kind, data_len].map(u32::to_le_bytes).concat());
+            out.extend(&data);
+            12
+        }
+        _ => return NtStatus::INVALID_PARAMETER.raw(),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "registry values are small")]
+    poke(result_length, out.len() as u32);
+    let length = length as usize;
+    if length < fixed {
+        return NtStatus::BUFFER_TOO_SMALL.raw();
+    }
+    poke_bytes(buffer, &out[..length.min(out.len())]);
+    if length < out.len() {
+        return NtStatus::BUFFER_OVERFLOW.raw();
+    }
+    0
+}
+
+pub(super) extern "win64" fn zw_set_value_key(
+    handle: usize,
+    name: Va,
+    _title: u32,
+    kind: u32,
+    data: Va,
+    size: u32,
+) -> i32 {
+    check_apcs("ZwSetValueKey");
+    let path = match key(handle) {
+        Ok(path) => path,
+        Err(status) => return status.raw(),
+    };
+    let name = unicode(name);
+    let bytes = crate::mem::peek_bytes(data, size as usize);
+    with(|k| {
+        if k.take_injection() {
+            return NtStatus::INSUFFICIENT_RESOURCES.raw();
+        }
+        k.registry.set_raw(&path, &name, kind, bytes);
+        0
+    })
+}
+
+pub(super) extern "win64" fn zw_delete_value_key(handle: usize, name: Va) -> i32 {
+    check_apcs("ZwDeleteValueKey");
+    let path = match key(handle) {
+        Ok(path) => path,
+        Err(status) => return status.raw(),
+    };
+    let name = unicode(name);
+    if with(|k| k.registry.delete(&path, &name)) {
+        0
+    } else {
+        NtStatus::OBJECT_NAME_NOT_FOUND.raw()
+    }
+}
+
+const DACL_SECURITY_INFORMATION: u32 = 4;
+const SE_DACL_PRESENT: u16 = 4;
+const SE_SELF_RELATIVE: u16 = 0x8000;
+
+/// Length of a self-relative security descriptor, from its parts.
+fn descriptor_length(sd: Va) -> usize {
+    let mut end = 20;
+    // Owner and group SIDs: revision, count, authority, sub-authorities.
+    for field in [4, 8] {
+        let offset = peek::<u32>(sd + field) as usize;
+        if offset != 0 {
+            let count = usize::from(peek::<u8>(sd + offset + 1));
+            end = end.max(offset + 8 + 4 * count);
+        }
+    }
+    // SACL and DACL: AclSize is at 2.
+    for field in [12, 16] {
+        let offset = peek::<u32>(sd + field) as usize;
+        if offset != 0 {
+            end = end.max(offset + usize::from(peek::<u16>(sd + offset + 2)));
+        }
+    }
+    end
+}
+
+pub(super) extern "win64" fn zw_set_security_object(handle: usize, what: u32, sd: Va) -> i32 {
+    check_apcs("ZwSetSecurityObject");
+    let object = with(|k| k.handles.get(&handle).map(|h| h.object.clone()));
+    let device = match object {
+        Some(Object::Device(device)) => device,
+        Some(_) => return NtStatus::OBJECT_TYPE_MISMATCH.raw(),
+        None => fail(rules::HANDLE_BAD, format!("handle {handle:#x}")),
+    };
+    let control: u16 = peek(sd + 2);
+    if peek::<u8>(sd) != 1 {
+        return NtStatus::INVALID_PARAMETER.raw();
+    }
+    if control & SE_SELF_RELATIVE == 0 {
+        fail(
+            rules::UNSUPPORTED,
+            "absolute security descriptors are not simulated",
+        );
+    }
+    if what & DACL_SECURITY_INFORMATION != 0 && control & SE_DACL_PRESENT == 0 {
+        return NtStatus::INVALID_PARAMETER.raw();
+    }
+    let bytes = crate::mem::peek_bytes(sd, descriptor_length(sd));
+    with(|k| {
+        if k.take_injection() {
+            return NtStatus::INSUFFICIENT_RESOURCES.raw();
+        }
+        if let Some(d) = k.devices.get_mut(&device) {
+            d.security = bytes;
+        }
+        0
+    })
+}

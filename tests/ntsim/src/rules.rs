@@ -1,0 +1,133 @@
+//! The rules that a driver must keep, each with the name under which a failure reports it.
+//!
+//! `id` is the group of the rule book (I = IRP life, Q = IRQL, M = memory, L = locks, K = remove
+//! lock, F = forwarding, A = AddDevice and objects, U = handles and other people's memory,
+//! N = unload, X = processor faults, H = hangs); `code` is the bug check that Driver Verifier raises
+//! for it (`C9/226` = bug check 0xC9, parameter 1 = 0x226), or another bug check's name.
+
+/// One rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Group and number in the rule book, such as `I1`.
+    pub id: &'static str,
+    /// Windows' bug check for it.
+    pub code: &'static str,
+    /// What is required or was violated, in a few words.
+    pub text: &'static str,
+}
+
+macro_rules! rules {
+    ($($name:ident = $id:literal, $code:literal, $text:literal;)*) => {
+        $(
+            #[doc = $text]
+            #[allow(clippy::doc_markdown, reason = "the text is a message first")]
+            pub const $name: Rule = Rule { id: $id, code: $code, text: $text };
+        )*
+        /// Every rule that a machine can report.
+        pub const CATALOGUE: &[Rule] = &[$($name),*];
+    };
+}
+
+rules! {
+    UNHANDLED_IRP = "I1", "C9/226", "dispatch routine returned without completing, forwarding or pending the IRP";
+    DOUBLE_COMPLETION = "I1", "44", "IRP completed more than once";
+    IRP_TOUCHED = "I1", "C9/44", "IRP or its system buffer touched after completion";
+    NOT_AN_IRP = "I1", "C9/03", "not an IRP";
+    LOST_IRP = "I1", "C9/226b", "IRP left incomplete";
+    PENDING_NOT_MARKED = "I2", "C9/23D", "STATUS_PENDING returned without IoMarkIrpPending";
+    MARKED_NOT_PENDING = "I2", "C9/23E", "IRP marked pending but another status returned";
+    FORWARD_STATUS = "I2", "C9/224b", "returned status is not the one that the lower driver returned";
+    COMPLETED_PENDING = "I3", "C9/06", "completed with STATUS_PENDING or -1";
+    STATUS_MISMATCH = "I3", "C9/224", "returned status differs from IoStatus.Status";
+    SUSPICIOUS_STATUS = "I3", "C9/21B", "dispatch routine returned 0xFFFFFFFF";
+    INFORMATION_TOO_LARGE = "I3", "C9/312", "Information larger than the output buffer";
+    CANCEL_ROUTINE_SET = "I4", "C9/07", "completed with the cancel routine still set";
+    COMPLETE_IRQL = "I4", "C9/0E", "IoCompleteRequest above DISPATCH_LEVEL";
+    FORWARD_CANCEL = "I5", "C9/203", "forwarded with the cancel routine set";
+    FORWARD_LOCATION = "I5", "C9/212", "next stack location not copied or skipped properly";
+    FORWARD_SKIP_ROUTINE = "I5", "C9/206", "completion routine set together with IoSkipCurrentIrpStackLocation";
+    FORWARD_ROUTINE_COPIED = "I5", "C9/207", "completion routine copied along to the next stack location";
+    FORWARD_NO_LOCATION = "I5", "C9/208", "no stack location left";
+    FORWARD_TARGET = "I5", "C9/211", "forwarded to another device than the next lower one";
+    FORWARD_BAD_DEVICE = "I5", "C9/04", "IoCallDriver with an invalid device object";
+    FORWARD_BELOW = "I5", "C9/205", "forwarded or completed an IRP that is queued below";
+    COMPLETION_NOT_MARKED = "I6", "C9/228", "completion routine did not propagate the pending flag";
+    COMPLETION_IRQL = "I6", "C4/FA", "completion routine changed the IRQL";
+    COMPLETION_APC = "I6", "C4/FB", "completion routine changed the APC disable count";
+    OWN_IRP = "I7", "C9/20A", "IRP made by this driver freed, completed or reused wrongly";
+    THREADED_IRP = "I7", "C9/0D", "event or status block of a threaded IRP gone before completion";
+    CANCEL_TIMEOUT = "I8", "C4/135", "cancelled IRP not completed in time";
+    CLEANUP_LEFT = "I8", "C4/135c", "IRP of a closed file object not completed after IRP_MJ_CLEANUP";
+    IRQL_CALL = "Q1", "C4/E5", "kernel function called at the wrong IRQL";
+    IRQL_CALL_ZW = "Q1", "C4/E6", "Zw function called above PASSIVE_LEVEL or with special kernel APCs disabled";
+    IRQL_WAIT = "Q1", "C4/121", "wait at DISPATCH_LEVEL with a time-out other than zero";
+    IRQL_RAISE = "Q1", "C4/30", "KeRaiseIrql to a lower level";
+    IRQL_LOWER = "Q1", "C4/31", "KeLowerIrql to a higher level";
+    IRQL_CHANGED = "Q2", "C9/05", "routine returned at another IRQL";
+    APC_CHANGED = "Q2", "C4/C5", "routine returned with another APC disable count";
+    PAGED_AT_DISPATCH = "Q3", "D1", "paged memory touched at DISPATCH_LEVEL";
+    POOL_ZERO = "M1", "C4/00", "zero-byte pool allocation";
+    POOL_IRQL = "M1", "C4/01", "paged pool allocated above APC_LEVEL";
+    POOL_TAG = "M1", "C4/16t", "pool tag zero or blank";
+    POOL_OVERRUN = "M1", "CD", "access beyond the end of a block";
+    POOL_CORRUPT = "M1", "C1", "bytes next to a block overwritten";
+    POOL_AFTER_FREE = "M1", "CC", "freed block touched";
+    POOL_DOUBLE_FREE = "M1", "C4/13", "block freed twice";
+    POOL_BAD_FREE = "M1", "C4/10", "freed an address that was never allocated";
+    POOL_TAG_MISMATCH = "M1", "C4/16", "freed with another tag than allocated";
+    POOL_FREE_IRQL = "M1", "C4/11", "paged pool freed above APC_LEVEL";
+    LEAK = "M2", "C4/62", "something allocated was left at unload";
+    FREED_BUSY = "M3", "C7", "freed block holds a live kernel object";
+    POOL_EXECUTABLE = "M4", "C4/2000", "executable pool";
+    INFORMATION_LEAK = "M5", "ntsim/leak", "uninitialised kernel memory returned to the caller";
+    LOCK_RECURSION = "L1", "C4/1000", "lock acquired by its owner again";
+    LOCK_ORDER = "L1", "C4/1001", "lock order violation";
+    LOCK_UNINITIALISED = "L1", "C4/1002", "lock not initialised";
+    LOCK_OUT_OF_ORDER = "L1", "C4/1003", "lock released out of order";
+    LOCK_OWNER = "L1", "C4/1004", "lock released by another thread";
+    LOCK_REINIT = "L1", "C4/1005", "lock initialised while in use";
+    LOCK_NOT_HELD = "L1", "C4/1007", "lock released that is not held";
+    LOCK_HELD_CALL = "L2", "SpinLockSafe", "IoCompleteRequest or IoCallDriver with a spin lock held";
+    LOCK_FAMILY = "L3", "C4/1008", "lock released by another family of functions than acquired";
+    LOCK_HELD_RETURN = "L4", "C4/40007", "routine returned with a lock held";
+    REMLOCK_REINIT = "K1", "C4/D7", "remove lock initialised twice";
+    REMLOCK_PLACE = "K1", "C4/D7p", "remove lock outside a device extension";
+    REMLOCK_TAG = "K2", "C4/D5", "remove lock released with a tag that was not acquired";
+    REMLOCK_WAIT = "K3", "C4/D6", "IoReleaseRemoveLockAndWait with a wrong tag or at the wrong place";
+    PNP_TOUCHED = "F1", "C9/213", "Status or Information changed on an IRP that the driver does not handle";
+    PNP_UNHANDLED = "F1", "C9/217", "required PnP IRP left unhandled";
+    PNP_FAILED_FORWARDED = "F1", "C9/215", "failed PnP IRP passed down";
+    PNP_NOT_FORWARDED = "F1", "C9/22E", "PnP IRP completed instead of passed down";
+    PDO_TOUCHED = "F2", "C9/213p", "PDO changed the status of an IRP that it does not handle";
+    PDO_UNHANDLED = "F2", "C9/22A", "required PnP IRP left unhandled by a PDO";
+    NOT_SUPPORTED_SET = "F3", "C9/216", "earlier status turned into STATUS_NOT_SUPPORTED";
+    MUST_NOT_FAIL = "F3", "C9/247", "failed an IRP that must not fail";
+    POWER_FORWARDING = "F4", "C9/230", "power IRP changed, failed-and-forwarded or not passed down";
+    WMI_FORWARDING = "F5", "C9/220", "IRP_MJ_SYSTEM_CONTROL completed by someone who is not the provider";
+    OWN_PNP_STATUS = "F6", "C9/20E", "PnP, power or WMI IRP sent without initial STATUS_NOT_SUPPORTED";
+    NO_DISPATCH = "F7", "C9/21F", "dispatch routine missing for a required major";
+    DEVICE_INITIALIZING = "A1", "C9/243", "DO_DEVICE_INITIALIZING left set by AddDevice";
+    POWER_PAGABLE = "A1", "C9/23F", "DO_POWER_PAGABLE not inherited";
+    BUFFER_FLAGS = "A1", "C9/245", "DO_BUFFERED_IO and DO_DIRECT_IO both set";
+    BUFFER_INHERIT = "A1", "C9/244", "DO_BUFFERED_IO or DO_DIRECT_IO not copied from the lower device";
+    DELETE_ATTACHED = "A2", "C9/21D", "device deleted while still attached to a lower device";
+    DELETE_BELOW = "A2", "C9/201", "device deleted with a device still above it";
+    DELETE_TWICE = "A2", "C9/240", "device deleted twice";
+    REMOVE_KEPT = "A2", "C9/21E", "IRP_MN_REMOVE_DEVICE finished without delete";
+    DETACH_TWICE = "A2", "C9/202", "device detached twice";
+    DELETE_SURPRISE = "A2", "C9/242", "detached or deleted during IRP_MN_SURPRISE_REMOVAL";
+    PDO_DELETED_EARLY = "A2", "C9/221", "PDO deleted though not reported missing";
+    RELATION_NOT_PDO = "A3", "C9/248", "device relations hold something that is not a PDO";
+    RELATION_DUPLICATE = "A3", "C9/249", "two PDOs with one device id";
+    RELATION_REFERENCE = "A3", "CA/5", "PDO in device relations without reference";
+    BAD_ID = "A3", "CA/3", "illegal device or hardware id string";
+    REFERENCE = "A3", "C4/3F", "reference count went below zero or came back from zero";
+    HANDLE_KIND = "U2", "C4/F6", "user handle opened in the system, OBJ_KERNEL_HANDLE missing";
+    HANDLE_BAD = "U2", "93", "closed or used a handle that is not open";
+    UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, work items or IRPs left";
+    FAULT = "X1", "1E", "processor fault in kernel mode";
+    NULL_ACCESS = "X1", "50", "access to an address that is not mapped";
+    DRIVER_BUGCHECK = "X2", "KeBugCheckEx", "the driver stopped the machine";
+    UNSUPPORTED = "X3", "ntsim", "not simulated";
+    HANG = "H1", "ntsim/hang", "no progress: deadlock, endless loop or virtual time limit";
+}

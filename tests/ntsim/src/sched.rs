@@ -1,0 +1,486 @@
+//! Threads and virtual time.
+//!
+//! Every NT thread, DPC and work item is a coroutine; one runs at a time and they change places at
+//! kernel calls and port accesses only, chosen by the seed. IRQL belongs to the thread, as if each
+//! had a processor of its own, so a spin lock can really be contended. When nobody can run, time
+//! jumps to the next timer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corosensei::stack::{DefaultStack, Stack as _};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use crate::mem::Va;
+use crate::rules;
+use crate::state::{Kernel, with};
+use crate::{Bugcheck, Machine, Nanos};
+
+pub(crate) type Tid = u32;
+
+const STACK_SIZE: usize = 256 << 10;
+
+enum Suspend {
+    Wait,
+    Dead,
+}
+
+type Co = Coroutine<(), Suspend, ()>;
+type Ready = Box<dyn Fn(&Kernel) -> bool>;
+
+thread_local! {
+    static YIELDER: Cell<*const Yielder<(), Suspend>> = const { Cell::new(core::ptr::null()) };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThreadKind {
+    /// A caller of the machine's interface, in a user process or a system thread of the machine.
+    Caller,
+    /// `PsCreateSystemThread`.
+    System,
+    Dpc,
+    WorkItem,
+}
+
+struct Waiting {
+    ready: Ready,
+    deadline: Option<Nanos>,
+    why: &'static str,
+}
+
+pub(crate) struct Thread {
+    pub name: String,
+    pub kind: ThreadKind,
+    pub irql: u8,
+    /// `KeEnterCriticalRegion` count.
+    pub critical: i32,
+    /// Fast mutexes held: special kernel APCs are off.
+    pub guarded: i32,
+    pub locks: Vec<crate::nt::ke::Held>,
+    /// Return address of the kernel call now running.
+    pub call: Va,
+    /// Stack and frame pointer there.
+    pub call_place: crate::unwind::Place,
+    /// The driver that made it.
+    pub caller: Option<crate::DriverId>,
+    /// Dispatcher objects that it waits for.
+    pub waits_on: Vec<Va>,
+    /// Thread object, if a driver can have a handle to it.
+    pub object: Va,
+    /// Dispatch routines now running, innermost last.
+    pub frames: Vec<crate::iomgr::Running>,
+    pub owner: Option<crate::DriverId>,
+    co: Option<Co>,
+    waiting: Option<Waiting>,
+    yielder: *const Yielder<(), Suspend>,
+    stack: (Va, Va),
+    done: bool,
+}
+
+/// When a test's closure runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At this virtual time.
+    Time(Nanos),
+    /// Just before the access with this number (see [`Machine::port_accesses`]) returns.
+    PortAccess(u64),
+}
+
+type Hook = (When, Box<dyn FnOnce(&Machine)>);
+
+pub(crate) struct Sched {
+    pub threads: BTreeMap<Tid, Thread>,
+    pub current: Tid,
+    pub steps: u64,
+    next: Tid,
+    stacks: Vec<DefaultStack>,
+    hooks: Vec<Hook>,
+    running_co: bool,
+}
+
+impl Sched {
+    pub(crate) fn new() -> Self {
+        Self {
+            threads: BTreeMap::new(),
+            current: 0,
+            steps: 0,
+            next: 1,
+            stacks: Vec::new(),
+            hooks: Vec::new(),
+            running_co: false,
+        }
+    }
+
+    pub(crate) fn current_call(&self) -> Option<Va> {
+        self.threads
+            .get(&self.current)
+            .map(|t| t.call)
+            .filter(|c| *c != 0)
+    }
+
+    pub(crate) fn thread(&mut self) -> &mut Thread {
+        let current = self.current;
+        self.threads.get_mut(&current).expect("a thread runs")
+    }
+
+    /// End of the running thread's stack.
+    pub(crate) fn stack_top(&self) -> Va {
+        self.threads.get(&self.current).map_or(0, |t| t.stack.1)
+    }
+
+    pub(crate) fn is_done(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_none_or(|t| t.done)
+    }
+
+    /// Whether this is called from a coroutine.
+    pub(crate) fn inside(&self) -> bool {
+        self.running_co
+    }
+
+    pub(crate) fn add_hook(&mut self, when: When, f: Box<dyn FnOnce(&Machine)>) {
+        self.hooks.push((when, f));
+    }
+
+    /// Abandons every coroutine without unwinding: driver frames cannot be unwound.
+    pub(crate) fn abandon(&mut self) {
+        for thread in self.threads.values_mut() {
+            if let Some(co) = &mut thread.co {
+                // SAFETY: the machine ends; nothing refers to what lives on these stacks.
+                unsafe { co.force_reset() };
+            }
+        }
+    }
+
+    pub(crate) fn spawn(
+        &mut self,
+        name: impl Into<String>,
+        kind: ThreadKind,
+        irql: u8,
+        body: Box<dyn FnOnce()>,
+    ) -> Tid {
+        let stack = self
+            .stacks
+            .pop()
+            .unwrap_or_else(|| DefaultStack::new(STACK_SIZE).expect("a stack"));
+        let bounds = (stack.limit().get(), stack.base().get());
+        let co = Coroutine::with_stack(stack, move |yielder: &Yielder<(), Suspend>, ()| {
+            YIELDER.set(yielder);
+            with(|k| k.sched.thread().yielder = yielder);
+            body();
+        });
+        let tid = self.next;
+        self.next += 1;
+        self.threads.insert(
+            tid,
+            Thread {
+                name: name.into(),
+                kind,
+                irql,
+                critical: 0,
+                guarded: 0,
+                locks: Vec::new(),
+                call: 0,
+                call_place: crate::unwind::Place::default(),
+                caller: None,
+                waits_on: Vec::new(),
+                object: 0,
+                frames: Vec::new(),
+                owner: None,
+                co: Some(co),
+                waiting: None,
+                yielder: core::ptr::null(),
+                stack: bounds,
+                done: false,
+            },
+        );
+        tid
+    }
+}
+
+fn suspend(how: Suspend) {
+    let yielder = YIELDER.get();
+    assert!(!yielder.is_null(), "not in a coroutine");
+    // SAFETY: set at the coroutine's start and after every switch; it lives as long as the stack.
+    unsafe { &*yielder }.suspend(how);
+}
+
+/// Ends the running thread for good, without unwinding.
+pub(crate) fn die() -> ! {
+    if !with(|k| k.sched.inside()) {
+        let check = with(|k| k.bugcheck.clone());
+        panic!("rule broken outside any thread: {check:?}");
+    }
+    loop {
+        suspend(Suspend::Dead);
+    }
+}
+
+/// Waits until `ready` holds or `deadline` passes. Returns whether `ready` held.
+pub(crate) fn wait(
+    why: &'static str,
+    deadline: Option<Nanos>,
+    ready: impl Fn(&Kernel) -> bool + 'static,
+) -> bool {
+    let ready: Ready = Box::new(ready);
+    let tid = with(|k| {
+        let tid = k.sched.current;
+        k.sched.thread().waiting = Some(Waiting {
+            ready,
+            deadline,
+            why,
+        });
+        tid
+    });
+    suspend(Suspend::Wait);
+    with(|k| {
+        debug_assert_eq!(tid, k.sched.current);
+        let waiting = k.sched.thread().waiting.take();
+        waiting.is_none_or(|w| (w.ready)(k))
+    })
+}
+
+/// A point where another thread may run, and where limits and hooks are looked at.
+pub(crate) fn tick() {
+    let (switch, over) = with(|k| {
+        k.sched.steps += 1;
+        let accesses = k.ports.accesses;
+        let due = k.sched.hooks.iter().any(|(w, _)| match w {
+            When::Time(t) => *t <= k.now,
+            When::PortAccess(n) => *n <= accesses,
+        });
+        let timer = crate::nt::ke::timer_due(k);
+        let chance = u64::from(k.config.preempt_per_mille);
+        let switch = due || timer || k.rng.below(1000) < chance;
+        (switch, k.sched.steps > k.config.max_steps)
+    });
+    if over {
+        crate::state::fail(rules::HANG, "step limit reached: endless loop?");
+    }
+    if switch {
+        wait("its turn", None, |_| true);
+    }
+}
+
+fn start_hooks(k: &mut Kernel) {
+    let now = k.now;
+    let accesses = k.ports.accesses;
+    let mut i = 0;
+    while i < k.sched.hooks.len() {
+        let due = match k.sched.hooks[i].0 {
+            When::Time(t) => t <= now,
+            When::PortAccess(n) => n <= accesses,
+        };
+        if due {
+            let (_, f) = k.sched.hooks.remove(i);
+            k.sched.spawn(
+                "hook",
+                ThreadKind::Caller,
+                0,
+                Box::new(move || f(&Machine::current())),
+            );
+        } else {
+            i += 1;
+        }
+    }
+}
+
+/// What the scheduler does next.
+enum Next {
+    Run(Tid),
+    Stop,
+}
+
+fn choose(k: &mut Kernel, until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Result<Next, String> {
+    loop {
+        if until(k) {
+            return Ok(Next::Stop);
+        }
+        start_hooks(k);
+        crate::nt::ke::fire_timers(k);
+        crate::nt::ke::start_dpcs(k);
+        let now = k.now;
+        let mut ready: Vec<Tid> = Vec::new();
+        for (tid, t) in &k.sched.threads {
+            let can = !t.done
+                && t.co.is_some()
+                && t.waiting
+                    .as_ref()
+                    .is_none_or(|w| w.deadline.is_some_and(|d| d <= now) || (w.ready)(k));
+            if can {
+                ready.push(*tid);
+            }
+        }
+        if !ready.is_empty() {
+            #[allow(clippy::cast_possible_truncation, reason = "an index")]
+            let pick = k.rng.below(ready.len() as u64) as usize;
+            return Ok(Next::Run(ready[pick]));
+        }
+        let deadlines = k
+            .sched
+            .threads
+            .values()
+            .filter_map(|t| t.waiting.as_ref()?.deadline);
+        let hooks = k.sched.hooks.iter().filter_map(|(w, _)| match w {
+            When::Time(t) => Some(*t),
+            When::PortAccess(_) => None,
+        });
+        let next = deadlines
+            .chain(hooks)
+            .chain(crate::nt::ke::next_timer(k))
+            .min();
+        match next {
+            Some(at) if at <= limit => k.now = k.now.max(at),
+            Some(_) if limit < Nanos::MAX => {
+                k.now = k.now.max(limit);
+                return Ok(Next::Stop);
+            }
+            _ => {
+                if limit < Nanos::MAX {
+                    k.now = k.now.max(limit);
+                }
+                return Err(describe_waits(k));
+            }
+        }
+    }
+}
+
+fn describe_waits(k: &Kernel) -> String {
+    let list: Vec<String> = k
+        .sched
+        .threads
+        .iter()
+        .filter(|(_, t)| !t.done)
+        .filter_map(|(tid, t)| {
+            let w = t.waiting.as_ref()?;
+            Some(format!("thread {tid} ({}) waits for {}", t.name, w.why))
+        })
+        .collect();
+    list.join("; ")
+}
+
+fn step(tid: Tid) {
+    let (mut co, yielder, bounds) = with(|k| {
+        k.sched.current = tid;
+        k.sched.running_co = true;
+        let t = k.sched.thread();
+        let co = t.co.take().expect("a coroutine");
+        let result = (co, t.yielder, t.stack);
+        let irql = t.irql;
+        k.mem.page_out(irql >= 2);
+        result
+    });
+    YIELDER.set(yielder);
+    let outer = crate::cpu::set_stack(bounds.0, bounds.1);
+    let attempt = std::panic::AssertUnwindSafe(|| co.resume(()));
+    let result = std::panic::catch_unwind(attempt);
+    crate::cpu::set_stack(outer.0, outer.1);
+    let result = match result {
+        Ok(result) => result,
+        Err(panic) => {
+            // A hook's or caller's own panic: the thread is finished.
+            with(|k| {
+                k.panic = Some(panic);
+                k.sched.running_co = false;
+                k.sched.current = 0;
+                k.sched.threads.remove(&tid);
+            });
+            return;
+        }
+    };
+    with(|k| {
+        k.sched.running_co = false;
+        k.sched.current = 0;
+        k.mem.page_out(false);
+        let t = k.sched.threads.get_mut(&tid).expect("a thread");
+        match result {
+            CoroutineResult::Yield(Suspend::Wait) => t.co = Some(co),
+            CoroutineResult::Yield(Suspend::Dead) => {
+                t.done = true;
+                // SAFETY: the thread is abandoned for good; what its stack owns is leaked.
+                unsafe { co.force_reset() };
+            }
+            CoroutineResult::Return(()) => {
+                t.done = true;
+                k.sched.stacks.push(co.into_stack());
+                let (object, kind) = (t.object, t.kind);
+                let alone = object == 0 || k.refs.get(&object) == Some(&1);
+                if alone && kind != ThreadKind::System {
+                    k.sched.threads.remove(&tid);
+                    k.refs.remove(&object);
+                    k.mem.free(object, crate::state::Site::default());
+                }
+            }
+        }
+    });
+}
+
+/// Runs threads until `until` holds, nothing can run any more, or `limit` is reached.
+/// `Ok(true)`: `until` held or the time came; `Ok(false)`: everything waits for ever.
+pub(crate) fn run(until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Result<bool, Bugcheck> {
+    loop {
+        if let Some(check) = with(|k| k.bugcheck.clone()) {
+            return Err(check);
+        }
+        match with(|k| choose(k, until, limit)) {
+            Ok(Next::Run(tid)) => {
+                step(tid);
+                if let Some(panic) = with(|k| k.panic.take()) {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            Ok(Next::Stop) => return Ok(true),
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
+/// Runs `f` as a thread of the machine and gives its result; inside a thread, just runs it.
+pub(crate) fn call<R: 'static>(name: &str, f: impl FnOnce() -> R + 'static) -> Result<R, Bugcheck> {
+    if with(|k| k.sched.inside()) {
+        return Ok(f());
+    }
+    if let Some(check) = with(|k| k.bugcheck.clone()) {
+        return Err(check);
+    }
+    let slot: Rc<RefCell<Option<R>>> = Rc::default();
+    let out = Rc::clone(&slot);
+    let (tid, limit) = with(|k| {
+        k.sched.steps = 0;
+        let body = Box::new(move || {
+            let result = f();
+            *out.borrow_mut() = Some(result);
+        });
+        let tid = k.sched.spawn(name, ThreadKind::Caller, 0, body);
+        (tid, k.now + k.config.max_time)
+    });
+    run(&move |k| k.sched.is_done(tid), limit)?;
+    let result = slot.borrow_mut().take();
+    if let Some(result) = result {
+        return Ok(result);
+    }
+    let check = with(|k| {
+        let cancelled = crate::iomgr::cancelled_left(k);
+        let check = Bugcheck {
+            rule: if cancelled {
+                rules::CANCEL_TIMEOUT
+            } else {
+                rules::HANG
+            },
+            what: format!("{name} does not finish: {}", describe_waits(k)),
+            frames: Vec::new(),
+            at: k.now,
+        };
+        k.note(format!("BUGCHECK {check}"));
+        k.bugcheck = Some(check.clone());
+        check
+    });
+    Err(check)
+}
+
+/// Ends the running thread without returning to its routine.
+pub(crate) fn end_thread() -> ! {
+    loop {
+        suspend(Suspend::Dead);
+    }
+}

@@ -1,0 +1,92 @@
+//! A machine with `misbehave` on it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ntsim::{
+    Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, Machine, Nanos, NtStatus,
+    PortDevice, RegValue, Resource, Width,
+};
+
+pub(crate) fn image() -> PathBuf {
+    let path = std::env::var_os("MISBEHAVE_SYS").map_or_else(
+        || {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../../target/x86_64-pc-windows-msvc/release/misbehave.dll")
+        },
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "{} not found: build it with `cargo build --release --target x86_64-pc-windows-msvc -p \
+         misbehave`, or name it in MISBEHAVE_SYS",
+        path.display()
+    );
+    path
+}
+
+#[derive(Default)]
+pub(crate) struct Echo {
+    pub(crate) written: Vec<u8>,
+}
+
+impl PortDevice for Echo {
+    fn read(&mut self, _: Nanos, _: usize, offset: u16, _: Width) -> u32 {
+        u32::from(offset)
+    }
+
+    fn write(&mut self, _: Nanos, _: usize, _: u16, _: Width, value: u32) {
+        self.written.push(value.to_le_bytes()[0]);
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) machine: Machine,
+    pub(crate) driver: DriverId,
+    pub(crate) node: DevNode,
+    pub(crate) echo: Rc<RefCell<Echo>>,
+}
+
+pub(crate) fn spec() -> DeviceSpec {
+    DeviceSpec {
+        enumerator: "ACPI".into(),
+        device_id: "MISB0001".into(),
+        instance: "1".into(),
+        power_pagable: true,
+        ..DeviceSpec::default()
+    }
+    .with_resources(&[Resource::Port {
+        base: 0x378,
+        len: 8,
+    }])
+}
+
+pub(crate) fn bench(config: Config, sin: u32) -> Bench {
+    let machine = Machine::boot(config);
+    let echo = Rc::new(RefCell::new(Echo::default()));
+    machine.map_ports(0x378, 8, 0, echo.clone());
+    let driver = machine
+        .load_driver(image(), "misbehave", &[("Sin", RegValue::Dword(sin))])
+        .expect("load");
+    let node = machine.plug(spec());
+    Bench {
+        machine,
+        driver,
+        node,
+        echo,
+    }
+}
+
+pub(crate) const fn code(function: u32) -> u32 {
+    0x0022_0000 | function << 2
+}
+
+pub(crate) fn up(b: &Bench) -> Result<Handle, Bugcheck> {
+    let status = b.machine.add_device(b.node, b.driver)?;
+    assert_eq!(status, NtStatus::SUCCESS);
+    let status = b.machine.start(b.node)?;
+    assert_eq!(status, NtStatus::SUCCESS);
+    Ok(b.machine.open(r"\\.\MISB", Caller::User64)?.expect("open"))
+}
