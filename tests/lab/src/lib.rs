@@ -1,0 +1,277 @@
+//! A PC with the driver in it, for tests and for the demo.
+//!
+//! [`Pc`] is a simulated machine with an ACPI printer port, the shipping `parscan.sys` and a
+//! printer; [`ntddpar`] has the requests as a program knows them. Tests say what they want of the
+//! machine with [`Setup`], do what a program or Windows would do, and look at what comes back and
+//! at the lines of the port.
+
+use std::{cell::RefCell, env, path::PathBuf, rc::Rc};
+
+use ntsim::{
+    Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, IoResult, Machine, NtStatus,
+    Pending, RegValue, Resource, SharedPort,
+};
+use parscan_models::{Printer, Spp};
+
+pub mod ntddpar;
+
+/// One millisecond of virtual time.
+pub const MS: u64 = 1_000_000;
+/// One microsecond of virtual time.
+pub const US: u64 = 1000;
+
+/// Where the driver's image is: `PARSCAN_SYS`, or where `cargo xtask build` puts it.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn driver_image() -> PathBuf {
+    let path = env::var_os("PARSCAN_SYS").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../target/parscan/parscan.sys"
+            ))
+        },
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "no driver image at {}: run `cargo xtask build`",
+        path.display()
+    );
+    path
+}
+
+/// What a machine shall be like.
+#[derive(Clone)]
+pub struct Setup {
+    /// How the simulation behaves.
+    pub config: Config,
+    /// Values in the hardware key of the port.
+    pub hardware_key: Vec<(String, RegValue)>,
+    /// Values in the `Parameters` key of the service; the INF sets `Role`.
+    pub parameters: Vec<(&'static str, RegValue)>,
+    /// What Windows assigns to the port.
+    pub resources: Vec<Resource>,
+    /// Whether the chip has an ECP block.
+    pub ecp: bool,
+    /// Setup class of the port's devnode.
+    pub class_guid: &'static str,
+    /// Bus of the port's devnode.
+    pub enumerator: &'static str,
+}
+
+/// `GUID_DEVCLASS_PORTS`.
+pub const PORTS_CLASS: &str = "{4D36E978-E325-11CE-BFC1-08002BE10318}";
+
+/// The registers of LPT1 on a PC.
+pub const LPT1_REGISTERS: Resource = Resource::Port {
+    base: 0x378,
+    len: 8,
+};
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            hardware_key: Vec::new(),
+            parameters: vec![("Role", RegValue::Dword(1))],
+            resources: vec![LPT1_REGISTERS],
+            ecp: false,
+            class_guid: PORTS_CLASS,
+            enumerator: "ACPI",
+        }
+    }
+}
+
+impl Setup {
+    /// The devnode of the port.
+    #[must_use]
+    pub fn device(&self) -> DeviceSpec {
+        DeviceSpec {
+            enumerator: self.enumerator.into(),
+            device_id: "PNP0400".into(),
+            instance: "1".into(),
+            hardware_ids: vec![r"ACPI\VEN_PNP&DEV_0400".into(), r"ACPI\PNP0400".into()],
+            compatible_ids: vec!["*PNP0400".into()],
+            class: "Ports".into(),
+            class_guid: self.class_guid.into(),
+            hardware_key: self.hardware_key.clone(),
+            ..DeviceSpec::default()
+        }
+        .with_resources(&self.resources)
+    }
+
+    /// A machine with the driver loaded and the port plugged in, not yet added or started.
+    ///
+    /// # Panics
+    /// If the driver does not load.
+    #[must_use]
+    pub fn loaded(self) -> Pc {
+        let printer = Printer::new();
+        let chip = Spp::new(Box::new(printer.clone()));
+        let chip = if self.ecp {
+            chip.with_ecp_block()
+        } else {
+            chip
+        };
+        let chip = Rc::new(RefCell::new(chip));
+        self.loaded_on(chip.clone(), printer, chip)
+    }
+
+    fn loaded_on(self, port: SharedPort, printer: Printer, chip: Rc<RefCell<Spp>>) -> Pc {
+        let machine = Machine::boot(self.config.clone());
+        machine.map_ports(0x378, 8, 0, port.clone());
+        if self.ecp {
+            machine.map_ports(0x778, 3, 1, port);
+        }
+        let driver = machine
+            .load_driver(driver_image(), "ParscanPort", &self.parameters)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let node = machine.plug(self.device());
+        Pc {
+            machine,
+            printer,
+            chip,
+            driver,
+            node,
+        }
+    }
+
+    /// A machine with a started port.
+    ///
+    /// # Panics
+    /// If the port does not start.
+    #[must_use]
+    pub fn started(self) -> Pc {
+        self.loaded().start()
+    }
+
+    /// A machine with a started port that has `port` in place of the model. The model and its
+    /// printer are there, but attached to nothing.
+    ///
+    /// # Panics
+    /// If the port does not start.
+    #[must_use]
+    pub fn started_on(self, port: SharedPort) -> Pc {
+        let printer = Printer::new();
+        let chip = Rc::new(RefCell::new(Spp::new(Box::new(printer.clone()))));
+        self.loaded_on(port, printer, chip).start()
+    }
+}
+
+/// A simulated PC.
+pub struct Pc {
+    /// The machine.
+    pub machine: Machine,
+    /// What is attached to the port.
+    pub printer: Printer,
+    /// The port's chip.
+    pub chip: Rc<RefCell<Spp>>,
+    /// parscan.
+    pub driver: DriverId,
+    /// The port's devnode.
+    pub node: DevNode,
+}
+
+/// A result of the machine, which stops the test if the driver broke a rule.
+///
+/// # Panics
+/// If it did.
+#[track_caller]
+pub fn check<T>(result: Result<T, Bugcheck>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(bugcheck) => panic!("the driver broke a rule: {bugcheck}"),
+    }
+}
+
+impl Pc {
+    /// `AddDevice` and `START_DEVICE`.
+    fn start(self) -> Self {
+        let added = check(self.machine.add_device(self.node, self.driver));
+        assert_eq!(added, NtStatus::SUCCESS, "AddDevice");
+        let started = check(self.machine.start(self.node));
+        assert_eq!(started, NtStatus::SUCCESS, "START_DEVICE");
+        self
+    }
+
+    /// A PC with a started port LPT1.
+    #[must_use]
+    pub fn new() -> Self {
+        Setup::default().started()
+    }
+
+    /// Opens `\\.\LPT1` as a program does.
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    #[must_use]
+    pub fn open(&self) -> Handle {
+        self.try_open(r"\\.\LPT1")
+            .unwrap_or_else(|status| panic!("LPT1: {status:?}"))
+    }
+
+    /// Opens a device by name.
+    ///
+    /// # Errors
+    /// The status of the open.
+    pub fn try_open(&self, name: &str) -> Result<Handle, NtStatus> {
+        check(self.machine.open(name, Caller::User64))
+    }
+
+    /// `DeviceIoControl`.
+    #[must_use]
+    pub fn control(&self, handle: Handle, code: u32, input: &[u8], output: usize) -> IoResult {
+        check(self.machine.device_io_control(handle, code, input, output))
+    }
+
+    /// Starts an `IOCTL_PAR_SET_INFORMATION` with `PARALLEL_INIT` and lets it reach the driver.
+    #[must_use]
+    pub fn start_initialize(&self, handle: Handle) -> Pending {
+        let code = ntddpar::IOCTL_PAR_SET_INFORMATION;
+        let init = [ntddpar::PARALLEL_INIT];
+        let request = self.machine.start_io_control(handle, code, &init, 0);
+        check(self.machine.run_for(US));
+        request
+    }
+
+    /// `IOCTL_PAR_SET_INFORMATION` with `PARALLEL_INIT`.
+    #[must_use]
+    pub fn initialize(&self, handle: Handle) -> IoResult {
+        self.control(
+            handle,
+            ntddpar::IOCTL_PAR_SET_INFORMATION,
+            &[ntddpar::PARALLEL_INIT],
+            0,
+        )
+    }
+
+    /// The end: closes nothing, removes the port, unloads the driver, and sees that nothing is
+    /// left.
+    ///
+    /// # Panics
+    /// If something is.
+    pub fn finish(self) {
+        assert_eq!(check(self.machine.remove(self.node)), NtStatus::SUCCESS);
+        check(self.machine.unload(self.driver));
+        assert_eq!(self.machine.links(), vec![], "links");
+        assert_eq!(self.machine.threads(), 0, "threads");
+        assert_eq!(self.machine.live_irps(), 0, "IRPs");
+        let enabled = self
+            .machine
+            .interfaces()
+            .into_iter()
+            .filter(|i| i.2)
+            .count();
+        assert_eq!(enabled, 0, "interfaces");
+        assert_eq!(self.printer.violations(), vec![], "what the printer saw");
+    }
+}
+
+impl Default for Pc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
