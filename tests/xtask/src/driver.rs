@@ -53,18 +53,20 @@ pub(crate) fn build(workspace: &Workspace, debug: bool) -> Result<PathBuf> {
 /// Builds the driver again from a copy of the sources in another folder, and compares the bytes.
 pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
     let first = build(workspace, false)?;
-    // Inside the project, so that .cargo/config.toml of the folders above applies: the copy has none
-    // and uses the same kit.
+    // Outside the project, with a kit of its own: cargo would apply this project's configuration
+    // to folders below it, too, and names crates by where they lie in their workspace.
+    let name = sha256(workspace.root.as_os_str().as_encoded_bytes());
     let copy = Workspace {
-        root: workspace.target().join("repro"),
+        root: std::env::temp_dir().join(format!("parscan-repro-{}", &name[..16])),
     };
     headline(format!("building a copy in {}", copy.root.display()));
     mirror(
         &workspace.root,
         &copy.root,
         Path::new(""),
-        &["target", ".git", ".cargo"],
+        &["target", ".git", "linux-host.toml", "linux-kit"],
     )?;
+    setup::ensure(&copy, &[])?;
     run(copy.cargo().args(BUILD).arg("--release"))?;
     let second = copy.target().join(TARGET).join("release/parscan.dll");
     let hash = |path: &Path| {

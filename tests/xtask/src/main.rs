@@ -83,8 +83,8 @@ enum Command {
 
     /// Build the driver a second time, in another folder, and compare the bytes.
     ///
-    /// Builds as `cargo xtask build` does, then from a copy of the sources in target/repro. Fails
-    /// if the two images differ in any byte.
+    /// Builds as `cargo xtask build` does, then from a copy of the sources and a kit of its own in
+    /// the system's folder for temporary files. Fails if the two images differ in any byte.
     #[command(after_help = "Example:\n  cargo xtask repro")]
     Repro,
 

@@ -152,7 +152,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Makes `to` hold the same files as `from`, except those named in `leave_out` at the top. Writes
+/// Makes `to` hold the same files as `from`, except those whose name is in `leave_out`. Writes
 /// only what differs.
 pub(crate) fn mirror(from: &Path, to: &Path, below: &Path, leave_out: &[&str]) -> Result<()> {
     let entries = |root: &Path| -> Result<Vec<(OsString, bool)>> {
@@ -178,7 +178,7 @@ pub(crate) fn mirror(from: &Path, to: &Path, below: &Path, leave_out: &[&str]) -
     for (name, is_folder) in wanted {
         let path = below.join(name);
         if is_folder {
-            mirror(from, to, &path, &[])?;
+            mirror(from, to, &path, leave_out)?;
         } else {
             let source = from.join(&path);
             let content =
