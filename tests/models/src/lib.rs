@@ -4,10 +4,13 @@
 //! from there to a [`Peripheral`]. The rooms:
 //!
 //! - [`PortDevice`]: what answers on a block of I/O ports.
-//! - [`Spp`]: the standard parallel port chip, with one [`Peripheral`] on its connector.
+//! - [`Spp`], [`Ps2`], [`Epp`], [`Ecp`]: the port chips, each with one [`Peripheral`] on its
+//!   connector. `Ecp` has the FIFO, and EPP if wanted.
 //! - [`Printer`]: a Centronics printer that a test can turn off, run out of paper, unplug …
+//! - [`Peripheral1284`]: a device with every IEEE 1284 mode, which watches the host and can
+//!   [misbehave](Misbehaviour).
 //! - [`LineTrace`]: what a logic analyser on the connector records.
-//! - `waveform` (feature `std`): that recording as a VCD file or as a text diagram.
+//! - `waveform` (feature `std`): that recording as a VCD file, a text diagram or an SVG picture.
 //! - `qemu` (feature `std`): QEMU's isa-parallel as a `PortDevice`, a chip written by others.
 //!
 //! Time is virtual: every access carries its time, and nothing here waits. The models are written
@@ -29,16 +32,38 @@
 //! let trace = port.trace().unwrap();
 //! assert_eq!(trace.pulses(Line::NInit, false)[0].duration, 100_000);
 //! ```
+//!
+//! A negotiation, and what the device saw of it:
+//!
+//! ```
+//! use parscan_models::{Peripheral1284, Phase, PortDevice, Ps2, Width, extensibility};
+//!
+//! let device = Peripheral1284::new();
+//! let mut port = Ps2::new(Box::new(device.clone()));
+//! let mut now = 0;
+//! let mut write = |offset, value| {
+//!     now += 1_000;
+//!     port.write(now, 0, offset, Width::Byte, value);
+//! };
+//! write(0, extensibility::ECP.into());
+//! write(2, 0x06); // event 1: nSelectIn high, nAutoFd low
+//! write(2, 0x07); // event 3: nStrobe low
+//! write(2, 0x04); // event 4: nStrobe and nAutoFd high
+//! assert_eq!(device.phase(), Phase::EcpForward);
+//! assert_eq!(port.read(now + 1_000, 0, 1, Width::Byte) & 0x10, 0x10); // XFlag
+//! assert!(device.violations().is_empty());
+//! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod chip;
 mod line;
 mod peripheral;
+mod peripheral1284;
 mod port;
 mod printer;
-mod spp;
 mod trace;
 
 #[cfg(feature = "std")]
@@ -46,9 +71,10 @@ pub mod qemu;
 #[cfg(feature = "std")]
 pub mod waveform;
 
+pub use chip::{ChipViolation, ChipViolationKind, Ecp, Epp, EppVersion, Ps2, Spp, TimeoutClear};
 pub use line::{HostLines, Levels, Line, PeripheralLines, Side};
 pub use peripheral::{Peripheral, Unconnected};
+pub use peripheral1284::{Channel, Misbehaviour, Peripheral1284, Phase, extensibility};
 pub use port::{Nanos, PortDevice, Width};
 pub use printer::{Condition, Printer, Violation, ViolationKind};
-pub use spp::Spp;
 pub use trace::{Edge, LineTrace, Pulse, Sample};

@@ -148,8 +148,10 @@ impl fmt::Display for Line {
     reason = "one field a line, under the standard's names"
 )]
 pub struct HostLines {
-    /// D7 to D0.
+    /// D7 to D0, as far as the host drives them.
     pub data: u8,
+    /// Whether the host drives D7 to D0. A chip with a direction bit can turn its drivers off.
+    pub drives_data: bool,
     pub n_strobe: bool,
     pub n_auto_fd: bool,
     pub n_init: bool,
@@ -157,9 +159,21 @@ pub struct HostLines {
 }
 
 impl HostLines {
+    /// D7 to D0 as they are when the peripheral drives `peripheral`, or nothing. A line that nobody
+    /// drives is high; one that both drive is low when one of them pulls it low.
+    #[must_use]
+    pub const fn bus(self, peripheral: Option<u8>) -> u8 {
+        let host = if self.drives_data { self.data } else { 0xFF };
+        match peripheral {
+            Some(peripheral) => host & peripheral,
+            None => host,
+        }
+    }
+
     /// Compatibility mode at rest: nSelectIn low, the other control lines high, data 0.
     pub const IDLE: Self = Self {
         data: 0,
+        drives_data: true,
         n_strobe: true,
         n_auto_fd: true,
         n_init: true,
@@ -212,7 +226,7 @@ impl PeripheralLines {
 pub struct Levels(u32);
 
 impl Levels {
-    /// The levels that the two sides make together.
+    /// The levels that the two sides make together, with the data lines as the host has them.
     #[must_use]
     pub const fn new(host: HostLines, peripheral: PeripheralLines) -> Self {
         Self(host.data as u32)
@@ -241,6 +255,12 @@ impl Levels {
         } else {
             Self(self.0 & !line.bit())
         }
+    }
+
+    /// The same levels with another byte on D7 to D0.
+    #[must_use]
+    pub const fn with_data(self, data: u8) -> Self {
+        Self(self.0 & !0xFF | data as u32)
     }
 
     /// D7 to D0 as a byte.
@@ -298,6 +318,7 @@ mod tests {
         fn levels_keep_every_line(data: u8, control in 0u8..16, dsr: u8) {
             let host = HostLines {
                 data,
+                drives_data: true,
                 n_strobe: control & 1 != 0,
                 n_auto_fd: control & 2 != 0,
                 n_init: control & 4 != 0,

@@ -13,6 +13,13 @@ pub trait Peripheral {
     /// The peripheral's lines at `now`.
     fn lines(&mut self, now: Nanos) -> PeripheralLines;
 
+    /// What the peripheral drives on D7 to D0 at `now`; `None` while it leaves them to the host, as
+    /// it does except in the reverse phases of byte, EPP and ECP mode.
+    fn data(&mut self, now: Nanos) -> Option<u8> {
+        let _ = now;
+        None
+    }
+
     /// The first time after `now` at which the lines may change by themselves, so that a recorder
     /// can look at that moment. `None`: not before the host does something.
     fn next_change(&self, now: Nanos) -> Option<Nanos> {

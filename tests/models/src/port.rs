@@ -57,6 +57,13 @@ pub trait PortDevice {
         let _ = now;
     }
 
+    /// Until when the last access kept the processor waiting, as an EPP cycle without an answer does
+    /// for 10 us. A time before the access, such as 0, means not at all. A machine whose clock does
+    /// not follow this sees a device whose time is ahead.
+    fn held_until(&self) -> Nanos {
+        0
+    }
+
     /// The lines as a logic analyser on the connector sees them; `None` for a device that does not
     /// know its lines.
     fn trace(&self) -> Option<&LineTrace> {

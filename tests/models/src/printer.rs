@@ -85,7 +85,7 @@ impl Condition {
     }
 
     /// Whether a printer with power is at the end of the cable.
-    const fn is_alive(self) -> bool {
+    pub(crate) const fn is_alive(self) -> bool {
         !matches!(self, Self::PoweredOff | Self::Unplugged)
     }
 }
@@ -93,13 +93,13 @@ impl Condition {
 /// A rule of the interface that the host broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// When the printer noticed.
+    /// When the peripheral noticed.
     pub time: Nanos,
     /// Which rule.
     pub kind: ViolationKind,
 }
 
-/// The rules of the interface that the printer watches.
+/// The rules of the interface that a printer or a [`Peripheral1284`](crate::Peripheral1284) watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ViolationKind {
     /// Data changed less than 0.5 us before nStrobe fell. The byte is taken as it stands then.
@@ -113,8 +113,17 @@ pub enum ViolationKind {
     HoldTooShort,
     /// nStrobe fell while the printer was selected by nSelectIn but not ready. The byte is lost.
     NotReady,
-    /// nInit was low for less than 50 us. No reset.
+    /// nInit was low for less than 50 us. No reset; EPP ends all the same.
     ResetTooShort,
+    /// The host moved a line in an order that the standard does not have, or without waiting for the
+    /// answer.
+    OutOfOrder,
+    /// The host drove the data lines while the peripheral did, and the byte on them is lost.
+    BusConflict,
+    /// The host gave a byte while its data drivers were off. The byte is what the pull-ups show.
+    DataNotDriven,
+    /// An ECP run length came although run-length encoding was not negotiated. It is ignored.
+    RunNotNegotiated,
 }
 
 /// What happens inside the printer at its own time.
@@ -160,33 +169,34 @@ impl Event {
 #[derive(Clone, Debug)]
 pub struct Printer(Rc<RefCell<State>>);
 
+/// What happens in compatibility mode, for every device that has it.
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     // How it behaves.
-    condition: Condition,
+    pub(crate) condition: Condition,
     during_reset: Condition,
-    reset_time: Nanos,
+    pub(crate) reset_time: Nanos,
     reset_outcome: Option<Condition>,
-    busy_delay: Nanos,
-    byte_time: Nanos,
-    ack_width: Nanos,
+    pub(crate) busy_delay: Nanos,
+    pub(crate) byte_time: Nanos,
+    pub(crate) ack_width: Nanos,
     // What goes on.
     now: Nanos,
-    host: Option<HostLines>,
+    pub(crate) host: Option<HostLines>,
     events: VecDeque<(Nanos, Event)>,
     /// The byte on its way and when nStrobe fell for it.
     latched: Option<(Nanos, u8)>,
     busy: bool,
     ack: bool,
-    resetting: bool,
-    data_since: Option<Nanos>,
+    pub(crate) resetting: bool,
+    pub(crate) data_since: Option<Nanos>,
     strobe_rose: Option<Nanos>,
     init_fell: Option<Nanos>,
     // What was seen.
-    received: Vec<u8>,
-    resets: usize,
+    pub(crate) received: Vec<u8>,
+    pub(crate) resets: usize,
     init_pulses: Vec<Pulse>,
-    violations: Vec<Violation>,
+    pub(crate) violations: Vec<Violation>,
 }
 
 impl Default for Printer {
@@ -200,29 +210,7 @@ impl Printer {
     /// 5 us; a reset takes 1 s.
     #[must_use]
     pub fn new() -> Self {
-        Self(Rc::new(RefCell::new(State {
-            condition: Condition::Ready,
-            during_reset: Condition::Busy,
-            reset_time: 1_000_000_000,
-            reset_outcome: None,
-            busy_delay: 200,
-            byte_time: 20_000,
-            ack_width: 5_000,
-            now: 0,
-            host: None,
-            events: VecDeque::new(),
-            latched: None,
-            busy: false,
-            ack: false,
-            resetting: false,
-            data_since: None,
-            strobe_rose: None,
-            init_fell: None,
-            received: Vec::new(),
-            resets: 0,
-            init_pulses: Vec::new(),
-            violations: Vec::new(),
-        })))
+        Self(Rc::new(RefCell::new(State::new())))
     }
 
     /// Starts in `condition`.
@@ -285,12 +273,7 @@ impl Printer {
 
     /// Changes the condition at a time to come; a past time means now.
     pub fn set_condition_at(&self, time: Nanos, condition: Condition) {
-        let mut state = self.0.borrow_mut();
-        if time <= state.now {
-            state.set_condition(condition);
-        } else {
-            state.schedule(time, Event::Condition(condition));
-        }
+        self.0.borrow_mut().set_condition_at(time, condition);
     }
 
     /// The condition at the chip's last look, or as set since.
@@ -350,20 +333,44 @@ impl Peripheral for Printer {
     }
 
     fn next_change(&self, now: Nanos) -> Option<Nanos> {
-        let state = self.0.borrow();
-        let mut times = state.events.iter().map(|(time, _)| *time);
-        times.find(|time| *time > now)
+        self.0.borrow().next_change(now)
     }
 }
 
 impl State {
+    pub(crate) const fn new() -> Self {
+        Self {
+            condition: Condition::Ready,
+            during_reset: Condition::Busy,
+            reset_time: 1_000_000_000,
+            reset_outcome: None,
+            busy_delay: 200,
+            byte_time: 20_000,
+            ack_width: 5_000,
+            now: 0,
+            host: None,
+            events: VecDeque::new(),
+            latched: None,
+            busy: false,
+            ack: false,
+            resetting: false,
+            data_since: None,
+            strobe_rose: None,
+            init_fell: None,
+            received: Vec::new(),
+            resets: 0,
+            init_pulses: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+
     fn schedule(&mut self, time: Nanos, event: Event) {
         // After everything that was asked for the same time earlier.
         let place = self.events.partition_point(|(other, _)| *other <= time);
         self.events.insert(place, (time, event));
     }
 
-    fn advance(&mut self, now: Nanos) {
+    pub(crate) fn advance(&mut self, now: Nanos) {
         while let Some((time, event)) = self.events.front().copied()
             && time <= now
         {
@@ -400,7 +407,7 @@ impl State {
         }
     }
 
-    fn set_condition(&mut self, condition: Condition) {
+    pub(crate) fn set_condition(&mut self, condition: Condition) {
         self.condition = condition;
         if !condition.is_alive() {
             self.drop_byte();
@@ -413,6 +420,25 @@ impl State {
         }
     }
 
+    pub(crate) fn set_condition_at(&mut self, time: Nanos, condition: Condition) {
+        if time <= self.now {
+            self.set_condition(condition);
+        } else {
+            self.schedule(time, Event::Condition(condition));
+        }
+    }
+
+    pub(crate) fn next_change(&self, now: Nanos) -> Option<Nanos> {
+        let mut times = self.events.iter().map(|(time, _)| *time);
+        times.find(|time| *time > now)
+    }
+
+    /// When the byte on its way is done; `None` when there is none.
+    pub(crate) fn busy_until(&self) -> Option<Nanos> {
+        let last = |(time, event): &(Nanos, Event)| event.is_transfer().then_some(*time);
+        self.events.iter().filter_map(last).next_back()
+    }
+
     fn drop_byte(&mut self) {
         self.latched = None;
         self.busy = false;
@@ -420,7 +446,7 @@ impl State {
         self.events.retain(|(_, event)| !event.is_transfer());
     }
 
-    fn lines(&self) -> PeripheralLines {
+    pub(crate) fn lines(&self) -> PeripheralLines {
         if self.resetting {
             return self.during_reset.lines();
         }
@@ -439,7 +465,7 @@ impl State {
         });
     }
 
-    fn host_changed(&mut self, now: Nanos, host: HostLines) {
+    pub(crate) fn host_changed(&mut self, now: Nanos, host: HostLines) {
         self.advance(now);
         // Before power-on the host's lines count as idle, with the data that it shows first.
         let before = self.host.replace(host).unwrap_or(HostLines {

@@ -1,5 +1,5 @@
-//! A [`LineTrace`] for the eye: as a VCD file, which `GTKWave`, Surfer and `PulseView` open, and as a
-//! text diagram for a terminal.
+//! A [`LineTrace`] for the eye: as a VCD file, which `GTKWave`, Surfer and `PulseView` open, as a
+//! text diagram for a terminal, and as an SVG picture for a document.
 
 use std::{
     fs::File,
@@ -12,8 +12,10 @@ use vcd::{IdCode, SimulationCommand, TimescaleUnit, Value, VarType};
 use crate::{Levels, Line, LineTrace, Side};
 
 mod diagram;
+mod svg;
 
 pub use diagram::ascii;
+pub use svg::svg;
 
 /// One row of a diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

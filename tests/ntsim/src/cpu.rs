@@ -488,8 +488,8 @@ fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
     let answered = found.is_some();
     // A model's panic must not unwind through the driver.
     let attempt = std::panic::AssertUnwindSafe(|| crate::ports::access(found, now, width, write));
-    let value = match std::panic::catch_unwind(attempt) {
-        Ok(value) => value,
+    let (value, held_until) = match std::panic::catch_unwind(attempt) {
+        Ok(done) => done,
         Err(panic) => {
             with(|k| k.panic = Some(panic));
             crate::sched::end_thread()
@@ -498,6 +498,10 @@ fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
     #[allow(clippy::cast_possible_truncation, reason = "1, 2 or 4")]
     let bytes = width.bytes() as u8;
     with(|k| {
+        if held_until > k.now {
+            k.cpu_time += held_until - k.now;
+            k.now = held_until;
+        }
         if k.config.trace_ports {
             k.event(EventKind::Port {
                 write: write.is_some(),

@@ -48,22 +48,24 @@ impl Ports {
     }
 }
 
-/// One access, with no borrow of the machine held: a model may be a test's own.
+/// One access, with no borrow of the machine held: a model may be a test's own. Gives the value,
+/// and until when the device kept the processor waiting.
 pub(crate) fn access(
     found: Option<(SharedPort, usize, u16)>,
     now: Nanos,
     width: Width,
     write: Option<u32>,
-) -> u32 {
-    match (found, write) {
-        (Some((device, block, offset)), None) => {
-            device.borrow_mut().read(now, block, offset, width)
-        }
-        (Some((device, block, offset)), Some(value)) => {
-            device.borrow_mut().write(now, block, offset, width, value);
+) -> (u32, Nanos) {
+    let Some((device, block, offset)) = found else {
+        return (write.unwrap_or(width.floating()), now);
+    };
+    let mut device = device.borrow_mut();
+    let value = match write {
+        None => device.read(now, block, offset, width),
+        Some(value) => {
+            device.write(now, block, offset, width, value);
             value
         }
-        (None, None) => width.floating(),
-        (None, Some(value)) => value,
-    }
+    };
+    (value, device.held_until())
 }

@@ -13,17 +13,17 @@ const MIN_CUT: usize = 6;
 const MIN_PICTURE: usize = 24;
 
 /// A stretch of the picture in which nothing changes.
-struct Stretch {
+pub(super) struct Stretch {
     /// The levels throughout.
-    levels: Levels,
+    pub(super) levels: Levels,
     /// When it begins.
-    start: Nanos,
+    pub(super) start: Nanos,
     /// How long it is.
-    duration: Nanos,
+    pub(super) duration: Nanos,
     /// How many columns it takes, with the edge at its beginning.
-    width: usize,
+    pub(super) width: usize,
     /// Whether it is drawn shorter than the scale says.
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 /// A timing diagram of `signals` between `from` and `to`, at most `columns` characters wide, for a
@@ -77,7 +77,12 @@ pub fn ascii(
 }
 
 /// Cuts the time from `from` to `to` at every change of one of the signals.
-fn stretches(trace: &LineTrace, signals: &[Signal], from: Nanos, to: Nanos) -> Vec<Stretch> {
+pub(super) fn stretches(
+    trace: &LineTrace,
+    signals: &[Signal],
+    from: Nanos,
+    to: Nanos,
+) -> Vec<Stretch> {
     let mut stretches = vec![Stretch {
         levels: trace.levels_at(from),
         start: from,
@@ -107,7 +112,7 @@ fn stretches(trace: &LineTrace, signals: &[Signal], from: Nanos, to: Nanos) -> V
 ///
 /// Among the round scales, takes the one that draws the most stretches true to scale; for each, as
 /// much of the long ones as there is room for.
-fn lay_out(stretches: &mut [Stretch], room: usize) -> Option<Nanos> {
+pub(super) fn lay_out(stretches: &mut [Stretch], room: usize) -> Option<Nanos> {
     let crowded = stretches.len() * MIN_WIDTH > room;
     let longest = stretches.iter().map(|stretch| stretch.duration).max();
     let longest = longest.unwrap_or(0).max(1);
@@ -207,7 +212,7 @@ fn ruler(text: &mut String, band: &[Stretch], from: Nanos, margin: usize) {
 
 /// The label of a tick: its time where three decimals say it, else how far it is from the tick
 /// labelled before.
-fn label(time: Nanos, before: Option<Nanos>) -> String {
+pub(super) fn label(time: Nanos, before: Option<Nanos>) -> String {
     let (digits, _) = unit(time);
     let fine = !time.is_multiple_of(10u64.pow(digits.saturating_sub(3)));
     match before {
@@ -286,7 +291,7 @@ fn line_rows(
 }
 
 /// A time in the unit that suits it, with all its decimals.
-fn exact_time(time: Nanos) -> String {
+pub(super) fn exact_time(time: Nanos) -> String {
     if time == 0 {
         return "0".into();
     }

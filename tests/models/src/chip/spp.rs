@@ -2,21 +2,15 @@
 
 use alloc::boxed::Box;
 
-use crate::{HostLines, Levels, LineTrace, Nanos, Peripheral, PeripheralLines, PortDevice, Width};
+use super::{
+    base::{Base, DATA, DCR, DSR},
+    chip_options, read_bytes, write_bytes,
+};
+use crate::{LineTrace, Nanos, Peripheral, PortDevice, Width};
 
-// Offsets in block 0.
-const DATA: u16 = 0;
-const DSR: u16 = 1;
-const DCR: u16 = 2;
 // Offset in block 1.
 const ECR: u16 = 2;
 
-/// The DCR as a PC's firmware leaves it: nInit high, nSelectIn low, nStrobe and nAutoFd high.
-const DCR_IDLE: u8 = 0x0C;
-/// Which DCR bits exist: bits 6 and 7 are reserved.
-const DCR_BITS: u8 = 0x3F;
-/// The DSR bits that carry lines.
-const DSR_BITS: u8 = 0xF8;
 /// ECR bits 1 and 0 as they read here: FIFO not full, FIFO empty.
 const ECR_EMPTY: u8 = 0x01;
 /// ECR after reset: mode 000 (SPP), no error interrupt, no DMA, no service interrupt, FIFO empty.
@@ -32,49 +26,26 @@ const ECR_RESET: u8 = 0x15;
 /// - Offsets 3 to 7, and every bit without a function, read as 1.
 /// - A 16- or 32-bit access is as many 8-bit accesses, lowest offset first, as on an ISA bus.
 ///
-/// At power-on DCR is 0x0C and DATA is 0, as a PC's firmware leaves them.
+/// At power-on DCR is 0x0C and DATA is 0, as a PC's firmware leaves them. This chip keeps a trace
+/// unless built [`without_trace`](Self::without_trace).
 pub struct Spp {
-    peripheral: Box<dyn Peripheral>,
-    data: u8,
-    dcr: u8,
-    dcr_reads_back: bool,
-    undriven: u8,
+    base: Base,
     ecr: Option<u8>,
-    now: Nanos,
-    trace: Option<LineTrace>,
+    aliased: bool,
 }
+
+chip_options!(Spp);
 
 impl Spp {
     /// A chip with `peripheral` on its connector.
     #[must_use]
-    pub fn new(mut peripheral: Box<dyn Peripheral>) -> Self {
-        let host = host_lines(0, DCR_IDLE);
-        peripheral.host_changed(0, host);
-        let levels = Levels::new(host, peripheral.lines(0));
-        Self {
-            peripheral,
-            data: 0,
-            dcr: DCR_IDLE,
-            dcr_reads_back: true,
-            undriven: 0xFF,
+    pub fn new(peripheral: Box<dyn Peripheral>) -> Self {
+        let chip = Self {
+            base: Base::new(peripheral, false),
             ecr: None,
-            now: 0,
-            trace: Some(LineTrace::new(0, levels)),
-        }
-    }
-
-    /// A chip whose DCR does not read back: it reads 0xFF.
-    #[must_use]
-    pub fn with_write_only_dcr(mut self) -> Self {
-        self.dcr_reads_back = false;
-        self
-    }
-
-    /// A chip that drives its unused DSR and DCR bits low instead of leaving them at 1.
-    #[must_use]
-    pub fn with_unused_bits_low(mut self) -> Self {
-        self.undriven = 0;
-        self
+            aliased: false,
+        };
+        chip.with_trace()
     }
 
     /// A chip with an ECP block whose ECR starts as 0x15: SPP mode, FIFO empty. See
@@ -94,17 +65,12 @@ impl Spp {
         self
     }
 
-    /// A chip that keeps no trace, for long runs.
+    /// An old card that does not decode address bit 10: block 1 shows the registers of block 0, so
+    /// that DCR answers in the ECR's place.
     #[must_use]
-    pub fn without_trace(mut self) -> Self {
-        self.trace = None;
+    pub fn with_aliased_ecp_block(mut self) -> Self {
+        self.aliased = true;
         self
-    }
-
-    /// The levels on the connector at the last access.
-    #[must_use]
-    pub fn levels(&mut self) -> Levels {
-        Levels::new(self.host(), self.peripheral.lines(self.now))
     }
 
     /// The ECR, if there is an ECP block.
@@ -113,56 +79,16 @@ impl Spp {
         self.ecr
     }
 
-    /// Forgets what was traced up to now.
-    pub fn restart_trace(&mut self) {
-        if let Some(trace) = &mut self.trace {
-            trace.restart();
-        }
-    }
-
-    fn host(&self) -> HostLines {
-        host_lines(self.data, self.dcr)
-    }
-
-    /// Lets time pass up to `now`, with every change of the peripheral's lines at its own time.
-    fn catch_up(&mut self, now: Nanos) {
-        let now = now.max(self.now);
-        while let Some(next) = self.peripheral.next_change(self.now) {
-            if next > now || next <= self.now {
-                break;
-            }
-            self.now = next;
-            self.sample();
-        }
-        self.now = now;
-        self.sample();
-    }
-
-    /// Looks at the peripheral's lines, and records them.
-    fn sample(&mut self) -> PeripheralLines {
-        let lines = self.peripheral.lines(self.now);
-        let levels = Levels::new(self.host(), lines);
-        if let Some(trace) = &mut self.trace {
-            trace.record(self.now, levels);
-        }
-        lines
-    }
-
-    fn drive(&mut self, data: u8, dcr: u8) {
-        let before = self.host();
-        (self.data, self.dcr) = (data, dcr);
-        let host = self.host();
-        if host != before {
-            self.peripheral.host_changed(self.now, host);
-            self.sample();
-        }
+    /// The block that answers for `block`.
+    const fn decode(&self, block: usize) -> usize {
+        if self.aliased && block == 1 { 0 } else { block }
     }
 
     fn read_byte(&mut self, block: usize, offset: u16) -> u8 {
-        match (block, offset) {
-            (0, DATA) => self.data,
-            (0, DSR) => self.sample().to_dsr() | self.undriven & !DSR_BITS,
-            (0, DCR) if self.dcr_reads_back => self.dcr | self.undriven & !DCR_BITS,
+        match (self.decode(block), offset) {
+            (0, DATA) => self.base.read_data(),
+            (0, DSR) => self.base.read_dsr(),
+            (0, DCR) => self.base.read_dcr(),
             (1, ECR) => self.ecr.unwrap_or(0xFF),
             _ => 0xFF,
         }
@@ -170,9 +96,9 @@ impl Spp {
 
     fn write_byte(&mut self, block: usize, offset: u16, value: u8) {
         let data_is_fifo = self.ecr.is_some_and(|ecr| ecr >> 5 == 0b011);
-        match (block, offset) {
-            (0, DATA) if !data_is_fifo => self.drive(value, self.dcr),
-            (0, DCR) => self.drive(self.data, value & DCR_BITS),
+        match (self.decode(block), offset) {
+            (0, DATA) if !data_is_fifo => self.base.write_data(value),
+            (0, DCR) => self.base.write_dcr(value),
             (1, ECR) => {
                 if let Some(ecr) = &mut self.ecr {
                     *ecr = value & !0x03 | ECR_EMPTY;
@@ -183,50 +109,32 @@ impl Spp {
     }
 }
 
-/// What DATA and DCR put on the connector.
-fn host_lines(data: u8, dcr: u8) -> HostLines {
-    HostLines {
-        data,
-        n_strobe: dcr & 0x01 == 0,
-        n_auto_fd: dcr & 0x02 == 0,
-        n_init: dcr & 0x04 != 0,
-        n_select_in: dcr & 0x08 == 0,
-    }
-}
-
 impl PortDevice for Spp {
     fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
-        self.catch_up(now);
-        (0..width.bytes()).fold(0, |value, index| {
-            let byte = offset
-                .checked_add(index)
-                .map_or(0xFF, |offset| self.read_byte(block, offset));
-            value | u32::from(byte) << (8 * index)
-        })
+        self.base.connector.catch_up(now);
+        read_bytes(offset, width, |offset| self.read_byte(block, offset))
     }
 
     fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
-        self.catch_up(now);
-        for (index, byte) in (0..width.bytes()).zip(value.to_le_bytes()) {
-            if let Some(offset) = offset.checked_add(index) {
-                self.write_byte(block, offset, byte);
-            }
-        }
+        self.base.connector.catch_up(now);
+        write_bytes(offset, width, value, |offset, byte| {
+            self.write_byte(block, offset, byte);
+        });
     }
 
     fn advance(&mut self, now: Nanos) {
-        self.catch_up(now);
+        self.base.connector.look(now);
     }
 
     fn trace(&self) -> Option<&LineTrace> {
-        self.trace.as_ref()
+        self.base.connector.trace()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Condition, Line, Printer, Unconnected};
+    use crate::{Condition, Line, PeripheralLines, Printer, Unconnected};
     use proptest::prelude::*;
 
     fn empty_port() -> Spp {
