@@ -35,6 +35,10 @@ use kernel::{
 static ALLOCATOR: wdk_alloc::WdkAllocator = wdk_alloc::WdkAllocator;
 
 /// What a device object of this driver is.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one value in each device extension, which is never moved"
+)]
 enum Role {
     /// A parallel port: a function device object.
     Port(parallel::Port),

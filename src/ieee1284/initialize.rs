@@ -156,6 +156,12 @@ mod tests {
         fn has_ecp(&self) -> bool {
             self.ecp
         }
+        fn has_epp(&self) -> bool {
+            false
+        }
+        fn yield_now(&mut self) -> Result<(), Interrupted> {
+            self.sleep(0)
+        }
     }
 
     #[test]

@@ -3,14 +3,35 @@
 //! Everything here speaks to a [`Port`], which is an I/O range in the driver and a model in the
 //! tests. Steps carry the event numbers of the standard where it has them. Nothing knows an IRP or
 //! a kernel type; every wait is bounded and ends early when the port says so.
+//!
+//! [`detect()`] finds out what the port can do. A [`Session`] is one peripheral on it: it chooses
+//! modes, enters and leaves them, and moves bytes. Below it there is one file a mode, and below
+//! those `lines`: the control lines, and waits for the peripheral's answers.
 #![forbid(unsafe_code)]
 
+mod byte;
+mod compatibility;
 mod condition;
+mod detect;
+mod device_id;
+mod ecp;
+mod epp;
+mod fault;
+mod fifo;
 mod initialize;
+mod lines;
+mod negotiate;
+mod nibble;
 mod port;
 mod registers;
+mod session;
 
 pub use condition::Condition;
+pub use detect::{Capabilities, Fifo, detect};
+pub use device_id::{DeviceId, IdLength};
+pub use fault::Fault;
 pub use initialize::{idle, initialize, read_condition};
+pub use negotiate::Extensibility;
 pub use port::{Interrupted, Port, Register};
-pub use registers::{Dcr, Dsr, Ecr};
+pub use registers::{CnfgA, Dcr, Dsr, Ecr};
+pub use session::{Direction, Session, Transfer};

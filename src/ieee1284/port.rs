@@ -1,37 +1,99 @@
 /// A register of the port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Register {
-    /// Data lines, base + 0.
+    /// Data lines, base + 0. In ECP mode a write here is a command (channel address, run length).
     Data,
     /// Status lines, base + 1.
     Dsr,
     /// Control lines, base + 2.
     Dcr,
-    /// Extended control, in the ECP block. Writes go nowhere and reads give 0xFF on a port
-    /// without one.
+    /// EPP address cycles, base + 3.
+    EppAddress,
+    /// EPP data cycles, base + 4; 32 bits wide where the chip allows it.
+    EppData,
+    /// Offset 0 of the ECP block: cFifo, ecpDFifo, tFifo or cnfgA, by the mode in the ECR.
+    EcpFifo,
+    /// Offset 1 of the ECP block: cnfgB in configuration mode.
+    CnfgB,
+    /// Extended control, offset 2 of the ECP block.
     Ecr,
 }
 
-/// A wait ended early: the request was cancelled or the device is going away. Why is the caller's
-/// business; the protocol brings its lines to rest and gives up.
+/// A wait ended early: the request was cancelled, its time is over, or the device is going away.
+/// Why is the caller's business; the protocol brings its lines to rest and gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted;
 
 /// One port, owned for the time of an operation.
+///
+/// Writes to registers that the port does not have go nowhere, and reads of them give 0xFF.
+///
+/// An access takes about a microsecond on every bus that a parallel port sits on. The protocols
+/// rely on half a microsecond between two accesses, which is the standard's set-up, hold and pulse
+/// time TP; where a step needs more, it stalls.
 pub trait Port {
     /// Reads a register.
     fn read(&mut self, register: Register) -> u8;
     /// Writes a register.
     fn write(&mut self, register: Register, value: u8);
+
+    /// Reads a register once for each byte (`rep insb`).
+    fn read_block(&mut self, register: Register, bytes: &mut [u8]) {
+        for byte in bytes {
+            *byte = self.read(register);
+        }
+    }
+
+    /// Writes each byte to a register (`rep outsb`).
+    fn write_block(&mut self, register: Register, bytes: &[u8]) {
+        for byte in bytes {
+            self.write(register, *byte);
+        }
+    }
+
+    /// Reads a register 32 bits at a time (`rep insd`), lowest byte first. Used on
+    /// [`Register::EppData`] only.
+    fn read_block32(&mut self, register: Register, words: &mut [[u8; 4]]) {
+        self.read_block(register, words.as_flattened_mut());
+    }
+
+    /// Writes a register 32 bits at a time (`rep outsd`), lowest byte first. Used on
+    /// [`Register::EppData`] only.
+    fn write_block32(&mut self, register: Register, words: &[[u8; 4]]) {
+        self.write_block(register, words.as_flattened());
+    }
+
     /// Busy-waits for at least `microseconds`, at most 50: for set-up and pulse times.
     fn stall(&mut self, microseconds: u32);
-    /// Sleeps for about `milliseconds`.
+
+    /// Whether the next wait would be [`Interrupted`]: a look at flags, asked for before every
+    /// byte. A port that cannot tell says no.
+    fn is_interrupted(&mut self) -> bool {
+        false
+    }
+
+    /// Lets other threads run, if there are any that wait for the processor, and comes back at
+    /// once if there are none. Between two looks at a peripheral that will answer sooner than the
+    /// shortest sleep takes.
+    ///
+    /// # Errors
+    /// [`Interrupted`], also when it was so before the call.
+    fn yield_now(&mut self) -> Result<(), Interrupted>;
+
+    /// Sleeps for about `milliseconds`; a sleep may take as long as a step of the system's timer.
     ///
     /// # Errors
     /// [`Interrupted`], also when it was so before the call.
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted>;
-    /// A clock that never goes back, in milliseconds.
+
+    /// A clock that never goes back, in milliseconds. Its steps may be those of the system's
+    /// timer, 16 ms at most.
     fn now(&mut self) -> u64;
+
     /// Whether the port has an ECP block.
     fn has_ecp(&self) -> bool;
+
+    /// Whether the port's I/O range has room for the EPP registers, base + 3 to base + 7. (At
+    /// 0x3BC it has not.)
+    fn has_epp(&self) -> bool;
 }

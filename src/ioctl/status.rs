@@ -33,6 +33,8 @@ statuses! {
     SUCCESS = 0x0000_0000;
     /// The request was queued and completes later.
     PENDING = 0x0000_0103;
+    /// The time for it was over; what was done until then counts. A success, by its number.
+    TIMEOUT = 0x0000_0102;
     /// The printer is out of paper. A warning.
     DEVICE_PAPER_EMPTY = 0x8000_000E;
     /// The printer has no power. A warning.
@@ -69,6 +71,10 @@ statuses! {
     NOT_A_DIRECTORY = 0xC000_0103;
     /// The request was cancelled.
     CANCELLED = 0xC000_0120;
+    /// The device did not answer as it should.
+    IO_DEVICE_ERROR = 0xC000_0185;
+    /// The device is in a mode in which the request has no meaning.
+    DEVICE_PROTOCOL_ERROR = 0xC000_0186;
     /// The resources that Windows assigned do not fit the device.
     DEVICE_CONFIGURATION_ERROR = 0xC000_0182;
     /// The device was pulled out.

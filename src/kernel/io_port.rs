@@ -49,6 +49,85 @@ impl IoRange {
         value
     }
 
+    /// Reads the byte at `offset` once for each byte of `bytes` (`rep insb`).
+    pub(crate) fn read_block(self, offset: u16, bytes: &mut [u8]) {
+        let Some(port) = self.port(offset) else {
+            bytes.fill(0xFF);
+            return;
+        };
+        // SAFETY: Windows assigned this port to the device; the instruction fills `bytes`. The
+        // direction flag is clear, as the calling convention wants it.
+        unsafe {
+            asm!(
+                "rep insb",
+                in("dx") port,
+                inout("rdi") bytes.as_mut_ptr() => _,
+                inout("rcx") bytes.len() => _,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Writes every byte of `bytes` to `offset` (`rep outsb`).
+    pub(crate) fn write_block(self, offset: u16, bytes: &[u8]) {
+        let Some(port) = self.port(offset) else {
+            return;
+        };
+        // SAFETY: as in `read_block`; the instruction reads `bytes`.
+        unsafe {
+            asm!(
+                "rep outsb",
+                in("dx") port,
+                inout("rsi") bytes.as_ptr() => _,
+                inout("rcx") bytes.len() => _,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+    }
+
+    /// Reads 32 bits at `offset` once for each word of `words` (`rep insd`).
+    pub(crate) fn read_block32(self, offset: u16, words: &mut [[u8; 4]]) {
+        let Some(port) = self.port32(offset) else {
+            words.as_flattened_mut().fill(0xFF);
+            return;
+        };
+        // SAFETY: as in `read_block`; all four ports are the device's.
+        unsafe {
+            asm!(
+                "rep insd",
+                in("dx") port,
+                inout("rdi") words.as_mut_ptr() => _,
+                inout("rcx") words.len() => _,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Writes every word of `words` to `offset`, 32 bits wide (`rep outsd`).
+    pub(crate) fn write_block32(self, offset: u16, words: &[[u8; 4]]) {
+        let Some(port) = self.port32(offset) else {
+            return;
+        };
+        // SAFETY: as in `write_block`; all four ports are the device's.
+        unsafe {
+            asm!(
+                "rep outsd",
+                in("dx") port,
+                inout("rsi") words.as_ptr() => _,
+                inout("rcx") words.len() => _,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+    }
+
+    /// The port at `offset`, if it and the three behind it are in the range.
+    const fn port32(self, offset: u16) -> Option<u16> {
+        match offset.checked_add(3) {
+            Some(last) if last < self.length => self.port(offset),
+            _ => None,
+        }
+    }
+
     /// Writes the byte at `offset`; nothing outside the range.
     pub(crate) fn write(self, offset: u16, value: u8) {
         let Some(port) = self.port(offset) else {

@@ -1,4 +1,5 @@
 use core::{
+    marker::PhantomData,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicPtr, Ordering},
@@ -7,7 +8,8 @@ use core::{
 use wdk_sys::{
     CCHAR, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION, IO_STATUS_BLOCK,
     IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, NTSTATUS, PIO_COMPLETION_ROUTINE, PVOID, ULONG,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
+    PIO_COMPLETION_ROUTINE, PVOID, ULONG,
     ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
 };
 
@@ -52,6 +54,15 @@ pub(crate) struct Create {
     pub(crate) has_name: bool,
 }
 
+/// Which way the bytes of a transfer go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransferKind {
+    /// `IRP_MJ_READ`
+    Read,
+    /// `IRP_MJ_WRITE`
+    Write,
+}
+
 /// What an IRP asks of a role. PnP, power and WMI never get here: [`super::pnp`] answers them.
 #[derive(Clone, Copy)]
 pub(crate) enum Request<'irql> {
@@ -63,6 +74,12 @@ pub(crate) enum Request<'irql> {
     Close,
     /// `IRP_MJ_DEVICE_CONTROL`: from user mode, or from a kernel client in a user's stead.
     DeviceControl { code: u32 },
+    /// `IRP_MJ_READ`, from `offset`.
+    Read { offset: i64 },
+    /// `IRP_MJ_WRITE`, to `offset`.
+    Write { offset: i64 },
+    /// `IRP_MJ_QUERY_INFORMATION`: a class of `FILE_INFORMATION_CLASS`.
+    QueryInformation { class: i32 },
     /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`: from kernel mode.
     InternalDeviceControl,
     /// Any other major function.
@@ -168,6 +185,29 @@ impl Irp {
             IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::new() }),
             IRP_MJ_CLOSE => Request::Close,
             IRP_MJ_DEVICE_CONTROL => Request::DeviceControl { code: self.code() },
+            IRP_MJ_READ => {
+                // SAFETY: the member that belongs to this major.
+                let read = unsafe { stack.Parameters.Read };
+                Request::Read {
+                    // SAFETY: every bit pattern is an i64.
+                    offset: unsafe { read.ByteOffset.QuadPart },
+                }
+            }
+            IRP_MJ_WRITE => {
+                // SAFETY: the member that belongs to this major.
+                let write = unsafe { stack.Parameters.Write };
+                Request::Write {
+                    // SAFETY: every bit pattern is an i64.
+                    offset: unsafe { write.ByteOffset.QuadPart },
+                }
+            }
+            IRP_MJ_QUERY_INFORMATION => {
+                // SAFETY: the member that belongs to this major.
+                let query = unsafe { stack.Parameters.QueryFile };
+                Request::QueryInformation {
+                    class: query.FileInformationClass,
+                }
+            }
             IRP_MJ_INTERNAL_DEVICE_CONTROL => Request::InternalDeviceControl,
             _ => Request::Other,
         }
@@ -197,6 +237,43 @@ impl Irp {
         unsafe { self.stack().Parameters.DeviceIoControl.OutputBufferLength as usize }
     }
 
+    /// Whether the request is a read or a write.
+    pub(crate) fn transfer(&self) -> Option<TransferKind> {
+        match u32::from(self.stack().MajorFunction) {
+            IRP_MJ_READ => Some(TransferKind::Read),
+            IRP_MJ_WRITE => Some(TransferKind::Write),
+            _ => None,
+        }
+    }
+
+    /// How many bytes a read or write is about.
+    pub(crate) fn transfer_length(&self) -> usize {
+        let stack = self.stack();
+        // SAFETY: the member that belongs to these majors; both have their length first.
+        unsafe { stack.Parameters.Read.Length as usize }
+    }
+
+    /// The bytes of a buffered write, in private kernel memory.
+    pub(crate) fn write_data(&self) -> &[u8] {
+        let (buffer, length) = (self.system_buffer(), self.transfer_length());
+        if buffer.is_null() || u32::from(self.stack().MajorFunction) != IRP_MJ_WRITE {
+            return &[];
+        }
+        // SAFETY: the I/O manager allocated and filled as much for a write.
+        unsafe { slice::from_raw_parts(buffer, length) }
+    }
+
+    /// The room for the bytes of a buffered read. What is not written must not be reported.
+    pub(crate) fn read_buffer(&mut self) -> &mut [u8] {
+        let (buffer, length) = (self.system_buffer(), self.transfer_length());
+        if buffer.is_null() || u32::from(self.stack().MajorFunction) != IRP_MJ_READ {
+            return &mut [];
+        }
+        // SAFETY: the I/O manager allocated as much for a read; the memory is ours while the IRP
+        // is, and holds bytes, whatever they are.
+        unsafe { slice::from_raw_parts_mut(buffer, length) }
+    }
+
     fn system_buffer(&self) -> *mut u8 {
         // SAFETY: the IRP is live while this value is.
         let irp = unsafe { self.raw.as_ref() };
@@ -209,13 +286,14 @@ impl Irp {
         FileId(self.stack().FileObject)
     }
 
-    /// Whether somebody wants the request to end: it was cancelled, or its open cleaned up.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        // SAFETY: the IRP is live; nothing is read.
-        let cancel = unsafe { &raw const (*self.raw.as_ptr()).Cancel };
-        // SAFETY: likewise; the I/O manager sets the flag from any thread.
-        let cancel = unsafe { cancel.read_volatile() };
-        cancel != 0 || self.file().is_cleaned_up()
+    /// What tells whether somebody wants the request to end.
+    pub(super) fn cancellation(&self) -> Cancellation<'_> {
+        Cancellation {
+            // SAFETY: a place in a live IRP; nothing is read.
+            flag: unsafe { &raw const (*self.raw.as_ptr()).Cancel },
+            file: self.file(),
+            _irp: PhantomData,
+        }
     }
 
     fn set_status(&self, status: Status, information: usize) {
@@ -249,13 +327,21 @@ impl Irp {
         self.complete_with(status, 0)
     }
 
-    /// Ends a `METHOD_BUFFERED` request with `STATUS_SUCCESS` and `data` as its output.
-    /// Information is the length of `data`: exactly what was written reaches the caller.
+    /// Ends a `METHOD_BUFFERED` device control request, or a query for file information, with
+    /// `STATUS_SUCCESS` and `data` as its output. Information is the length of `data`: exactly
+    /// what was written reaches the caller.
     ///
     /// `STATUS_BUFFER_TOO_SMALL`, if the caller has no room for it.
     pub(crate) fn answer(self, data: &[u8]) -> Disposition {
         let buffer = self.system_buffer();
-        if buffer.is_null() || data.len() > self.output_length() {
+        let room = match u32::from(self.stack().MajorFunction) {
+            IRP_MJ_QUERY_INFORMATION => {
+                // SAFETY: the member that belongs to this major.
+                unsafe { self.stack().Parameters.QueryFile.Length as usize }
+            }
+            _ => self.output_length(),
+        };
+        if buffer.is_null() || data.len() > room {
             return self.complete(Status::BUFFER_TOO_SMALL);
         }
         // SAFETY: the I/O manager allocated at least the output length; `data` lies elsewhere.
@@ -263,8 +349,8 @@ impl Irp {
         self.complete_with(Status::SUCCESS, data.len())
     }
 
-    /// Ends the request with a status and an Information.
-    pub(super) fn complete_with(self, status: Status, information: usize) -> Disposition {
+    /// Ends a request with a status and an Information: a transfer, with the bytes that it moved.
+    pub(crate) fn complete_with(self, status: Status, information: usize) -> Disposition {
         self.set_status(status, information);
         self.complete_as_is()
     }
@@ -363,6 +449,22 @@ impl Irp {
         // whatever the lower driver says.
         let _ = unsafe { IofCallDriver(lower.raw().as_ptr(), raw.as_ptr()) };
         pending
+    }
+}
+
+/// Whether somebody wants a request to end: it was cancelled, or its open cleaned up.
+pub(super) struct Cancellation<'irp> {
+    flag: *const u8,
+    file: FileId,
+    _irp: PhantomData<&'irp Irp>,
+}
+
+impl Cancellation<'_> {
+    /// At any IRQL.
+    pub(super) fn is_requested(&self) -> bool {
+        // SAFETY: the IRP is live; the I/O manager sets the flag from any thread.
+        let flag = unsafe { self.flag.read_volatile() };
+        flag != 0 || self.file.is_cleaned_up()
     }
 }
 

@@ -33,17 +33,17 @@ pub(crate) use driver::{Driver, Role, initialize};
 pub(crate) use guid::Guid;
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use io_port::IoRange;
-pub(crate) use irp::{Create, Disposition, FileId, Irp, Request};
+pub(crate) use irp::{Create, Disposition, Irp, Request, TransferKind};
 pub(crate) use irql::Passive;
 pub(crate) use pnp::{BusInformation, Child, ChildText, Function, Pnp, State};
-pub(crate) use pool::Shared;
+pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, Property, Text};
 pub(crate) use resources::{Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::Wide;
 pub(crate) use sync::{Gate, Inside, SpinLock};
 pub(crate) use time::{milliseconds, stall};
-pub(crate) use worker::{Task, Worker};
+pub(crate) use worker::{Task, Waits, Worker};
 
 use crate::ioctl::Status;
 

@@ -1,8 +1,9 @@
 //! Nonpaged and paged pool, by functions that can fail.
 
 use core::{
-    ops::Deref,
+    ops::{Deref, DerefMut},
     ptr::NonNull,
+    slice,
     sync::atomic::{AtomicUsize, Ordering, fence},
 };
 
@@ -83,6 +84,44 @@ impl<T> Drop for PoolBox<T> {
         unsafe { self.0.drop_in_place() };
         // SAFETY: `try_new` allocated it.
         unsafe { free(self.0.cast(), TAG) };
+    }
+}
+
+/// Bytes in nonpaged pool, zeroed. For the time of one request.
+pub(crate) struct Buffer {
+    memory: NonNull<u8>,
+    length: usize,
+}
+
+impl Buffer {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_zeroed(length: usize) -> Result<Self, Status> {
+        let memory = allocate_bytes(POOL_FLAG_NON_PAGED, length.max(1))?;
+        Ok(Self { memory, length })
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the pool gave that many bytes, zeroed.
+        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.length) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: likewise; they are ours alone.
+        unsafe { slice::from_raw_parts_mut(self.memory.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: `try_zeroed` allocated it.
+        unsafe { free(self.memory, TAG) };
     }
 }
 

@@ -13,7 +13,11 @@ use wdk_sys::{
     },
 };
 
-use super::{Device, Disposition, FileId, Irp, Role, check, irp::current_slot, pool::PoolBox};
+use super::{
+    Device, Disposition, Irp, Role, check,
+    irp::{FileId, current_slot},
+    pool::PoolBox,
+};
 use crate::ioctl::Status;
 
 /// A cancel-safe FIFO of IRPs, on the kernel's own `IoCsq` functions.

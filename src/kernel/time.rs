@@ -1,4 +1,9 @@
-use wdk_sys::ntddk::{KeQueryUnbiasedInterruptTime, KeStallExecutionProcessor};
+use wdk_sys::{
+    LARGE_INTEGER,
+    ntddk::{KeDelayExecutionThread, KeQueryUnbiasedInterruptTime, KeStallExecutionProcessor},
+};
+
+use super::{KERNEL_MODE, Passive};
 
 /// A clock that never goes back and does not run while the system sleeps, in milliseconds. At any
 /// IRQL; its steps are those of the system's timer.
@@ -6,6 +11,13 @@ pub(crate) fn milliseconds() -> u64 {
     // SAFETY: no requirements.
     let hundred_nanoseconds = unsafe { KeQueryUnbiasedInterruptTime() };
     hundred_nanoseconds / 10_000
+}
+
+/// Lets other threads run that wait for the processor; comes back at once if there are none.
+pub(crate) fn yield_now(_: Passive) {
+    let mut interval = LARGE_INTEGER { QuadPart: 0 };
+    // SAFETY: at PASSIVE_LEVEL; not alertable, kernel mode.
+    let _ = unsafe { KeDelayExecutionThread(KERNEL_MODE, 0, &raw mut interval) };
 }
 
 /// Busy-waits. For at most 50 microseconds: the processor does nothing else.

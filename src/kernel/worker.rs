@@ -10,11 +10,12 @@ use wdk_sys::{
 };
 
 use super::{
-    Device, Disposition, Irp, Passive, Role, SpinLock, check, queue::Queue, size, sync::Event,
+    Device, Disposition, Irp, Passive, Role, SpinLock, check, irp::Cancellation, queue::Queue,
+    size, sync::Event, time::yield_now,
 };
 use crate::ioctl::Status;
 
-/// The longest single wait of a [`Task`], in milliseconds: how fast it notices a cancellation.
+/// The longest single wait of a request, in milliseconds: how fast it notices a cancellation.
 const SLICE_MS: u32 = 10;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order.
@@ -173,6 +174,48 @@ impl Task<'_> {
         &self.irp
     }
 
+    /// The waits of the request.
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        Waits {
+            cancellation: self.irp.cancellation(),
+            worker: self.worker,
+            passive: self.passive,
+        }
+    }
+
+    /// The waits of a read, and the room for its bytes.
+    pub(crate) fn read_parts(&mut self) -> (Waits<'_>, &mut [u8]) {
+        let buffer = core::ptr::from_mut(self.irp.read_buffer());
+        let waits = self.waits();
+        // SAFETY: the buffer is none of the memory that `waits` looks at, and both are borrowed
+        // from this value.
+        (waits, unsafe { &mut *buffer })
+    }
+
+    /// Ends the request without data.
+    pub(crate) fn complete(self, status: Status) -> Disposition {
+        self.irp.complete(status)
+    }
+
+    /// Ends a read or write that moved `count` bytes.
+    pub(crate) fn complete_transfer(self, status: Status, count: usize) -> Disposition {
+        self.irp.complete_with(status, count)
+    }
+
+    /// Ends the request with data.
+    pub(crate) fn answer(self, data: &[u8]) -> Disposition {
+        self.irp.answer(data)
+    }
+}
+
+/// The waits of one request: they end when it is cancelled or its worker stops.
+pub(crate) struct Waits<'a> {
+    cancellation: Cancellation<'a>,
+    worker: &'a Worker,
+    passive: Passive<'a>,
+}
+
+impl Waits<'_> {
     /// Whether the request shall go on.
     ///
     /// # Errors
@@ -181,16 +224,25 @@ impl Task<'_> {
         if self.worker.stopping.load(Ordering::Acquire) {
             return Err(Status(self.worker.stop_status.load(Ordering::Relaxed)));
         }
-        if self.irp.is_cancelled() {
+        if self.cancellation.is_requested() {
             return Err(Status::CANCELLED);
         }
         Ok(())
     }
 
+    /// Lets other threads run that wait for the processor.
+    ///
+    /// # Errors
+    /// As [`Waits::check`].
+    pub(crate) fn yield_now(&self) -> Result<(), Status> {
+        yield_now(self.passive);
+        self.check()
+    }
+
     /// Waits for about `milliseconds`.
     ///
     /// # Errors
-    /// As [`Task::check`]; the wait ends early then.
+    /// As [`Waits::check`]; the wait ends early then.
     pub(crate) fn wait(&self, milliseconds: u32) -> Result<(), Status> {
         let mut left = milliseconds;
         loop {
@@ -202,15 +254,5 @@ impl Task<'_> {
             self.worker.stop.wait_for(slice, self.passive);
             left -= slice;
         }
-    }
-
-    /// Ends the request without data.
-    pub(crate) fn complete(self, status: Status) -> Disposition {
-        self.irp.complete(status)
-    }
-
-    /// Ends the request with data.
-    pub(crate) fn answer(self, data: &[u8]) -> Disposition {
-        self.irp.answer(data)
     }
 }

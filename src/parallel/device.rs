@@ -1,13 +1,17 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Hardware, PortNumber, SharedHardware, hardware::PortInUse};
+use super::{
+    Hardware, PortNumber, SharedHardware,
+    hardware::PortInUse,
+    requests::{Immediate, Preferences},
+};
 use crate::{
     Role,
-    ieee1284::{self, Condition, Interrupted},
     ioctl::{Status, parallel::UserRequest},
     kernel::{
         BusInformation, Child, ChildText, Create, Device, Disposition, Guid, Inside, Interface,
-        Irp, Passive, Request, SpinLock, State, SymbolicLink, Task, Wide, Worker,
+        Irp, Passive, Request, SpinLock, State, SymbolicLink, Task, TransferKind, Waits, Wide,
+        Worker,
     },
 };
 
@@ -20,14 +24,22 @@ const GUID_BUS_TYPE_LPTENUM: Guid = Guid::new(0xC4CA_1000, 0x2DDC, 0x11D5, 0xA17
 /// How long a request waits for a stopped port between two looks, in milliseconds.
 const STOPPED_POLL_MS: u32 = 50;
 
+/// `FileStandardInformation` and `FilePositionInformation` of `FILE_INFORMATION_CLASS` (wdm.h).
+const FILE_STANDARD_INFORMATION: i32 = 5;
+const FILE_POSITION_INFORMATION: i32 = 14;
+
 /// A parallel device: the physical device object `\Device\ParallelM`, which programs open as
 /// `LPTn`. One open at a time.
 pub(crate) struct ParallelDevice {
-    number: PortNumber,
+    pub(super) number: PortNumber,
     hardware: SharedHardware,
     worker: Worker,
     open: AtomicBool,
     names: SpinLock<Names>,
+    /// What the open program has chosen.
+    pub(super) preferences: SpinLock<Preferences>,
+    /// A request has the port.
+    in_use: AtomicBool,
 }
 
 /// What programs find the device by, while it is started.
@@ -53,11 +65,18 @@ impl ParallelDevice {
                 interface: None,
                 link: None,
             }),
+            preferences: SpinLock::new(Preferences::DEFAULT),
+            in_use: AtomicBool::new(false),
         })
     }
 
     pub(crate) const fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// Whether nobody has the port at this moment.
+    pub(super) fn is_free(&self) -> bool {
+        !self.in_use.load(Ordering::Acquire)
     }
 
     /// A request to the device object, in the requester's thread.
@@ -66,6 +85,7 @@ impl ParallelDevice {
             Request::Create(create) => irp.complete(self.open(state, create)),
             Request::Cleanup(_) => self.worker.clean_up(irp),
             Request::Close => {
+                self.preferences.with(|it| *it = Preferences::DEFAULT);
                 self.open.store(false, Ordering::Release);
                 irp.complete(Status::SUCCESS)
             }
@@ -74,13 +94,31 @@ impl ParallelDevice {
                     .serves()
                     .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
                 match parsed {
-                    // Both need the port, and may take seconds.
-                    Ok(UserRequest::QueryInformation(_) | UserRequest::SetInformation(_)) => {
-                        self.worker.queue(irp)
-                    }
+                    Ok(request) => match self.answer_at_once(request) {
+                        Some(Immediate::Data(data)) => irp.answer(data.as_bytes()),
+                        Some(Immediate::Done) => irp.complete(Status::SUCCESS),
+                        // The others need the port, and may take seconds.
+                        None => self.worker.queue(irp),
+                    },
                     Err(status) => irp.complete(status),
                 }
             }
+            Request::Read { offset } | Request::Write { offset } => match state.serves() {
+                Err(status) => irp.complete(status),
+                // A stream has no places.
+                Ok(()) if offset != 0 => irp.complete(Status::INVALID_PARAMETER),
+                Ok(()) if irp.transfer_length() == 0 => irp.complete(Status::SUCCESS),
+                Ok(()) => self.worker.queue(irp),
+            },
+            Request::QueryInformation { class } => match (state, class) {
+                (State::SurpriseRemoved | State::Removed, _) => {
+                    irp.complete(Status::DEVICE_REMOVED)
+                }
+                // A file of no length, at its beginning: all members are zero.
+                (_, FILE_STANDARD_INFORMATION) => irp.answer(&[0; 24]),
+                (_, FILE_POSITION_INFORMATION) => irp.answer(&[0; 8]),
+                _ => irp.complete(Status::INVALID_PARAMETER),
+            },
             Request::InternalDeviceControl => match state.serves() {
                 Ok(()) => irp.complete(Status::INVALID_PARAMETER),
                 Err(status) => irp.complete(status),
@@ -112,47 +150,51 @@ impl ParallelDevice {
 
     /// A queued request, in the worker's thread.
     pub(crate) fn serve(&self, task: Task) -> Disposition {
-        let irp = task.irp();
-        // It was parsed before it was queued, and its buffer is ours: the same comes out.
-        let request = UserRequest::parse(irp.code(), irp.input(), irp.output_length());
-        match request {
-            Ok(UserRequest::SetInformation(_)) => {
-                let condition = self.with_port(&task, ieee1284::initialize);
-                task.complete(condition.map_or_else(|why| why, Condition::status))
-            }
-            Ok(UserRequest::QueryInformation(query)) => {
-                match self.with_port(&task, ieee1284::read_condition) {
-                    Ok(condition) => task.answer(&query.answer(condition.flags())),
-                    Err(why) => task.complete(why),
+        match task.irp().transfer() {
+            Some(TransferKind::Read) => self.read(task),
+            Some(TransferKind::Write) => self.write(task),
+            None => {
+                let irp = task.irp();
+                // It was parsed before it was queued, and its buffer is ours: the same comes out.
+                match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
+                    Ok(request) => self.control(task, request),
+                    Err(status) => task.complete(status),
                 }
             }
-            Err(status) => task.complete(status),
         }
     }
 
-    /// Runs `operation` on the port.
+    /// Runs `operation` on the port: takes it, and gives it back at rest. `limit` is the time of
+    /// the request in milliseconds.
     ///
     /// # Errors
-    /// Why the request ends before the operation did: `STATUS_CANCELLED`,
+    /// Why the request ends before the operation begins: `STATUS_CANCELLED`,
     /// `STATUS_DELETE_PENDING` or `STATUS_DEVICE_REMOVED`.
-    fn with_port<'a, T>(
+    pub(super) fn with_port<'a, T>(
         &'a self,
-        task: &'a Task<'a>,
-        operation: impl FnOnce(&mut PortInUse<'a>) -> Result<T, Interrupted>,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        operation: impl FnOnce(&mut PortInUse<'a>, Hardware) -> T,
     ) -> Result<T, Status> {
-        let mut port = PortInUse::new(self.enter(task)?, task);
-        operation(&mut port).map_err(|Interrupted| port.why())
+        let inside = self.enter(&waits)?;
+        let hardware = inside.value();
+        self.in_use.store(true, Ordering::Release);
+        let mut port = PortInUse::new(inside, waits, limit);
+        let result = operation(&mut port, hardware);
+        drop(port);
+        self.in_use.store(false, Ordering::Release);
+        Ok(result)
     }
 
     /// Waits until the hardware is there: a port is stopped for a moment when Windows gives it
     /// other resources.
-    fn enter<'a>(&'a self, task: &Task<'_>) -> Result<Inside<'a, Hardware>, Status> {
+    fn enter(&self, waits: &Waits<'_>) -> Result<Inside<'_, Hardware>, Status> {
         loop {
-            task.check()?;
+            waits.check()?;
             if let Some(inside) = self.hardware.enter() {
                 return Ok(inside);
             }
-            task.wait(STOPPED_POLL_MS)?;
+            waits.wait(STOPPED_POLL_MS)?;
         }
     }
 }

@@ -1,13 +1,20 @@
 use crate::{
     ieee1284,
-    ieee1284::{Interrupted, Register},
+    ieee1284::{Capabilities, Interrupted, Register},
     ioctl::Status,
-    kernel::{Inside, IoRange, Resource, Resources, Task, milliseconds, stall},
+    kernel::{Inside, IoRange, Resource, Resources, Waits, milliseconds, stall},
 };
+
+/// The hardware of a port: its I/O ranges, and what was found behind them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hardware {
+    ranges: Ranges,
+    capabilities: Capabilities,
+}
 
 /// The I/O ranges of a port.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hardware {
+struct Ranges {
     /// DATA, DSR, DCR, and from offset 3 the EPP registers.
     registers: IoRange,
     /// The ECP block: FIFO, configuration, ECR.
@@ -16,22 +23,40 @@ pub(crate) struct Hardware {
 
 /// DATA, DSR and DCR are the least that a port has.
 const LEAST_REGISTERS: u16 = 3;
+/// With the EPP registers a port has eight.
+const EPP_REGISTERS: u16 = 8;
+/// Between two looks at a peripheral that has nothing to say, in milliseconds.
+const PAUSE_MS: u32 = 10;
 /// The ECR is the last of an ECP block.
 const LEAST_ECP: u16 = 3;
 
-const DATA: u16 = 0;
-const DSR: u16 = 1;
-const DCR: u16 = 2;
-const ECR: u16 = 2;
-
 impl Hardware {
     /// What Windows assigned: the first range of ports are the registers, a second one is the ECP
-    /// block. Interrupt and DMA are not used.
+    /// block. Interrupt and DMA are not used. Finds out what the port can do; the lines are at
+    /// rest afterwards. `epp_32` says that 32-bit accesses to the EPP data register are safe.
     ///
     /// # Errors
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, memory in their place, a range
     /// that is too short for its registers, or one outside the I/O space.
-    pub(super) fn from_resources(resources: Resources<'_>) -> Result<Self, Status> {
+    pub(super) fn start(resources: Resources<'_>, epp_32: bool) -> Result<Self, Status> {
+        let ranges = Ranges::from_resources(resources)?;
+        let mut capabilities = ieee1284::detect(&mut Unwaiting(ranges));
+        capabilities.epp_32 = capabilities.epp && epp_32;
+        ieee1284::idle(&mut Unwaiting(ranges));
+        Ok(Self {
+            ranges,
+            capabilities,
+        })
+    }
+
+    /// What the port can do.
+    pub(super) const fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+}
+
+impl Ranges {
+    fn from_resources(resources: Resources<'_>) -> Result<Self, Status> {
         let mut registers = None;
         let mut ecp = None;
         for resource in resources.iter() {
@@ -57,36 +82,38 @@ impl Hardware {
         Ok(Self { registers, ecp })
     }
 
-    /// Brings the lines to rest. For the start of the port, when nobody else has it.
-    pub(super) fn idle(self) {
-        ieee1284::idle(&mut Unwaiting(self));
+    /// Range and offset of a register. `None`: the port does not have it.
+    fn place(&self, register: Register) -> Option<(IoRange, u16)> {
+        Some(match register {
+            Register::Data => (self.registers, 0),
+            Register::Dsr => (self.registers, 1),
+            Register::Dcr => (self.registers, 2),
+            Register::EppAddress => (self.registers, 3),
+            Register::EppData => (self.registers, 4),
+            Register::EcpFifo => (self.ecp?, 0),
+            Register::CnfgB => (self.ecp?, 1),
+            Register::Ecr => (self.ecp?, 2),
+        })
     }
 
-    fn read(self, register: Register) -> u8 {
-        match register {
-            Register::Data => self.registers.read(DATA),
-            Register::Dsr => self.registers.read(DSR),
-            Register::Dcr => self.registers.read(DCR),
-            Register::Ecr => self.ecp.map_or(0xFF, |ecp| ecp.read(ECR)),
+    fn read(&self, register: Register) -> u8 {
+        self.place(register)
+            .map_or(0xFF, |(range, offset)| range.read(offset))
+    }
+
+    fn write(&self, register: Register, value: u8) {
+        if let Some((range, offset)) = self.place(register) {
+            range.write(offset, value);
         }
     }
 
-    fn write(self, register: Register, value: u8) {
-        match register {
-            Register::Data => self.registers.write(DATA, value),
-            Register::Dsr => self.registers.write(DSR, value),
-            Register::Dcr => self.registers.write(DCR, value),
-            Register::Ecr => {
-                if let Some(ecp) = self.ecp {
-                    ecp.write(ECR, value);
-                }
-            }
-        }
+    const fn has_epp(&self) -> bool {
+        self.registers.length() >= EPP_REGISTERS
     }
 }
 
 /// A port for steps that do not wait.
-struct Unwaiting(Hardware);
+struct Unwaiting(Ranges);
 
 impl ieee1284::Port for Unwaiting {
     fn read(&mut self, register: Register) -> u8 {
@@ -101,6 +128,10 @@ impl ieee1284::Port for Unwaiting {
         stall(microseconds);
     }
 
+    fn yield_now(&mut self) -> Result<(), Interrupted> {
+        Err(Interrupted)
+    }
+
     fn sleep(&mut self, _milliseconds: u32) -> Result<(), Interrupted> {
         Err(Interrupted)
     }
@@ -112,22 +143,30 @@ impl ieee1284::Port for Unwaiting {
     fn has_ecp(&self) -> bool {
         self.0.ecp.is_some()
     }
+
+    fn has_epp(&self) -> bool {
+        self.0.has_epp()
+    }
 }
 
-/// A port in the hands of a request: its waits end when the request or the hardware does.
+/// A port in the hands of a request: its waits end when the request, its time or the hardware
+/// does.
 pub(super) struct PortInUse<'a> {
-    hardware: Hardware,
+    ranges: Ranges,
     inside: Inside<'a, Hardware>,
-    task: &'a Task<'a>,
+    waits: Waits<'a>,
+    /// When the request's time is over, on the clock of `milliseconds`.
+    deadline: Option<u64>,
     why: Status,
 }
 
 impl<'a> PortInUse<'a> {
-    pub(super) fn new(inside: Inside<'a, Hardware>, task: &'a Task<'a>) -> Self {
+    pub(super) fn new(inside: Inside<'a, Hardware>, waits: Waits<'a>, limit: Option<u64>) -> Self {
         Self {
-            hardware: inside.value(),
+            ranges: inside.value().ranges,
             inside,
-            task,
+            waits,
+            deadline: limit.map(|limit| milliseconds().saturating_add(limit)),
             why: Status::CANCELLED,
         }
     }
@@ -137,35 +176,90 @@ impl<'a> PortInUse<'a> {
         self.why
     }
 
+    /// Sleeps a little, between two looks at a peripheral that has nothing to say.
+    ///
+    /// # Errors
+    /// The status to end the request with.
+    pub(super) fn pause(&mut self) -> Result<(), Status> {
+        ieee1284::Port::sleep(self, PAUSE_MS).map_err(|Interrupted| self.why)
+    }
+
+    /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the
+    /// hardware ends its waits.
+    pub(super) fn forget_deadline(&mut self) {
+        self.deadline = None;
+    }
+
     fn check(&self) -> Result<(), Status> {
         if self.inside.must_leave() {
             return Err(Status::DEVICE_REMOVED);
         }
-        self.task.check()
+        if self.deadline.is_some_and(|end| milliseconds() >= end) {
+            return Err(Status::TIMEOUT);
+        }
+        Ok(())
+    }
+
+    fn interruptible(&mut self, result: Result<(), Status>) -> Result<(), Interrupted> {
+        result.and_then(|()| self.check()).map_err(|why| {
+            self.why = why;
+            Interrupted
+        })
     }
 }
 
 impl ieee1284::Port for PortInUse<'_> {
     fn read(&mut self, register: Register) -> u8 {
-        self.hardware.read(register)
+        self.ranges.read(register)
     }
 
     fn write(&mut self, register: Register, value: u8) {
-        self.hardware.write(register, value);
+        self.ranges.write(register, value);
+    }
+
+    fn read_block(&mut self, register: Register, bytes: &mut [u8]) {
+        match self.ranges.place(register) {
+            Some((range, offset)) => range.read_block(offset, bytes),
+            None => bytes.fill(0xFF),
+        }
+    }
+
+    fn write_block(&mut self, register: Register, bytes: &[u8]) {
+        if let Some((range, offset)) = self.ranges.place(register) {
+            range.write_block(offset, bytes);
+        }
+    }
+
+    fn read_block32(&mut self, register: Register, words: &mut [[u8; 4]]) {
+        match self.ranges.place(register) {
+            Some((range, offset)) => range.read_block32(offset, words),
+            None => words.as_flattened_mut().fill(0xFF),
+        }
+    }
+
+    fn write_block32(&mut self, register: Register, words: &[[u8; 4]]) {
+        if let Some((range, offset)) = self.ranges.place(register) {
+            range.write_block32(offset, words);
+        }
     }
 
     fn stall(&mut self, microseconds: u32) {
         stall(microseconds);
     }
 
+    fn is_interrupted(&mut self) -> bool {
+        let result = self.waits.check();
+        self.interruptible(result).is_err()
+    }
+
+    fn yield_now(&mut self) -> Result<(), Interrupted> {
+        let result = self.check().and_then(|()| self.waits.yield_now());
+        self.interruptible(result)
+    }
+
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        self.check()
-            .and_then(|()| self.task.wait(milliseconds))
-            .and_then(|()| self.check())
-            .map_err(|why| {
-                self.why = why;
-                Interrupted
-            })
+        let result = self.check().and_then(|()| self.waits.wait(milliseconds));
+        self.interruptible(result)
     }
 
     fn now(&mut self) -> u64 {
@@ -173,6 +267,10 @@ impl ieee1284::Port for PortInUse<'_> {
     }
 
     fn has_ecp(&self) -> bool {
-        self.hardware.ecp.is_some()
+        self.ranges.ecp.is_some()
+    }
+
+    fn has_epp(&self) -> bool {
+        self.ranges.has_epp()
     }
 }

@@ -17,6 +17,7 @@ mod device;
 mod hardware;
 mod number;
 mod port;
+mod requests;
 
 pub(crate) use device::ParallelDevice;
 pub(crate) use port::{Port, add_port};

@@ -3,15 +3,19 @@ use crate::{
     Role,
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        Device, DeviceOptions, Disposition, Driver, Function, Gate, Guid, Interface, Irp, Lower,
-        OwnedDevice, Passive, PhysicalDevice, Request, Resources, SecurityDescriptor, Shared,
-        SpinLock, State,
+        Device, DeviceOptions, Disposition, Driver, Function, Gate, Guid, Interface, Irp, Key,
+        Lower, OwnedDevice, Passive, PhysicalDevice, Request, Resources, SecurityDescriptor,
+        Shared, SpinLock, State, Wide,
     },
 };
 
 /// `GUID_DEVINTERFACE_PARALLEL` (ntddpar.h): the interface of port objects.
 const GUID_DEVINTERFACE_PARALLEL: Guid =
     Guid::new(0x97F7_6EF0, 0xF883, 0x11D0, 0xAF1F_0000_F800_845C);
+
+/// `REG_DWORD` in the hardware key of a port: 1 says that its chip takes 32-bit accesses to the
+/// EPP data register. Finding that out by trying could reach the registers behind it.
+const EPP_32: &str = "ParscanEpp32";
 
 /// A parallel port: the function device object `\Device\ParallelPortM`.
 pub(crate) struct Port {
@@ -79,9 +83,11 @@ impl Port {
                 Ok(()) => irp.complete(Status::INVALID_PARAMETER),
                 Err(status) => irp.complete(status),
             },
-            Request::DeviceControl { .. } | Request::Other => {
-                irp.complete(Status::INVALID_DEVICE_REQUEST)
-            }
+            Request::DeviceControl { .. }
+            | Request::Read { .. }
+            | Request::Write { .. }
+            | Request::QueryInformation { .. }
+            | Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
     }
 }
@@ -99,8 +105,11 @@ impl Function<Role> for Port {
     ) -> Result<(), Status> {
         // A started port that gets other resources lets go of the old ones first.
         self.hardware.close(passive);
-        let hardware = Hardware::from_resources(resources)?;
-        hardware.idle();
+        let epp_32 = Key::of_device(self.pdo, false, passive)
+            .ok()
+            .and_then(|key| key.dword(&Wide::new(EPP_32)))
+            == Some(1);
+        let hardware = Hardware::start(resources, epp_32)?;
         self.hardware.open(hardware, passive);
         self.number.save(self.pdo, passive);
         self.interface.enable(true, passive);

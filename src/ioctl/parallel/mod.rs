@@ -4,11 +4,28 @@
 //! bytes. What a request needs is checked here, before anything is queued: a bad request gets its
 //! status at once and changes nothing.
 
+mod address;
+mod device_id;
+mod modes;
+mod negotiation;
+mod port_state;
 mod query_information;
 mod set_information;
+mod timeouts;
 
+pub use address::{IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS};
+pub use device_id::{
+    IOCTL_PAR_QUERY_DEVICE_ID, IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_RAW_DEVICE_ID,
+};
+pub use modes::IeeeModes;
+pub use negotiation::{
+    IOCTL_IEEE1284_GET_MODE, IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEFAULT_MODES,
+    IOCTL_PAR_GET_DEVICE_CAPS, NegotiationMask,
+};
+pub use port_state::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION};
 pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInformation};
 pub use set_information::{IOCTL_PAR_SET_INFORMATION, SetInformation};
+pub use timeouts::{IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, SerialTimeouts};
 
 use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code};
 
@@ -19,6 +36,32 @@ pub enum UserRequest {
     QueryInformation(QueryInformation),
     /// `IOCTL_PAR_SET_INFORMATION`
     SetInformation(SetInformation),
+    /// `IOCTL_PAR_QUERY_DEVICE_ID`
+    QueryDeviceId,
+    /// `IOCTL_PAR_QUERY_DEVICE_ID_SIZE`
+    QueryDeviceIdSize,
+    /// `IOCTL_PAR_QUERY_RAW_DEVICE_ID`
+    QueryRawDeviceId,
+    /// `IOCTL_IEEE1284_GET_MODE`
+    GetMode,
+    /// `IOCTL_IEEE1284_NEGOTIATE`, with the modes to choose from
+    Negotiate(NegotiationMask),
+    /// `IOCTL_PAR_GET_DEFAULT_MODES`
+    GetDefaultModes,
+    /// `IOCTL_PAR_GET_DEVICE_CAPS`, with the modes that must not be used
+    GetDeviceCaps(IeeeModes),
+    /// `IOCTL_PAR_SET_WRITE_ADDRESS`
+    SetWriteAddress(u8),
+    /// `IOCTL_PAR_SET_READ_ADDRESS`
+    SetReadAddress(u8),
+    /// `IOCTL_PAR_IS_PORT_FREE`
+    IsPortFree,
+    /// `IOCTL_PAR_QUERY_LOCATION`
+    QueryLocation,
+    /// `IOCTL_SERIAL_SET_TIMEOUTS`
+    SetTimeouts(SerialTimeouts),
+    /// `IOCTL_SERIAL_GET_TIMEOUTS`
+    GetTimeouts,
 }
 
 /// What one line of the table does with the caller's input bytes and output length.
@@ -32,7 +75,63 @@ const USER_REQUESTS: &[(u32, Parse)] = &[
     (IOCTL_PAR_SET_INFORMATION, |input, output| {
         SetInformation::parse(input, output).map(UserRequest::SetInformation)
     }),
+    (IOCTL_PAR_QUERY_DEVICE_ID, |input, output| {
+        device_id::parse_id(input, output).map(|()| UserRequest::QueryDeviceId)
+    }),
+    (IOCTL_PAR_QUERY_DEVICE_ID_SIZE, |input, output| {
+        device_id::parse_size(input, output).map(|()| UserRequest::QueryDeviceIdSize)
+    }),
+    (IOCTL_IEEE1284_GET_MODE, |input, output| {
+        negotiation::parse_mask_query(input, output).map(|()| UserRequest::GetMode)
+    }),
+    (IOCTL_IEEE1284_NEGOTIATE, |input, output| {
+        negotiation::parse_negotiate(input, output).map(UserRequest::Negotiate)
+    }),
+    (IOCTL_PAR_SET_WRITE_ADDRESS, |input, output| {
+        address::parse(input, output).map(UserRequest::SetWriteAddress)
+    }),
+    (IOCTL_PAR_SET_READ_ADDRESS, |input, output| {
+        address::parse(input, output).map(UserRequest::SetReadAddress)
+    }),
+    (IOCTL_PAR_GET_DEVICE_CAPS, |input, output| {
+        negotiation::parse_device_caps(input, output).map(UserRequest::GetDeviceCaps)
+    }),
+    (IOCTL_PAR_GET_DEFAULT_MODES, |input, output| {
+        negotiation::parse_mask_query(input, output).map(|()| UserRequest::GetDefaultModes)
+    }),
+    (IOCTL_PAR_QUERY_RAW_DEVICE_ID, |input, output| {
+        device_id::parse_id(input, output).map(|()| UserRequest::QueryRawDeviceId)
+    }),
+    (IOCTL_PAR_IS_PORT_FREE, |input, output| {
+        port_state::parse_is_free(input, output).map(|()| UserRequest::IsPortFree)
+    }),
+    (IOCTL_PAR_QUERY_LOCATION, |input, output| {
+        port_state::parse_location(input, output).map(|()| UserRequest::QueryLocation)
+    }),
+    (IOCTL_SERIAL_SET_TIMEOUTS, |input, output| {
+        SerialTimeouts::parse(input, output).map(UserRequest::SetTimeouts)
+    }),
+    (IOCTL_SERIAL_GET_TIMEOUTS, |input, output| {
+        SerialTimeouts::parse_get(input, output).map(|()| UserRequest::GetTimeouts)
+    }),
 ];
+
+/// The first `N` bytes of the input. `None`, if it is shorter.
+fn take<const N: usize>(input: &[u8]) -> Option<[u8; N]> {
+    input.first_chunk().copied()
+}
+
+/// Whether an answer of `needed` bytes fits.
+///
+/// # Errors
+/// `STATUS_BUFFER_TOO_SMALL`
+const fn fits(output_length: usize, needed: usize) -> Result<(), Status> {
+    if output_length < needed {
+        Err(Status::BUFFER_TOO_SMALL)
+    } else {
+        Ok(())
+    }
+}
 
 impl UserRequest {
     /// Parses an `IRP_MJ_DEVICE_CONTROL` to a parallel device.
@@ -63,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_an_invalid_parameter() {
-        for code in [0, 0x0016_0000, 0x0016_0030, 0x0016_0078, u32::MAX] {
+        for code in [0, 0x0016_0000, 0x0016_002C, 0x0016_0078, u32::MAX] {
             assert_eq!(
                 UserRequest::parse(code, &[1], 64),
                 Err(Status::INVALID_PARAMETER),

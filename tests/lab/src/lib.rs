@@ -11,9 +11,14 @@ use ntsim::{
     Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, IoResult, Machine, NtStatus,
     Pending, RegValue, Resource, SharedPort,
 };
-use parscan_models::{Printer, Spp};
+use parscan_models::{PortDevice, Printer, Spp};
 
+pub mod modes;
+pub mod negotiation;
 pub mod ntddpar;
+pub mod observed;
+
+use observed::Observed;
 
 /// One millisecond of virtual time.
 pub const MS: u64 = 1_000_000;
@@ -116,11 +121,20 @@ impl Setup {
         } else {
             chip
         };
+        self.loaded_with(chip, printer)
+    }
+
+    /// As [`Setup::loaded`], with another chip and what is attached to it.
+    ///
+    /// # Panics
+    /// If the driver does not load.
+    #[must_use]
+    pub fn loaded_with<C: PortDevice + 'static, P>(self, chip: C, printer: P) -> Pc<C, P> {
         let chip = Rc::new(RefCell::new(chip));
         self.loaded_on(chip.clone(), printer, chip)
     }
 
-    fn loaded_on(self, port: SharedPort, printer: Printer, chip: Rc<RefCell<Spp>>) -> Pc {
+    fn loaded_on<C, P>(self, port: SharedPort, printer: P, chip: Rc<RefCell<C>>) -> Pc<C, P> {
         let machine = Machine::boot(self.config.clone());
         machine.map_ports(0x378, 8, 0, port.clone());
         if self.ecp {
@@ -148,6 +162,15 @@ impl Setup {
         self.loaded().start()
     }
 
+    /// As [`Setup::started`], with another chip and what is attached to it.
+    ///
+    /// # Panics
+    /// If the port does not start.
+    #[must_use]
+    pub fn started_with<C: PortDevice + 'static, P>(self, chip: C, printer: P) -> Pc<C, P> {
+        self.loaded_with(chip, printer).start()
+    }
+
     /// A machine with a started port that has `port` in place of the model. The model and its
     /// printer are there, but attached to nothing.
     ///
@@ -162,13 +185,13 @@ impl Setup {
 }
 
 /// A simulated PC.
-pub struct Pc {
+pub struct Pc<C = Spp, P = Printer> {
     /// The machine.
     pub machine: Machine,
     /// What is attached to the port.
-    pub printer: Printer,
+    pub printer: P,
     /// The port's chip.
-    pub chip: Rc<RefCell<Spp>>,
+    pub chip: Rc<RefCell<C>>,
     /// parscan.
     pub driver: DriverId,
     /// The port's devnode.
@@ -188,6 +211,14 @@ pub fn check<T>(result: Result<T, Bugcheck>) -> T {
 }
 
 impl Pc {
+    /// A PC with a started port LPT1.
+    #[must_use]
+    pub fn new() -> Self {
+        Setup::default().started()
+    }
+}
+
+impl<C, P> Pc<C, P> {
     /// `AddDevice` and `START_DEVICE`.
     fn start(self) -> Self {
         let added = check(self.machine.add_device(self.node, self.driver));
@@ -195,12 +226,6 @@ impl Pc {
         let started = check(self.machine.start(self.node));
         assert_eq!(started, NtStatus::SUCCESS, "START_DEVICE");
         self
-    }
-
-    /// A PC with a started port LPT1.
-    #[must_use]
-    pub fn new() -> Self {
-        Setup::default().started()
     }
 
     /// Opens `\\.\LPT1` as a program does.
@@ -249,12 +274,38 @@ impl Pc {
     }
 
     /// The end: closes nothing, removes the port, unloads the driver, and sees that nothing is
-    /// left.
+    /// left, and that nothing was done that the hardware objects to.
     ///
     /// # Panics
     /// If something is.
-    pub fn finish(self) {
+    #[track_caller]
+    pub fn finish(self)
+    where
+        C: Observed,
+        P: Observed,
+    {
+        self.remove();
+        assert_eq!(self.printer.observed(), [""; 0], "what the peripheral saw");
+        assert_eq!(self.chip.borrow().observed(), [""; 0], "what the chip saw");
+    }
+
+    /// As [`Pc::finish`], whatever the hardware objects to: for hardware that breaks the rules
+    /// itself.
+    ///
+    /// # Panics
+    /// If something is left.
+    #[track_caller]
+    pub fn remove(&self) {
         assert_eq!(check(self.machine.remove(self.node)), NtStatus::SUCCESS);
+        self.unload();
+    }
+
+    /// Unloads the driver of a port that is gone, and sees that nothing is left.
+    ///
+    /// # Panics
+    /// If something is.
+    #[track_caller]
+    pub fn unload(&self) {
         check(self.machine.unload(self.driver));
         assert_eq!(self.machine.links(), vec![], "links");
         assert_eq!(self.machine.threads(), 0, "threads");
@@ -266,7 +317,6 @@ impl Pc {
             .filter(|i| i.2)
             .count();
         assert_eq!(enabled, 0, "interfaces");
-        assert_eq!(self.printer.violations(), vec![], "what the printer saw");
     }
 }
 

@@ -5,6 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use ntsim::NtStatus;
 use parscan_lab::{
     Setup, check,
+    modes::pattern,
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, PARALLEL_SELECTED},
 };
 use parscan_models::qemu::QemuPort;
@@ -35,6 +36,27 @@ fn qemus_trace_shows_the_reset() {
     assert_eq!(writes, [dcr("0x08"), dcr("0x0c")]);
     let query = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
     assert_eq!(query.output, [PARALLEL_SELECTED]);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn what_is_written_arrives_in_qemus_file() {
+    let port = QemuPort::start()
+        .unwrap_or_else(|error| panic!("{error}; Debian package qemu-system-x86 has it"));
+    let port = Rc::new(RefCell::new(port));
+    let mut setup = Setup::default();
+    setup.config.trace_ports = false;
+    let pc = setup.started_on(port.clone());
+    let lpt1 = pc.open();
+    let data = pattern(64 << 10);
+    let result = check(pc.machine.write(lpt1, &data));
+    assert_eq!(
+        (result.status, result.information),
+        (NtStatus::SUCCESS, data.len())
+    );
+    let output = port.borrow().output().unwrap();
+    assert!(output == data, "{} bytes arrived", output.len());
     check(pc.machine.close(lpt1));
     pc.finish();
 }

@@ -266,30 +266,6 @@ fn a_warning_brings_no_bytes_back() {
 }
 
 #[test]
-fn an_unknown_code_is_an_invalid_parameter() {
-    let pc = Pc::new();
-    let lpt1 = pc.open();
-    let accesses = pc.machine.port_accesses();
-    let known = [IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_QUERY_INFORMATION];
-    let neighbours = (0..64).map(|function| 0x0016_0000 + 4 * function);
-    let others = [0, 1, 0x0022_0003, 0x8000_2010, 0x001B_0004, 0xFFFF_FFFC];
-    for code in neighbours
-        .chain(others)
-        .filter(|code| !known.contains(code))
-    {
-        for (input, output) in [(0, 0), (1, 0), (0, 1), (256, 256)] {
-            let result = pc.control(lpt1, code, &vec![1; input], output);
-            assert_eq!(result.status, NtStatus::INVALID_PARAMETER, "{code:#x}");
-            assert_eq!(result.information, 0, "{code:#x}");
-            assert!(result.output.iter().all(|byte| *byte == ntsim::CANARY));
-        }
-    }
-    assert_eq!(pc.machine.port_accesses(), accesses);
-    check(pc.machine.close(lpt1));
-    pc.finish();
-}
-
-#[test]
 fn a_32_bit_program_gets_the_same() {
     let pc = Pc::new();
     let lpt1 = check(pc.machine.open(r"\\.\LPT1", Caller::User32)).unwrap();

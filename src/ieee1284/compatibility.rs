@@ -1,0 +1,159 @@
+//! Compatibility mode (Centronics): bytes to a printer, by software or by the FIFO.
+
+use super::{
+    Condition, Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
+    fifo::{self, Drained, Pace},
+    lines::{Lines, T_INF},
+    read_condition,
+};
+
+/// Lines that show an error, and how they are without one: no paper end, selected, no fault.
+const ERROR_LINES: Dsr = Dsr::P_ERROR.union(Dsr::SELECT).union(Dsr::N_FAULT);
+const NO_ERROR: Dsr = Dsr::SELECT.union(Dsr::N_FAULT);
+
+/// What the lines say before a byte.
+enum Readiness {
+    /// The printer takes a byte.
+    Ready,
+    /// It shows an error.
+    Trouble,
+}
+
+/// One look at the printer; `None` while it is busy, and nothing else.
+fn readiness(port: &mut impl Port) -> Option<Readiness> {
+    let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
+    if dsr & ERROR_LINES != NO_ERROR {
+        Some(Readiness::Trouble)
+    } else if dsr.contains(Dsr::NOT_BUSY) {
+        Some(Readiness::Ready)
+    } else {
+        None
+    }
+}
+
+/// A second, longer look at an error.
+fn confirm<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+    let condition = read_condition(lines.port)?;
+    let flags = Condition::of(NO_ERROR).flags() | Condition::of(NO_ERROR | Dsr::NOT_BUSY).flags();
+    if flags.contains(condition.flags()) {
+        // Selected, busy or not: it was nothing.
+        Ok(())
+    } else {
+        Err(Fault::Condition(condition))
+    }
+}
+
+/// Waits until the printer takes a byte, however long it is busy.
+fn ready<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+    loop {
+        match lines.poll(T_INF, readiness)? {
+            Some(Readiness::Ready) => return Ok(()),
+            Some(Readiness::Trouble) => confirm(lines)?,
+            None => {}
+        }
+    }
+}
+
+/// Writes bytes with the control lines: four accesses a byte. `done` counts those that the printer
+/// was given.
+///
+/// Data set-up, strobe and hold must be 0.75 us each. Every step is an access of about 1 us, so
+/// none of them stalls.
+///
+/// # Errors
+/// [`Fault::Condition`], [`Fault::Interrupted`]
+pub(super) fn write<P: Port>(
+    lines: &mut Lines<'_, P>,
+    data: &[u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    lines.control_is(Dcr::IDLE);
+    for byte in data {
+        lines.proceed(1)?;
+        // 1: Busy low.
+        ready(lines)?;
+        // 2: the byte.
+        lines.data(*byte);
+        // 3: nStrobe low.
+        lines.control(Dcr::IDLE | Dcr::STROBE);
+        // 4: nStrobe high. The next look at the lines holds the data.
+        lines.control(Dcr::IDLE);
+        *done = done.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Writes bytes through the FIFO (mode 010): little more than one access a byte. `done` counts
+/// those that have left the port.
+///
+/// # Errors
+/// [`Fault::Condition`], [`Fault::Interrupted`]
+pub(super) fn write_fifo<P: Port>(
+    lines: &mut Lines<'_, P>,
+    fifo: Fifo,
+    data: &[u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    lines.control_is(Dcr::IDLE);
+    lines.check()?;
+    ready(lines)?;
+    lines.mode(Ecr::FAST_CENTRONICS);
+    let result = bursts(lines, fifo, data, done);
+    lines.mode(Ecr::SPP);
+    result
+}
+
+fn bursts<P: Port>(
+    lines: &mut Lines<'_, P>,
+    fifo: Fifo,
+    data: &[u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    let trouble = |port: &mut P| matches!(readiness(port), Some(Readiness::Trouble));
+    let mut pace = Pace::default();
+    let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
+    while let Some(chunk) = chunks.next() {
+        lines.proceed(u32::from(fifo.depth))?;
+        lines.port.write_block(Register::EcpFifo, chunk);
+        let fault = loop {
+            let mut drained = fifo::drain(lines, &mut pace, T_INF, trouble);
+            if matches!(drained, Drained::Empty) && chunks.peek().is_none() {
+                drained = fifo::finish(lines, fifo, 0, T_INF, trouble);
+            }
+            match drained {
+                Drained::Empty => break None,
+                Drained::Noticed => {
+                    if let Err(fault) = confirm(lines) {
+                        break Some(fault);
+                    }
+                }
+                // T-infinite is never over.
+                Drained::TimeUp | Drained::Interrupted => break Some(Fault::Interrupted),
+            }
+        };
+        if let Some(fault) = fault {
+            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]));
+            if !(is_absent(fault) && left.drained) {
+                let written = chunk.len().saturating_add(left.filled);
+                *done = done.saturating_add(written.saturating_sub(left.unsent));
+            }
+            return Err(fault);
+        }
+        let after = if trouble(lines.port) {
+            confirm(lines)
+        } else {
+            Ok(())
+        };
+        if !after.is_err_and(is_absent) {
+            *done = done.saturating_add(chunk.len());
+        }
+        after?;
+    }
+    Ok(())
+}
+
+/// Nobody is there. The chip asks only for Busy, and a printer without power is never busy: what
+/// the FIFO sent last went nowhere.
+fn is_absent(fault: Fault) -> bool {
+    matches!(fault, Fault::Condition(condition) if condition.is_absent())
+}

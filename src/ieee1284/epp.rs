@@ -1,0 +1,218 @@
+//! EPP: a read or write cycle for each byte, by the chip or with the control lines.
+
+use super::{
+    Capabilities, Dcr, Dsr, Ecr, Fault, Port, Register,
+    detect::{clear_epp_time_out, epp_time_out},
+    lines::Lines,
+};
+
+/// Bytes between two looks at the time-out bit. What a block with a time-out moved is not known,
+/// so it counts as nothing: the smaller, the less is lost.
+const BLOCK: usize = 32;
+/// Looks for nWait in a software cycle. The peripheral has 10 us, and a look takes about one; twice
+/// that leaves room for faster buses.
+const LOOKS: u32 = 20;
+
+/// Which of the peripheral's two registers a cycle is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// Address cycles: nAStrb.
+    Address,
+    /// Data cycles: nDStrb.
+    Data,
+}
+
+impl Space {
+    const fn register(self) -> Register {
+        match self {
+            Self::Address => Register::EppAddress,
+            Self::Data => Register::EppData,
+        }
+    }
+
+    /// The strobe, low.
+    const fn strobe(self) -> Dcr {
+        match self {
+            Self::Address => Dcr::SELECT_IN,
+            Self::Data => Dcr::AUTO_FD,
+        }
+    }
+}
+
+/// Writes bytes by hardware: little more than one access a byte, or one for four. `done` counts
+/// whole blocks that the peripheral took.
+///
+/// # Errors
+/// [`Fault::EppTimeOut`], [`Fault::Interrupted`]
+pub(super) fn write<P: Port>(
+    lines: &mut Lines<'_, P>,
+    capabilities: &Capabilities,
+    space: Space,
+    data: &[u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    lines.check()?;
+    turn(lines, Dcr::ACTIVE);
+    begin(lines)?;
+    for block in data.chunks(BLOCK) {
+        lines.proceed(count(block))?;
+        if capabilities.epp_32 && space == Space::Data {
+            let (words, rest) = block.as_chunks();
+            lines.port.write_block32(Register::EppData, words);
+            lines.port.write_block(Register::EppData, rest);
+        } else {
+            lines.port.write_block(space.register(), block);
+        }
+        end(lines)?;
+        *done = done.saturating_add(block.len());
+    }
+    Ok(())
+}
+
+/// Reads bytes by hardware. `done` counts whole blocks that the peripheral gave.
+///
+/// # Errors
+/// [`Fault::EppTimeOut`], [`Fault::Interrupted`]
+pub(super) fn read<P: Port>(
+    lines: &mut Lines<'_, P>,
+    capabilities: &Capabilities,
+    space: Space,
+    bytes: &mut [u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    lines.check()?;
+    turn(lines, Dcr::ACTIVE | Dcr::REVERSE);
+    begin(lines)?;
+    for block in bytes.chunks_mut(BLOCK) {
+        lines.proceed(count(block))?;
+        if capabilities.epp_32 && space == Space::Data {
+            let (words, rest) = block.as_chunks_mut();
+            lines.port.read_block32(Register::EppData, words);
+            lines.port.read_block(Register::EppData, rest);
+        } else {
+            lines.port.read_block(space.register(), block);
+        }
+        end(lines)?;
+        *done = done.saturating_add(block.len());
+    }
+    Ok(())
+}
+
+/// Prepares the chip for cycles in one direction. Some chips turn the data lines round by
+/// themselves for a read, others want the direction bit, which moves in PS/2 mode only.
+fn turn<P: Port>(lines: &mut Lines<'_, P>, dcr: Dcr) {
+    if lines.dcr() != dcr {
+        lines.mode(Ecr::PS2);
+        lines.control(dcr);
+        lines.mode(Ecr::EPP);
+    }
+}
+
+/// No time-out may be pending: it would be taken for one of ours.
+fn begin<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+    if clear_epp_time_out(lines.port) {
+        Ok(())
+    } else {
+        Err(Fault::EppTimeOut)
+    }
+}
+
+/// After a block: whether every cycle had its peripheral.
+fn end<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+    if epp_time_out(lines.port) {
+        clear_epp_time_out(lines.port);
+        Err(Fault::EppTimeOut)
+    } else {
+        Ok(())
+    }
+}
+
+/// Enters the chip's EPP mode, after the negotiation.
+pub(super) fn enter<P: Port>(lines: &mut Lines<'_, P>) {
+    lines.mode(Ecr::PS2);
+    lines.control(Dcr::ACTIVE);
+    lines.mode(Ecr::EPP);
+}
+
+/// Writes bytes with the control lines: five accesses a byte. `done` counts those that the
+/// peripheral took.
+///
+/// # Errors
+/// [`Fault::EppTimeOut`], [`Fault::Interrupted`]
+pub(super) fn write_by_software<P: Port>(
+    lines: &mut Lines<'_, P>,
+    space: Space,
+    data: &[u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    /// nWrite low.
+    const WRITE: Dcr = Dcr::ACTIVE.union(Dcr::STROBE);
+    lines.check()?;
+    lines.mode(Ecr::PS2);
+    lines.control_is(Dcr::ACTIVE);
+    lines.control(WRITE);
+    for byte in data {
+        lines.proceed(1)?;
+        lines.data(*byte);
+        // 62 (address: 56): nDStrb low.
+        lines.control(WRITE | space.strobe());
+        // 58: nWait high.
+        cycle(lines, Dsr::empty())?;
+        // 63 (59): nDStrb high.
+        lines.control(WRITE);
+        *done = done.saturating_add(1);
+        // 60: nWait low.
+        cycle(lines, Dsr::NOT_BUSY)?;
+    }
+    // 61: nWrite high.
+    lines.control(Dcr::ACTIVE);
+    Ok(())
+}
+
+/// Reads bytes with the control lines: five accesses a byte. `done` counts those that the
+/// peripheral gave.
+///
+/// # Errors
+/// [`Fault::EppTimeOut`], [`Fault::Interrupted`]
+pub(super) fn read_by_software<P: Port>(
+    lines: &mut Lines<'_, P>,
+    space: Space,
+    bytes: &mut [u8],
+    done: &mut usize,
+) -> Result<(), Fault> {
+    /// The peripheral may drive the data lines.
+    const READ: Dcr = Dcr::ACTIVE.union(Dcr::REVERSE);
+    lines.check()?;
+    lines.mode(Ecr::PS2);
+    lines.control_is(READ);
+    for byte in bytes {
+        lines.proceed(1)?;
+        // 67 (address: 64): nDStrb low.
+        lines.control(READ | space.strobe());
+        // 58: nWait high; the byte is on the data lines.
+        cycle(lines, Dsr::empty())?;
+        *byte = lines.read_data();
+        // 63 (59): nDStrb high.
+        lines.control(READ);
+        *done = done.saturating_add(1);
+        // 60: nWait low.
+        cycle(lines, Dsr::NOT_BUSY)?;
+    }
+    lines.control(Dcr::ACTIVE);
+    Ok(())
+}
+
+/// Waits for nWait (Busy), not longer than a cycle may last.
+fn cycle<P: Port>(lines: &mut Lines<'_, P>, value: Dsr) -> Result<(), Fault> {
+    for _ in 0..LOOKS {
+        if lines.dsr() & Dsr::NOT_BUSY == value {
+            return Ok(());
+        }
+    }
+    Err(Fault::EppTimeOut)
+}
+
+/// Length of a block; one fits by far.
+fn count(block: &[u8]) -> u32 {
+    u32::try_from(block.len()).unwrap_or(u32::MAX)
+}

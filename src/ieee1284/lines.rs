@@ -1,0 +1,246 @@
+//! The port as the protocols see it: its lines, and waits for what the peripheral does with them.
+
+use super::{Capabilities, Dcr, Dsr, Ecr, Fault, Interrupted, Port, Register};
+
+/// TL: how long a 1284 peripheral may take to answer an event, in milliseconds.
+pub(super) const TL: u64 = 35;
+/// T-infinite: the peripheral may take as long as it wants. The owner of the port ends the wait.
+pub(super) const T_INF: u64 = u64::MAX;
+
+/// Looks at the lines in a row before the processor is offered to others. Fast peripherals answer
+/// within the first two.
+const SPIN: u32 = 8;
+/// How long the processor is merely offered between looks before the thread sleeps, in
+/// milliseconds. A sleep takes up to 16 ms: sleeping sooner would slow a peripheral down that is
+/// busy for a moment after each byte.
+const YIELD_MS: u64 = 10;
+/// The longest sleep between two looks, in milliseconds.
+const SLEEP_MS: u64 = 10;
+/// A sleep is this part of the time waited so far, so that it is noticed late by no more than that.
+const SLEEP_PART: u64 = 16;
+/// The coarsest step of [`Port::now`], in milliseconds. A limit must be exceeded by a step to be
+/// exceeded for certain.
+const TICK_MS: u64 = 16;
+/// How long the answer inside a byte is still waited for after an interruption, so that the byte is
+/// whole: in steps of [`GRACE_STEP_US`].
+const GRACE: u32 = 20;
+/// Between two looks then, in microseconds.
+const GRACE_STEP_US: u32 = 25;
+/// Bytes after which the processor is offered to others, when nothing needs a wait.
+const CHECK_BYTES: u32 = 64;
+
+/// The lines of a port that is owned for one operation.
+///
+/// Control lines are never read back, as many ports cannot: what was written last is kept.
+pub(super) struct Lines<'a, P> {
+    pub(super) port: &'a mut P,
+    dcr: Dcr,
+    has_ecr: bool,
+    interrupted: bool,
+    unchecked: u32,
+}
+
+impl<'a, P: Port> Lines<'a, P> {
+    /// The lines of `port`, whose control register holds `dcr`.
+    pub(super) const fn new(port: &'a mut P, dcr: Dcr, capabilities: &Capabilities) -> Self {
+        Self {
+            port,
+            dcr,
+            has_ecr: capabilities.ecr,
+            interrupted: false,
+            unchecked: 0,
+        }
+    }
+
+    /// What the control register holds.
+    pub(super) const fn dcr(&self) -> Dcr {
+        self.dcr
+    }
+
+    /// Writes the control register.
+    pub(super) fn control(&mut self, dcr: Dcr) {
+        self.dcr = dcr;
+        self.port.write(Register::Dcr, dcr.bits());
+    }
+
+    /// Writes the control register if it holds something else.
+    pub(super) fn control_is(&mut self, dcr: Dcr) {
+        if self.dcr != dcr {
+            self.control(dcr);
+        }
+    }
+
+    /// Drives the data lines.
+    pub(super) fn data(&mut self, byte: u8) {
+        self.port.write(Register::Data, byte);
+    }
+
+    /// Samples the data lines.
+    pub(super) fn read_data(&mut self) -> u8 {
+        self.port.read(Register::Data)
+    }
+
+    /// Samples the status lines.
+    pub(super) fn dsr(&mut self) -> Dsr {
+        Dsr::from_bits_retain(self.port.read(Register::Dsr))
+    }
+
+    /// Sets the mode of an ECP chip; other ports have none. Between two of the modes from 010 on,
+    /// 000 or 001 must be passed.
+    pub(super) fn mode(&mut self, ecr: Ecr) {
+        if self.has_ecr {
+            self.port.write(Register::Ecr, ecr.bits());
+        }
+    }
+
+    /// Compatibility mode, forward, nothing asserted: at once, whatever was before.
+    pub(super) fn idle(&mut self) {
+        if self.dcr.contains(Dcr::REVERSE) {
+            // The peripheral has a microsecond to release the data lines: an access, the next one.
+            self.control(Dcr::IDLE | Dcr::REVERSE);
+            self.mode(Ecr::PS2);
+            self.control(Dcr::IDLE);
+            self.mode(Ecr::SPP);
+        } else {
+            self.mode(Ecr::SPP);
+            self.control(Dcr::IDLE);
+        }
+    }
+
+    /// Between two bytes: whether to go on. For most of them a look at flags.
+    ///
+    /// # Errors
+    /// [`Interrupted`]
+    pub(super) fn proceed(&mut self, bytes: u32) -> Result<(), Interrupted> {
+        if self.interrupted || self.port.is_interrupted() {
+            self.interrupted = true;
+            return Err(Interrupted);
+        }
+        self.unchecked = self.unchecked.saturating_add(bytes);
+        if self.unchecked >= CHECK_BYTES {
+            self.unchecked = 0;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// [`Interrupted`]
+    pub(super) fn check(&mut self) -> Result<(), Interrupted> {
+        if !self.interrupted && self.port.yield_now().is_err() {
+            self.interrupted = true;
+        }
+        if self.interrupted {
+            Err(Interrupted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Looks until there is something to see: a few times in a row, then offering the processor
+    /// between looks, then sleeping. `None` after `limit` milliseconds, and a last look.
+    ///
+    /// # Errors
+    /// [`Interrupted`]
+    pub(super) fn poll<T>(
+        &mut self,
+        limit: u64,
+        mut look: impl FnMut(&mut P) -> Option<T>,
+    ) -> Result<Option<T>, Interrupted> {
+        for _ in 0..SPIN {
+            if let Some(seen) = look(self.port) {
+                return Ok(Some(seen));
+            }
+        }
+        let start = self.port.now();
+        let limit = limit.saturating_add(TICK_MS);
+        loop {
+            let waited = self.port.now().saturating_sub(start);
+            // After the clock: what came during a long sleep counts.
+            if let Some(seen) = look(self.port) {
+                return Ok(Some(seen));
+            }
+            if waited > limit {
+                return Ok(None);
+            }
+            self.check()?;
+            if waited >= YIELD_MS {
+                let sleep = (waited / SLEEP_PART).clamp(1, SLEEP_MS);
+                // Clamped to ten.
+                let sleep = u32::try_from(sleep).unwrap_or(1);
+                if self.port.sleep(sleep).is_err() {
+                    self.interrupted = true;
+                    return Err(Interrupted);
+                }
+            }
+        }
+    }
+
+    /// Waits until the status lines in `mask` are as in `value`; gives all of them.
+    ///
+    /// # Errors
+    /// [`Interrupted`]
+    pub(super) fn wait(
+        &mut self,
+        limit: u64,
+        mask: Dsr,
+        value: Dsr,
+    ) -> Result<Option<Dsr>, Interrupted> {
+        self.poll(limit, |port| seen(port, mask, value))
+    }
+
+    /// Waits for the peripheral's answer within TL: `event`, at which the status lines in `mask`
+    /// become as in `value`.
+    ///
+    /// An interruption is not taken at once: there is half a millisecond more for the answer, so
+    /// that a byte that is under way arrives whole. [`Lines::proceed`] tells of it after that.
+    ///
+    /// # Errors
+    /// [`Fault::NoAnswer`], [`Fault::Interrupted`]
+    pub(super) fn answer(&mut self, event: u8, mask: Dsr, value: Dsr) -> Result<Dsr, Fault> {
+        self.answer_within(TL, event, mask, value)
+    }
+
+    /// The same with another limit, in milliseconds.
+    ///
+    /// # Errors
+    /// [`Fault::NoAnswer`], [`Fault::Interrupted`]
+    pub(super) fn answer_within(
+        &mut self,
+        limit: u64,
+        event: u8,
+        mask: Dsr,
+        value: Dsr,
+    ) -> Result<Dsr, Fault> {
+        match self.wait(limit, mask, value) {
+            Ok(Some(dsr)) => Ok(dsr),
+            Ok(None) => Err(Fault::NoAnswer(event)),
+            Err(Interrupted) => self
+                .grace(GRACE, |port| seen(port, mask, value))
+                .ok_or(Fault::Interrupted),
+        }
+    }
+
+    /// After an interruption: the last chance to see something, in `steps` of 25 us.
+    pub(super) fn grace<T>(
+        &mut self,
+        steps: u32,
+        mut look: impl FnMut(&mut P) -> Option<T>,
+    ) -> Option<T> {
+        for _ in 0..steps {
+            if let Some(seen) = look(self.port) {
+                return Some(seen);
+            }
+            self.port.stall(GRACE_STEP_US);
+        }
+        None
+    }
+}
+
+/// One look at the status lines.
+fn seen(port: &mut impl Port, mask: Dsr, value: Dsr) -> Option<Dsr> {
+    let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
+    (dsr & mask == value).then_some(dsr)
+}

@@ -1,0 +1,325 @@
+//! What the device does for each request.
+
+use super::{ParallelDevice, hardware::PortInUse};
+use crate::{
+    ieee1284::{Capabilities, Condition, Direction, Fault, Session, Transfer},
+    ioctl::{
+        Status,
+        parallel::{IeeeModes, NegotiationMask, SerialTimeouts, UserRequest},
+    },
+    kernel::{Buffer, Disposition, Task},
+};
+
+/// The most bytes of a device ID, with its length prefix, and room for a NUL.
+const LONGEST_ID: usize = 0xFFFF;
+/// Bytes of the length prefix of a device ID.
+const ID_PREFIX: usize = 2;
+
+/// What the open program has chosen; the defaults come back when it closes the device.
+#[derive(Clone, Copy)]
+pub(super) struct Preferences {
+    /// Modes and addresses of the peripheral, once a request has needed the port.
+    session: Option<Session>,
+    /// Modes that must not be used (`IOCTL_PAR_GET_DEVICE_CAPS`).
+    excluded: IeeeModes,
+    /// `SERIAL_TIMEOUTS`
+    timeouts: SerialTimeouts,
+}
+
+impl Preferences {
+    /// No limits, the default modes.
+    pub(super) const DEFAULT: Self = Self {
+        session: None,
+        excluded: IeeeModes::empty(),
+        timeouts: SerialTimeouts {
+            read_interval: 0,
+            read_multiplier: 0,
+            read_constant: 0,
+            write_multiplier: 0,
+            write_constant: 0,
+        },
+    };
+}
+
+/// The answer to a request that needs no port.
+pub(super) enum Immediate {
+    /// Success, with data.
+    Data(Answer),
+    /// Success.
+    Done,
+}
+
+/// A short answer.
+pub(super) struct Answer {
+    bytes: [u8; 20],
+    length: usize,
+}
+
+impl Answer {
+    fn new(data: &[u8]) -> Self {
+        Self::of(data.iter().copied())
+    }
+
+    fn of(data: impl Iterator<Item = u8>) -> Self {
+        let mut bytes = [0; 20];
+        let mut length = 0;
+        for (place, byte) in bytes.iter_mut().zip(data) {
+            *place = byte;
+            length += 1;
+        }
+        Self { bytes, length }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl ParallelDevice {
+    /// The answer to a request that is never queued. `None`: it needs the port.
+    pub(super) fn answer_at_once(&self, request: UserRequest) -> Option<Immediate> {
+        let data = match request {
+            UserRequest::GetMode => {
+                let session = self.preferences.with(|it| it.session);
+                let modes = session.map_or(NegotiationMask::DEFAULT, |session| session.modes());
+                Answer::new(&modes.to_bytes())
+            }
+            UserRequest::GetDefaultModes => Answer::new(&NegotiationMask::DEFAULT.to_bytes()),
+            UserRequest::IsPortFree => Answer::new(&[u8::from(self.is_free())]),
+            UserRequest::QueryLocation => {
+                let name = self.number.lpt::<8>();
+                Answer::of(
+                    name.units()
+                        .iter()
+                        .filter_map(|unit| u8::try_from(*unit).ok())
+                        .chain([0]),
+                )
+            }
+            UserRequest::GetTimeouts => {
+                Answer::new(&self.preferences.with(|it| it.timeouts).to_bytes())
+            }
+            UserRequest::SetTimeouts(timeouts) => {
+                self.preferences.with(|it| it.timeouts = timeouts);
+                return Some(Immediate::Done);
+            }
+            _ => return None,
+        };
+        Some(Immediate::Data(data))
+    }
+
+    /// A device control request that needs the port.
+    pub(super) fn control(&self, task: Task, request: UserRequest) -> Disposition {
+        match request {
+            UserRequest::SetInformation(_) => {
+                let condition = self.on_port(&task, |session, port| session.initialize(port));
+                task.complete(condition.map_or_else(|why| why, Condition::status))
+            }
+            UserRequest::QueryInformation(query) => {
+                match self.on_port(&task, |session, port| session.condition(port)) {
+                    Ok(condition) => task.answer(&query.answer(condition.flags())),
+                    Err(why) => task.complete(why),
+                }
+            }
+            UserRequest::QueryDeviceId => {
+                self.device_id(task, |id, length| id.get(ID_PREFIX..=length).map(Id::Text))
+            }
+            UserRequest::QueryRawDeviceId => {
+                self.device_id(task, |id, length| id.get(..=length).map(Id::Text))
+            }
+            UserRequest::QueryDeviceIdSize => self.device_id(task, |_, length| {
+                let size = length.checked_sub(ID_PREFIX)?.checked_add(1)?;
+                u32::try_from(size).ok().map(Id::Size)
+            }),
+            UserRequest::Negotiate(offered) => {
+                let excluded = self.preferences.with(|it| it.excluded);
+                let allowed = NegotiationMask {
+                    read: offered.read.difference(excluded),
+                    write: offered.write.difference(excluded),
+                };
+                // An empty mask would keep the mode; nothing was left over here.
+                if allowed.read.is_empty() != offered.read.is_empty()
+                    || allowed.write.is_empty() != offered.write.is_empty()
+                {
+                    return task.complete(Status::UNSUCCESSFUL);
+                }
+                let chosen = self.on_port(&task, |session, port| {
+                    match session.negotiate(port, allowed) {
+                        Err(Fault::Interrupted) => Err(Fault::Interrupted),
+                        chosen => Ok(chosen.ok()),
+                    }
+                });
+                match chosen {
+                    Ok(Some(chosen)) => task.answer(&chosen.to_bytes()),
+                    // The page has no other status for a device without the modes.
+                    Ok(None) => task.complete(Status::UNSUCCESSFUL),
+                    Err(why) => task.complete(why),
+                }
+            }
+            UserRequest::GetDeviceCaps(excluded) => {
+                self.preferences.with(|it| it.excluded = excluded);
+                let modes =
+                    self.on_port(&task, |session, port| session.device_modes(port, excluded));
+                match modes {
+                    Ok(modes) => task.answer(&modes.bits().to_le_bytes()),
+                    Err(why) => task.complete(why),
+                }
+            }
+            UserRequest::SetWriteAddress(address) => {
+                self.set_address(task, Direction::Forward, address)
+            }
+            UserRequest::SetReadAddress(address) => {
+                self.set_address(task, Direction::Reverse, address)
+            }
+            // Answered at once; they never come here.
+            UserRequest::GetMode
+            | UserRequest::GetDefaultModes
+            | UserRequest::IsPortFree
+            | UserRequest::QueryLocation
+            | UserRequest::SetTimeouts(_)
+            | UserRequest::GetTimeouts => task.complete(Status::INVALID_PARAMETER),
+        }
+    }
+
+    fn set_address(&self, task: Task, direction: Direction, address: u8) -> Disposition {
+        let result = self.on_port(&task, |session, _port| {
+            session.set_address(direction, address)
+        });
+        task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
+    }
+
+    /// `IRP_MJ_WRITE`
+    pub(super) fn write(&self, task: Task) -> Disposition {
+        let data = task.irp().write_data();
+        let limit = self
+            .preferences
+            .with(|it| it.timeouts)
+            .write_limit(data.len());
+        let result = self.with_port(task.waits(), limit, |port, hardware| {
+            self.with_session(port, hardware.capabilities(), |session, port| {
+                let transfer = session.write(port, data);
+                (transfer.bytes, transfer_status(transfer, port))
+            })
+        });
+        let (count, status) = result.unwrap_or_else(|why| (0, why));
+        task.complete_transfer(status, count)
+    }
+
+    /// `IRP_MJ_READ`: what the peripheral has at this moment. If it has nothing and the program
+    /// set a limit, waits that long for a first byte.
+    pub(super) fn read(&self, mut task: Task) -> Disposition {
+        let (waits, buffer) = task.read_parts();
+        let limit = self
+            .preferences
+            .with(|it| it.timeouts)
+            .read_limit(buffer.len());
+        let result = self.with_port(waits, limit, |port, hardware| {
+            self.with_session(port, hardware.capabilities(), |session, port| {
+                loop {
+                    let transfer = session.read(port, buffer);
+                    let status = transfer_status(transfer, port);
+                    if transfer.bytes > 0 || status != Status::SUCCESS || limit.is_none() {
+                        return (transfer.bytes, status);
+                    }
+                    if let Err(why) = port.pause() {
+                        return (0, why);
+                    }
+                }
+            })
+        });
+        let (count, status) = match result {
+            // With an error the program would not get the bytes, and the peripheral would not give
+            // them again. The next read meets the error, if it is still there. (Who cancels a read
+            // has given its bytes up: it gets `STATUS_CANCELLED`, and how many there were.)
+            Ok((count, Status::IO_DEVICE_ERROR)) if count > 0 => (count, Status::SUCCESS),
+            Ok(ended) => ended,
+            Err(why) => (0, why),
+        };
+        task.complete_transfer(status, count)
+    }
+
+    /// Reads the device ID and answers with what `form` makes of it: of its bytes, which are
+    /// followed by a NUL, and their number.
+    fn device_id(
+        &self,
+        task: Task,
+        form: impl for<'id> FnOnce(&'id [u8], usize) -> Option<Id<'id>>,
+    ) -> Disposition {
+        // Zeroed: the NUL is there.
+        let mut buffer = match Buffer::try_zeroed(LONGEST_ID.saturating_add(1)) {
+            Ok(buffer) => buffer,
+            Err(status) => return task.complete(status),
+        };
+        let length = self.on_port(&task, |session, port| {
+            let sink = buffer.get_mut(..LONGEST_ID).unwrap_or_default();
+            session.device_id(port, sink)
+        });
+        let length = match length {
+            Ok(length) => length.stored,
+            Err(why) => return task.complete(why),
+        };
+        match form(&buffer, length) {
+            Some(Id::Text(text)) => task.answer(text),
+            Some(Id::Size(size)) => task.answer(&size.to_le_bytes()),
+            None => task.complete(Status::IO_DEVICE_ERROR),
+        }
+    }
+
+    /// Runs an operation of the peripheral's session on the port.
+    ///
+    /// # Errors
+    /// The status to end the request with.
+    fn on_port<T>(
+        &self,
+        task: &Task,
+        operation: impl FnOnce(&mut Session, &mut PortInUse<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Status> {
+        self.with_port(task.waits(), None, |port, hardware| {
+            self.with_session(port, hardware.capabilities(), |session, port| {
+                operation(session, port).map_err(|fault| status_of(fault, port))
+            })
+        })?
+    }
+
+    /// Runs an operation with the session of the open program, and gives the port back in
+    /// compatibility mode: the next request may be somebody else's.
+    fn with_session<'a, T>(
+        &self,
+        port: &mut PortInUse<'a>,
+        capabilities: Capabilities,
+        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+    ) -> T {
+        let mut session = self
+            .preferences
+            .with(|it| it.session)
+            // A port that was restarted may be another one.
+            .filter(|session| *session.capabilities() == capabilities)
+            .unwrap_or(Session::new(capabilities));
+        let result = operation(&mut session, port);
+        port.forget_deadline();
+        session.release(port);
+        self.preferences.with(|it| it.session = Some(session));
+        result
+    }
+}
+
+/// A form of the device ID.
+enum Id<'id> {
+    /// Its bytes.
+    Text(&'id [u8]),
+    /// `PAR_DEVICE_ID_SIZE_INFORMATION`
+    Size(u32),
+}
+
+fn status_of(fault: Fault, port: &PortInUse<'_>) -> Status {
+    match fault {
+        Fault::Interrupted => port.why(),
+        fault => fault.status(),
+    }
+}
+
+fn transfer_status(transfer: Transfer, port: &PortInUse<'_>) -> Status {
+    match transfer.result {
+        Ok(()) => Status::SUCCESS,
+        Err(fault) => status_of(fault, port),
+    }
+}

@@ -1,0 +1,12 @@
+//! What the fuzz targets do with their input. They are a library, so that ordinary tests can run
+//! them, too.
+
+pub mod device_id;
+pub mod engine;
+pub mod ops;
+pub mod peripheral;
+pub mod request;
+
+#[allow(clippy::cast_possible_truncation, reason = "registers are bytes")]
+#[path = "../../rooms/tests/wire/mod.rs"]
+mod wire;

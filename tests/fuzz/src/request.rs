@@ -1,0 +1,114 @@
+//! Any device control request: it is refused, or what it needs has been checked.
+
+use arbitrary::Arbitrary;
+use parscan_rooms::ioctl::{
+    Status,
+    parallel::{
+        IOCTL_IEEE1284_GET_MODE, IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEFAULT_MODES,
+        IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_DEVICE_ID,
+        IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_QUERY_LOCATION,
+        IOCTL_PAR_QUERY_RAW_DEVICE_ID, IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_SET_READ_ADDRESS,
+        IOCTL_PAR_SET_WRITE_ADDRESS, IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS,
+        NegotiationMask, ParStatus, UserRequest,
+    },
+};
+
+/// Every code of the table.
+const CODES: [u32; 15] = [
+    IOCTL_PAR_QUERY_INFORMATION,
+    IOCTL_PAR_SET_INFORMATION,
+    IOCTL_PAR_QUERY_DEVICE_ID,
+    IOCTL_PAR_QUERY_DEVICE_ID_SIZE,
+    IOCTL_PAR_QUERY_RAW_DEVICE_ID,
+    IOCTL_IEEE1284_GET_MODE,
+    IOCTL_IEEE1284_NEGOTIATE,
+    IOCTL_PAR_GET_DEFAULT_MODES,
+    IOCTL_PAR_GET_DEVICE_CAPS,
+    IOCTL_PAR_SET_WRITE_ADDRESS,
+    IOCTL_PAR_SET_READ_ADDRESS,
+    IOCTL_PAR_IS_PORT_FREE,
+    IOCTL_PAR_QUERY_LOCATION,
+    IOCTL_SERIAL_SET_TIMEOUTS,
+    IOCTL_SERIAL_GET_TIMEOUTS,
+];
+
+/// A code.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Code {
+    /// One of the table.
+    Known(u8),
+    /// Any.
+    Any(u32),
+}
+
+/// A request.
+#[derive(Arbitrary, Clone, Debug)]
+pub struct Input<'a> {
+    code: Code,
+    output_length: usize,
+    bytes: &'a [u8],
+}
+
+/// Parses it.
+///
+/// # Panics
+/// If the answer would not fit, bytes were misread, or a status is not a documented one.
+pub fn run(input: &Input) {
+    let code = match input.code {
+        Code::Known(index) => CODES[usize::from(index) % CODES.len()],
+        Code::Any(code) => code,
+    };
+    let (bytes, room) = (input.bytes, input.output_length);
+    let result = UserRequest::parse(code, bytes, room);
+    let request = match result {
+        Ok(request) => request,
+        Err(status) => {
+            assert!(
+                [Status::INVALID_PARAMETER, Status::BUFFER_TOO_SMALL].contains(&status),
+                "{status:?}"
+            );
+            return;
+        }
+    };
+    assert!(CODES.contains(&code), "{code:#x}");
+    // `Information` of the answer, where its length does not depend on the peripheral.
+    let information = match request {
+        UserRequest::QueryInformation(query) => query.answer(ParStatus::all()).len(),
+        UserRequest::SetInformation(_) => {
+            assert_eq!(bytes[0], 1);
+            0
+        }
+        // The ID has its own check, when it is there.
+        UserRequest::QueryDeviceId | UserRequest::QueryRawDeviceId => 0,
+        UserRequest::QueryDeviceIdSize => size_of::<u32>(),
+        UserRequest::GetMode | UserRequest::GetDefaultModes => {
+            NegotiationMask::DEFAULT.to_bytes().len()
+        }
+        UserRequest::Negotiate(offered) => {
+            assert_eq!(offered.to_bytes(), bytes[..4]);
+            offered.to_bytes().len()
+        }
+        UserRequest::GetDeviceCaps(excluded) => {
+            let expected = bytes
+                .first_chunk()
+                .map_or(0, |two| u16::from_le_bytes(*two));
+            assert_eq!(excluded.bits(), expected);
+            size_of::<u16>()
+        }
+        UserRequest::SetWriteAddress(address) | UserRequest::SetReadAddress(address) => {
+            assert_eq!(address, bytes[0]);
+            0
+        }
+        UserRequest::IsPortFree | UserRequest::QueryLocation => 1,
+        UserRequest::SetTimeouts(timeouts) => {
+            assert_eq!(timeouts.to_bytes(), bytes[..20]);
+            let length = bytes.len();
+            let none = timeouts.write_multiplier == 0 && timeouts.write_constant == 0;
+            assert_eq!(timeouts.write_limit(length).is_none(), none);
+            assert!(timeouts.read_limit(length) <= timeouts.read_limit(usize::MAX));
+            0
+        }
+        UserRequest::GetTimeouts => 20,
+    };
+    assert!(information <= room, "{request:?}: {information} of {room}");
+}
