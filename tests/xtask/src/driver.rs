@@ -1,10 +1,12 @@
 //! Building the driver.
 
 use std::{
+    env,
     ffi::OsString,
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +16,7 @@ use crate::{
     exports::Exports,
     gate,
     setup::{self, Tool},
-    shell::{TARGET, Workspace, good, headline, mirror, remove, run, say},
+    shell::{TARGET, Workspace, good, headline, mirror, remove, run, say, shown},
 };
 
 /// The build command, but for the profile.
@@ -99,7 +101,7 @@ pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let sys = build(workspace, false)?;
     let mut cargo = workspace.cargo();
     // Paths among the options are the caller's.
-    cargo.current_dir(std::env::current_dir()?);
+    cargo.current_dir(env::current_dir()?);
     run(cargo
         .args([
             "run",
@@ -113,6 +115,43 @@ pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         ])
         .args(args)
         .env("PARSCAN_SYS", &sys))
+}
+
+/// Runs the bench on a fresh build of the driver. True if every limit is kept.
+pub(crate) fn bench(workspace: &Workspace, json: bool) -> Result<bool> {
+    // Only the bench's own lines go to standard output.
+    run(
+        Command::new(env::current_exe().context("where is this program?")?)
+            .current_dir(&workspace.root)
+            .arg("build")
+            .stdout(io::stderr()),
+    )?;
+    let mut cargo = workspace.cargo();
+    cargo
+        .args([
+            "run",
+            "-q",
+            "--locked",
+            "-p",
+            "parscan-lab",
+            "--bin",
+            "bench",
+            "--",
+        ])
+        .args(json.then_some("--json"))
+        .env(
+            "PARSCAN_SYS",
+            workspace.target().join("parscan/parscan.sys"),
+        );
+    let line = shown(&cargo);
+    let status = cargo
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => bail!("`{line}` failed ({status})"),
+    }
 }
 
 /// The linker puts the map beside its own output; cargo copies only the image from there.

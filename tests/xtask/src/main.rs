@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod driver;
 mod exports;
+mod fuzz;
 mod gate;
 mod setup;
 mod shell;
@@ -107,6 +108,39 @@ enum Command {
         args: Vec<OsString>,
     },
 
+    /// Count what a byte costs in every mode.
+    ///
+    /// Sets up the host, builds parscan.sys and runs that very image on the simulated machine. For
+    /// every mode: port accesses a byte, beside what the protocol needs at least, what Linux needs,
+    /// and the limit that the driver must keep; then processor time with a slow peripheral. All
+    /// numbers are exact counts and virtual time, the same on every host. The exit code is 1 if a
+    /// limit is missed.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --json >bench.jsonl"
+    )]
+    Bench {
+        /// Print one JSON object a line, and no table. Messages of the build go to standard error.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Fuzz the driver's parts that need no kernel.
+    ///
+    /// Runs the targets of tests/fuzz with cargo-fuzz: any request, any device ID, a session on
+    /// registers that read as they want, and one with a device that breaks the protocols. Installs
+    /// cargo-fuzz and a nightly Rust toolchain if they are missing. What was found is kept in
+    /// tests/fuzz/artifacts, what was learnt in tests/fuzz/corpus; both are ignored by git. Not
+    /// part of `cargo xtask test`.
+    #[command(after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --seconds 60 engine")]
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, value_name = "N", default_value_t = 600)]
+        seconds: u32,
+        /// Targets [default: all].
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+    },
+
     /// Run all checks and tests.
     ///
     /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
@@ -171,6 +205,17 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Demo { args } => driver::demo(&workspace, &args)?,
+        Command::Bench { json } => {
+            if !driver::bench(&workspace, json)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Fuzz { seconds, targets } => {
+            let options = fuzz::Options { seconds, targets };
+            if !fuzz::run_targets(&workspace, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Test {
             list,
             only,

@@ -175,33 +175,43 @@ fn ensure_lints() -> Result<bool> {
     Ok(true)
 }
 
+/// Folder of the nightly toolchain, if there is one.
+fn nightly() -> Option<PathBuf> {
+    let output = clean("rustup")
+        .args(["run", "nightly", "rustc", "--print", "sysroot"])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output
+        .status
+        .success()
+        .then(|| PathBuf::from(path.trim_end()))
+}
+
+/// A nightly toolchain, whatever it is for. True if it had to be installed.
+pub(crate) fn ensure_nightly(for_what: &str) -> Result<bool> {
+    if nightly().is_some() {
+        return Ok(false);
+    }
+    headline(format!(
+        "setup: installing a nightly Rust toolchain, which {for_what} needs"
+    ));
+    rustup(&["toolchain", "install", "nightly", "--profile", "minimal"])?;
+    Ok(true)
+}
+
 /// Miri and the library sources that it interprets, in a nightly toolchain.
 fn ensure_miri() -> Result<bool> {
-    let nightly = || -> Option<PathBuf> {
-        let output = clean("rustup")
-            .args(["run", "nightly", "rustc", "--print", "sysroot"])
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        let path = String::from_utf8(output.stdout).ok()?;
-        output
-            .status
-            .success()
-            .then(|| PathBuf::from(path.trim_end()))
-    };
+    ensure_nightly("Miri")?;
     let complete = |sysroot: &Path| {
         sysroot
             .join(format!("bin/cargo-miri{}", env::consts::EXE_SUFFIX))
             .is_file()
             && sysroot.join("lib/rustlib/src/rust/library").is_dir()
     };
-    match nightly() {
-        Some(sysroot) if complete(&sysroot) => return Ok(false),
-        Some(_) => {}
-        None => {
-            headline("setup: installing a nightly Rust toolchain, which Miri needs");
-            rustup(&["toolchain", "install", "nightly", "--profile", "minimal"])?;
-        }
+    if nightly().is_some_and(|sysroot| complete(&sysroot)) {
+        return Ok(false);
     }
     headline("setup: installing Miri and the library sources for the nightly toolchain");
     rustup(&[
