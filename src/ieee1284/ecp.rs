@@ -270,7 +270,11 @@ impl Ecp {
         lines.control(CHIP_REVERSE);
         self.reverse = true;
         // 40: PError low.
-        lines.answer(40, Dsr::P_ERROR, Dsr::empty())?;
+        if let Err(fault) = lines.answer(40, Dsr::P_ERROR, Dsr::empty()) {
+            // The way back is by the control lines, and the direction changes in PS/2 mode only.
+            lines.mode(Ecr::PS2);
+            return Err(fault);
+        }
         let result = empty_fifo(lines, fifo, bytes, done);
         let kept = self.leave_fifo(lines, fifo);
         result.and(kept)

@@ -518,6 +518,30 @@ fn a_cancelled_transfer_tells_the_truth() {
     }
 }
 
+/// A peripheral that takes longer than the grace of an interruption: the byte, and the turn of the
+/// link, may be lost, but the chip is never told what it must not be.
+#[test]
+fn an_interruption_in_the_middle_of_a_turn_keeps_the_chips_rules() {
+    for mode in MODES
+        .iter()
+        .filter(|mode| mode.1 == IeeeModes::ECP_HW_NOIRQ)
+    {
+        // Every wait is thousands of looks long.
+        for at in (0..60_000).step_by(211) {
+            let peripheral = peripheral().with_response(3 * MS);
+            let (mut port, mut session) = start(mode, &peripheral);
+            port.interrupt_at = Some(port.accesses + at);
+            peripheral.give(&pattern(16));
+            let transfer = session.read(&mut port, &mut [0; 16]);
+            if transfer.result.is_ok() {
+                break;
+            }
+            assert!(port.is_at_rest(), "access {at}");
+            assert_eq!(port.chip.broken(), [], "access {at}");
+        }
+    }
+}
+
 fn cancelled_write(mode: &Mode, response: Nanos, at: u64) -> bool {
     let peripheral = peripheral()
         .with_response(response)
