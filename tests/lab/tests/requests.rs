@@ -675,3 +675,51 @@ fn every_request_leaves_the_port_at_rest_and_the_modes_as_they_are() {
     }
     pc.finish();
 }
+
+/// A parallel device is a stream without a length and without places.
+#[test]
+fn a_device_has_no_length_and_no_places() {
+    /// `FileStandardInformation` and `FilePositionInformation`.
+    const STANDARD: i32 = 5;
+    const POSITION: i32 = 14;
+    let peripheral = Peripheral1284::new();
+    let pc = pc(Chip::Ps2, &peripheral);
+    let lpt1 = pc.open();
+    for (class, size) in [(STANDARD, 24), (POSITION, 8)] {
+        let answer = check(pc.machine.query_information(lpt1, class, size));
+        assert_eq!(
+            (answer.status, answer.information, answer.output),
+            (NtStatus::SUCCESS, size, vec![0; size]),
+            "class {class}"
+        );
+        let short = check(pc.machine.query_information(lpt1, class, size - 1));
+        assert_eq!(
+            (short.status, short.information),
+            (NtStatus::BUFFER_TOO_SMALL, 0),
+            "class {class}"
+        );
+    }
+    for class in [0, 4, 6, 9, 99] {
+        let other = check(pc.machine.query_information(lpt1, class, 64));
+        assert_eq!(
+            (other.status, other.information),
+            (NtStatus::INVALID_PARAMETER, 0),
+            "class {class}"
+        );
+    }
+    let accesses = pc.machine.port_accesses();
+    for offset in [1, -1, i64::MAX] {
+        let read = check(pc.machine.read_at(lpt1, offset, 4));
+        let write = check(pc.machine.write_at(lpt1, offset, b"abcd"));
+        for result in [read, write] {
+            assert_eq!(
+                (result.status, result.information),
+                (NtStatus::INVALID_PARAMETER, 0),
+                "offset {offset}"
+            );
+        }
+    }
+    assert_eq!(pc.machine.port_accesses(), accesses);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}

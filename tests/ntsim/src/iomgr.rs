@@ -18,6 +18,7 @@ use crate::{Caller, Nanos, NtStatus};
 pub(crate) const CREATE: u8 = 0;
 pub(crate) const CLOSE: u8 = 2;
 pub(crate) const READ: u8 = 3;
+const QUERY_INFORMATION: u8 = 5;
 pub(crate) const WRITE: u8 = 4;
 pub(crate) const DEVICE_CONTROL: u8 = 0x0E;
 pub(crate) const INTERNAL_DEVICE_CONTROL: u8 = 0x0F;
@@ -964,6 +965,10 @@ pub(crate) enum Request {
     Write {
         offset: i64,
     },
+    /// `IRP_MJ_QUERY_INFORMATION`, always buffered.
+    QueryInformation {
+        class: i32,
+    },
 }
 
 fn file_of(handle: usize) -> Result<(Va, Va, Caller), NtStatus> {
@@ -1045,7 +1050,7 @@ pub(crate) fn request(
                         _ => k.note("METHOD_NEITHER request without user addresses"),
                     }
                 }
-                Request::AtDispatch { .. } => {}
+                Request::AtDispatch { .. } | Request::QueryInformation { .. } => {}
                 Request::Read { offset } | Request::Write { offset } => {
                     let write = matches!(what, Request::Write { .. });
                     sl.set_major(if write { WRITE } else { READ });
@@ -1059,6 +1064,13 @@ pub(crate) fn request(
                         mapped = Some(direct(k, irp, if write { input } else { &out }));
                     }
                 }
+            }
+            if let Request::QueryInformation { class } = what {
+                sl.set_major(QUERY_INFORMATION);
+                sl.set_arg1(output);
+                poke(sl.0 + 8 + 8, class);
+                bounded = true;
+                system_buffer(k, irp, &[], output);
             }
             if let Some(r) = k.io.irps.get_mut(&irp.0) {
                 r.bounded = bounded;

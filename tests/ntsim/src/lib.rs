@@ -929,6 +929,45 @@ impl Machine {
         self.request(handle, iomgr::Request::Read { offset: 0 }, &[], length)
     }
 
+    /// `NtReadFile` from a byte offset.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn read_at(
+        &self,
+        handle: Handle,
+        offset: i64,
+        length: usize,
+    ) -> Result<IoResult, Bugcheck> {
+        self.request(handle, iomgr::Request::Read { offset }, &[], length)
+    }
+
+    /// `NtWriteFile` to a byte offset.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn write_at(&self, handle: Handle, offset: i64, data: &[u8]) -> Result<IoResult, Bugcheck> {
+        self.request(handle, iomgr::Request::Write { offset }, data, 0)
+    }
+
+    /// `NtQueryInformationFile`, for a class that the I/O manager does not answer itself.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn query_information(
+        &self,
+        handle: Handle,
+        class: i32,
+        length: usize,
+    ) -> Result<IoResult, Bugcheck> {
+        self.request(
+            handle,
+            iomgr::Request::QueryInformation { class },
+            &[],
+            length,
+        )
+    }
+
     /// `NtWriteFile`.
     ///
     /// # Errors
