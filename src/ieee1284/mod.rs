@@ -7,11 +7,14 @@
 //! [`detect()`] finds out what the port can do. A [`Session`] is one peripheral on it: it chooses
 //! modes, enters and leaves them, and moves bytes. Below it there is one file a mode, and below
 //! those `lines`: the control lines, and waits for the peripheral's answers.
+//!
+//! Several peripherals on one port are a [`daisy`] chain, which connects one of them at a time.
 #![forbid(unsafe_code)]
 
 mod byte;
 mod compatibility;
 mod condition;
+pub mod daisy;
 mod detect;
 mod device_id;
 mod ecp;

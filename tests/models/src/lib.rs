@@ -9,6 +9,7 @@
 //! - [`Printer`]: a Centronics printer that a test can turn off, run out of paper, unplug …
 //! - [`Peripheral1284`]: a device with every IEEE 1284 mode, which watches the host and can
 //!   [misbehave](Misbehaviour).
+//! - [`DaisyChain`]: IEEE 1284.3 devices in a row, with any peripheral at the end.
 //! - [`LineTrace`]: what a logic analyser on the connector records.
 //! - `waveform` (feature `std`): that recording as a VCD file, a text diagram or an SVG picture.
 //! - `qemu` (feature `std`): QEMU's isa-parallel as a `PortDevice`, a chip written by others.
@@ -59,6 +60,7 @@
 extern crate alloc;
 
 mod chip;
+mod daisy;
 mod line;
 mod peripheral;
 mod peripheral1284;
@@ -72,6 +74,7 @@ pub mod qemu;
 pub mod waveform;
 
 pub use chip::{ChipViolation, ChipViolationKind, Ecp, Epp, EppVersion, Ps2, Spp, TimeoutClear};
+pub use daisy::{CppViolation, CppViolationKind, DaisyChain, DaisyMisbehaviour};
 pub use line::{HostLines, Levels, Line, PeripheralLines, Side};
 pub use peripheral::{Peripheral, Unconnected};
 pub use peripheral1284::{Channel, Misbehaviour, Peripheral1284, Phase, extensibility};
