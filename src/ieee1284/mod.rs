@@ -8,7 +8,8 @@
 //! modes, enters and leaves them, and moves bytes. Below it there is one file a mode, and below
 //! those `lines`: the control lines, and waits for the peripheral's answers.
 //!
-//! Several peripherals on one port are a [`daisy`] chain, which connects one of them at a time.
+//! Several peripherals on one port are a [`daisy`] chain, which connects one of them at a time. A
+//! [`DeviceId`] is what a peripheral says it is; a [`PlugAndPlayId`] is what Windows makes of it.
 #![forbid(unsafe_code)]
 
 mod byte;
@@ -21,6 +22,7 @@ mod ecp;
 mod epp;
 mod fault;
 mod fifo;
+mod hardware_id;
 mod initialize;
 mod lines;
 mod negotiate;
@@ -33,6 +35,7 @@ pub use condition::Condition;
 pub use detect::{Capabilities, Fifo, detect};
 pub use device_id::{DeviceId, IdLength};
 pub use fault::Fault;
+pub use hardware_id::{PlugAndPlayId, PlugAndPlayText};
 pub use initialize::{idle, initialize, read_condition};
 pub use negotiate::Extensibility;
 pub use port::{Interrupted, Port, Register};

@@ -2,7 +2,7 @@
 
 use arbitrary::Arbitrary;
 use parscan_models::{Ecp, Peripheral1284, Phase, extensibility};
-use parscan_rooms::ieee1284::{Capabilities, DeviceId, IdLength, Session};
+use parscan_rooms::ieee1284::{Capabilities, DeviceId, IdLength, PlugAndPlayId, Session};
 
 use super::wire::Wire;
 
@@ -106,4 +106,35 @@ fn parse(raw: &[u8]) {
     ] {
         assert!(id.get(keys).is_none_or(|value| value.len() <= cooked.len()));
     }
+    if let Some(id) = PlugAndPlayId::of(id) {
+        identity(&id);
+    }
+}
+
+/// Makes the IDs of a device, in which no character may be illegal.
+fn identity(id: &PlugAndPlayId) {
+    let (node, hardware) = (id.device_id(), id.hardware_id());
+    let (node, hardware) = (node.as_str(), hardware.as_str());
+    assert!(is_id(node) && (2..=128).contains(&node.len()), "{node}");
+    assert!(is_id(hardware) && (6..=24).contains(&hardware.len()));
+    assert!(node.starts_with(&hardware[..hardware.len() - 4]));
+    for compatible in id.compatible_ids() {
+        let text = compatible.as_str();
+        assert!(text.len() <= 128, "{text}");
+        let rest = text.strip_prefix("LPTENUM\\").unwrap_or(text);
+        assert!(is_id(rest) && !rest.is_empty(), "{text}");
+    }
+    for text in [id.description(), id.class()] {
+        assert!(
+            text.as_str()
+                .bytes()
+                .all(|byte| (b' '..0x7F).contains(&byte))
+        );
+    }
+}
+
+/// What `IRP_MN_QUERY_ID` allows, and no separator.
+fn is_id(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'\\'))
 }
