@@ -64,6 +64,12 @@ impl Case {
         }
     }
 
+    /// Whether a transfer may be over before it notices anything: the device is fast, or the chip's
+    /// FIFO takes all of it at once and what it has still leaves.
+    fn is_fast(self) -> bool {
+        self.response == 0 || self.mode == modes::IEEE_COMPATIBILITY
+    }
+
     fn what(self, access: u64) -> String {
         let direction = if self.write { "write" } else { "read" };
         format!(
@@ -194,7 +200,7 @@ fn a_transfer_can_be_cancelled_at_every_access() {
             ended.pc.finish();
         }
         // Not all were over before they noticed.
-        failures.expect(cancelled > 0 || case.response == 0, || {
+        failures.expect(cancelled > 0 || case.is_fast(), || {
             format!("{}: {cancelled} cancelled", case.what(0))
         });
     }
@@ -243,7 +249,7 @@ fn the_handle_can_be_closed_at_every_access() {
             ended.pc.finish();
         }
         // Not all were over before they noticed.
-        failures.expect(cancelled > 0 || case.response == 0, || {
+        failures.expect(cancelled > 0 || case.is_fast(), || {
             format!("{}: {cancelled} cancelled", case.what(0))
         });
     }

@@ -26,6 +26,7 @@ pub(crate) const INVALID_DEVICE_REQUEST: Status = 0xC000_0010_u32.cast_signed();
 pub(crate) const MORE_PROCESSING_REQUIRED: Status = 0xC000_0016_u32.cast_signed();
 pub(crate) const INSUFFICIENT_RESOURCES: Status = 0xC000_009A_u32.cast_signed();
 pub(crate) const NOT_SUPPORTED: Status = 0xC000_00BB_u32.cast_signed();
+pub(crate) const INVALID_DEVICE_STATE: Status = 0xC000_0184_u32.cast_signed();
 pub(crate) const CANCELLED: Status = 0xC000_0120_u32.cast_signed();
 
 pub(crate) const NON_PAGED: u64 = 0x40;
@@ -75,7 +76,9 @@ pub(crate) struct DEVICE_OBJECT {
 
 #[repr(C)]
 pub(crate) struct DRIVER_OBJECT {
-    head: [usize; 6],
+    head: usize,
+    pub(crate) FirstDevice: *mut DEVICE_OBJECT,
+    middle_links: [usize; 4],
     pub(crate) DriverExtension: *mut DRIVER_EXTENSION,
     middle: [usize; 6],
     pub(crate) DriverUnload: usize,
@@ -94,7 +97,7 @@ pub(crate) struct IO_STACK_LOCATION {
     pub(crate) MinorFunction: u8,
     flags: u8,
     pub(crate) Control: u8,
-    parameters: [usize; 4],
+    pub(crate) Parameters: [usize; 4],
     device: usize,
     pub(crate) FileObject: Ptr,
     pub(crate) CompletionRoutine: usize,
@@ -113,7 +116,7 @@ pub(crate) struct IRP {
     pub(crate) PendingReturned: bool,
     stack_count: i8,
     pub(crate) CurrentLocation: i8,
-    cancel: bool,
+    pub(crate) Cancel: bool,
     pub(crate) CancelIrql: u8,
     rest: [u8; 2],
     iosb: usize,
@@ -152,9 +155,47 @@ pub(crate) struct ObjectAttributes {
     pub(crate) SecurityQualityOfService: Ptr,
 }
 
+pub(crate) type Isr = unsafe extern "C" fn(Ptr, Ptr) -> u8;
+
+pub(crate) const CONNECT_FULLY_SPECIFIED: u32 = 1;
+pub(crate) const CONNECT_LINE_BASED: u32 = 2;
+
+/// `IO_CONNECT_INTERRUPT_PARAMETERS`: the fully specified form; line-based ones end earlier.
+#[repr(C)]
+pub(crate) struct ConnectInterrupt {
+    pub(crate) Version: u32,
+    pub(crate) PhysicalDeviceObject: *mut DEVICE_OBJECT,
+    pub(crate) InterruptObject: *mut Ptr,
+    pub(crate) ServiceRoutine: Isr,
+    pub(crate) ServiceContext: Ptr,
+    pub(crate) SpinLock: *mut usize,
+    pub(crate) SynchronizeIrql: u8,
+    pub(crate) FloatingSave: u8,
+    pub(crate) ShareVector: u8,
+    pub(crate) Vector: u32,
+    pub(crate) Irql: u8,
+    pub(crate) InterruptMode: u32,
+    pub(crate) ProcessorEnableMask: usize,
+}
+
+#[repr(C)]
+pub(crate) struct DisconnectInterrupt {
+    pub(crate) Version: u32,
+    pub(crate) InterruptObject: Ptr,
+}
+
+const _: () = {
+    assert!(offset_of!(ConnectInterrupt, SynchronizeIrql) == 0x30);
+    assert!(offset_of!(ConnectInterrupt, Vector) == 0x34);
+    assert!(offset_of!(ConnectInterrupt, Irql) == 0x38);
+    assert!(offset_of!(ConnectInterrupt, InterruptMode) == 0x3C);
+    assert!(offset_of!(ConnectInterrupt, ProcessorEnableMask) == 0x40);
+};
+
 #[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
-    pub(crate) static PsThreadType: *const Ptr;
+    pub(crate) static PsThreadType: Ptr;
+    pub(crate) static IoFileObjectType: Ptr;
     pub(crate) fn DbgPrint(format: *const u8, ...) -> u32;
     pub(crate) fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> Ptr;
     pub(crate) fn ExFreePoolWithTag(p: Ptr, tag: u32);
@@ -205,6 +246,16 @@ unsafe extern "C" {
         result: *mut u32,
     ) -> Status;
     pub(crate) fn IoInvalidateDeviceRelations(pdo: *mut DEVICE_OBJECT, kind: i32);
+    pub(crate) fn IoGetDeviceObjectPointer(
+        name: *const UNICODE_STRING,
+        access: u32,
+        file: *mut Ptr,
+        device: *mut *mut DEVICE_OBJECT,
+    ) -> Status;
+    pub(crate) fn IoConnectInterruptEx(p: *mut ConnectInterrupt) -> Status;
+    pub(crate) fn IoDisconnectInterruptEx(p: *mut DisconnectInterrupt);
+    pub(crate) fn IoCancelIrp(irp: *mut IRP) -> u8;
+    pub(crate) fn IoReuseIrp(irp: *mut IRP, status: Status);
     pub(crate) fn IofCompleteRequest(irp: *mut IRP, boost: i8);
     pub(crate) fn IofCallDriver(d: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status;
     pub(crate) fn IoAllocateIrp(size: i8, quota: u8) -> *mut IRP;
@@ -267,6 +318,13 @@ unsafe extern "C" {
     pub(crate) fn KeAcquireInStackQueuedSpinLock(lock: *mut usize, handle: *mut [usize; 3]);
     pub(crate) fn KeReleaseInStackQueuedSpinLock(handle: *mut [usize; 3]);
     pub(crate) fn KeInitializeSpinLock(lock: *mut usize);
+    pub(crate) fn KeAcquireInterruptSpinLock(interrupt: Ptr) -> u8;
+    pub(crate) fn KeReleaseInterruptSpinLock(interrupt: Ptr, irql: u8);
+    pub(crate) fn KeSynchronizeExecution(
+        interrupt: Ptr,
+        routine: unsafe extern "C" fn(Ptr) -> u8,
+        context: Ptr,
+    ) -> u8;
     pub(crate) fn KeInitializeEvent(event: *mut KEVENT, kind: i32, state: u8);
     pub(crate) fn KeSetEvent(event: *mut KEVENT, increment: i32, wait: u8) -> i32;
     pub(crate) fn KeInitializeSemaphore(s: *mut KSEMAPHORE, count: i32, limit: i32);
@@ -292,6 +350,7 @@ unsafe extern "C" {
         context: Ptr,
     );
     pub(crate) fn KeInsertQueueDpc(d: *mut KDPC, a: Ptr, b: Ptr) -> u8;
+    pub(crate) fn KeRemoveQueueDpc(d: *mut KDPC) -> u8;
     pub(crate) fn KeFlushQueuedDpcs();
     pub(crate) fn KeEnterCriticalRegion();
     pub(crate) fn KeLeaveCriticalRegion();
@@ -314,9 +373,28 @@ unsafe extern "C" {
         object: *mut Ptr,
         info: Ptr,
     ) -> Status;
+    pub(crate) fn ObReferenceObjectByPointer(
+        object: Ptr,
+        access: u32,
+        kind: Ptr,
+        mode: i8,
+    ) -> Status;
     pub(crate) fn ObfReferenceObject(object: Ptr) -> isize;
     pub(crate) fn ObfDereferenceObject(object: Ptr) -> isize;
     pub(crate) fn ZwClose(handle: Ptr) -> Status;
+    pub(crate) fn ZwCreateFile(
+        handle: *mut Ptr,
+        access: u32,
+        attributes: *const ObjectAttributes,
+        iosb: *mut [u64; 2],
+        size: *const i64,
+        file_attributes: u32,
+        share: u32,
+        disposition: u32,
+        options: u32,
+        ea: Ptr,
+        ea_length: u32,
+    ) -> Status;
     pub(crate) fn ZwOpenKey(
         handle: *mut Ptr,
         access: u32,

@@ -9,11 +9,12 @@
 use core::ptr::{null, null_mut};
 
 use crate::api::*;
-use crate::sins;
+use crate::{client, server, sins};
 
 pub(crate) const CREATE: usize = 0;
 const CLOSE: usize = 2;
 const DEVICE_CONTROL: usize = 0x0E;
+const INTERNAL_DEVICE_CONTROL: usize = 0x0F;
 const READ: usize = 3;
 const WRITE: usize = 4;
 const CLEANUP: usize = 0x12;
@@ -46,6 +47,8 @@ pub(crate) struct Extension {
     pub(crate) interface: UNICODE_STRING,
     pub(crate) child: *mut DEVICE_OBJECT,
     twin: *mut DEVICE_OBJECT,
+    former: *mut DEVICE_OBJECT,
+    pub(crate) server: server::Server,
     pub(crate) kept: *mut IRP,
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn remove_lock(device: *mut DEVICE_OBJECT) -> Ptr {
     unsafe { (&raw mut (*extension(device)).remove_lock).cast() }
 }
 
-type Dispatch = unsafe extern "C" fn(*mut DEVICE_OBJECT, *mut IRP) -> Status;
+pub(crate) type Dispatch = unsafe extern "C" fn(*mut DEVICE_OBJECT, *mut IRP) -> Status;
 
 /// The image's entry point.
 ///
@@ -76,18 +79,23 @@ unsafe extern "system" fn DriverEntry(
     driver: *mut DRIVER_OBJECT,
     path: *const UNICODE_STRING,
 ) -> Status {
-    unsafe { SIN = read_sin(path) };
+    unsafe { SIN = read_parameter(path, w!("Sin")) };
     if sin(30) {
         return UNSUCCESSFUL;
     }
+    let role = unsafe { read_parameter(path, w!("Client")) };
+    if role != 0 {
+        return unsafe { client::entry(driver, role == 2) };
+    }
     let table = unsafe { (&raw mut (*driver).MajorFunction).cast::<Dispatch>() };
-    let entries: [(usize, Dispatch); 9] = [
+    let entries: [(usize, Dispatch); 10] = [
         (READ, read_write),
         (WRITE, read_write),
         (CREATE, create_close),
         (CLOSE, create_close),
         (CLEANUP, cleanup),
         (DEVICE_CONTROL, control),
+        (INTERNAL_DEVICE_CONTROL, server::internal),
         (POWER, power),
         (SYSTEM_CONTROL, wmi),
         (PNP, pnp),
@@ -104,7 +112,8 @@ unsafe extern "system" fn DriverEntry(
     SUCCESS
 }
 
-fn read_sin(path: *const UNICODE_STRING) -> u32 {
+/// A number from the service's `Parameters` key, 0 if it is not there.
+unsafe fn read_parameter(path: *const UNICODE_STRING, wanted: *const u16) -> u32 {
     let attributes = |root: Ptr, name: *const UNICODE_STRING| ObjectAttributes {
         Length: 48,
         RootDirectory: root,
@@ -128,7 +137,7 @@ fn read_sin(path: *const UNICODE_STRING) -> u32 {
             &attributes(service, &raw const name),
         );
         if opened >= 0 {
-            let value = ustr(w!("Sin"));
+            let value = ustr(wanted);
             let got = ZwQueryValueKey(
                 parameters,
                 &raw const value,
@@ -314,7 +323,7 @@ fn flush(device: *mut DEVICE_OBJECT, file: Ptr, status: Status) {
 
 // ---- requests ----
 
-fn enter(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+pub(crate) fn enter(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     unsafe { IoAcquireRemoveLockEx(remove_lock(device), irp.cast(), null(), 0, 32) }
 }
 
@@ -322,7 +331,7 @@ pub(crate) fn leave(device: *mut DEVICE_OBJECT, tag: Ptr) {
     unsafe { IoReleaseRemoveLockEx(remove_lock(device), tag, 32) };
 }
 
-unsafe extern "C" fn create_close(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+pub(crate) unsafe extern "C" fn create_close(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     finish(irp, SUCCESS, 0)
 }
 
@@ -397,6 +406,17 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
         }
         // Everything else.
         0x805 => finish(irp, unsafe { sins::everything(device) }, 0),
+        // Interrupts.
+        0x820..=0x823 => unsafe { server::interrupts(code, device, irp, input, output) },
+        // An answer with leaks.
+        0x824 => unsafe { server::leaky(device, irp, output) },
+        // The device object's own DPC finishes it.
+        0x825 => return unsafe { sins::request_dpc(device, irp) },
+        // The child that is not reported any more is deleted.
+        0x826 => {
+            unsafe { IoDeleteDevice((*ext).former) };
+            finish(irp, SUCCESS, 0)
+        }
         // The child comes or goes.
         0x806 => {
             unsafe { toggle_child(device) };
@@ -526,12 +546,18 @@ unsafe extern "C" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
             skip(irp);
             return unsafe { IofCallDriver((*ext).pdo, irp) };
         }
+        // No sin: a driver may refuse.
+        1 | 5 if sin(43) => return finish(irp, UNSUCCESSFUL, 0),
         1 if sin(6) => set_status(irp, UNSUCCESSFUL, 0),
         1 if sin(26) => {
             set_status(irp, SUCCESS, 0);
             set_cancel(irp, not_marking as *const () as usize);
         }
-        1 | 4 | 5 => set_status(irp, SUCCESS, 0),
+        1 | 5 => set_status(irp, SUCCESS, 0),
+        4 => {
+            unsafe { server::disconnect(device) };
+            set_status(irp, SUCCESS, 0);
+        }
         0x17 => {
             unsafe { silence(device) };
             if sin(15) {
@@ -571,6 +597,9 @@ unsafe fn start(device: *mut DEVICE_OBJECT) {
         IoSetDeviceInterfaceState(&raw const (*ext).interface, 1);
         if (*ext).child.is_null() {
             toggle_child(device);
+        }
+        if sin(42) {
+            server::connect(device, CONNECT_LINE_BASED, 0, 0);
         }
         if sin(1) {
             ExAllocatePool2(NON_PAGED, 24, TAG);
@@ -616,6 +645,9 @@ unsafe fn silence(device: *mut DEVICE_OBJECT) {
     unsafe {
         if !(*ext).interface.Buffer.is_null() && !sin(22) {
             IoSetDeviceInterfaceState(&raw const (*ext).interface, 0);
+        }
+        if !sin(42) {
+            server::disconnect(device);
         }
         if KeCancelTimer(&raw mut (*ext).timer) != 0 {
             timer_dpc(null_mut(), ext.cast(), null_mut(), null_mut());
@@ -697,6 +729,7 @@ unsafe fn make_child(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
 unsafe fn toggle_child(device: *mut DEVICE_OBJECT) {
     let ext = extension(device);
     unsafe {
+        (*ext).former = (*ext).child;
         (*ext).child = if (*ext).child.is_null() {
             make_child(device)
         } else {
@@ -811,6 +844,8 @@ unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
             let text = match kind {
                 0 if sin(37) => string(&utf16::<12>("MISB\\CH ILD")),
                 0 => string(&utf16::<11>("MISB\\CHILD")),
+                2 => string(&utf16::<14>("MISB\\GENERIC\0")),
+                5 => string(&utf16::<39>("{01234567-89AB-cdef-0123-456789abcdef}")),
                 1 => string(&utf16::<12>("MISB\\CHILD\0")),
                 3 => string(&utf16::<2>("0")),
                 _ => return finish(irp, status(irp), 0),

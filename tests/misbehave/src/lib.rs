@@ -8,7 +8,11 @@
 #[cfg(windows)]
 mod api;
 #[cfg(windows)]
+mod client;
+#[cfg(windows)]
 mod driver;
+#[cfg(windows)]
+mod server;
 #[cfg(windows)]
 mod sins;
 

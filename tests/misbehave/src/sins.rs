@@ -11,6 +11,7 @@ use core::ptr::{null, null_mut};
 
 use crate::api::*;
 use crate::driver::{PORT, extension, leave, remove_lock};
+use crate::server;
 
 fn alloc(size: usize) -> *mut u8 {
     unsafe { ExAllocatePool2(NON_PAGED, size, TAG).cast() }
@@ -62,7 +63,79 @@ unsafe extern "C" fn stay_critical(
     MORE_PROCESSING_REQUIRED
 }
 
+unsafe extern "C" fn isr_event(_interrupt: Ptr, context: Ptr) -> u8 {
+    let device: *mut DEVICE_OBJECT = context.cast();
+    unsafe { KeSetEvent(&raw mut (*extension(device)).event, 0, 0) };
+    1
+}
+
+/// A threaded request whose event and status block are gone when it ends.
+#[inline(never)]
+unsafe fn send_and_leave(target: *mut DEVICE_OBJECT) {
+    let mut event: KEVENT = unsafe { core::mem::zeroed() };
+    let mut iosb = [0_u64; 2];
+    unsafe {
+        KeInitializeEvent(&raw mut event, 0, 0);
+        let own = IoBuildDeviceIoControlRequest(
+            0x0022_0000 | 0x811 << 2,
+            target,
+            null_mut(),
+            0,
+            null_mut(),
+            0,
+            1,
+            &raw mut event,
+            &raw mut iosb,
+        );
+        IofCallDriver(target, own);
+    }
+}
+
+/// A threaded request that the lower device answers at once.
+unsafe fn threaded(device: *mut DEVICE_OBJECT, signalled: u8, irql: u8) {
+    let mut event: KEVENT = unsafe { core::mem::zeroed() };
+    let mut iosb = [0_u64; 2];
+    unsafe {
+        KeInitializeEvent(&raw mut event, 0, signalled);
+        let lower = (*extension(device)).lower;
+        let own = IoBuildDeviceIoControlRequest(
+            0x22_0000,
+            lower,
+            null_mut(),
+            0,
+            null_mut(),
+            0,
+            1,
+            &raw mut event,
+            &raw mut iosb,
+        );
+        let old = KfRaiseIrql(irql);
+        IofCallDriver(lower, own);
+        KeLowerIrql(old);
+    }
+}
+
 unsafe extern "C" fn cancel_holding(_device: *mut DEVICE_OBJECT, _irp: *mut IRP) {}
+
+/// `DEVICE_OBJECT.Dpc`.
+const DEVICE_DPC: usize = 0xC8;
+
+/// The DPC that `IoInitializeDpcRequest` prepares and `IoRequestDpc` queues finishes the request.
+pub(crate) unsafe fn request_dpc(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    unsafe {
+        let dpc: *mut KDPC = device.cast::<u8>().add(DEVICE_DPC).cast();
+        KeInitializeDpc(dpc, dpc_of_device, null_mut());
+        mark_pending(irp);
+        KeInsertQueueDpc(dpc, irp.cast(), null_mut());
+    }
+    PENDING
+}
+
+unsafe extern "C" fn dpc_of_device(dpc: *mut KDPC, _context: Ptr, irp: Ptr, _b: Ptr) {
+    let device: *mut DEVICE_OBJECT = unsafe { dpc.cast::<u8>().sub(DEVICE_DPC).cast() };
+    finish(irp.cast(), SUCCESS, 0);
+    leave(device, irp);
+}
 
 #[unsafe(link_section = "PAGE")]
 #[inline(never)]
@@ -470,6 +543,38 @@ pub(crate) unsafe fn commit(
                 let p = ExAllocatePool2(NON_PAGED, 32, u32::from_le_bytes(*b"    "));
                 core::hint::black_box(p);
             }
+            100 => {
+                let dpc: *mut KDPC = alloc(64).cast();
+                KeInitializeDpc(dpc, dpc_good, null_mut());
+                // At DISPATCH_LEVEL nobody takes it out of the queue.
+                let old = KfRaiseIrql(2);
+                KeInsertQueueDpc(dpc, null_mut(), null_mut());
+                ExFreePoolWithTag(dpc.cast(), TAG);
+                KeLowerIrql(old);
+            }
+            101 => {
+                server::connect(device, CONNECT_LINE_BASED, 0, 0);
+                IoDisconnectInterruptEx(&mut DisconnectInterrupt {
+                    Version: CONNECT_FULLY_SPECIFIED,
+                    InterruptObject: (*ext).server.interrupt,
+                });
+            }
+            102 => threaded(device, 0, 1),
+            103 => threaded(device, 1, 0),
+            104 => {
+                let top = IoGetAttachedDeviceReference(device);
+                send_and_leave(top);
+                server::finish_waiting(device);
+                ObfDereferenceObject(top.cast());
+            }
+            105 => {
+                server::connect_isr(device, CONNECT_LINE_BASED, 0, 0, isr_event);
+            }
+            106 => {
+                server::connect(device, CONNECT_LINE_BASED, 0, 0);
+                KeAcquireInterruptSpinLock((*ext).server.interrupt);
+                KeLowerIrql(2);
+            }
             _ => return end(INVALID_DEVICE_REQUEST, 0),
         }
     }
@@ -555,6 +660,14 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         // A DPC, a work item, a thread: each signals the event.
         let mut dpc: KDPC = core::mem::zeroed();
         KeInitializeDpc(&raw mut dpc, dpc_good, event_ptr);
+        // One that is taken back: at DISPATCH_LEVEL its processor is busy with us.
+        let old = KfRaiseIrql(2);
+        KeInsertQueueDpc(&raw mut dpc, null_mut(), null_mut());
+        let waiting = KeRemoveQueueDpc(&raw mut dpc) != 0;
+        KeLowerIrql(old);
+        if !waiting || KeRemoveQueueDpc(&raw mut dpc) != 0 {
+            return UNSUCCESSFUL;
+        }
         KeInsertQueueDpc(&raw mut dpc, null_mut(), null_mut());
         KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
         KeFlushQueuedDpcs();
@@ -589,7 +702,7 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         ObReferenceObjectByHandle(
             thread,
             0x10_0000,
-            *PsThreadType,
+            PsThreadType,
             0,
             &raw mut object,
             null_mut(),

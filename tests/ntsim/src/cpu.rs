@@ -227,6 +227,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
 
 const TRAP_GENERAL_PROTECTION: i64 = 13;
 
+/// Bit of a page fault's error code: the fault was an instruction fetch.
+const EXECUTE: i64 = 16;
+
 extern "C" fn trap_entry(frame: &mut Frame) {
     let fault = FAULT.get();
     if fault.trap == TRAP_GENERAL_PROTECTION && !crate::state::is_borrowed() {
@@ -243,25 +246,33 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
     crate::state::abandon_borrow();
     // The stack pointer at the fault: above the frame, the return address and the red zone.
     let rsp = core::ptr::from_ref(frame).expose_provenance() + size_of::<Frame>() + 128;
+    #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+    let rbp = frame.rbp as usize;
     let stack = with(|k| {
         if fault.overflow {
             vec![fault.rip]
-        } else if k.driver_at(fault.rip).is_some() {
-            #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
-            let rbp = frame.rbp as usize;
+        } else if fault.error & EXECUTE != 0 && !k.is_code(fault.rip) {
+            // A call of what is no code: the return address is on the stack.
+            let place = Place {
+                rip: peek::<Va>(rsp),
+                rsp: rsp + 8,
+                rbp,
+            };
+            k.fault_stack(place, true)
+        } else if k.is_code(fault.rip) {
             let place = Place {
                 rip: fault.rip,
                 rsp,
                 rbp,
             };
-            k.stack_from(place, true)
+            k.fault_stack(place, false)
         } else {
             // In a kernel function that the driver called.
             k.call_stack()
         }
     });
     let va = fault.address;
-    let access = if fault.error & 16 != 0 {
+    let access = if fault.error & EXECUTE != 0 {
         "execute"
     } else if fault.error & 2 != 0 {
         "write"

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::majors::Buffers;
 use crate::mem::{Kind, State, Va, peek, poke, poke_bytes};
 use crate::nt::types::{
     DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, Dev, Drv, FILE_DEVICE, FILE_FLAGS,
-    FILE_NAME, FILE_SIZE, IRP_SIZE, Irp, MDL_SIZE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    FILE_NAME, FILE_SIZE, Header, IRP_SIZE, Irp, MDL_SIZE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
     SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, SL_SIZE, Sl,
 };
-use crate::nt::{DISPATCH, Entry, guest, ke};
+use crate::nt::{DISPATCH, Entry, PASSIVE, guest, ke};
 use crate::rules;
 use crate::sched;
 use crate::state::{DriverId, Kernel, Object, Site, fail, status_of, with};
@@ -96,6 +97,8 @@ struct Record {
     done: Option<(NtStatus, usize)>,
     data: Vec<u8>,
     cancelled: Option<Nanos>,
+    /// The thread of a threaded IRP, and its stack.
+    issuer: (sched::Tid, (Va, Va)),
     /// Dispatch routines that have it on their stack.
     running: u32,
     /// Its sender has the result.
@@ -106,6 +109,24 @@ struct Record {
 struct File {
     device: Va,
     caller: Caller,
+    /// Open handles to it.
+    handles: u32,
+    /// CLEANUP was sent.
+    cleaned: bool,
+    /// The driver that got it from `IoGetDeviceObjectPointer`, and where.
+    owner: Option<(DriverId, Site)>,
+}
+
+impl Record {
+    /// Whether a driver has it now.
+    fn is_out(&self) -> bool {
+        self.done.is_none() && (self.maker != Maker::Allocated || self.is_below())
+    }
+
+    /// Whether a driver that got it with `IoCallDriver` has not completed it.
+    fn is_below(&self) -> bool {
+        self.frames.iter().any(|f| f.left.is_none())
+    }
 }
 
 #[derive(Default)]
@@ -153,6 +174,14 @@ impl Io {
             .count()
     }
 
+    /// File objects that a driver has a pointer to and never gave back: the device and the place.
+    pub(crate) fn files_of(&self, driver: DriverId) -> impl Iterator<Item = (Va, Site)> {
+        self.files.values().filter_map(move |f| {
+            let (owner, site) = f.owner?;
+            (owner == driver).then_some((f.device, site))
+        })
+    }
+
     pub(crate) fn open_files_on(&self, device: Va) -> usize {
         self.files.values().filter(|f| f.device == device).count()
     }
@@ -198,6 +227,8 @@ fn new_irp(maker: Maker, stack_size: i8) -> Irp {
             k.caller()
         };
         let site = k.site();
+        let tid = k.sched.current;
+        let issuer = (tid, k.sched.thread().stack());
         let locations = usize::try_from(stack_size).unwrap_or(0);
         let size = IRP_SIZE + locations * SL_SIZE;
         let va = k.mem.alloc(size, Kind::Irp, false, owner, site, || 0);
@@ -219,6 +250,7 @@ fn new_irp(maker: Maker, stack_size: i8) -> Irp {
                 done: None,
                 data: Vec::new(),
                 cancelled: None,
+                issuer,
                 running: 0,
                 collected: false,
             },
@@ -243,7 +275,7 @@ pub(crate) fn free(irp: Va) {
         };
         match r.maker {
             Maker::Allocated if r.done.is_some() => Answer::Bad("IRP freed twice".to_owned()),
-            Maker::Allocated if r.frames.iter().any(|f| f.left.is_none()) => {
+            Maker::Allocated if r.is_below() => {
                 Answer::Bad("IRP freed while a lower driver has it".to_owned())
             }
             Maker::Allocated => {
@@ -253,6 +285,7 @@ pub(crate) fn free(irp: Va) {
                 }
                 let site = k.site();
                 k.mem.free(irp, site);
+                k.io.forget(irp);
                 Answer::Good
             }
             Maker::Threaded => Answer::Bad("a threaded IRP belongs to the I/O manager".to_owned()),
@@ -268,10 +301,9 @@ pub(crate) fn free(irp: Va) {
 pub(crate) fn reuse(irp: Va, status: NtStatus) {
     let good = with(|k| {
         let r = k.io.irps.get_mut(&irp)?;
-        let good = r.maker == Maker::Allocated
-            && r.done.is_none()
-            && r.frames.iter().all(|f| f.left.is_some());
+        let good = r.maker == Maker::Allocated && r.done.is_none() && !r.is_below();
         r.frames.clear();
+        r.cancelled = None;
         good.then_some(())
     });
     if good.is_none() {
@@ -448,6 +480,25 @@ fn device_of(k: &Kernel, device: Va) -> Option<(DriverId, Va, bool)> {
     Some((d.driver, driver.object, driver.is_internal()))
 }
 
+/// Where the completion of a threaded IRP could not run, or nobody would see it.
+fn check_threaded(k: &Kernel, irp: Irp) -> Broken {
+    let t = k.sched.threads.get(&k.sched.current)?;
+    if !t.takes_apcs() {
+        let guarded = if t.guarded > 0 {
+            " inside a fast mutex"
+        } else {
+            ""
+        };
+        let what = format!("IoCallDriver at IRQL {}{guarded}", t.irql);
+        return Some((rules::THREADED_APC, what));
+    }
+    let event = irp.user_event();
+    if event != 0 && ke::alive(k, event) && Header(event).signal() != 0 {
+        return Some((rules::THREADED_SIGNALLED, format!("event {event:#x}")));
+    }
+    None
+}
+
 /// `IoCallDriver`.
 #[allow(clippy::too_many_lines, reason = "one transaction, told in order")]
 pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
@@ -491,6 +542,8 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
                         rules::OWN_IRP,
                         "sent without a completion routine".to_owned(),
                     ))
+                } else if r.maker == Maker::Threaded {
+                    check_threaded(k, irp)
                 } else {
                     None
                 }
@@ -535,6 +588,12 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
             lower: None,
             left: None,
         });
+        // An IRP that a driver filled by hand: METHOD_BUFFERED gives Information its bound.
+        if r.maker == Maker::Allocated && from.is_none() {
+            r.bounded = matches!(major, DEVICE_CONTROL | INTERNAL_DEVICE_CONTROL)
+                && code.trailing_zeros() >= 2;
+            r.output = sl.low(0) as usize;
+        }
         r.running += 1;
         let (index, serial) = (r.frames.len() - 1, r.serial);
         if !internal {
@@ -770,8 +829,34 @@ pub(crate) fn finish(irp: Va) {
     deliver(irp);
 }
 
-/// Gives the result to whoever sent the IRP, and takes the IRP away.
+/// Gives the result to whoever sent the IRP, and takes the IRP away. What a thread's own IRP still
+/// needs happens in that thread, where an APC can run.
 fn deliver(irp: Irp) {
+    let issuer = with(|k| {
+        let r = k.io.irps.get(&irp.0)?;
+        (r.maker == Maker::Threaded).then_some(r.issuer.0)
+    });
+    let Some(tid) = issuer else {
+        return hand_over(irp);
+    };
+    let ready = move |k: &Kernel| {
+        let t = k.sched.threads.get(&tid);
+        t.is_none_or(sched::Thread::takes_apcs)
+    };
+    if ke::current_irql() == PASSIVE && with(|k| ready(k)) {
+        return hand_over(irp);
+    }
+    with(|k| {
+        let body = Box::new(move || {
+            sched::wait("the thread of a threaded IRP to take APCs", None, ready);
+            hand_over(irp);
+        });
+        k.sched
+            .spawn("an APC", sched::ThreadKind::Caller, PASSIVE, body);
+    });
+}
+
+fn hand_over(irp: Irp) {
     let (status, information) = (irp.status(), irp.information());
     let maker = with(|k| k.io.irps.get(&irp.0).map(|r| r.maker));
     if maker == Some(Maker::Allocated) {
@@ -812,15 +897,24 @@ fn deliver(irp: Irp) {
     if maker == Some(Maker::Threaded) {
         let (iosb, event) = (irp.user_iosb(), irp.user_event());
         let gone = with(|k| {
-            [iosb, event]
-                .into_iter()
-                .find(|va| k.mem.find(*va).is_some_and(|b| b.state == State::Freed))
+            let (tid, (limit, top)) = k.io.irps.get(&irp.0)?.issuer;
+            let thread = k.sched.threads.get(&tid);
+            let thread = thread.filter(|_| !k.sched.is_done(tid));
+            let floor = thread.map_or(top, sched::Thread::floor);
+            [iosb, event].into_iter().find_map(|va| {
+                if k.mem.find(va).is_some_and(|b| b.state == State::Freed) {
+                    Some(format!("{va:#x} was freed before the IRP ended"))
+                } else if (limit..floor).contains(&va) {
+                    Some(format!(
+                        "{va:#x} is on a part of the stack that its function left before the IRP ended [C9/0C]"
+                    ))
+                } else {
+                    None
+                }
+            })
         });
-        if let Some(va) = gone {
-            fail(
-                rules::THREADED_IRP,
-                format!("{va:#x} was freed before the IRP ended"),
-            );
+        if let Some(what) = gone {
+            fail(rules::THREADED_IRP, what);
         }
         if iosb != 0 {
             poke(iosb, u64::from(status.0));
@@ -836,6 +930,10 @@ fn deliver(irp: Irp) {
         r.done = Some((status, information));
         r.collected = r.maker == Maker::Threaded;
         let buffer = r.buffer.as_ref().map(|b| b.va);
+        if r.maker == Maker::Threaded {
+            k.mem.free(irp.mdl(), site);
+        }
+        k.io.forget(irp.0);
         let mut torn = None;
         if let Some(va) = buffer
             && !k.mem.free(va, site)
@@ -915,13 +1013,16 @@ fn collect(irp: Va) -> (NtStatus, usize, Vec<u8>) {
     })
 }
 
-fn system_buffer(k: &mut Kernel, irp: Irp, input: &[u8], length: usize) {
+const IRP_BUFFERED_IO: u32 = 0x10;
+const IRP_DEALLOCATE_BUFFER: u32 = 0x20;
+
+pub(crate) fn system_buffer(k: &mut Kernel, irp: Irp, input: &[u8], length: usize) {
     if length == 0 {
         return;
     }
     let mut fill: Vec<u8> = Vec::new();
     let mut content = input.iter();
-    let rng = &mut k.rng;
+    let mut old = crate::leaks::old_content(&k.config, &mut k.rng, crate::BUFFER_CANARY);
     let va = k.mem.alloc(
         length,
         Kind::SystemBuffer,
@@ -932,13 +1033,14 @@ fn system_buffer(k: &mut Kernel, irp: Irp, input: &[u8], length: usize) {
             if let Some(byte) = content.next() {
                 *byte
             } else {
-                let byte = rng.byte();
+                let byte = old();
                 fill.push(byte);
                 byte
             }
         },
     );
     irp.set_system_buffer(va);
+    irp.set_flags(irp.flags() | IRP_BUFFERED_IO | IRP_DEALLOCATE_BUFFER);
     if let Some(r) = k.io.irps.get_mut(&irp.0) {
         r.buffer = Some(SystemBuffer {
             va,
@@ -968,6 +1070,12 @@ pub(crate) enum Request {
     /// `IRP_MJ_QUERY_INFORMATION`, always buffered.
     QueryInformation {
         class: i32,
+    },
+    /// Any request of user mode, see [`Machine::send_from_user`](crate::Machine::send_from_user).
+    User {
+        major: u8,
+        minor: u8,
+        code: u32,
     },
 }
 
@@ -1019,9 +1127,11 @@ pub(crate) fn request(
     let top = with(|k| top_of(k, device));
     let flags = Dev(top).flags();
     let mut mapped: Option<(Va, usize)> = None;
+    let mut extra = 0;
     let (irp, top) = prepare(device, |irp, sl| {
+        let user = caller != Caller::Kernel || matches!(what, Request::User { .. });
         irp.set_file(file);
-        irp.set_requestor_mode(u8::from(caller != Caller::Kernel));
+        irp.set_requestor_mode(u8::from(user));
         sl.set_file(file);
         let mut bounded = false;
         with(|k| {
@@ -1033,22 +1143,14 @@ pub(crate) fn request(
                     } else {
                         DEVICE_CONTROL
                     });
-                    sl.set_arg1(output_len);
-                    sl.set_arg2(input_len);
-                    sl.set_arg3(code as usize);
-                    match code & 3 {
-                        0 => {
-                            bounded = true;
-                            system_buffer(k, irp, input, input_len.max(output_len));
-                        }
-                        1 | 2 => {
-                            system_buffer(k, irp, input, input_len);
-                            if output_len > 0 {
-                                mapped = Some(direct(k, irp, &out));
-                            }
-                        }
-                        _ => k.note("METHOD_NEITHER request without user addresses"),
-                    }
+                    let mut b = Buffers::default();
+                    crate::majors::control(k, irp, sl, code, input, &out, &mut b);
+                    (bounded, mapped) = (b.bounded, b.mapped);
+                }
+                Request::User { major, minor, code } => {
+                    let function = (major, minor, code);
+                    let b = crate::majors::fill(k, irp, sl, flags, function, input, &out);
+                    (bounded, mapped, extra) = (b.bounded, b.mapped, b.extra);
                 }
                 Request::AtDispatch { .. } | Request::QueryInformation { .. } => {}
                 Request::Read { offset } | Request::Write { offset } => {
@@ -1090,10 +1192,13 @@ pub(crate) fn request(
     }
     wait_done(irp.0);
     let (status, information, data) = collect(irp.0);
+    with(|k| k.mem.free(extra, Site::default()));
     let n = data.len().min(out.len());
     out[..n].copy_from_slice(&data[..n]);
     if let Some((va, mdl)) = mapped {
-        if !matches!(what, Request::Write { .. }) {
+        let write = matches!(what, Request::Write { .. });
+        let write = write || matches!(what, Request::User { major, .. } if writes(major));
+        if !write {
             out = crate::mem::peek_bytes(va, output);
         }
         with(|k| {
@@ -1108,11 +1213,17 @@ pub(crate) fn request(
     }
 }
 
+/// Whether the mapped buffer of a request with this major function is the caller's input.
+fn writes(major: u8) -> bool {
+    // WRITE, SET_EA, SET_QUOTA
+    matches!(major, WRITE | 0x08 | 0x1A)
+}
+
 const MDL_MAPPED_TO_SYSTEM_VA: u16 = 1;
 const MDL_PAGES_LOCKED: u16 = 2;
 
 /// A locked and mapped buffer with its MDL.
-fn direct(k: &mut Kernel, irp: Irp, content: &[u8]) -> (Va, usize) {
+pub(crate) fn direct(k: &mut Kernel, irp: Irp, content: &[u8]) -> (Va, usize) {
     let mut bytes = content.iter();
     let va = k.mem.alloc(
         content.len(),
@@ -1122,15 +1233,21 @@ fn direct(k: &mut Kernel, irp: Irp, content: &[u8]) -> (Va, usize) {
         Site::default(),
         || bytes.next().copied().unwrap_or(0),
     );
-    let mdl = k.system_alloc(MDL_SIZE + 8 * (content.len() / 4096 + 2), "an MDL");
+    let mdl = locked_mdl(k, va, content.len());
+    irp.set_mdl(mdl);
+    (va, mdl)
+}
+
+/// An MDL for locked and mapped bytes.
+fn locked_mdl(k: &mut Kernel, va: Va, length: usize) -> Va {
+    let mdl = k.system_alloc(MDL_SIZE + 8 * (length / 4096 + 2), "an MDL");
     poke(mdl + 8, u16::try_from(MDL_SIZE).unwrap_or(0));
     poke(mdl + 10, MDL_MAPPED_TO_SYSTEM_VA | MDL_PAGES_LOCKED);
     poke(mdl + 0x18, va);
     poke(mdl + 0x20, va & !0xFFF);
-    poke(mdl + 0x28, u32::try_from(content.len()).unwrap_or(u32::MAX));
+    poke(mdl + 0x28, u32::try_from(length).unwrap_or(u32::MAX));
     poke(mdl + 0x2C, u32::try_from(va & 0xFFF).unwrap_or(0));
-    irp.set_mdl(mdl);
-    (va, mdl)
+    mdl
 }
 
 /// Splits a name into the device it leads to and the rest.
@@ -1174,8 +1291,27 @@ pub(crate) fn canonical(name: &str) -> String {
     name.to_owned()
 }
 
-/// `NtCreateFile`.
-pub(crate) fn open(name: &str, caller: Caller) -> Result<usize, NtStatus> {
+/// `NtCreateFile`. `kernel`: a kernel handle.
+pub(crate) fn open(name: &str, caller: Caller, kernel: bool) -> Result<usize, NtStatus> {
+    let (file, _) = open_file(name, caller)?;
+    Ok(with(|k| {
+        if let Some(f) = k.io.files.get_mut(&file) {
+            f.handles += 1;
+        }
+        poke(
+            file + FILE_FLAGS,
+            peek::<u32>(file + FILE_FLAGS) | FO_HANDLE_CREATED,
+        );
+        k.new_handle(Object::File(file), kernel)
+    }))
+}
+
+const FO_SYNCHRONOUS_IO: u32 = 2;
+const FO_CLEANUP_COMPLETE: u32 = 0x4000;
+const FO_HANDLE_CREATED: u32 = 0x4_0000;
+
+/// Makes a file object with one reference and sends its CREATE. Gives it and its device.
+fn open_file(name: &str, caller: Caller) -> Result<(Va, Va), NtStatus> {
     let Some((device, rest)) = with(|k| resolve(k, name)) else {
         return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
     };
@@ -1197,7 +1333,7 @@ pub(crate) fn open(name: &str, caller: Caller) -> Result<usize, NtStatus> {
         poke(file, 5_u16);
         poke(file + 2, u16::try_from(FILE_SIZE).unwrap_or(0));
         poke(file + FILE_DEVICE, device);
-        poke(file + FILE_FLAGS, 2_u32);
+        poke(file + FILE_FLAGS, FO_SYNCHRONOUS_IO);
         if !rest.is_empty() {
             let units = crate::nt::types::wide(&rest);
             let text = k.system_alloc(units.len(), "a file name");
@@ -1209,7 +1345,16 @@ pub(crate) fn open(name: &str, caller: Caller) -> Result<usize, NtStatus> {
             d.opens += 1;
         }
         Dev(device).set_reference_count(Dev(device).reference_count() + 1);
-        k.io.files.insert(file, File { device, caller });
+        k.io.files.insert(
+            file,
+            File {
+                device,
+                caller,
+                handles: 0,
+                cleaned: false,
+                owner: None,
+            },
+        );
         file
     });
     let context = with(|k| {
@@ -1231,9 +1376,7 @@ pub(crate) fn open(name: &str, caller: Caller) -> Result<usize, NtStatus> {
     let (status, _) = send(irp, top);
     with(|k| k.mem.free(context, Site::default()));
     if status.is_success() {
-        return Ok(with(|k| {
-            k.new_handle(Object::File(file), caller == Caller::Kernel)
-        }));
+        return Ok((file, device));
     }
     forget_file(file, device);
     Err(status)
@@ -1256,52 +1399,102 @@ fn forget_file(file: Va, device: Va) {
     crate::nt::io::release_if_gone(device);
 }
 
-/// `NtClose` on a file handle: CLEANUP, wait for the file's IRPs, CLOSE.
+/// `NtClose` on a file handle: after the last one CLEANUP, and CLOSE unless a driver still has a
+/// pointer to the file object.
 pub(crate) fn close(handle: usize) -> NtStatus {
     let (file, device, _) = match file_of(handle) {
         Ok(found) => found,
         Err(status) => return status,
     };
-    with(|k| k.handles.remove(&handle));
-    close_file(file, device);
+    let last = with(|k| {
+        k.handles.remove(&handle);
+        k.io.files.get_mut(&file).is_some_and(|f| {
+            f.handles -= 1;
+            f.handles == 0
+        })
+    });
+    if last {
+        clean_up(file, device);
+    }
+    let left = with(|k| {
+        let refs = k.refs.get_mut(&file)?;
+        *refs -= 1;
+        Some(*refs)
+    });
+    if left == Some(0) {
+        close_file(file, device);
+    }
     NtStatus::SUCCESS
 }
 
-/// The end of a file object.
-fn close_file(file: Va, device: Va) {
-    for major in [CLEANUP, CLOSE] {
-        let (irp, top) = prepare(device, |irp, sl| {
-            irp.set_file(file);
-            sl.set_major(major);
-            sl.set_file(file);
-        });
-        send(irp, top);
-        if major == CLEANUP {
-            let until = with(|k| k.now + k.config.cancel_timeout);
-            let mine = move |k: &Kernel| {
-                k.io.irps
-                    .values()
-                    .all(|r| r.file != file || r.done.is_some())
-            };
-            if !sched::wait("the file's IRPs after CLEANUP", Some(until), mine) {
-                fail(
-                    rules::CLEANUP_LEFT,
-                    "requests of the file object are still pending",
-                );
-            }
+/// CLEANUP, then the file's IRPs must end.
+fn clean_up(file: Va, device: Va) {
+    send_for_file(file, device, CLEANUP);
+    with(|k| {
+        if let Some(f) = k.io.files.get_mut(&file) {
+            f.cleaned = true;
         }
+    });
+    poke(
+        file + FILE_FLAGS,
+        peek::<u32>(file + FILE_FLAGS) | FO_CLEANUP_COMPLETE,
+    );
+    let until = with(|k| k.now + k.config.cancel_timeout);
+    let mine = move |k: &Kernel| {
+        k.io.irps
+            .values()
+            .all(|r| r.file != file || r.done.is_some())
+    };
+    if !sched::wait("the file's IRPs after CLEANUP", Some(until), mine) {
+        fail(
+            rules::CLEANUP_LEFT,
+            "requests of the file object are still pending",
+        );
     }
+}
+
+fn send_for_file(file: Va, device: Va, major: u8) {
+    let (irp, top) = prepare(device, |irp, sl| {
+        irp.set_file(file);
+        sl.set_major(major);
+        sl.set_file(file);
+    });
+    send(irp, top);
+}
+
+/// The end of a file object that nobody refers to.
+fn close_file(file: Va, device: Va) {
+    if !with(|k| k.io.files.get(&file).is_some_and(|f| f.cleaned)) {
+        clean_up(file, device);
+    }
+    send_for_file(file, device, CLOSE);
     forget_file(file, device);
     crate::pnp::after_close(device);
 }
 
-/// Closes a file object whose last reference a driver gave back. Whether it was one.
+/// Closes a file object whose last reference a driver gave back; later, in a worker, if that was
+/// above `PASSIVE_LEVEL`. Whether it was a file object.
 pub(crate) fn last_reference(file: Va) -> bool {
-    let device = with(|k| k.io.files.get(&file).map(|f| f.device));
-    if let Some(device) = device {
-        close_file(file, device);
+    let found = with(|k| k.io.files.get(&file).map(|f| (f.device, f.handles)));
+    let Some((device, handles)) = found else {
+        return false;
+    };
+    if handles > 0 {
+        fail(
+            rules::REFERENCE,
+            format!("file object {file:#x} dereferenced to 0 with {handles} handles open"),
+        );
     }
-    device.is_some()
+    if ke::current_irql() == PASSIVE {
+        close_file(file, device);
+    } else {
+        with(|k| {
+            let body = Box::new(move || close_file(file, device));
+            k.sched
+                .spawn("deferred close", sched::ThreadKind::Caller, PASSIVE, body);
+        });
+    }
+    true
 }
 
 /// `IoCancelIrp`, and `NtCancelIoFileEx` for one request.
@@ -1355,7 +1548,7 @@ pub(crate) fn overdue(k: &Kernel) -> Option<u64> {
     k.io.irps
         .values()
         .find(|r| {
-            r.done.is_none()
+            r.is_out()
                 && r.cancelled
                     .is_some_and(|at| k.now > at + k.config.cancel_timeout)
         })
@@ -1366,7 +1559,7 @@ pub(crate) fn overdue(k: &Kernel) -> Option<u64> {
 pub(crate) fn cancelled_left(k: &Kernel) -> bool {
     k.io.irps
         .values()
-        .any(|r| r.done.is_none() && r.cancelled.is_some())
+        .any(|r| r.is_out() && r.cancelled.is_some())
 }
 
 /// `IoBuildDeviceIoControlRequest`.
@@ -1396,26 +1589,28 @@ pub(crate) fn build_control(
     sl.set_arg1(output_len);
     sl.set_arg2(input_len);
     sl.set_arg3(code as usize);
-    match code & 3 {
+    // Read before the machine's state is borrowed: a bad address is the caller's fault.
+    let bytes = match code & 3 {
+        3 => Vec::new(),
+        _ => crate::mem::peek_bytes(input, input_len),
+    };
+    with(|k| match code & 3 {
         0 => {
-            let bytes = crate::mem::peek_bytes(input, input_len);
-            with(|k| {
-                system_buffer(k, irp, &bytes, input_len.max(output_len));
-                if let Some(r) = k.io.irps.get_mut(&irp.0) {
-                    r.bounded = true;
-                    r.output = output_len;
-                }
-            });
+            system_buffer(k, irp, &bytes, input_len.max(output_len));
+            if let Some(r) = k.io.irps.get_mut(&irp.0) {
+                r.bounded = true;
+                r.output = output_len;
+            }
         }
-        3 => {
-            sl.set_arg4(input);
-            irp.set_user_buffer(output);
+        3 => sl.set_arg4(input),
+        _ => {
+            system_buffer(k, irp, &bytes, input_len);
+            if output_len > 0 {
+                let mdl = locked_mdl(k, output, output_len);
+                irp.set_mdl(mdl);
+            }
         }
-        _ => fail(
-            rules::UNSUPPORTED,
-            "IoBuildDeviceIoControlRequest with a direct method",
-        ),
-    }
+    });
     irp
 }
 
@@ -1428,6 +1623,11 @@ pub(crate) extern "win64" fn invalid_device_request(_device: Va, irp: Va) -> i32
     NtStatus::INVALID_DEVICE_REQUEST.raw()
 }
 
+/// Whether the address is a file object's.
+pub(crate) fn is_file(k: &Kernel, object: Va) -> bool {
+    k.io.files.contains_key(&object)
+}
+
 /// Whether a block is a live system buffer or IRP: what tests of the machine look at.
 pub(crate) fn live_irps(k: &Kernel) -> usize {
     k.mem
@@ -1436,12 +1636,17 @@ pub(crate) fn live_irps(k: &Kernel) -> usize {
         .count()
 }
 
-/// `IoGetDeviceObjectPointer`: opens, keeps the file object referenced and closes the handle.
+/// `IoGetDeviceObjectPointer`: a file object with one reference and no handle.
 pub(crate) fn open_for_driver(name: &str) -> Result<(Va, Va), NtStatus> {
-    let handle = open(name, Caller::Kernel)?;
-    let (file, device, _) = file_of(handle)?;
+    let (owner, site) = with(|k| (k.caller(), k.site()));
+    let (file, device) = open_file(name, Caller::Kernel)?;
     with(|k| {
-        k.handles.remove(&handle);
-        Ok((file, top_of(k, device)))
-    })
+        if let Some(f) = k.io.files.get_mut(&file) {
+            f.owner = owner.map(|o| (o, site));
+        }
+    });
+    if with(|k| k.config.early_cleanup) {
+        clean_up(file, device);
+    }
+    Ok(with(|k| (file, top_of(k, device))))
 }

@@ -6,7 +6,8 @@
 //!
 //! [`Machine::boot`] makes one. It has I/O ports behind which models sit ([`Machine::map_ports`]),
 //! a bus whose devices a test plugs in ([`Machine::plug`]), a registry, drivers
-//! ([`Machine::load_driver`]), and callers in user and kernel mode ([`Machine::open`],
+//! ([`Machine::load_driver`], as many as a test wants), interrupts ([`Machine::interrupt`]), and
+//! callers in user and kernel mode ([`Machine::open`],
 //! [`Machine::device_io_control`]). Everything the driver does goes through simulated kernel
 //! functions or traps; a broken rule stops the machine with a [`Bugcheck`] that names the rule, the
 //! bug check that Driver Verifier would raise, and the place in the driver's image.
@@ -45,6 +46,9 @@
 //! | `nt` | the exported functions, one file a prefix, one table |
 //! | `iomgr` | IRPs: dispatch, completion, cancellation, the user's side |
 //! | `pnp` | device tree, bus driver, start and removal |
+//! | `majors` | requests of user mode, by any major function |
+//! | `routine` | routines whose addresses drivers gave away |
+//! | `leaks` | what an answer must not hold |
 //! | [`Registry`], [`rules`], [`trace`], `ports` | as their names say |
 //!
 //! A new kernel function is an `extern "win64"` function in `nt` and one line in its table; a new
@@ -54,8 +58,10 @@
 //!
 //! One machine at a time on a host thread. Each NT thread has a processor of its own and they
 //! change places at kernel calls and port accesses only, so a data race between two plain memory
-//! accesses is not found. Not there: SEH, user addresses in requests (`METHOD_NEITHER`), interrupts,
-//! DMA, `PoRequestPowerIrp`, access checks at open.
+//! accesses is not found. An interrupt runs beside the other threads, too: it does not hold up a
+//! processor, and comes when the test says so. A DPC waits for the thread that queued it to come
+//! below `DISPATCH_LEVEL`. Not there: SEH, user addresses that lead somewhere (`METHOD_NEITHER`),
+//! message-signalled interrupts, DMA, `PoRequestPowerIrp`, access checks at open.
 #![allow(
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
@@ -65,11 +71,14 @@
 mod cpu;
 mod image;
 mod iomgr;
+mod leaks;
+mod majors;
 mod mem;
 mod nt;
 mod pnp;
 mod ports;
 mod registry;
+mod routine;
 pub mod rules;
 mod sched;
 mod state;
@@ -84,10 +93,12 @@ use std::rc::Rc;
 
 pub use image::UnknownImport;
 pub use iomgr::CANARY;
+pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
 pub use parscan_models::{Nanos, PortDevice, Width};
-pub use pnp::{DevNode, NodeState};
+pub use pnp::{DevNode, DeviceIds, NodeState};
 pub use ports::SharedPort;
 pub use registry::{RegValue, Registry};
+pub use routine::RoutineCall;
 pub use rules::Rule;
 pub use sched::When;
 pub use state::DriverId;
@@ -128,6 +139,16 @@ pub struct Config {
     pub max_time: Nanos,
     /// How long a cancelled request may stay pending, nanoseconds.
     pub cancel_timeout: Nanos,
+    /// `IoGetDeviceObjectPointer` sends CLEANUP right after CREATE, for the handle that it used and
+    /// closed; otherwise CLEANUP comes before CLOSE, with the last reference. The documents leave
+    /// open which; a driver has to bear both.
+    pub early_cleanup: bool,
+    /// Pageable memory stays at `DISPATCH_LEVEL`: for long runs, as taking it away at every spin lock
+    /// costs the host more than all the rest. Who touches it then goes unnoticed.
+    pub keep_paged: bool,
+    /// Memory that a driver gets with old content is full of [`POOL_CANARY`] or [`BUFFER_CANARY`]
+    /// instead of random bytes, for [`Machine::leaks`].
+    pub canary: bool,
 }
 
 impl Default for Config {
@@ -146,6 +167,9 @@ impl Default for Config {
             max_steps: 20_000_000,
             max_time: 3_600_000_000_000,
             cancel_timeout: 60_000_000_000,
+            early_cleanup: true,
+            keep_paged: false,
+            canary: false,
         }
     }
 }
@@ -449,11 +473,11 @@ impl Machine {
         cpu::reset();
         let kernel = Kernel {
             rng: state::Rng::new(config.seed),
+            mem: mem::Mem::new(config.keep_paged),
             config,
             now: 0,
             cpu_time: 0,
             sched: sched::Sched::new(),
-            mem: mem::Mem::new(),
             ports: ports::Ports::default(),
             registry: Registry::default(),
             trace: Vec::new(),
@@ -474,6 +498,7 @@ impl Machine {
             fail_at: Vec::new(),
             failed_calls: Vec::new(),
             inject: false,
+            inject_into: None,
             panic: None,
             seen_stacks: None,
             data_exports: std::collections::HashMap::new(),
@@ -597,6 +622,13 @@ impl Machine {
             status
         })?;
         if status.is_success() {
+            // The I/O manager makes the devices that DriverEntry made ready to be opened.
+            self.with(|k| {
+                for d in k.devices.values().filter(|d| d.driver == id && !d.deleted) {
+                    let dev = nt::types::Dev(d.va);
+                    dev.set_flags(dev.flags() & !nt::types::DO_DEVICE_INITIALIZING);
+                }
+            });
             return Ok(id);
         }
         sched::call("unload", move || after_unload(id))?;
@@ -663,13 +695,14 @@ impl Machine {
         })
     }
 
-    /// `IRP_MN_QUERY_STOP_DEVICE`, children first.
+    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal everybody who was asked gets
+    /// `IRP_MN_CANCEL_STOP_DEVICE`.
     ///
     /// # Errors
     /// A broken rule.
     pub fn query_stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
         sched::call("QUERY_STOP", move || {
-            pnp::exclusive(|| pnp::simple(node, 5))
+            pnp::exclusive(|| pnp::query_stop(node))
         })
     }
 
@@ -692,6 +725,7 @@ impl Machine {
     }
 
     /// `IRP_MN_QUERY_REMOVE_DEVICE`, children first; refused without asking while a handle is open.
+    /// After a refusal everybody who was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
     ///
     /// # Errors
     /// A broken rule.
@@ -772,6 +806,16 @@ impl Machine {
         self.send_irp(node, iomgr::SYSTEM_CONTROL, minor, arguments)
     }
 
+    /// A device pulls its interrupt line: the service routines connected to the vector run at their
+    /// IRQL, in a context of their own or in that of the hook that calls this. Gives whether one of
+    /// them said that the interrupt was its own. DPCs run afterwards, when the machine runs.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn interrupt(&self, vector: u32) -> Result<bool, Bugcheck> {
+        sched::call("an interrupt", move || nt::interrupt::raise(vector))
+    }
+
     #[allow(clippy::unused_self, reason = "every operation takes the machine")]
     fn send_irp(
         &self,
@@ -808,13 +852,21 @@ impl Machine {
         })
     }
 
+    /// What the device says of itself: ids, text, capabilities.
+    #[must_use]
+    pub fn device_ids(&self, node: DevNode) -> DeviceIds {
+        self.with(|k| pnp::device_ids(k, node))
+    }
+
     /// `NtCreateFile`: by Win32 name (`\\.\LPT1`), interface path (`\\?\…`) or NT name.
     ///
     /// # Errors
     /// A broken rule; inside, the status of a refused open.
     pub fn open(&self, name: &str, caller: Caller) -> Result<Result<Handle, NtStatus>, Bugcheck> {
         let name = name.to_owned();
-        sched::call("open", move || iomgr::open(&name, caller).map(Handle))
+        sched::call("open", move || {
+            iomgr::open(&name, caller, caller == Caller::Kernel).map(Handle)
+        })
     }
 
     /// `NtClose`: CLEANUP, the file's requests end, CLOSE.
@@ -874,28 +926,6 @@ impl Machine {
     ) -> Result<IoResult, Bugcheck> {
         let what = iomgr::Request::AtDispatch { code };
         self.request(handle, what, input, output)
-    }
-
-    /// Calls a routine whose address a driver gave away (a callback table), as another driver at
-    /// this IRQL. Gives rax.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn call_routine(
-        &self,
-        routine: usize,
-        arguments: &[usize],
-        irql: u8,
-    ) -> Result<usize, Bugcheck> {
-        let arguments = arguments.to_vec();
-        sched::call("a routine", move || {
-            nt::ke::set_irql(irql);
-            let entry = nt::Entry::now();
-            let result = nt::guest(routine, &arguments);
-            entry.check("a driver's routine");
-            nt::ke::set_irql(nt::PASSIVE);
-            result
-        })
     }
 
     /// Allocates zeroed kernel memory for a caller's own use, for the life of the machine.
@@ -1133,6 +1163,11 @@ impl Machine {
         });
     }
 
+    /// Fault injection counts and fails the calls of this driver only, from now on.
+    pub fn inject_into(&self, driver: DriverId) {
+        self.with(|k| k.inject_into = Some(driver));
+    }
+
     /// Systematic fault injection as Windows does it: a failable call fails if the stack inside the
     /// driver that leads to it is new to `seen`, and passes from then on. Boot machines with the
     /// same `seen` until it does not grow any more.
@@ -1152,14 +1187,23 @@ impl Machine {
         self.with(|k| k.failed_calls.clone())
     }
 
-    /// Unloads the driver: `DriverUnload`, then everything it left behind is a broken rule.
+    /// Unloads the driver: `DriverUnload`, then everything it left behind is a broken rule. As on
+    /// Windows that waits until nobody has one of the driver's devices open.
     ///
     /// # Errors
-    /// A broken rule.
+    /// A broken rule; [`rules::HANG`] if a device stays open.
     pub fn unload(&self, driver: DriverId) -> Result<(), Bugcheck> {
         sched::call("unload", move || {
             // Queued PnP work first.
             pnp::exclusive(|| ());
+            let closed = move |k: &Kernel| {
+                k.devices
+                    .values()
+                    .all(|d| d.driver != driver || d.opens == 0)
+            };
+            if !with(|k| closed(k)) {
+                sched::wait("the last handle to the driver's devices", None, closed);
+            }
             let (object, name) = with(|k| (k.driver(driver).object, k.driver(driver).name.clone()));
             let routine = Drv(object).unload();
             if routine == 0 {
@@ -1337,8 +1381,16 @@ fn internal_driver(k: &mut Kernel, name: &str, dispatch: Va) -> usize {
     k.drivers.len() - 1
 }
 
+fn device_name(k: &Kernel, device: Va) -> String {
+    let name = k.devices.get(&device).and_then(|d| d.name.clone());
+    name.unwrap_or_else(|| format!("device {device:#x}"))
+}
+
 /// Lists what a driver left behind, by kind; then takes its image away.
 fn after_unload(driver: DriverId) {
+    if let Some(left) = with(|k| nt::interrupt::connected_by(k, driver)) {
+        fail(rules::INTERRUPT_LEFT, format!("{left} at unload"));
+    }
     let (unload, leak) = with(|k| leftovers(k, driver));
     if !unload.is_empty() {
         fail(rules::UNLOAD_LEFT, unload.join("; "));
@@ -1366,7 +1418,13 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
     for d in k.devices.values().filter(|d| d.driver == driver) {
         let name = d.name.clone().unwrap_or_else(|| "unnamed".to_owned());
         if d.deleted {
-            leak.push(format!("{} references to device {name}", d.refs));
+            let by = d.holders.iter().filter(|(_, n)| **n > 0);
+            let by: Vec<_> = by.map(|(d, _)| k.driver(*d).name.as_str()).collect();
+            let by = by.join(", ");
+            leak.push(format!(
+                "{} references to device {name}, taken by {by}",
+                d.refs
+            ));
         } else {
             unload.push(format!("device {name}"));
         }
@@ -1398,7 +1456,8 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
             matches!(
                 th.kind,
                 sched::ThreadKind::WorkItem | sched::ThreadKind::Dpc
-            ) && !k.sched.is_done(**t)
+            ) && th.owner == Some(driver)
+                && !k.sched.is_done(**t)
         })
         .count();
     if busy > 0 {
@@ -1418,6 +1477,19 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
     let irps = k.io.owned_by(driver);
     if irps > 0 {
         unload.push(format!("{irps} IRPs of its own"));
+    }
+    for d in k.devices.values().filter(|d| d.driver != driver) {
+        let held = d.holders.get(&driver).copied().unwrap_or(0);
+        if held > 0 {
+            leak.push(format!("{held} references to {}", device_name(k, d.va)));
+        }
+    }
+    for (device, site) in k.io.files_of(driver) {
+        leak.push(format!(
+            "file object of {} from {}",
+            device_name(k, device),
+            k.site_name(site)
+        ));
     }
     for h in k.handles.values().filter(|h| h.owner == Some(driver)) {
         leak.push(format!("handle opened at {}", k.site_name(h.site)));

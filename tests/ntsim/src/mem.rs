@@ -90,10 +90,11 @@ pub(crate) struct Mem {
     sections: Vec<(Va, usize, i32)>,
     paged_out: bool,
     freed: VecDeque<Va>,
+    keep_paged: bool,
 }
 
 impl Mem {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(keep_paged: bool) -> Self {
         // SAFETY: a fresh reservation, no address given.
         let base = unsafe {
             libc::mmap(
@@ -115,6 +116,7 @@ impl Mem {
             sections: Vec::new(),
             paged_out: false,
             freed: VecDeque::new(),
+            keep_paged,
         }
     }
 
@@ -234,7 +236,7 @@ impl Mem {
 
     /// Takes paged blocks away (at `DISPATCH_LEVEL`) or gives them back.
     pub(crate) fn page_out(&mut self, out: bool) {
-        if out == self.paged_out {
+        if out == self.paged_out || self.keep_paged {
             return;
         }
         self.paged_out = out;

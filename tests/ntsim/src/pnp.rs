@@ -34,6 +34,27 @@ pub enum NodeState {
     Removed,
 }
 
+/// What a device says of itself, see [`crate::Machine::device_ids`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceIds {
+    /// `BusQueryDeviceID`, with enumerator.
+    pub device_id: String,
+    /// `BusQueryInstanceID`.
+    pub instance: String,
+    /// `BusQueryHardwareIDs`.
+    pub hardware_ids: Vec<String>,
+    /// `BusQueryCompatibleIDs`.
+    pub compatible_ids: Vec<String>,
+    /// `BusQueryContainerID`, empty if not answered.
+    pub container_id: String,
+    /// `DeviceTextDescription`.
+    pub description: String,
+    /// `DeviceTextLocationInformation`.
+    pub location: String,
+    /// The flag bits of its `DEVICE_CAPABILITIES`: the dword after Size and Version.
+    pub capabilities: u32,
+}
+
 pub(crate) struct Node {
     pub pdo: Va,
     pub parent: Option<DevNode>,
@@ -42,6 +63,9 @@ pub(crate) struct Node {
     pub children: Vec<DevNode>,
     pub gone: bool,
     pub removing: bool,
+    /// It has had its REMOVE and is still reported: nothing to remove until it is added again.
+    idle: bool,
+    pub container_id: String,
     pub location: String,
     pub driver_key: String,
     pub text: String,
@@ -89,6 +113,28 @@ impl DeviceSpec {
     fn path(&self) -> String {
         format!(r"{}\{}\{}", self.enumerator, self.device_id, self.instance)
     }
+}
+
+/// What the bus driver and the device answered.
+pub(crate) fn device_ids(k: &Kernel, node: DevNode) -> DeviceIds {
+    let node = &k.pnp.nodes[node.0];
+    let spec = &node.spec;
+    DeviceIds {
+        device_id: format!(r"{}\{}", spec.enumerator, spec.device_id),
+        instance: spec.instance.clone(),
+        hardware_ids: spec.hardware_ids.clone(),
+        compatible_ids: spec.compatible_ids.clone(),
+        container_id: node.container_id.clone(),
+        description: node.text.clone(),
+        location: node.location.clone(),
+        capabilities: node.capabilities,
+    }
+}
+
+/// The translated resources of a PDO's device.
+pub(crate) fn translated(k: &Kernel, pdo: Va) -> Option<Vec<Resource>> {
+    let n = k.pnp.of_pdo(pdo)?;
+    Some(k.pnp.nodes[n].spec.translated.clone())
 }
 
 /// `Enumerator\Device\Instance` of a PDO.
@@ -280,6 +326,8 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
         children: Vec::new(),
         gone: false,
         removing: false,
+        idle: false,
+        container_id: String::new(),
         location: String::new(),
         driver_key: key,
         text: String::new(),
@@ -312,7 +360,7 @@ fn pdo(node: DevNode) -> Va {
     with(|k| k.pnp.nodes[node.0].pdo)
 }
 
-/// Whether the device may not be deleted now: still reported by its bus.
+/// Whether the device may not be deleted now: still reported by its bus, or not removed yet.
 pub(crate) fn deleted_early(k: &Kernel, device: Va) -> bool {
     let Some(n) = k.pnp.of_pdo(device) else {
         return false;
@@ -323,7 +371,8 @@ pub(crate) fn deleted_early(k: &Kernel, device: Va) -> bool {
         p.removing || p.state == NodeState::Removed
     });
     let reported = k.devices.get(&device).is_some_and(|d| d.reported);
-    reported && !parent_leaves
+    let removed = node.removing || node.idle || node.state == NodeState::Removed;
+    (reported || !removed) && !parent_leaves
 }
 
 /// Why the PnP manager lets nobody open a device now.
@@ -403,7 +452,10 @@ pub(crate) fn add_device(node: DevNode, driver: DriverId) -> NtStatus {
         if let Some((rule, what)) = with(|k| io::check_added(k, driver)) {
             fail(rule, what);
         }
-        with(|k| k.pnp.nodes[node.0].state = NodeState::Added);
+        with(|k| {
+            let n = &mut k.pnp.nodes[node.0];
+            (n.state, n.idle) = (NodeState::Added, false);
+        });
     } else {
         drop_filter(pdo);
         with(|k| k.note(format!("AddDevice failed: {status}")));
@@ -472,11 +524,17 @@ pub(crate) fn start(node: DevNode) -> NtStatus {
         k.mem.free(translated, Site::default());
     });
     if !status.is_success() {
-        with(|k| k.note(format!("START failed: {status}")));
+        with(|k| {
+            k.pnp.nodes[node.0].idle = false;
+            k.note(format!("START failed: {status}"));
+        });
         remove(node);
         return status;
     }
-    with(|k| k.pnp.nodes[node.0].state = NodeState::Started);
+    with(|k| {
+        let n = &mut k.pnp.nodes[node.0];
+        (n.state, n.idle) = (NodeState::Started, false);
+    });
     capabilities(node);
     query_state(node);
     enumerate(node);
@@ -577,6 +635,20 @@ fn check_id(id: &str, what: &str) {
     }
 }
 
+/// A container id is a GUID in braces.
+fn check_container(id: &str) {
+    let good = id.len() == 38
+        && id.bytes().enumerate().all(|(i, b)| match i {
+            0 => b == b'{',
+            37 => b == b'}',
+            9 | 14 | 19 | 24 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        });
+    if !id.is_empty() && !good {
+        fail(rules::BAD_ID, format!("container id {id:?} is not a GUID"));
+    }
+}
+
 const BUS_RELATIONS: usize = 0;
 
 /// `IRP_MN_QUERY_DEVICE_RELATIONS` for the bus, and what follows from the answer.
@@ -633,7 +705,7 @@ pub(crate) fn enumerate(node: DevNode) {
             let n = &k.pnp.nodes[child.0];
             (n.pdo, n.state)
         });
-        if !found.contains(&pdo) && state != NodeState::Removed {
+        if pdo != 0 && !found.contains(&pdo) && state != NodeState::Removed {
             with(|k| {
                 k.pnp.nodes[child.0].gone = true;
                 if let Some(d) = k.devices.get_mut(&pdo) {
@@ -657,10 +729,10 @@ fn new_child(parent: DevNode, pdo: Va) {
         k.pnp.nodes[parent.0].children.push(node);
         node
     });
-    let mut ids = [const { Vec::new() }; 4];
-    for (place, (id, list)) in ids
-        .iter_mut()
-        .zip([(0, false), (3, false), (1, true), (2, true)])
+    let mut ids = [const { Vec::new() }; 5];
+    for (place, (id, list)) in
+        ids.iter_mut()
+            .zip([(0, false), (3, false), (1, true), (2, true), (5, false)])
     {
         match query_ids(child, id, list) {
             Ok(strings) => *place = strings,
@@ -675,7 +747,15 @@ fn new_child(parent: DevNode, pdo: Va) {
             }
         }
     }
-    let [mut device_id, mut instance, hardware, compatible] = ids;
+    let [
+        mut device_id,
+        mut instance,
+        hardware,
+        compatible,
+        mut container,
+    ] = ids;
+    let container_id = container.pop().unwrap_or_default();
+    check_container(&container_id);
     let device_id = device_id.pop().unwrap_or_default();
     let instance = instance.pop().unwrap_or_default();
     for (what, list) in [
@@ -721,6 +801,7 @@ fn new_child(parent: DevNode, pdo: Va) {
             .create(&format!(r"{ENUM}\{path}\Device Parameters"));
         k.note(format!("child {path}"));
         k.pnp.nodes[child.0].spec = spec;
+        k.pnp.nodes[child.0].container_id = container_id;
     });
     capabilities(child);
     let text = |kind| {
@@ -760,6 +841,15 @@ fn later(name: &str, device: Va, f: fn(DevNode)) {
 }
 
 pub(crate) fn enumerate_later(device: Va) {
+    with(|k| {
+        let path = node_of(k, device).map(|n| k.pnp.nodes[n].spec.path());
+        k.note(match path {
+            Some(path) => format!("bus relations of {path} invalidated"),
+            None => {
+                format!("bus relations of {device:#x} invalidated: no device of the PnP manager")
+            }
+        });
+    });
     later("PnP", device, |node| {
         if with(|k| k.pnp.nodes[node.0].state == NodeState::Started) {
             enumerate(node);
@@ -771,35 +861,69 @@ pub(crate) fn query_state_later(device: Va) {
     later("PnP", device, query_state);
 }
 
+/// Children that have had an IRP other than the bus driver's queries.
 fn children(node: DevNode) -> Vec<DevNode> {
-    with(|k| {
-        k.pnp.nodes[node.0]
-            .children
-            .iter()
-            .copied()
-            .filter(|c| {
-                !matches!(
-                    k.pnp.nodes[c.0].state,
-                    NodeState::Removed | NodeState::Found
-                )
-            })
-            .collect()
+    children_if(node, |n| {
+        !matches!(n.state, NodeState::Removed | NodeState::Found)
     })
 }
 
-/// `QUERY_REMOVE`: children first, the first refusal ends it.
+/// Children that a REMOVE must still reach: also those that nobody drives.
+fn present(node: DevNode) -> Vec<DevNode> {
+    children_if(node, |n| n.state != NodeState::Removed && !n.idle)
+}
+
+fn children_if(node: DevNode, wanted: impl Fn(&Node) -> bool) -> Vec<DevNode> {
+    with(|k| {
+        let all = k.pnp.nodes[node.0].children.iter().copied();
+        all.filter(|c| wanted(&k.pnp.nodes[c.0])).collect()
+    })
+}
+
+/// `QUERY_REMOVE`: children first. The first refusal ends it, and whoever was asked gets
+/// `CANCEL_REMOVE`.
 pub(crate) fn query_remove(node: DevNode) -> NtStatus {
+    query(node, QUERY_REMOVE, CANCEL_REMOVE)
+}
+
+/// `QUERY_STOP`, the same way.
+pub(crate) fn query_stop(node: DevNode) -> NtStatus {
+    query(node, QUERY_STOP, CANCEL_STOP)
+}
+
+const QUERY_REMOVE: u8 = 1;
+const CANCEL_REMOVE: u8 = 3;
+const QUERY_STOP: u8 = 5;
+const CANCEL_STOP: u8 = 6;
+
+fn query(node: DevNode, minor: u8, cancel: u8) -> NtStatus {
+    let mut asked = Vec::new();
     for child in children(node) {
-        let status = query_remove(child);
+        let status = query(child, minor, cancel);
         if !status.is_success() {
+            for node in asked {
+                simple(node, cancel);
+            }
             return status;
         }
+        asked.push(child);
     }
-    if with(|k| open_handles(k, node.0)) > 0 {
+    let status = if minor == QUERY_REMOVE && with(|k| open_handles(k, node.0)) > 0 {
         // Windows refuses while handles are open, before asking the driver.
-        return NtStatus::UNSUCCESSFUL;
+        NtStatus::UNSUCCESSFUL
+    } else {
+        let (status, _) = send_pnp(node, minor, |_| {});
+        if !status.is_success() {
+            send_pnp(node, cancel, |_| {});
+        }
+        status
+    };
+    if !status.is_success() {
+        for node in asked {
+            simple(node, cancel);
+        }
     }
-    send_pnp(node, 1, |_| {}).0
+    status
 }
 
 /// A minor that goes to the children first, then to the device.
@@ -813,11 +937,20 @@ pub(crate) fn simple(node: DevNode, minor: u8) -> NtStatus {
 pub(crate) fn stop(node: DevNode) -> NtStatus {
     let status = simple(node, 4);
     with(|k| k.pnp.nodes[node.0].state = NodeState::Stopped);
+    check_interrupts(node, "IRP_MN_STOP_DEVICE");
     status
 }
 
+/// A device without resources has no interrupt connected.
+fn check_interrupts(node: DevNode, after: &str) {
+    let left = with(|k| crate::nt::interrupt::connected_to(k, k.pnp.nodes[node.0].pdo));
+    if let Some(left) = left {
+        fail(rules::INTERRUPT_LEFT, format!("{left} after {after}"));
+    }
+}
+
 pub(crate) fn surprise_remove(node: DevNode) -> NtStatus {
-    for child in children(node) {
+    for child in present(node) {
         with(|k| k.pnp.nodes[child.0].gone = true);
         surprise_remove(child);
     }
@@ -838,10 +971,8 @@ fn remove_when_closed(node: DevNode) {
             && n.state != NodeState::Removed
             && open_handles(k, node.0) == 0
             && n.children.iter().all(|c| {
-                matches!(
-                    k.pnp.nodes[c.0].state,
-                    NodeState::Removed | NodeState::Found
-                )
+                let c = &k.pnp.nodes[c.0];
+                matches!(c.state, NodeState::Removed | NodeState::Found)
             })
     });
     if free {
@@ -851,7 +982,10 @@ fn remove_when_closed(node: DevNode) {
 
 /// After the last handle of a surprise-removed device is closed, REMOVE comes.
 pub(crate) fn after_close(device: Va) {
-    let mut node = with(|k| node_of(k, device)).map(DevNode);
+    after_close_of(with(|k| node_of(k, device)).map(DevNode));
+}
+
+fn after_close_of(mut node: Option<DevNode>) {
     while let Some(n) = node {
         let (waits, parent) = with(|k| {
             let node = &k.pnp.nodes[n.0];
@@ -860,14 +994,26 @@ pub(crate) fn after_close(device: Va) {
         if !waits {
             break;
         }
-        exclusive(|| remove_when_closed(n));
+        if with(|k| k.sched.thread().outer.is_empty()) {
+            exclusive(|| remove_when_closed(n));
+        } else {
+            // A driver's call ends in the close: the PnP manager has a thread of its own.
+            with(|k| {
+                let body = Box::new(move || {
+                    exclusive(|| remove_when_closed(n));
+                    after_close_of(parent);
+                });
+                k.sched.spawn("PnP", ThreadKind::Caller, 0, body);
+            });
+            return;
+        }
         node = parent;
     }
 }
 
 pub(crate) fn remove(node: DevNode) -> NtStatus {
     with(|k| k.pnp.nodes[node.0].removing = true);
-    for child in children(node) {
+    for child in present(node) {
         remove(child);
     }
     // The manager's references to the children end: the parent deletes them in its REMOVE.
@@ -912,6 +1058,7 @@ pub(crate) fn remove(node: DevNode) -> NtStatus {
     if let Some(what) = kept {
         fail(rules::REMOVE_KEPT, what);
     }
+    check_interrupts(node, "IRP_MN_REMOVE_DEVICE");
     let (gone, pdo, own) = with(|k| {
         let n = &k.pnp.nodes[node.0];
         let own = n.parent.is_none();
@@ -931,7 +1078,10 @@ pub(crate) fn remove(node: DevNode) -> NtStatus {
         }
     }
     if !gone {
-        with(|k| k.pnp.nodes[node.0].state = NodeState::Found);
+        with(|k| {
+            let n = &mut k.pnp.nodes[node.0];
+            (n.state, n.idle) = (NodeState::Found, true);
+        });
     }
     status
 }

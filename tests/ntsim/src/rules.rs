@@ -56,6 +56,8 @@ rules! {
     COMPLETION_APC = "I6", "C4/FB", "completion routine changed the APC disable count";
     OWN_IRP = "I7", "C9/20A", "IRP made by this driver freed, completed or reused wrongly";
     THREADED_IRP = "I7", "C9/0D", "event or status block of a threaded IRP gone before completion";
+    THREADED_APC = "I7", "C9/302", "threaded IRP sent where the APC that completes it cannot run";
+    THREADED_SIGNALLED = "I7", "C9/307", "threaded IRP sent with an event that is already signalled";
     CANCEL_TIMEOUT = "I8", "C4/135", "cancelled IRP not completed in time";
     CLEANUP_LEFT = "I8", "C4/135c", "IRP of a closed file object not completed after IRP_MJ_CLEANUP";
     IRQL_CALL = "Q1", "C4/E5", "kernel function called at the wrong IRQL";
@@ -78,6 +80,7 @@ rules! {
     POOL_FREE_IRQL = "M1", "C4/11", "paged pool freed above APC_LEVEL";
     LEAK = "M2", "C4/62", "something allocated was left at unload";
     FREED_BUSY = "M3", "C7", "freed block holds a live kernel object";
+    DPC_BUSY = "M3", "C7/1", "DPC freed or initialised while it is queued";
     POOL_EXECUTABLE = "M4", "C4/2000", "executable pool";
     INFORMATION_LEAK = "M5", "ntsim/leak", "uninitialised kernel memory returned to the caller";
     LOCK_RECURSION = "L1", "C4/1000", "lock acquired by its owner again";
@@ -124,6 +127,8 @@ rules! {
     REFERENCE = "A3", "C4/3F", "reference count went below zero or came back from zero";
     HANDLE_KIND = "U2", "C4/F6", "user handle opened in the system, OBJ_KERNEL_HANDLE missing";
     HANDLE_BAD = "U2", "93", "closed or used a handle that is not open";
+    INTERRUPT_LEFT = "N1", "ntsim/interrupt", "interrupt still connected after the device stopped or went, or at unload";
+    INTERRUPT_VERSION = "N1", "CA/9", "interrupt disconnected with another version than connected";
     UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, work items or IRPs left";
     FAULT = "X1", "1E", "processor fault in kernel mode";
     NULL_ACCESS = "X1", "50", "access to an address that is not mapped";

@@ -64,6 +64,8 @@ pub(crate) struct Thread {
     pub call_place: crate::unwind::Place,
     /// The driver that made it.
     pub caller: Option<crate::DriverId>,
+    /// The same three for the kernel calls around it, from which driver code was called again.
+    pub outer: Vec<(Va, crate::unwind::Place, Option<crate::DriverId>)>,
     /// Dispatcher objects that it waits for.
     pub waits_on: Vec<Va>,
     /// Thread object, if a driver can have a handle to it.
@@ -76,6 +78,27 @@ pub(crate) struct Thread {
     yielder: *const Yielder<(), Suspend>,
     stack: (Va, Va),
     done: bool,
+}
+
+impl Thread {
+    /// Bounds of its stack.
+    pub(crate) fn stack(&self) -> (Va, Va) {
+        self.stack
+    }
+
+    /// Where the driver's part of the stack begins that is in use: what lies below is left.
+    pub(crate) fn floor(&self) -> Va {
+        let inner = (self.call, self.call_place, self.caller);
+        core::iter::once(&inner)
+            .chain(self.outer.iter().rev())
+            .find(|(call, ..)| *call != 0)
+            .map_or(self.stack.1, |(_, place, _)| place.rsp)
+    }
+
+    /// Whether a special kernel APC can run in it now.
+    pub(crate) fn takes_apcs(&self) -> bool {
+        self.done || self.irql == 0 && self.guarded == 0
+    }
 }
 
 /// When a test's closure runs.
@@ -133,6 +156,15 @@ impl Sched {
         self.threads.get(&tid).is_none_or(|t| t.done)
     }
 
+    /// All stacks that drivers run or ran on.
+    pub(crate) fn stack_ranges(&self) -> impl Iterator<Item = (Va, Va)> {
+        let free = self
+            .stacks
+            .iter()
+            .map(|s| (s.limit().get(), s.base().get()));
+        self.threads.values().map(|t| t.stack).chain(free)
+    }
+
     /// Whether this is called from a coroutine.
     pub(crate) fn inside(&self) -> bool {
         self.running_co
@@ -183,6 +215,7 @@ impl Sched {
                 call: 0,
                 call_place: crate::unwind::Place::default(),
                 caller: None,
+                outer: Vec::new(),
                 waits_on: Vec::new(),
                 object: 0,
                 frames: Vec::new(),

@@ -51,6 +51,8 @@ pub(crate) struct Device {
     pub lower: Option<Va>,
     pub upper: Option<Va>,
     pub refs: i32,
+    /// Who took how many of them, given back ones taken off.
+    pub holders: BTreeMap<DriverId, i32>,
     pub opens: u32,
     pub deleted: bool,
     pub exclusive: bool,
@@ -122,6 +124,8 @@ pub(crate) struct Kernel {
     pub fail_at: Vec<u64>,
     pub failed_calls: Vec<String>,
     pub inject: bool,
+    /// The one driver whose calls fault injection counts and fails.
+    pub inject_into: Option<DriverId>,
     /// A panic of a model, on its way to the test.
     pub seen_stacks: Option<crate::SeenStacks>,
     pub panic: Option<Box<dyn core::any::Any + Send>>,
@@ -243,31 +247,60 @@ impl Kernel {
         self.sched.threads.get(&self.sched.current)?.caller
     }
 
-    /// The stack inside the driver that led to the kernel call now running.
+    /// The stack inside the drivers that led to the kernel call now running, through the kernel
+    /// calls around it.
     pub(crate) fn call_stack(&self) -> Vec<Va> {
+        let mut stack = self.own_stack();
+        stack.extend(self.outer_stack());
+        stack
+    }
+
+    /// The innermost part of it: up to the first kernel code.
+    pub(crate) fn own_stack(&self) -> Vec<Va> {
         let Some(t) = self.sched.threads.get(&self.sched.current) else {
             return Vec::new();
         };
-        if t.call == 0 {
-            return Vec::new();
-        }
-        let place = Place {
-            rip: t.call,
-            ..t.call_place
-        };
-        self.stack_from(place, false)
+        self.walk(t.call, t.call_place, false)
     }
 
-    /// The stack inside the driver from an instruction and its stack pointer on.
-    pub(crate) fn stack_from(&self, place: Place, fault: bool) -> Vec<Va> {
-        let image = self
+    /// The rest of it: the kernel calls from which drivers were called.
+    fn outer_stack(&self) -> Vec<Va> {
+        let Some(t) = self.sched.threads.get(&self.sched.current) else {
+            return Vec::new();
+        };
+        let parts = t.outer.iter().rev();
+        parts
+            .flat_map(|(call, place, _)| self.walk(*call, *place, false))
+            .collect()
+    }
+
+    /// The stack inside the drivers at a fault: from the faulting instruction on, or (`called`)
+    /// from the return address of a call that led to no code.
+    pub(crate) fn fault_stack(&self, place: Place, called: bool) -> Vec<Va> {
+        let mut stack = self.walk(place.rip, place, !called);
+        stack.extend(self.outer_stack());
+        stack
+    }
+
+    fn walk(&self, rip: Va, place: Place, fault: bool) -> Vec<Va> {
+        if rip == 0 {
+            return Vec::new();
+        }
+        let images: Vec<_> = self
             .drivers
             .iter()
             .filter(|d| d.loaded)
             .filter_map(|d| d.image.as_ref())
-            .find(|i| i.contains(place.rip));
+            .collect();
         let top = self.sched.stack_top();
-        image.map_or_else(Vec::new, |i| crate::unwind::walk(i, place, fault, top))
+        crate::unwind::walk(&images, Place { rip, ..place }, fault, top)
+    }
+
+    /// Whether the address is code of a loaded driver.
+    pub(crate) fn is_code(&self, va: Va) -> bool {
+        self.drivers
+            .iter()
+            .any(|d| d.loaded && d.image.as_ref().is_some_and(|i| i.contains(va)))
     }
 
     pub(crate) fn site(&self) -> Site {

@@ -27,12 +27,14 @@ pub(crate) struct Place {
     pub rbp: Va,
 }
 
-/// Return addresses outwards, as long as they lie in `image`; the starting one is first. `fault`:
-/// the start is the instruction itself, not the return address of a call.
-pub(crate) fn walk(image: &Image, start: Place, fault: bool, top: Va) -> Vec<Va> {
+/// Return addresses outwards, as long as they lie in one of `images`; the starting one is first.
+/// `fault`: the start is the instruction itself, not the return address of a call.
+pub(crate) fn walk(images: &[&Image], start: Place, fault: bool, top: Va) -> Vec<Va> {
     let mut at = start;
     let mut frames = Vec::new();
-    while image.contains(at.rip) && frames.len() < 32 {
+    while frames.len() < 32
+        && let Some(image) = images.iter().find(|i| i.contains(at.rip))
+    {
         // A return address may lie just behind its function, if the call does not return.
         let inside = if fault && frames.is_empty() {
             at.rip

@@ -252,6 +252,14 @@ fn many_requests_cost_little() -> Result<(), Bugcheck> {
         b.machine.device_io_control(h, code(0x800), b"hello", 8)?;
     }
     assert_eq!(b.machine.live_irps(), 0);
+    // Half of them pended by one thread and finished by another.
+    for _ in 0..5_000 {
+        let waiting = b.machine.start_io_control(h, code(0x801), &[], 0);
+        b.machine.run_for(1_000)?;
+        b.machine.device_io_control(h, code(0x802), &[], 0)?;
+        b.machine.finish(&waiting)?;
+    }
+    assert_eq!(b.machine.live_irps(), 0);
     Ok(())
 }
 

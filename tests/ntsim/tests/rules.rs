@@ -112,6 +112,9 @@ fn request_sin(number: u32, seed: u64) -> Result<(), Bugcheck> {
     let m = &b.machine;
     let p = m.start_io_control(h, 0x0022_2400 + 4 * number, &[1, 2, 3, 4], 64);
     m.run_for(1_000_000_000)?;
+    if number == 105 {
+        m.interrupt(common::VECTOR)?;
+    }
     if m.is_done(&p) {
         down(&b, h)
     } else {
@@ -210,6 +213,13 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (76, "I7", "C9/0D"),      // event freed too early
     (78, "Q3", "D1"),         // PAGE code at DISPATCH
     (77, "M1", "C4/16t"),     // blank tag
+    (100, "M3", "C7/1"),      // queued DPC in freed pool
+    (101, "N1", "CA/9"),      // interrupt disconnected as another kind
+    (102, "I7", "C9/302"),    // threaded IRP sent at APC_LEVEL
+    (103, "I7", "C9/307"),    // threaded IRP with a signalled event
+    (104, "I7", "C9/0D"),     // event on a part of the stack that is left
+    (105, "Q1", "C4/E5"),     // KeSetEvent in an ISR
+    (106, "Q1", "C4/31"),     // lowered with an interrupt spin lock held
 ];
 
 fn judge(
@@ -315,6 +325,7 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
     (39, "I5", "C9/205"),  // completed while below
     (40, "I5", "C9/212"),  // location neither copied nor skipped
     (41, "A3", "C9/249"),  // two children with one id
+    (42, "N1", "ntsim/interrupt"),
 ];
 
 #[test]

@@ -32,15 +32,15 @@ pub(super) extern "win64" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32
     if paged && irql > APC {
         fail(rules::POOL_IRQL, format!("at IRQL {irql}"));
     }
-    let random = flags & POOL_FLAG_UNINITIALIZED != 0;
+    let uninitialised = flags & POOL_FLAG_UNINITIALIZED != 0;
     with(|k| {
         if k.take_injection() {
             return 0;
         }
         let (owner, site) = (k.caller(), k.site());
-        let rng = &mut k.rng;
+        let mut old = crate::leaks::old_content(&k.config, &mut k.rng, crate::POOL_CANARY);
         k.mem.alloc(size, Kind::Pool(tag), paged, owner, site, || {
-            if random { rng.byte() } else { 0 }
+            if uninitialised { old() } else { 0 }
         })
     })
 }
@@ -98,6 +98,9 @@ pub(crate) fn free_pool(va: Va, tag: Option<u32>) {
         }
         if block.paged && irql > APC || irql > DISPATCH {
             return Found::Bad(rules::POOL_FREE_IRQL, format!("at IRQL {irql}"));
+        }
+        if let Some(what) = ke::queued_in(k, va, block.size) {
+            return Found::Bad(rules::DPC_BUSY, what);
         }
         if let Some(what) = ke::busy_in(k, va, block.size)
             .or_else(|| super::work::busy_in(k, va, block.size))

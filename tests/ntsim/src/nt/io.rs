@@ -60,6 +60,7 @@ pub(crate) fn make_device(
             lower: None,
             upper: None,
             refs: 0,
+            holders: std::collections::BTreeMap::new(),
             opens: 0,
             deleted: false,
             exclusive,
@@ -156,8 +157,12 @@ pub(super) extern "win64" fn io_delete_device(device: Va) {
         if pnp::deleted_early(k, device) {
             return Some((rules::PDO_DELETED_EARLY, what));
         }
-        let extension = d.extension;
-        if let Some(busy) = super::ke::busy_in(k, extension.0, extension.1) {
+        // The object and its extension: the object has a DPC of its own.
+        let size = d.extension.0 + d.extension.1 - device;
+        if let Some(busy) = super::ke::queued_in(k, device, size) {
+            return Some((rules::DPC_BUSY, format!("{what}: {busy}")));
+        }
+        if let Some(busy) = super::ke::busy_in(k, device, size) {
             return Some((rules::FREED_BUSY, format!("{what}: {busy}")));
         }
         // Out of the driver's list.
@@ -208,15 +213,23 @@ pub(crate) fn release_if_gone(device: Va) {
 
 /// One more reference; gives the count, the object's own existence included.
 pub(crate) fn reference(k: &mut Kernel, device: Va) -> Option<i32> {
+    let by = k.caller();
     let d = k.devices.get_mut(&device)?;
     d.refs += 1;
+    if let Some(by) = by {
+        *d.holders.entry(by).or_default() += 1;
+    }
     Some(d.refs + 1)
 }
 
 pub(crate) fn dereference(device: Va) {
     let refs = with(|k| {
+        let by = k.caller();
         let d = k.devices.get_mut(&device)?;
         d.refs -= 1;
+        if let Some(by) = by {
+            *d.holders.entry(by).or_default() -= 1;
+        }
         Some(d.refs)
     });
     if refs.is_some_and(|r| r < 0) {

@@ -31,6 +31,8 @@ pub(crate) enum Family {
     Mutex,
     /// The cancel spin lock.
     Cancel,
+    /// An interrupt object's spin lock.
+    Interrupt,
 }
 
 impl Family {
@@ -47,6 +49,13 @@ pub(crate) struct Held {
     pub old_irql: u8,
 }
 
+/// A DPC in the queue.
+struct Queued {
+    dpc: Va,
+    /// Its processor is the queueing thread's: it runs when that is below `DISPATCH_LEVEL` again.
+    by: Tid,
+}
+
 struct Timer {
     va: Va,
     due: Nanos,
@@ -59,7 +68,8 @@ pub(crate) struct Ke {
     owners: HashMap<Va, (Tid, Family)>,
     order: HashMap<Va, HashSet<Va>>,
     timers: Vec<Timer>,
-    dpcs: Vec<Va>,
+    dpcs: Vec<Queued>,
+    pub(super) interrupts: Vec<super::interrupt::Interrupt>,
     seq: u64,
     pub cancel_lock: Va,
     pub sleeping: Nanos,
@@ -98,10 +108,11 @@ pub(super) extern "win64" fn ke_raise_irql_to_dpc_level() -> u8 {
 }
 
 pub(super) extern "win64" fn ke_lower_irql(new: u8) {
-    let (old, holds, dpc) = with(|k| {
+    let (old, holds, dpc, interrupt) = with(|k| {
         let t = k.sched.thread();
         let holds = t.locks.iter().any(|l| l.family.spins());
-        (t.irql, holds, t.kind == ThreadKind::Dpc)
+        let interrupt = t.locks.iter().any(|l| l.family == Family::Interrupt);
+        (t.irql, holds, t.kind == ThreadKind::Dpc, interrupt)
     });
     if new > old {
         fail(rules::IRQL_LOWER, format!("from {old} to {new}"));
@@ -110,6 +121,12 @@ pub(super) extern "win64" fn ke_lower_irql(new: u8) {
         fail(
             rules::IRQL_LOWER,
             "below DISPATCH_LEVEL with a spin lock held or inside a DPC",
+        );
+    }
+    if new < old && interrupt {
+        fail(
+            rules::IRQL_LOWER,
+            format!("from {old} to {new} in an ISR or with an interrupt spin lock held"),
         );
     }
     set_irql(new);
@@ -176,7 +193,11 @@ pub(crate) fn acquire(lock: Va, family: Family, old_irql: u8) {
 
 /// Whether the lock is free, for functions that only try.
 pub(crate) fn is_free(lock: Va) -> bool {
-    with(|k| !k.ke.owners.contains_key(&lock))
+    with(|k| is_free_in(k, lock))
+}
+
+pub(super) fn is_free_in(k: &Kernel, lock: Va) -> bool {
+    !k.ke.owners.contains_key(&lock)
 }
 
 /// Common part of every release. Gives what was noted at acquisition.
@@ -215,7 +236,8 @@ pub(crate) fn release(lock: Va, family: Family) -> Held {
     }
 }
 
-fn acquire_spin(lock: Va, family: Family) -> u8 {
+/// Raises to `irql` and takes the lock. Gives the IRQL before.
+pub(super) fn acquire_spin(lock: Va, family: Family, irql: u8) -> u8 {
     let word: usize = peek(lock);
     if word != 0 && is_free(lock) {
         fail(
@@ -224,13 +246,13 @@ fn acquire_spin(lock: Va, family: Family) -> u8 {
         );
     }
     let old = current_irql();
-    set_irql(DISPATCH.max(old));
+    set_irql(irql.max(old));
     acquire(lock, family, old);
     poke(lock, 1_usize);
     old
 }
 
-fn release_spin(lock: Va, family: Family) -> Held {
+pub(super) fn release_spin(lock: Va, family: Family) -> Held {
     let held = release(lock, family);
     poke(lock, 0_usize);
     held
@@ -244,7 +266,7 @@ pub(super) extern "win64" fn ke_initialize_spin_lock(lock: Va) {
 }
 
 pub(super) extern "win64" fn ke_acquire_spin_lock_raise_to_dpc(lock: Va) -> u8 {
-    acquire_spin(lock, Family::Spin)
+    acquire_spin(lock, Family::Spin, DISPATCH)
 }
 
 pub(super) extern "win64" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
@@ -262,7 +284,7 @@ pub(super) extern "win64" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
 }
 
 pub(super) extern "win64" fn ke_acquire_spin_lock_at_dpc_level(lock: Va) {
-    acquire_spin(lock, Family::SpinAtDpc);
+    acquire_spin(lock, Family::SpinAtDpc, DISPATCH);
 }
 
 pub(super) extern "win64" fn ke_release_spin_lock_from_dpc_level(lock: Va) {
@@ -271,7 +293,7 @@ pub(super) extern "win64" fn ke_release_spin_lock_from_dpc_level(lock: Va) {
 
 // KLOCK_QUEUE_HANDLE: Next 0, Lock 8, OldIrql 16.
 pub(super) extern "win64" fn ke_acquire_in_stack_queued_spin_lock(lock: Va, handle: Va) {
-    let old = acquire_spin(lock, Family::Queued);
+    let old = acquire_spin(lock, Family::Queued, DISPATCH);
     poke(handle, 0_usize);
     poke(handle + 8, lock);
     poke(handle + 16, old);
@@ -286,7 +308,7 @@ pub(super) extern "win64" fn ke_release_in_stack_queued_spin_lock(handle: Va) {
 /// The cancel spin lock, as the functions of `io` take it.
 pub(crate) fn acquire_cancel() -> u8 {
     let lock = with(|k| k.ke.cancel_lock);
-    acquire_spin(lock, Family::Cancel)
+    acquire_spin(lock, Family::Cancel, DISPATCH)
 }
 
 pub(crate) fn release_cancel(irql: u8) {
@@ -674,7 +696,12 @@ pub(crate) fn next_timer(k: &Kernel) -> Option<Nanos> {
 }
 
 pub(crate) fn timer_due(k: &Kernel) -> bool {
-    !k.ke.dpcs.is_empty() || next_timer(k).is_some_and(|t| t <= k.now)
+    k.ke.dpcs.iter().any(|q| can_start(k, q)) || next_timer(k).is_some_and(|t| t <= k.now)
+}
+
+fn can_start(k: &Kernel, queued: &Queued) -> bool {
+    let by = k.sched.threads.get(&queued.by);
+    by.is_none_or(|t| t.irql < DISPATCH || k.sched.is_done(queued.by))
 }
 
 /// Signals the timers that are due and queues their DPCs.
@@ -693,25 +720,37 @@ pub(crate) fn fire_timers(k: &mut Kernel) {
         }
         let dpc: Va = peek(timer.va + TIMER_DPC);
         if dpc != 0 {
-            queue_dpc(k, dpc, 0, 0);
+            queue_dpc(k, dpc, 0, 0, 0);
         }
     }
 }
 
-fn queue_dpc(k: &mut Kernel, dpc: Va, a1: usize, a2: usize) -> bool {
-    if k.ke.dpcs.contains(&dpc) {
+fn queue_dpc(k: &mut Kernel, dpc: Va, a1: usize, a2: usize, by: Tid) -> bool {
+    if is_queued(k, dpc) {
         return false;
     }
     poke(dpc + DPC_ARG1, a1);
     poke(dpc + DPC_ARG2, a2);
     poke(dpc + DPC_DATA, 1_usize);
-    k.ke.dpcs.push(dpc);
+    k.ke.dpcs.push(Queued { dpc, by });
     true
 }
 
-/// Gives each queued DPC a processor.
+fn is_queued(k: &Kernel, dpc: Va) -> bool {
+    k.ke.dpcs.iter().any(|q| q.dpc == dpc)
+}
+
+/// Gives each queued DPC its processor.
 pub(crate) fn start_dpcs(k: &mut Kernel) {
-    for dpc in core::mem::take(&mut k.ke.dpcs) {
+    if k.ke.dpcs.is_empty() {
+        return;
+    }
+    let queued = core::mem::take(&mut k.ke.dpcs);
+    let (start, wait) = queued
+        .into_iter()
+        .partition::<Vec<_>, _>(|q| can_start(k, q));
+    k.ke.dpcs = wait;
+    for Queued { dpc, .. } in start {
         poke(dpc + DPC_DATA, 0_usize);
         let routine: Va = peek(dpc + DPC_ROUTINE);
         let args = [
@@ -720,7 +759,7 @@ pub(crate) fn start_dpcs(k: &mut Kernel) {
             peek(dpc + DPC_ARG1),
             peek(dpc + DPC_ARG2),
         ];
-        k.sched.spawn(
+        let tid = k.sched.spawn(
             "DPC",
             ThreadKind::Dpc,
             DISPATCH,
@@ -730,19 +769,41 @@ pub(crate) fn start_dpcs(k: &mut Kernel) {
                 entry.check("DPC routine");
             }),
         );
+        let owner = k.driver_at(routine);
+        if let Some(t) = k.sched.threads.get_mut(&tid) {
+            t.owner = owner;
+        }
     }
 }
 
 pub(super) extern "win64" fn ke_initialize_dpc(dpc: Va, routine: Va, context: usize) {
+    if with(|k| is_queued(k, dpc)) {
+        fail(
+            rules::DPC_BUSY,
+            format!("DPC {dpc:#x} initialised while queued"),
+        );
+    }
     crate::mem::poke_bytes(dpc, &[0; 0x40]);
-    poke(dpc, 0x13_u8);
+    poke(dpc, DPC_OBJECT);
     poke(dpc + 1, 1_u8);
     poke(dpc + DPC_ROUTINE, routine);
     poke(dpc + DPC_CONTEXT, context);
 }
 
+/// Type of a KDPC.
+const DPC_OBJECT: u8 = 0x13;
+
 pub(super) extern "win64" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) -> u8 {
-    let queued = with(|k| queue_dpc(k, dpc, a1, a2));
+    if peek::<u8>(dpc) != DPC_OBJECT {
+        fail(
+            rules::LOCK_UNINITIALISED,
+            format!("DPC {dpc:#x} is not initialised"),
+        );
+    }
+    let queued = with(|k| {
+        let by = k.sched.current;
+        queue_dpc(k, dpc, a1, a2, by)
+    });
     sched::tick();
     u8::from(queued)
 }
@@ -750,7 +811,7 @@ pub(super) extern "win64" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) 
 pub(super) extern "win64" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
     let was = with(|k| {
         let before = k.ke.dpcs.len();
-        k.ke.dpcs.retain(|d| *d != dpc);
+        k.ke.dpcs.retain(|q| q.dpc != dpc);
         before != k.ke.dpcs.len()
     });
     if was {
@@ -807,14 +868,18 @@ pub(super) extern "win64" fn ke_bug_check(code: u32) {
     fail(rules::DRIVER_BUGCHECK, format!("KeBugCheck({code:#x})"))
 }
 
-/// What live kernel object lies in a block about to be freed [M3].
+/// A queued DPC in a block about to be freed [M3].
+pub(crate) fn queued_in(k: &Kernel, start: Va, len: usize) -> Option<String> {
+    let inside = |va: Va| (start..start + len).contains(&va);
+    let queued = k.ke.dpcs.iter().find(|q| inside(q.dpc))?;
+    Some(format!("queued DPC at +{:#x}", queued.dpc - start))
+}
+
+/// What other live kernel object lies in a block about to be freed [M3].
 pub(crate) fn busy_in(k: &Kernel, start: Va, len: usize) -> Option<String> {
     let inside = |va: Va| (start..start + len).contains(&va);
     if let Some(t) = k.ke.timers.iter().find(|t| inside(t.va)) {
         return Some(format!("armed timer at +{:#x}", t.va - start));
-    }
-    if let Some(d) = k.ke.dpcs.iter().find(|d| inside(**d)) {
-        return Some(format!("queued DPC at +{:#x}", d - start));
     }
     for (tid, t) in &k.sched.threads {
         if let Some(o) = t.waits_on.iter().find(|o| inside(**o)) {
@@ -852,8 +917,8 @@ pub(crate) fn armed_in_image(k: &Kernel, start: Va, len: usize) -> Vec<String> {
         .chain(
             k.ke.dpcs
                 .iter()
-                .filter(|d| inside(peek(**d + DPC_ROUTINE)))
-                .map(|d| format!("queued DPC {d:#x}")),
+                .filter(|q| inside(peek(q.dpc + DPC_ROUTINE)))
+                .map(|q| format!("queued DPC {:#x}", q.dpc)),
         )
         .collect()
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod csq;
 pub(crate) mod ex;
+pub(crate) mod interrupt;
 pub(crate) mod io;
 pub(crate) mod ke;
 pub(crate) mod ob;
@@ -91,6 +92,8 @@ fn build() -> Vec<Export> {
         IoInvalidateDeviceState = io::io_invalidate_device_state, PASSIVE, DISPATCH;
         IoGetAttachedDeviceReference = io::io_get_attached_device_reference, PASSIVE, DISPATCH;
         IoGetDeviceObjectPointer = io::io_get_device_object_pointer, PASSIVE, PASSIVE, fails;
+        IoConnectInterruptEx = interrupt::io_connect_interrupt_ex, PASSIVE, PASSIVE, fails;
+        IoDisconnectInterruptEx = interrupt::io_disconnect_interrupt_ex, PASSIVE, PASSIVE;
         IofCompleteRequest = io::iof_complete_request, PASSIVE, HIGH;
         IofCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
         IoCancelIrp = io::io_cancel_irp, PASSIVE, DISPATCH;
@@ -128,6 +131,9 @@ fn build() -> Vec<Export> {
         KeReleaseSpinLockFromDpcLevel = ke::ke_release_spin_lock_from_dpc_level, DISPATCH, DISPATCH;
         KeAcquireInStackQueuedSpinLock = ke::ke_acquire_in_stack_queued_spin_lock, PASSIVE, DISPATCH;
         KeReleaseInStackQueuedSpinLock = ke::ke_release_in_stack_queued_spin_lock, DISPATCH, DISPATCH;
+        KeAcquireInterruptSpinLock = interrupt::ke_acquire_interrupt_spin_lock, PASSIVE, HIGH;
+        KeReleaseInterruptSpinLock = interrupt::ke_release_interrupt_spin_lock, PASSIVE, HIGH;
+        KeSynchronizeExecution = interrupt::ke_synchronize_execution, PASSIVE, HIGH;
         KeInitializeEvent = ke::ke_initialize_event, PASSIVE, HIGH;
         KeSetEvent = ke::ke_set_event, PASSIVE, DISPATCH;
         KeResetEvent = ke::ke_reset_event, PASSIVE, DISPATCH;
@@ -169,9 +175,12 @@ fn build() -> Vec<Export> {
         ObReferenceObjectByHandle = ob::ob_reference_object_by_handle, PASSIVE, PASSIVE;
         ObfReferenceObject = ob::obf_reference_object, PASSIVE, DISPATCH;
         ObfDereferenceObject = ob::obf_dereference_object, PASSIVE, DISPATCH;
+        ObReferenceObjectByPointer = ob::ob_reference_object_by_pointer, PASSIVE, DISPATCH;
         ObOpenObjectByPointer = ob::ob_open_object_by_pointer, PASSIVE, PASSIVE, fails;
 
         ZwSetSecurityObject = zw::zw_set_security_object, PASSIVE, PASSIVE, fails;
+        ZwCreateFile = zw::zw_create_file, PASSIVE, PASSIVE, fails;
+        ZwOpenFile = zw::zw_open_file, PASSIVE, PASSIVE, fails;
         ZwClose = zw::zw_close, PASSIVE, PASSIVE;
         ZwWaitForSingleObject = zw::zw_wait_for_single_object, PASSIVE, PASSIVE;
         ZwOpenKey = zw::zw_open_key, PASSIVE, PASSIVE, fails;
@@ -281,12 +290,13 @@ pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usi
                 rva,
             });
         }
-        if export.fails {
+        if export.fails && k.inject_into.is_none_or(|d| d == caller) {
             k.failable += 1;
             let by_stack = k.seen_stacks.clone().is_some_and(|seen| {
-                let stack = k.call_stack();
+                // Which driver, and the stack from here to the kernel code that called drivers.
+                let stack = k.own_stack();
                 let offsets = stack.iter().filter_map(|va| Some(k.locate(*va)?.1));
-                seen.note(offsets.collect())
+                seen.note(core::iter::once(selector >> 16).chain(offsets).collect())
             });
             if by_stack || k.fail_at.contains(&k.failable) {
                 k.inject = true;
@@ -331,10 +341,8 @@ pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
     type F2 = extern "win64" fn(usize, usize) -> usize;
     type F3 = extern "win64" fn(usize, usize, usize) -> usize;
     type F4 = extern "win64" fn(usize, usize, usize, usize) -> usize;
-    let (call, call_place, caller) = with(|k| {
-        let t = k.sched.thread();
-        (core::mem::take(&mut t.call), t.call_place, t.caller.take())
-    });
+    type F5 = extern "win64" fn(usize, usize, usize, usize, usize) -> usize;
+    type F6 = extern "win64" fn(usize, usize, usize, usize, usize, usize) -> usize;
     macro_rules! at {
         ($t:ty) => {{
             let pointer: *const () = core::ptr::with_exposed_provenance(routine);
@@ -349,17 +357,25 @@ pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
             "a routine registered by the driver is null",
         );
     }
-    let result = match *args {
-        [] => at!(F0)(),
-        [a] => at!(F1)(a),
-        [a, b] => at!(F2)(a, b),
-        [a, b, c] => at!(F3)(a, b, c),
-        [a, b, c, d] => at!(F4)(a, b, c, d),
-        _ => unreachable!("no kernel callback used here has more arguments"),
+    with(|k| {
+        let t = k.sched.thread();
+        let call = core::mem::take(&mut t.call);
+        t.outer.push((call, t.call_place, t.caller.take()));
+    });
+    let arg = |n: usize| args.get(n).copied().unwrap_or_default();
+    let result = match args.len() {
+        0 => at!(F0)(),
+        1 => at!(F1)(arg(0)),
+        2 => at!(F2)(arg(0), arg(1)),
+        3 => at!(F3)(arg(0), arg(1), arg(2)),
+        4 => at!(F4)(arg(0), arg(1), arg(2), arg(3)),
+        5 => at!(F5)(arg(0), arg(1), arg(2), arg(3), arg(4)),
+        6 => at!(F6)(arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)),
+        _ => unreachable!("no routine called from here has more arguments"),
     };
     with(|k| {
         let t = k.sched.thread();
-        (t.call, t.call_place, t.caller) = (call, call_place, caller);
+        (t.call, t.call_place, t.caller) = t.outer.pop().unwrap_or_default();
     });
     result
 }

@@ -197,6 +197,29 @@ pub(super) extern "win64" fn obf_dereference_object(object: Va) -> isize {
     }
 }
 
+pub(super) extern "win64" fn ob_reference_object_by_pointer(
+    object: Va,
+    _access: u32,
+    kind: Va,
+    mode: u8,
+) -> i32 {
+    let name = with(|k| {
+        if k.devices.contains_key(&object) {
+            "IoDeviceObjectType"
+        } else if crate::iomgr::is_file(k, object) {
+            "IoFileObjectType"
+        } else {
+            "PsThreadType"
+        }
+    });
+    // Without a type the object is taken as it is, for kernel callers only.
+    if kind != with(|k| type_of(k, name)) && (kind != 0 || mode != 0) {
+        return NtStatus::OBJECT_TYPE_MISMATCH.raw();
+    }
+    obf_reference_object(object);
+    0
+}
+
 pub(super) extern "win64" fn ob_open_object_by_pointer(
     object: Va,
     attributes: u32,

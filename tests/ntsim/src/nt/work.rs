@@ -46,18 +46,20 @@ fn queue(item: Va, routine: Va, context: usize, extended: bool) {
         if core::mem::replace(&mut w.queued, true) {
             return None;
         }
-        let device = w.device;
-        crate::nt::io::reference(k, device);
-        Some(device)
+        let (device, owner) = (w.device, w.owner);
+        if let Some(d) = k.devices.get_mut(&device) {
+            d.refs += 1;
+        }
+        Some((device, owner))
     });
-    let Some(device) = found else {
+    let Some((device, owner)) = found else {
         fail(
             rules::FREED_BUSY,
             format!("work item {item:#x} not allocated, or queued twice"),
         );
     };
     with(|k| {
-        k.sched.spawn(
+        let tid = k.sched.spawn(
             "work item",
             ThreadKind::WorkItem,
             0,
@@ -78,6 +80,9 @@ fn queue(item: Va, routine: Va, context: usize, extended: bool) {
                 crate::nt::io::dereference(device);
             }),
         );
+        if let Some(t) = k.sched.threads.get_mut(&tid) {
+            t.owner = owner;
+        }
     });
 }
 

@@ -15,8 +15,68 @@ fn check_apcs(name: &str) {
     }
 }
 
+/// `ZwCreateFile` on a device; all but name, handle and status block is for file systems.
+#[allow(clippy::too_many_arguments, reason = "the function's own arguments")]
+pub(super) extern "win64" fn zw_create_file(
+    handle: Va,
+    _access: u32,
+    attributes: Va,
+    iosb: Va,
+    _size: Va,
+    _file_attributes: u32,
+    _share: u32,
+    _disposition: u32,
+    _options: u32,
+    _ea: Va,
+    _ea_length: u32,
+) -> i32 {
+    open_file("ZwCreateFile", handle, attributes, iosb)
+}
+
+pub(super) extern "win64" fn zw_open_file(
+    handle: Va,
+    _access: u32,
+    attributes: Va,
+    iosb: Va,
+    _share: u32,
+    _options: u32,
+) -> i32 {
+    open_file("ZwOpenFile", handle, attributes, iosb)
+}
+
+fn open_file(what: &str, handle: Va, attributes: Va, iosb: Va) -> i32 {
+    check_apcs(what);
+    if peek::<usize>(attributes + 8) != 0 {
+        fail(
+            rules::UNSUPPORTED,
+            format!("{what} relative to a directory"),
+        );
+    }
+    let name = unicode(peek(attributes + 0x10));
+    let kernel = peek::<u32>(attributes + 0x18) & OBJ_KERNEL_HANDLE != 0;
+    check_handle_kind(kernel, &name);
+    if with(crate::state::Kernel::take_injection) {
+        return NtStatus::INSUFFICIENT_RESOURCES.raw();
+    }
+    let status = match crate::iomgr::open(&name, crate::Caller::Kernel, true) {
+        Ok(value) => {
+            poke(handle, value);
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
+    };
+    poke(iosb, u64::from(status.0));
+    // FILE_OPENED
+    poke(iosb + 8, usize::from(status.is_success()));
+    status.raw()
+}
+
 pub(super) extern "win64" fn zw_close(handle: usize) -> i32 {
     check_apcs("ZwClose");
+    let file = with(|k| matches!(k.handles.get(&handle)?.object, Object::File(_)).then_some(()));
+    if file.is_some() {
+        return crate::iomgr::close(handle).raw();
+    }
     if close(handle) {
         return 0;
     }
@@ -49,23 +109,30 @@ pub(crate) fn close(handle: usize) -> bool {
     with(|k| k.handles.remove(&handle)).is_some()
 }
 
+/// In the system process every handle is a kernel one; in an arbitrary thread it is not.
+fn check_handle_kind(kernel: bool, name: &str) {
+    let user = with(|k| {
+        let t = k.sched.thread();
+        t.kind == crate::sched::ThreadKind::Caller
+            && !t.frames.is_empty()
+            && crate::iomgr::in_user_request(k)
+    });
+    if user && !kernel {
+        fail(
+            rules::HANDLE_KIND,
+            format!("{name} opened without OBJ_KERNEL_HANDLE in a user's thread"),
+        );
+    }
+}
+
 /// `OBJECT_ATTRIBUTES`: Length 0, `RootDirectory` 8, `ObjectName` 0x10, Attributes 0x18.
 fn key_path(attributes: Va) -> Result<String, NtStatus> {
     let root: usize = peek(attributes + 8);
     let name = unicode(peek(attributes + 0x10));
-    if peek::<u32>(attributes + 0x18) & OBJ_KERNEL_HANDLE == 0 {
-        // In the system process every handle is a kernel one; in an arbitrary thread it is not.
-        let caller = with(|k| k.sched.thread().kind == crate::sched::ThreadKind::Caller);
-        let user = caller
-            && with(|k| !k.sched.thread().frames.is_empty())
-            && with(crate::iomgr::in_user_request);
-        if user {
-            fail(
-                rules::HANDLE_KIND,
-                format!("{name} opened without OBJ_KERNEL_HANDLE in a user's thread"),
-            );
-        }
-    }
+    check_handle_kind(
+        peek::<u32>(attributes + 0x18) & OBJ_KERNEL_HANDLE != 0,
+        &name,
+    );
     if root == 0 {
         return Ok(name);
     }

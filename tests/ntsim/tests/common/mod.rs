@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) echo: Rc<RefCell<Echo>>,
 }
 
+pub(crate) const VECTOR: u32 = 0x97;
+
 pub(crate) fn spec() -> DeviceSpec {
     DeviceSpec {
         enumerator: "ACPI".into(),
@@ -57,10 +59,17 @@ pub(crate) fn spec() -> DeviceSpec {
         power_pagable: true,
         ..DeviceSpec::default()
     }
-    .with_resources(&[Resource::Port {
-        base: 0x378,
-        len: 8,
-    }])
+    .with_resources(&[
+        Resource::Port {
+            base: 0x378,
+            len: 8,
+        },
+        Resource::Interrupt {
+            level: 7,
+            vector: VECTOR,
+            latched: true,
+        },
+    ])
 }
 
 pub(crate) fn bench(config: Config, sin: u32) -> Bench {
@@ -77,6 +86,16 @@ pub(crate) fn bench(config: Config, sin: u32) -> Bench {
         node,
         echo,
     }
+}
+
+/// The second driver, which uses the first one's device.
+pub(crate) fn accomplice(machine: &Machine) -> (DriverId, Handle) {
+    let parameters = [("Client", RegValue::Dword(1))];
+    let driver = machine
+        .load_driver(image(), "accomplice", &parameters)
+        .expect("load");
+    let handle = machine.open(r"\\.\ACCOMPLICE", Caller::User64);
+    (driver, handle.expect("no broken rule").expect("open"))
 }
 
 pub(crate) const fn code(function: u32) -> u32 {
