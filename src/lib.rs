@@ -109,7 +109,7 @@ impl kernel::Role for Role {
 
     fn request(&self, device: Device<'_, Self>, irp: Irp, request: Request) -> Disposition {
         match self {
-            Self::Port(_) => parallel::Port::request(device.state(), irp, request),
+            Self::Port(port) => port.request(device.state(), irp, request),
             Self::ParallelDevice(parallel) => parallel.request(device.state(), irp, request),
         }
     }

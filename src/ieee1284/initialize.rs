@@ -1,6 +1,6 @@
 //! Resetting a peripheral, and reading its condition.
 
-use super::{Condition, Dcr, Dsr, Ecr, Interrupted, Port, Register};
+use super::{Capabilities, Condition, Dcr, Dsr, Ecr, Interrupted, Port, Register};
 
 /// How long nInit is held low, in microseconds. Printers ask for 50 at least (Linux's lp waits
 /// that long, and so does the EPP exit); twice that is on the safe side.
@@ -19,14 +19,6 @@ const SAMPLE_MS: u32 = 1;
 /// How many looks at most; lines that never agree are taken as they are.
 const SAMPLES: u32 = 10;
 
-/// Brings the port to rest: compatibility mode, forward, nothing asserted, no interrupts.
-pub fn idle(port: &mut impl Port) {
-    if port.has_ecp() {
-        port.write(Register::Ecr, Ecr::SPP.bits());
-    }
-    port.write(Register::Dcr, Dcr::IDLE.bits());
-}
-
 /// Resets and initialises the peripheral (`IOCTL_PAR_SET_INFORMATION`): nInit low for 100 us with
 /// nSelectIn low, then a wait of at most five seconds until it is ready, then its condition.
 ///
@@ -35,8 +27,11 @@ pub fn idle(port: &mut impl Port) {
 ///
 /// # Errors
 /// [`Interrupted`]: the wait ended early. The lines are idle then, too.
-pub fn initialize(port: &mut impl Port) -> Result<Condition, Interrupted> {
-    if port.has_ecp() {
+pub fn initialize(
+    port: &mut impl Port,
+    capabilities: &Capabilities,
+) -> Result<Condition, Interrupted> {
+    if capabilities.ecr {
         port.write(Register::Ecr, Ecr::SPP.bits());
     }
     port.write(Register::Dcr, Dcr::RESET.bits());
@@ -168,7 +163,7 @@ mod tests {
     fn the_pulse_is_long_enough_and_nothing_else_moves() {
         let mut port = Script::new(|_| 0xD8);
         assert_eq!(
-            initialize(&mut port).map(Condition::status),
+            initialize(&mut port, &Capabilities::SPP).map(Condition::status),
             Ok(Status::SUCCESS)
         );
         let [(low, Register::Dcr, 0x08), (high, Register::Dcr, 0x0C)] = port.writes[..] else {
@@ -181,7 +176,11 @@ mod tests {
     fn an_ecp_port_is_put_into_spp_mode_first() {
         let mut port = Script::new(|_| 0xD8);
         port.ecp = true;
-        initialize(&mut port).unwrap();
+        let ecp = Capabilities {
+            ecr: true,
+            ..Capabilities::SPP
+        };
+        initialize(&mut port, &ecp).unwrap();
         assert_eq!(port.writes[0].1, Register::Ecr);
         assert_eq!(port.writes[0].2 >> 5, 0, "mode 000");
     }
@@ -189,7 +188,7 @@ mod tests {
     #[test]
     fn a_slow_printer_is_waited_for() {
         let mut port = Script::new(|ms| if ms < 2500 { 0x58 } else { 0xD8 });
-        let condition = initialize(&mut port).unwrap();
+        let condition = initialize(&mut port, &Capabilities::SPP).unwrap();
         assert!(condition.is_ready());
         assert!((2500..2600).contains(&(port.us / 1000)), "{} us", port.us);
     }
@@ -198,7 +197,7 @@ mod tests {
     fn a_busy_printer_is_a_success_after_five_seconds() {
         let mut port = Script::new(|_| 0x58);
         assert_eq!(
-            initialize(&mut port).map(Condition::status),
+            initialize(&mut port, &Capabilities::SPP).map(Condition::status),
             Ok(Status::SUCCESS)
         );
         assert!((5000..5100).contains(&(port.us / 1000)), "{} us", port.us);
@@ -212,7 +211,10 @@ mod tests {
             (0x00, Status::DEVICE_POWERED_OFF),
         ] {
             let mut port = Script::new(|_| dsr);
-            assert_eq!(initialize(&mut port).map(Condition::status), Ok(status));
+            assert_eq!(
+                initialize(&mut port, &Capabilities::SPP).map(Condition::status),
+                Ok(status)
+            );
             assert!((500..700).contains(&(port.us / 1000)), "{} us", port.us);
         }
     }
@@ -246,7 +248,7 @@ mod tests {
         for at in [0, 1, 10, 100, 4000] {
             let mut port = Script::new(|_| 0x58);
             port.interrupt_at = Some(at);
-            assert_eq!(initialize(&mut port), Err(Interrupted));
+            assert_eq!(initialize(&mut port, &Capabilities::SPP), Err(Interrupted));
             assert_eq!(port.writes.last().map(|w| w.2), Some(0x0C));
         }
     }

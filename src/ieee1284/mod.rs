@@ -36,7 +36,7 @@ pub use detect::{Capabilities, Fifo, detect};
 pub use device_id::{DeviceId, IdLength};
 pub use fault::Fault;
 pub use hardware_id::{PlugAndPlayId, PlugAndPlayText};
-pub use initialize::{idle, initialize, read_condition};
+pub use initialize::{initialize, read_condition};
 pub use negotiate::Extensibility;
 pub use port::{Interrupted, Port, Register};
 pub use registers::{CnfgA, Dcr, Dsr, Ecr};

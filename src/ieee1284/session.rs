@@ -136,6 +136,12 @@ impl Session {
         self.modes
     }
 
+    /// The modes that port and peripheral both have, if the peripheral has been asked.
+    #[must_use]
+    pub const fn known_device_modes(&self) -> Option<IeeeModes> {
+        self.device_modes
+    }
+
     /// Whether a mode other than compatibility mode is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -328,7 +334,7 @@ impl Session {
     pub fn initialize(&mut self, port: &mut impl Port) -> Result<Condition, Fault> {
         self.terminate(port);
         *self = Self::new(self.capabilities);
-        Ok(initialize(port)?)
+        Ok(initialize(port, &self.capabilities)?)
     }
 
     /// Reads the condition of the peripheral: [`super::read_condition()`]. In another mode the lines

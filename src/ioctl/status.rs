@@ -41,6 +41,8 @@ statuses! {
     DEVICE_POWERED_OFF = 0x8000_000F;
     /// The printer is off-line or reports a fault. A warning.
     DEVICE_OFF_LINE = 0x8000_0010;
+    /// Somebody else has the port, and did not give it back in time. A warning.
+    DEVICE_BUSY = 0x8000_0011;
     /// No more specific answer fits.
     UNSUCCESSFUL = 0xC000_0001;
     /// The code is unknown, or an argument is out of its range.
@@ -71,6 +73,8 @@ statuses! {
     NOT_A_DIRECTORY = 0xC000_0103;
     /// The request was cancelled.
     CANCELLED = 0xC000_0120;
+    /// The request does not fit the state of things: the port is not locked, or it is already.
+    INVALID_DEVICE_STATE = 0xC000_0184;
     /// The device did not answer as it should.
     IO_DEVICE_ERROR = 0xC000_0185;
     /// The device is in a mode in which the request has no meaning.

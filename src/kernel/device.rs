@@ -7,12 +7,13 @@ use core::{
 };
 
 use wdk_sys::{
-    _IO_WORKITEM as IO_WORKITEM, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING,
-    DO_DIRECT_IO, DO_POWER_PAGABLE, FILE_DEVICE_SECURE_OPEN, IO_REMOVE_LOCK,
+    _DEVICE_RELATION_TYPE, _IO_WORKITEM as IO_WORKITEM, DEVICE_OBJECT, DO_BUFFERED_IO,
+    DO_DEVICE_INITIALIZING, DO_DIRECT_IO, DO_POWER_PAGABLE, FILE_DEVICE_SECURE_OPEN,
+    IO_REMOVE_LOCK, IRP,
     ntddk::{
         IoAcquireRemoveLockEx, IoAllocateWorkItem, IoAttachDeviceToDeviceStack, IoCreateDevice,
         IoDeleteDevice, IoDetachDevice, IoFreeWorkItem, IoInitializeRemoveLockEx,
-        IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
+        IoInvalidateDeviceRelations, IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
     },
 };
 
@@ -54,6 +55,14 @@ impl PhysicalDevice {
         self.0.as_ptr()
     }
 
+    /// Tells the PnP manager that the device may have other children now. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn children_changed(self) {
+        // SAFETY: a live PDO.
+        unsafe {
+            IoInvalidateDeviceRelations(self.0.as_ptr(), _DEVICE_RELATION_TYPE::BusRelations);
+        }
+    }
+
     /// The object with one reference more, as the PnP manager wants it in a list of relations.
     pub(super) fn referenced(self) -> *mut DEVICE_OBJECT {
         // SAFETY: the object is live.
@@ -71,6 +80,8 @@ pub(super) struct Extension<R> {
     state: AtomicU8,
     previous: AtomicU8,
     installed: AtomicBool,
+    /// A child that its parent no longer reports: its `REMOVE_DEVICE` deletes it.
+    missing: AtomicBool,
     role: UnsafeCell<MaybeUninit<R>>,
 }
 
@@ -149,6 +160,11 @@ impl<'d, R: Role> Device<'d, R> {
     /// A child device object as the PnP manager's PDO.
     pub(crate) const fn physical(self) -> PhysicalDevice {
         PhysicalDevice(self.object)
+    }
+
+    /// Whether its parent no longer reports the child.
+    pub(super) fn is_missing(self) -> bool {
+        self.extension.missing.load(Ordering::Acquire)
     }
 }
 
@@ -356,6 +372,14 @@ impl<R: Role> OwnedDevice<R> {
         PhysicalDevice(self.object)
     }
 
+    /// Gives the child up: it is gone, and its parent reports it no longer. The PnP manager removes
+    /// it, and with its `REMOVE_DEVICE` the object is deleted.
+    pub(crate) fn report_missing(self) {
+        // SAFETY: the object is live.
+        let device = unsafe { Device::<R>::from_raw(self.object) };
+        device.extension().missing.store(true, Ordering::Release);
+    }
+
     /// Deletes the object. Its `REMOVE_DEVICE` is over: children go before their parent.
     pub(crate) fn delete(self, _: Passive) {
         // SAFETY: the object is live.
@@ -373,6 +397,21 @@ impl<R: Role> OwnedDevice<R> {
         // SAFETY: no request of the child is left, and none gets in.
         unsafe { dismantle::<R>(self.object, None) };
     }
+}
+
+/// Deletes a child that its parent no longer reports, the end of its `REMOVE_DEVICE`.
+///
+/// # Safety
+/// At `PASSIVE_LEVEL`, in that request, which holds the remove lock with `tag`; the parent has
+/// given the object up.
+pub(super) unsafe fn delete_missing<R: Role>(device: Device<'_, R>, tag: NonNull<IRP>) {
+    let lock = device.remove_lock();
+    // SAFETY: the caller's promise.
+    unsafe {
+        IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag.as_ptr().cast(), size::<IO_REMOVE_LOCK>());
+    }
+    // SAFETY: no request of the child is left, and none gets in.
+    unsafe { dismantle::<R>(device.object, None) };
 }
 
 /// Deletes a function device object, the end of its `REMOVE_DEVICE`.

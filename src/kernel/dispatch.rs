@@ -2,7 +2,7 @@ use core::ptr::NonNull;
 
 use wdk_sys::{DEVICE_OBJECT, IRP, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SYSTEM_CONTROL, NTSTATUS};
 
-use super::{Device, Irp, Role, pnp};
+use super::{Device, Irp, Request, Role, pnp};
 use crate::ioctl::Status;
 
 /// The dispatch routine of every major function of every device object.
@@ -30,6 +30,9 @@ pub(super) unsafe extern "C" fn dispatch<R: Role>(
             let role = unsafe { device.role() };
             // SAFETY: this is the dispatch routine of the IRP.
             let request = unsafe { irp.request() };
+            if matches!(request, Request::Close(_)) {
+                irp.file().let_go();
+            }
             role.request(device, irp, request)
         }
     };

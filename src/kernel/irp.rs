@@ -13,7 +13,7 @@ use wdk_sys::{
     ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
 };
 
-use super::{Lower, Passive, size};
+use super::{KERNEL_MODE, Lower, Passive, Shared, pool::release_raw, size};
 use crate::ioctl::Status;
 
 /// What became of an [`Irp`]; a dispatch routine returns it. Only completing, forwarding and
@@ -25,6 +25,12 @@ impl Disposition {
     /// What the dispatch routine tells the I/O manager.
     pub(super) const fn status(self) -> NTSTATUS {
         self.0
+    }
+
+    /// The same for an IRP that was marked as pending first.
+    pub(super) fn pending(self) -> Self {
+        let Self(_completed) = self;
+        Self(Status::PENDING.0)
     }
 }
 
@@ -44,6 +50,11 @@ unsafe impl Send for Irp {}
 /// An open of a device; two requests of one open have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(pub(super) *mut FILE_OBJECT);
+
+// SAFETY: the pointer is compared, and used while the open is known to live.
+unsafe impl Send for FileId {}
+// SAFETY: likewise.
+unsafe impl Sync for FileId {}
 
 /// The parameters of `IRP_MJ_CREATE`.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +79,12 @@ pub(crate) enum TransferKind {
 pub(crate) enum Request<'irql> {
     /// `IRP_MJ_CREATE`
     Create(Create),
-    /// `IRP_MJ_CLEANUP`: the last handle of the open was closed.
+    /// `IRP_MJ_CLEANUP`: the last handle of the open was closed. A kernel client may use the open
+    /// for long after that, if it kept the file object and no handle, as
+    /// `IoGetDeviceObjectPointer` does.
     Cleanup(Passive<'irql>),
-    /// `IRP_MJ_CLOSE`: the last request of the open is done, too.
-    Close,
+    /// `IRP_MJ_CLOSE`: the open is over, and the last of its requests.
+    Close(Passive<'irql>),
     /// `IRP_MJ_DEVICE_CONTROL`: from user mode, or from a kernel client in a user's stead.
     DeviceControl { code: u32 },
     /// `IRP_MJ_READ`, from `offset`.
@@ -80,8 +93,14 @@ pub(crate) enum Request<'irql> {
     Write { offset: i64 },
     /// `IRP_MJ_QUERY_INFORMATION`: a class of `FILE_INFORMATION_CLASS`.
     QueryInformation { class: i32 },
-    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`: from kernel mode.
-    InternalDeviceControl,
+    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL` from a kernel client.
+    InternalDeviceControl {
+        code: u32,
+        /// The request arrived at this level: more than most do.
+        passive: Option<Passive<'irql>>,
+    },
+    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL` in a program's name: never served.
+    Foreign,
     /// Any other major function.
     Other,
 }
@@ -124,7 +143,11 @@ impl Irp {
             return Ok(irp);
         }
         let status = match u32::from(irp.stack().MajorFunction) {
-            IRP_MJ_CLEANUP | IRP_MJ_CLOSE => Status::SUCCESS,
+            IRP_MJ_CLEANUP => Status::SUCCESS,
+            IRP_MJ_CLOSE => {
+                irp.file().let_go();
+                Status::SUCCESS
+            }
             _ => Status::DELETE_PENDING,
         };
         irp.set_status(status, 0);
@@ -183,7 +206,8 @@ impl Irp {
             }
             // SAFETY: the I/O manager sends CLEANUP at PASSIVE_LEVEL.
             IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::new() }),
-            IRP_MJ_CLOSE => Request::Close,
+            // SAFETY: and CLOSE.
+            IRP_MJ_CLOSE => Request::Close(unsafe { Passive::new() }),
             IRP_MJ_DEVICE_CONTROL => Request::DeviceControl { code: self.code() },
             IRP_MJ_READ => {
                 // SAFETY: the member that belongs to this major.
@@ -208,9 +232,22 @@ impl Irp {
                     class: query.FileInformationClass,
                 }
             }
-            IRP_MJ_INTERNAL_DEVICE_CONTROL => Request::InternalDeviceControl,
+            // User mode has no way to send one. If a driver passes on a request of a program under
+            // this major, it is not its own.
+            IRP_MJ_INTERNAL_DEVICE_CONTROL if self.is_from_user() => Request::Foreign,
+            IRP_MJ_INTERNAL_DEVICE_CONTROL => Request::InternalDeviceControl {
+                code: self.code(),
+                passive: Passive::now(),
+            },
             _ => Request::Other,
         }
+    }
+
+    /// Whether a program sent the request, or somebody in its name.
+    fn is_from_user(&self) -> bool {
+        // SAFETY: the IRP is live while this value is.
+        let irp = unsafe { self.raw.as_ref() };
+        irp.RequestorMode != KERNEL_MODE
     }
 
     /// The control code of a device control request.
@@ -235,6 +272,11 @@ impl Irp {
     pub(crate) fn output_length(&self) -> usize {
         // SAFETY: the member that belongs to device control.
         unsafe { self.stack().Parameters.DeviceIoControl.OutputBufferLength as usize }
+    }
+
+    /// Whether the request is an `IRP_MJ_INTERNAL_DEVICE_CONTROL`.
+    pub(crate) fn is_internal(&self) -> bool {
+        u32::from(self.stack().MajorFunction) == IRP_MJ_INTERNAL_DEVICE_CONTROL
     }
 
     /// Whether the request is a read or a write.
@@ -362,6 +404,18 @@ impl Irp {
         self.complete_with(status, information)
     }
 
+    /// Ends a request with `STATUS_SUCCESS` after `end`, which releases the remove lock for good: it
+    /// is given the tag that the lock is held with.
+    pub(super) fn complete_after(self, end: impl FnOnce(NonNull<IRP>)) -> Disposition {
+        let information = self.information();
+        self.set_status(Status::SUCCESS, information);
+        let raw = self.raw;
+        end(raw);
+        // SAFETY: the IRP is ours, and this consumes it; <= DISPATCH_LEVEL, no lock held.
+        unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
+        Disposition(Status::SUCCESS.0)
+    }
+
     /// Ends the request with the status that it has.
     pub(super) fn complete_as_is(self) -> Disposition {
         let status = self.status();
@@ -453,6 +507,7 @@ impl Irp {
 }
 
 /// Whether somebody wants a request to end: it was cancelled, or its open cleaned up.
+#[derive(Clone, Copy)]
 pub(super) struct Cancellation<'irp> {
     flag: *const u8,
     file: FileId,
@@ -492,6 +547,41 @@ pub(super) unsafe fn release(lock: NonNull<IO_REMOVE_LOCK>, irp: NonNull<IRP>) {
 }
 
 impl FileId {
+    /// No open.
+    pub(crate) const NONE: Self = Self(core::ptr::null_mut());
+
+    /// A request that did not come through an open.
+    pub(crate) fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The word of the file object that keeps what the open shares with its device.
+    fn kept(&self) -> Option<&AtomicPtr<core::ffi::c_void>> {
+        let file = NonNull::new(self.0)?;
+        // SAFETY: the file object outlives the IRPs that came through it.
+        let word = unsafe { &raw mut (*file.as_ptr()).FsContext };
+        // SAFETY: aligned, and used as an atomic only.
+        Some(unsafe { AtomicPtr::from_ptr(word) })
+    }
+
+    /// Keeps `value` alive until the open is closed, whatever becomes of the device: the routines
+    /// that it was told to call find it. Once for an open, when it is made.
+    pub(crate) fn keep<T: Send + Sync + 'static>(self, value: &Shared<T>) {
+        if let Some(word) = self.kept() {
+            word.store(value.clone().into_raw(), Ordering::Release);
+        }
+    }
+
+    /// The end of [`FileId::keep`], when the open is closed.
+    pub(super) fn let_go(self) {
+        if let Some(word) = self.kept()
+            && let Some(kept) = NonNull::new(word.swap(core::ptr::null_mut(), Ordering::AcqRel))
+        {
+            // SAFETY: `keep` stored it, and the word was ours.
+            unsafe { release_raw(kept) };
+        }
+    }
+
     /// The word of the file object in which this driver notes that the open was cleaned up. Both
     /// context words of a file object belong to the driver that it is open on.
     fn cleaned_up(&self) -> Option<&AtomicPtr<core::ffi::c_void>> {
@@ -506,6 +596,14 @@ impl FileId {
     pub(super) fn set_cleaned_up(&self) {
         if let Some(word) = self.cleaned_up() {
             word.store(self.0.cast(), Ordering::Release);
+        }
+    }
+
+    /// Notes that the open is used after it was cleaned up: by a kernel client, whose requests go
+    /// on.
+    pub(super) fn set_used(&self) {
+        if let Some(word) = self.cleaned_up() {
+            word.store(core::ptr::null_mut(), Ordering::Release);
         }
     }
 

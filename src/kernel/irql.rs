@@ -1,4 +1,7 @@
-use core::marker::PhantomData;
+use core::{arch::asm, marker::PhantomData};
+
+/// `APC_LEVEL`: the highest level at which code may block.
+const APC_LEVEL: u64 = 1;
 
 /// Proof that the code runs at `PASSIVE_LEVEL`, where it may block and touch pageable memory.
 ///
@@ -9,10 +12,42 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy)]
 pub(crate) struct Passive<'irql>(PhantomData<*const &'irql ()>);
 
-impl Passive<'_> {
+impl<'irql> Passive<'irql> {
     /// # Safety
     /// The caller runs at `PASSIVE_LEVEL` for as long as the token lives.
     pub(super) const unsafe fn new() -> Self {
         Self(PhantomData)
     }
+
+    /// The token, if the code happens to run at `PASSIVE_LEVEL`: for requests of kernel clients,
+    /// which may come at any level up to `DISPATCH_LEVEL`.
+    pub(super) fn now() -> Option<Self> {
+        (level() == 0).then_some(Self(PhantomData))
+    }
+
+    /// What may block at `PASSIVE_LEVEL` may do so.
+    pub(crate) const fn blocking(self) -> Blocking<'irql> {
+        Blocking(self.0)
+    }
+}
+
+/// Proof that the code runs at `APC_LEVEL` or below, where it may wait, and no more than that. Like
+/// [`Passive`] it cannot be stored, nor carried into a critical section.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocking<'irql>(PhantomData<*const &'irql ()>);
+
+impl Blocking<'_> {
+    /// The token, if the code happens to run low enough: for routines that kernel clients call.
+    pub(super) fn now() -> Option<Self> {
+        (level() <= APC_LEVEL).then_some(Self(PhantomData))
+    }
+}
+
+/// The current IRQL. On x64 it is the task priority register, and `KeGetCurrentIrql` an inline
+/// function that reads it.
+fn level() -> u64 {
+    let level: u64;
+    // SAFETY: reads a register; kernel mode may.
+    unsafe { asm!("mov {}, cr8", out(reg) level, options(nomem, nostack, preserves_flags)) };
+    level
 }

@@ -8,15 +8,18 @@
 //!   given, and which cannot be carried into a [`SpinLock`]'s critical section;
 //! * memory comes from `try_` functions only: running out of it is a status.
 
+mod callbacks;
 mod device;
 mod dispatch;
 mod driver;
 mod guid;
 mod interface;
+mod interrupt;
 mod io_port;
 mod irp;
 mod irql;
 mod layout;
+mod line;
 mod pnp;
 mod pool;
 mod queue;
@@ -26,24 +29,29 @@ mod security;
 mod string;
 mod sync;
 mod time;
+mod wait;
 mod worker;
 
+pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port_routines};
 pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
 pub(crate) use driver::{Driver, Role, initialize};
 pub(crate) use guid::Guid;
 pub(crate) use interface::{Interface, SymbolicLink};
+pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::IoRange;
-pub(crate) use irp::{Create, Disposition, Irp, Request, TransferKind};
-pub(crate) use irql::Passive;
-pub(crate) use pnp::{BusInformation, Child, ChildText, Function, Pnp, State};
+pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
+pub(crate) use irql::{Blocking, Passive};
+pub(crate) use line::{Accepts, Line, Owner};
+pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
 pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, Property, Text};
-pub(crate) use resources::{Resource, Resources};
+pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::Wide;
 pub(crate) use sync::{Gate, Inside, SpinLock};
 pub(crate) use time::{milliseconds, stall};
-pub(crate) use worker::{Task, Waits, Worker};
+pub(crate) use wait::{Taken, Turn, Waiter, Waits};
+pub(crate) use worker::{Task, Worker};
 
 use crate::ioctl::Status;
 

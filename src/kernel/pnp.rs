@@ -24,7 +24,7 @@ use wdk_sys::{
 
 use super::{
     Device, Disposition, Guid, Irp, Lower, Passive, PhysicalDevice, Resources, Role, Wide,
-    device::delete_function,
+    device::{delete_function, delete_missing},
     pool::{allocate_paged, free},
     size,
 };
@@ -90,16 +90,28 @@ pub(crate) trait Function<R> {
     /// The object that unhandled requests go on to.
     fn lower(&self) -> Lower;
 
-    /// `START_DEVICE`, when the lower drivers have started. In a started device: new resources.
+    /// `START_DEVICE`, when the lower drivers have started. In a started device: new resources,
+    /// `raw` as the bus has them, and `resources` translated.
     ///
     /// # Errors
     /// The device cannot work with the resources; nothing of the start is left then.
     fn start(
         &self,
         device: Device<'_, R>,
+        raw: Resources<'_>,
         resources: Resources<'_>,
         passive: Passive,
     ) -> Result<(), Status>;
+
+    /// `QUERY_STOP_DEVICE`: whether the device may be stopped now. If so, nobody begins to use it
+    /// before the next start, or [`Function::cancel_stop`].
+    ///
+    /// # Errors
+    /// It may not, and goes on as before.
+    fn query_stop(&self) -> Result<(), Status>;
+
+    /// `CANCEL_STOP_DEVICE` after a [`Function::query_stop`].
+    fn cancel_stop(&self);
 
     /// `STOP_DEVICE`: lets go of the hardware. Requests wait for the next start.
     fn stop(&self, passive: Passive);
@@ -131,7 +143,7 @@ pub(crate) trait Child<R> {
     /// The device cannot work; nothing of the start is left then.
     fn start(&self, device: Device<'_, R>, passive: Passive) -> Result<(), Status>;
 
-    /// `SURPRISE_REMOVAL` or `REMOVE_DEVICE`; the second is a no-operation. Requests end with
+    /// `SURPRISE_REMOVAL` or `REMOVE_DEVICE`; a second one is a no-operation. Requests end with
     /// `status`.
     fn vanish(&self, status: Status, passive: Passive);
 
@@ -140,6 +152,9 @@ pub(crate) trait Child<R> {
 
     /// `QUERY_ID`: hardware IDs, each followed by a NUL.
     fn hardware_ids(&self) -> Wide<{ ID_UNITS }>;
+
+    /// `QUERY_ID`: compatible IDs, each followed by a NUL; none, if empty.
+    fn compatible_ids(&self) -> Wide<{ ID_UNITS }>;
 
     /// `QUERY_ID`: instance ID, unique among the children of the parent.
     fn instance_id(&self) -> Wide<{ ID_UNITS }>;
@@ -152,7 +167,7 @@ pub(crate) trait Child<R> {
 }
 
 /// The most units of an ID or text of a child (`MAX_DEVICE_ID_LEN` of cfgmgr32.h).
-const ID_UNITS: usize = 200;
+pub(crate) const ID_UNITS: usize = 200;
 
 /// The texts of `QUERY_DEVICE_TEXT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +207,9 @@ fn function_pnp<R: Role>(
         IRP_MN_START_DEVICE => forward_then_resume(device, irp, lower),
         IRP_MN_QUERY_STOP_DEVICE => {
             if device.state() == State::Started {
+                if let Err(status) = function.query_stop() {
+                    return irp.complete_with_status(status);
+                }
                 device.set_state(State::StopPending);
             }
             irp.forward_success(lower)
@@ -313,7 +331,9 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
             let start = unsafe { irp.stack().Parameters.StartDevice };
             // SAFETY: the PnP manager's list, which lives as long as the IRP.
             let resources = unsafe { Resources::new(start.AllocatedResourcesTranslated) };
-            match function.start(device, resources, passive) {
+            // SAFETY: likewise.
+            let raw = unsafe { Resources::new(start.AllocatedResources) };
+            match function.start(device, raw, resources, passive) {
                 Ok(()) => {
                     // START implies full power.
                     set_power(device, _DEVICE_POWER_STATE::PowerDeviceD0);
@@ -323,11 +343,16 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 Err(status) => status,
             }
         }
-        // A cancelled query: children never get here.
-        Pnp::Function(_) | Pnp::Child(_) => {
+        // A cancelled query.
+        Pnp::Function(function) => {
+            if device.state() == State::StopPending {
+                function.cancel_stop();
+            }
             device.set_state(device.previous_state());
             Status::SUCCESS
         }
+        // Children never get here: they complete everything at once.
+        Pnp::Child(_) => Status::SUCCESS,
     };
     let _ = irp.complete_with_status(status);
 }
@@ -378,9 +403,16 @@ fn child_pnp<R: Role>(
             Status::SUCCESS
         }
         IRP_MN_REMOVE_DEVICE => {
-            // The parent still reports the child, so the object stays and may be started again.
             device.set_state(State::Removed);
             child.vanish(Status::DELETE_PENDING, passive);
+            if device.is_missing() {
+                return irp.complete_after(|tag| {
+                    // SAFETY: the tag that the IRP was accepted with; this is its REMOVE, after
+                    // which no request comes, and the parent has given the object up.
+                    unsafe { delete_missing(device, tag) };
+                });
+            }
+            // The parent still reports the child, so the object stays and may be started again.
             Status::SUCCESS
         }
         IRP_MN_QUERY_CAPABILITIES => capabilities(&irp),
@@ -525,8 +557,12 @@ fn query_id<R>(
         _BUS_QUERY_ID_TYPE::BusQueryDeviceID => child.device_id(),
         _BUS_QUERY_ID_TYPE::BusQueryHardwareIDs => child.hardware_ids(),
         _BUS_QUERY_ID_TYPE::BusQueryInstanceID => child.instance_id(),
+        _BUS_QUERY_ID_TYPE::BusQueryCompatibleIDs => child.compatible_ids(),
         _ => return Ok(None),
     };
+    if id.units().is_empty() {
+        return Ok(None);
+    }
     paged_string(id.units(), passive).map(Some)
 }
 

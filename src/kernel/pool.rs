@@ -1,6 +1,7 @@
 //! Nonpaged and paged pool, by functions that can fail.
 
 use core::{
+    ffi::c_void,
     ops::{Deref, DerefMut},
     ptr::NonNull,
     slice,
@@ -129,9 +130,17 @@ impl Drop for Buffer {
 /// abort.
 pub(crate) struct Shared<T>(NonNull<Counted<T>>);
 
+#[repr(C)]
 struct Counted<T> {
-    owners: AtomicUsize,
+    /// First, for whoever releases it without knowing `T`.
+    header: Header,
     value: T,
+}
+
+struct Header {
+    owners: AtomicUsize,
+    /// Drops the value and frees the memory.
+    destroy: unsafe fn(NonNull<Header>),
 }
 
 // SAFETY: as for Arc: every owner can reach the value, and the last one drops it.
@@ -145,7 +154,10 @@ impl<T> Shared<T> {
     pub(crate) fn try_new(value: T) -> Result<Self, Status> {
         let memory = allocate::<Counted<T>>(POOL_FLAG_NON_PAGED)?;
         let counted = Counted {
-            owners: AtomicUsize::new(1),
+            header: Header {
+                owners: AtomicUsize::new(1),
+                destroy: destroy::<T>,
+            },
             value,
         };
         // SAFETY: the memory is ours, large enough and aligned.
@@ -157,12 +169,47 @@ impl<T> Shared<T> {
         // SAFETY: the allocation lives as long as one owner.
         unsafe { self.0.as_ref() }
     }
+
+    /// One owner, as a pointer; its end is [`release_raw`].
+    pub(super) fn into_raw(self) -> *mut c_void {
+        let raw = self.0.as_ptr().cast();
+        core::mem::forget(self);
+        raw
+    }
+}
+
+/// Ends an owner that [`Shared::into_raw`] made.
+///
+/// # Safety
+/// `raw` is such an owner, and is not used again.
+pub(super) unsafe fn release_raw(raw: NonNull<c_void>) {
+    let header = raw.cast::<Header>();
+    // SAFETY: the allocation lives as long as this owner.
+    let counted = unsafe { header.as_ref() };
+    let destroy = counted.destroy;
+    if counted.owners.fetch_sub(1, Ordering::Release) != 1 {
+        return;
+    }
+    // What the other owners did happens before the drop.
+    fence(Ordering::Acquire);
+    // SAFETY: this was the last owner.
+    unsafe { destroy(header) };
+}
+
+/// # Safety
+/// `header` is that of a `Counted<T>` without an owner.
+unsafe fn destroy<T>(header: NonNull<Header>) {
+    let counted = header.cast::<Counted<T>>();
+    // SAFETY: the caller's promise.
+    unsafe { counted.drop_in_place() };
+    // SAFETY: `try_new` allocated it.
+    unsafe { free(counted.cast(), TAG) };
 }
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        // As many owners as there are device objects: the count cannot overflow.
-        self.counted().owners.fetch_add(1, Ordering::Relaxed);
+        // As many owners as there are device objects and opens: the count cannot overflow.
+        self.counted().header.owners.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
     }
 }
@@ -177,14 +224,7 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        if self.counted().owners.fetch_sub(1, Ordering::Release) != 1 {
-            return;
-        }
-        // What the other owners did happens before the drop.
-        fence(Ordering::Acquire);
-        // SAFETY: this was the last owner.
-        unsafe { self.0.drop_in_place() };
-        // SAFETY: `try_new` allocated it.
-        unsafe { free(self.0.cast(), TAG) };
+        // SAFETY: an owner, which ends here.
+        unsafe { release_raw(self.0.cast()) };
     }
 }

@@ -20,44 +20,91 @@ use super::{
 };
 use crate::ioctl::Status;
 
-/// A cancel-safe FIFO of IRPs, on the kernel's own `IoCsq` functions.
+/// A cancel-safe FIFO of IRPs, on the kernel's own `IoCsq` functions, and what `S` keeps under the
+/// same lock.
 ///
-/// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`. A closed
-/// queue refuses every IRP with the status that it was closed with.
-pub(super) struct Queue(PoolBox<UnsafeCell<Inner>>);
+/// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
+pub(super) struct Queue<S>(PoolBox<UnsafeCell<Inner<S>>>);
 
 #[repr(C)]
-struct Inner {
+struct Inner<S> {
     /// First, for the callbacks are given its address.
+    links: Links,
+    state: S,
+}
+
+/// What the callbacks use, whatever the queue keeps besides.
+#[repr(C)]
+struct Links {
     csq: IO_CSQ,
     lock: KSPIN_LOCK,
     list: LIST_ENTRY,
-    /// What an insertion answers: success while the queue is open.
-    refusal: NTSTATUS,
+    length: u32,
     remove_lock: NonNull<IO_REMOVE_LOCK>,
 }
 
-// SAFETY: everything is accessed under the queue's spin lock.
-unsafe impl Send for Queue {}
-// SAFETY: likewise.
-unsafe impl Sync for Queue {}
+/// What a queue keeps under its lock.
+pub(super) trait Admission: Send + 'static {
+    /// What is known of an arriving IRP, and what became of it.
+    type Arrival;
 
-impl Queue {
-    /// A closed queue for the IRPs of `device`.
+    /// Whether an IRP may queue, and the ticket that it gets then. Tickets rise. Under the lock.
+    ///
+    /// # Errors
+    /// It may not: the IRP goes back to whoever brought it, with the status.
+    fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status>;
+}
+
+/// A queue that lets everybody in while its status is a success.
+pub(super) struct Refusal(pub(super) Status);
+
+impl Admission for Refusal {
+    type Arrival = ();
+
+    fn admit(&mut self, _arrival: &mut ()) -> Result<u64, Status> {
+        if self.0.is_success() {
+            Ok(0)
+        } else {
+            Err(self.0)
+        }
+    }
+}
+
+/// Which IRP to take out of a queue: the oldest one that meets a condition.
+#[derive(Clone, Copy)]
+pub(super) enum Pick {
+    /// None.
+    Oldest,
+    /// It came through this open.
+    Of(FileId),
+    /// Its ticket is lower.
+    Before(u64),
+}
+
+// SAFETY: everything is accessed under the queue's spin lock.
+unsafe impl<S: Send> Send for Queue<S> {}
+// SAFETY: likewise.
+unsafe impl<S: Send> Sync for Queue<S> {}
+
+impl<S: Admission> Queue<S> {
+    /// A queue for the IRPs of `device`.
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    pub(super) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
+    pub(super) fn try_new<R: Role>(device: Device<'_, R>, state: S) -> Result<Self, Status> {
         let queue = PoolBox::try_new(UnsafeCell::new(Inner {
-            csq: IO_CSQ::default(),
-            lock: 0,
-            list: LIST_ENTRY::default(),
-            refusal: Status::DEVICE_NOT_READY.0,
-            remove_lock: device.remove_lock(),
+            links: Links {
+                csq: IO_CSQ::default(),
+                lock: 0,
+                list: LIST_ENTRY::default(),
+                length: 0,
+                remove_lock: device.remove_lock(),
+            },
+            state,
         }))?;
         let inner = queue.get();
         // SAFETY: a place in live memory; nothing is read.
-        let list = unsafe { &raw mut (*inner).list };
+        let list = unsafe { &raw mut (*inner).links.list };
         let empty = LIST_ENTRY {
             Flink: list,
             Blink: list,
@@ -68,7 +115,7 @@ impl Queue {
         check(unsafe {
             IoCsqInitializeEx(
                 inner.cast(),
-                Some(insert),
+                Some(insert::<S>),
                 Some(remove),
                 Some(peek_next),
                 Some(acquire_lock),
@@ -83,44 +130,76 @@ impl Queue {
         self.0.get().cast()
     }
 
-    /// What the queue answers from now on: `None` opens it, a status closes it. What is in it
-    /// stays.
-    pub(super) fn set_refusal(&self, refusal: Option<Status>) {
+    /// Runs `section` on what the queue keeps, under its lock, at `DISPATCH_LEVEL`; it is told how
+    /// many IRPs there are, and the ticket of the oldest. As for
+    /// [`SpinLock::with`](super::SpinLock::with), it must not block or complete a request.
+    pub(super) fn with<T>(&self, section: impl FnOnce(&mut S, Queued) -> T + Send) -> T {
         let mut irql = 0;
         // SAFETY: the queue is initialised.
         unsafe { acquire_lock(self.csq(), &raw mut irql) };
-        // SAFETY: under the lock.
-        unsafe { (*self.0.get()).refusal = refusal.unwrap_or(Status::SUCCESS).0 };
+        // SAFETY: under the lock, so this is the only reference.
+        let inner = unsafe { &mut *self.0.get() };
+        let first = inner.links.list.Flink;
+        let queued = Queued {
+            count: inner.links.length,
+            first: (first != &raw mut inner.links.list).then(|| {
+                // SAFETY: an entry of the list belongs to a live IRP.
+                unsafe { ticket_of(irp_of(first)).read() }
+            }),
+        };
+        let result = section(&mut inner.state, queued);
         // SAFETY: acquired above.
         unsafe { release_lock(self.csq(), irql) };
+        result
     }
 
     /// Queues the IRP, which is pending from now on. At <= `DISPATCH_LEVEL`.
-    pub(super) fn insert(&self, irp: Irp) -> Disposition {
+    ///
+    /// # Errors
+    /// It may not queue. It is pending all the same: whoever completes it says so.
+    pub(super) fn insert(
+        &self,
+        irp: Irp,
+        arrival: &mut S::Arrival,
+    ) -> Result<Disposition, (Irp, Status)> {
         let pending = irp.mark_pending();
         let lock = irp.remove_lock();
         let raw = irp.put_aside();
         // SAFETY: ours until the call; then the queue's, if it took it.
-        let status =
-            unsafe { IoCsqInsertIrpEx(self.csq(), raw.as_ptr(), ptr::null_mut(), ptr::null_mut()) };
-        if let Err(refusal) = check(status) {
+        let status = unsafe {
+            IoCsqInsertIrpEx(
+                self.csq(),
+                raw.as_ptr(),
+                ptr::null_mut(),
+                ptr::from_mut(arrival).cast(),
+            )
+        };
+        match check(status) {
+            Ok(()) => Ok(pending),
             // SAFETY: the queue did not take it.
-            let irp = unsafe { Irp::resume(raw, lock) };
-            let _ = irp.complete(refusal);
+            Err(refusal) => Err((unsafe { Irp::resume(raw, lock) }, refusal)),
         }
-        pending
     }
 
-    /// The oldest IRP, of `file` only if one is named.
-    pub(super) fn next(&self, file: Option<FileId>) -> Option<Irp> {
-        let context = file.map_or(ptr::null_mut(), |file| file.0);
-        // SAFETY: the queue is initialised.
-        let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context.cast()) })?;
+    /// Takes an IRP out of the queue.
+    pub(super) fn next(&self, mut pick: Pick) -> Option<Irp> {
+        let context = (&raw mut pick).cast();
+        // SAFETY: the queue is initialised; the context lives as long as the call.
+        let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context) })?;
         // SAFETY: set when the queue was made, and not changed.
-        let lock = unsafe { (*self.0.get()).remove_lock };
+        let lock = unsafe { (*self.0.get()).links.remove_lock };
         // SAFETY: `insert` put it aside, and it is ours again.
         Some(unsafe { Irp::resume(irp, lock) })
     }
+}
+
+/// The IRPs in a queue.
+#[derive(Clone, Copy)]
+pub(super) struct Queued {
+    /// How many there are.
+    pub(super) count: u32,
+    /// The ticket of the oldest.
+    pub(super) first: Option<u64>,
 }
 
 /// The list entry that belongs to whoever owns the IRP.
@@ -130,6 +209,16 @@ impl Queue {
 unsafe fn entry_of(irp: PIRP) -> *mut LIST_ENTRY {
     // SAFETY: the caller's promise.
     unsafe { &raw mut (*irp).Tail.Overlay.__bindgen_anon_2.ListEntry }
+}
+
+/// Where a queued IRP keeps its ticket: the first word of its `DriverContext`, which belongs to the
+/// driver that owns the IRP. (The last one is the `IoCsq` functions'.)
+fn ticket_of(irp: PIRP) -> *mut u64 {
+    let words = offset_of!(
+        IRP,
+        Tail.Overlay.__bindgen_anon_1.__bindgen_anon_1.DriverContext
+    );
+    irp.cast::<u8>().wrapping_add(words).cast()
 }
 
 /// The IRP that a list entry is part of.
@@ -142,12 +231,19 @@ fn irp_of(entry: *mut LIST_ENTRY) -> PIRP {
 
 // The callbacks: `insert`, `remove` and `peek_next` run under the lock.
 
-unsafe extern "C" fn insert(csq: PIO_CSQ, irp: PIRP, _context: PVOID) -> NTSTATUS {
+unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> NTSTATUS {
     // SAFETY: a Csq of ours is the first member of an Inner, and its lock is held.
-    let inner = unsafe { &mut *csq.cast::<Inner>() };
-    if !wdk::nt_success(inner.refusal) {
-        return inner.refusal;
-    }
+    let inner = unsafe { &mut *csq.cast::<Inner<S>>() };
+    // SAFETY: `Queue::insert` passed it, and waits for this call.
+    let arrival = unsafe { &mut *context.cast::<S::Arrival>() };
+    let ticket = match inner.state.admit(arrival) {
+        Ok(ticket) => ticket,
+        Err(refusal) => return refusal.0,
+    };
+    // SAFETY: the IRP is being queued: the word is ours.
+    unsafe { ticket_of(irp).write(ticket) };
+    let inner = &mut inner.links;
+    inner.length += 1;
     // SAFETY: the IRP is being queued: its list entry is ours.
     let entry = unsafe { entry_of(irp) };
     let last = inner.list.Blink;
@@ -160,10 +256,13 @@ unsafe extern "C" fn insert(csq: PIO_CSQ, irp: PIRP, _context: PVOID) -> NTSTATU
     // SAFETY: an entry of the list, or its head.
     unsafe { (*last).Flink = entry };
     inner.list.Blink = entry;
-    inner.refusal
+    Status::SUCCESS.0
 }
 
-unsafe extern "C" fn remove(_csq: PIO_CSQ, irp: PIRP) {
+unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
+    // SAFETY: as in `insert`.
+    let links = unsafe { &mut *csq.cast::<Links>() };
+    links.length = links.length.saturating_sub(1);
     // SAFETY: the IRP is in the list.
     let entry = unsafe { entry_of(irp) };
     // SAFETY: likewise.
@@ -176,10 +275,12 @@ unsafe extern "C" fn remove(_csq: PIO_CSQ, irp: PIRP) {
 
 unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP {
     // SAFETY: as in `insert`.
-    let inner = unsafe { &mut *csq.cast::<Inner>() };
-    let head = &raw mut inner.list;
+    let links = unsafe { &mut *csq.cast::<Links>() };
+    // SAFETY: `Queue::next` passed it; a cancelled IRP is not looked for.
+    let pick = unsafe { context.cast::<Pick>().as_ref() };
+    let head = &raw mut links.list;
     let mut entry = if irp.is_null() {
-        inner.list.Flink
+        links.list.Flink
     } else {
         // SAFETY: the IRP is in the list.
         let place = unsafe { entry_of(irp) };
@@ -188,14 +289,8 @@ unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP 
     };
     while entry != head {
         let irp = irp_of(entry);
-        let Some(slot) = NonNull::new(irp).map(current_slot) else {
-            break;
-        };
-        // SAFETY: an IRP in the list is live and has a current stack location.
-        let stack = unsafe { slot.read() };
-        // SAFETY: likewise.
-        let file = unsafe { (*stack).FileObject };
-        if context.is_null() || context == file.cast() {
+        // SAFETY: an IRP in the list is live.
+        if unsafe { meets(irp, pick) } {
             return irp;
         }
         // SAFETY: an entry of the list.
@@ -204,9 +299,30 @@ unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP 
     ptr::null_mut()
 }
 
+/// Whether a queued IRP is one that is asked for.
+///
+/// # Safety
+/// `irp` is in the list, whose lock is held.
+unsafe fn meets(irp: PIRP, pick: Option<&Pick>) -> bool {
+    match pick {
+        None | Some(Pick::Oldest) => true,
+        Some(Pick::Before(ticket)) => {
+            // SAFETY: `insert` wrote it.
+            let own = unsafe { ticket_of(irp).read() };
+            own < *ticket
+        }
+        Some(Pick::Of(file)) => NonNull::new(irp).map(current_slot).is_some_and(|slot| {
+            // SAFETY: an IRP in the list has a current stack location.
+            let stack = unsafe { slot.read() };
+            // SAFETY: likewise.
+            unsafe { (*stack).FileObject == file.0 }
+        }),
+    }
+}
+
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {
     // SAFETY: a Csq of ours; nothing is read.
-    let lock = unsafe { &raw mut (*csq.cast::<Inner>()).lock };
+    let lock = unsafe { &raw mut (*csq.cast::<Links>()).lock };
     // SAFETY: nonpaged, initialised; <= DISPATCH_LEVEL.
     let before = unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
     // SAFETY: the caller's variable.
@@ -215,7 +331,7 @@ unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {
 
 unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
     // SAFETY: a Csq of ours; nothing is read.
-    let lock = unsafe { &raw mut (*csq.cast::<Inner>()).lock };
+    let lock = unsafe { &raw mut (*csq.cast::<Links>()).lock };
     // SAFETY: acquired by `acquire_lock`.
     unsafe { KeReleaseSpinLock(lock, irql) };
 }
@@ -223,7 +339,7 @@ unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
 unsafe extern "C" fn complete_canceled(csq: PIO_CSQ, irp: PIRP) {
     if let Some(irp) = NonNull::new(irp) {
         // SAFETY: a Csq of ours; the member does not change.
-        let lock = unsafe { (*csq.cast::<Inner>()).remove_lock };
+        let lock = unsafe { (*csq.cast::<Links>()).remove_lock };
         // SAFETY: the queue gave the IRP up to us.
         let irp = unsafe { Irp::resume(irp, lock) };
         let _ = irp.complete(Status::CANCELLED);

@@ -1,12 +1,16 @@
 use core::{marker::PhantomData, ptr};
 
 use wdk_sys::{
-    CM_PARTIAL_RESOURCE_DESCRIPTOR, CM_RESOURCE_LIST, CmResourceTypeInterrupt as TYPE_INTERRUPT,
-    CmResourceTypeMemory as TYPE_MEMORY, CmResourceTypePort as TYPE_PORT,
+    CM_PARTIAL_RESOURCE_DESCRIPTOR, CM_RESOURCE_INTERRUPT_LATCHED, CM_RESOURCE_LIST,
+    CmResourceTypeInterrupt as TYPE_INTERRUPT, CmResourceTypeMemory as TYPE_MEMORY,
+    CmResourceTypePort as TYPE_PORT,
 };
 
 /// More descriptors than any device has: beyond, the list is taken for damaged.
 const MOST: u32 = 64;
+
+/// `CmResourceShareShared` of `CM_SHARE_DISPOSITION`.
+const SHARED: u8 = 3;
 
 /// One assigned resource.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +20,34 @@ pub(crate) enum Resource {
     /// Memory: a device that is asked for through ports cannot use it.
     Memory,
     /// An interrupt line.
-    Interrupt,
+    Interrupt(InterruptResource),
     /// Anything else: DMA, bus numbers, device-private descriptors.
     Other,
 }
 
-/// The translated resources of a `START_DEVICE`. Empty, if the device was assigned none.
+/// An interrupt line, translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InterruptResource {
+    /// IRQL of its service routine.
+    pub(crate) level: u32,
+    pub(crate) vector: u32,
+    /// Processors that it may interrupt, a `KAFFINITY`.
+    pub(crate) affinity: u64,
+    /// The line is latched, and not level-sensitive.
+    pub(crate) latched: bool,
+    /// Other devices may have it, too.
+    pub(crate) shared: bool,
+}
+
+/// The bus that resources are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bus {
+    /// `INTERFACE_TYPE`
+    pub(crate) interface_type: u32,
+    pub(crate) number: u32,
+}
+
+/// The resources of a `START_DEVICE`, translated or as the bus has them. Empty, if the device was assigned none.
 #[derive(Clone, Copy)]
 pub(crate) struct Resources<'irp> {
     list: *const CM_RESOURCE_LIST,
@@ -35,6 +61,29 @@ impl Resources<'_> {
         Self {
             list,
             _irp: PhantomData,
+        }
+    }
+
+    /// The bus of the list's first interface.
+    pub(crate) fn bus(&self) -> Bus {
+        if self.list.is_null() {
+            return Bus::default();
+        }
+        // SAFETY: not null, so a valid list; nothing is read.
+        let count = unsafe { &raw const (*self.list).Count };
+        // SAFETY: likewise.
+        if unsafe { count.read_unaligned() } == 0 {
+            return Bus::default();
+        }
+        // SAFETY: the list has an interface; nothing is read.
+        let kind = unsafe { &raw const (*self.list).List[0].InterfaceType };
+        // SAFETY: likewise.
+        let number = unsafe { &raw const (*self.list).List[0].BusNumber };
+        Bus {
+            // SAFETY: likewise.
+            interface_type: unsafe { kind.read_unaligned() }.cast_unsigned(),
+            // SAFETY: likewise.
+            number: unsafe { number.read_unaligned() },
         }
     }
 
@@ -91,7 +140,17 @@ fn resource(descriptor: &CM_PARTIAL_RESOURCE_DESCRIPTOR) -> Resource {
             }
         }
         TYPE_MEMORY => Resource::Memory,
-        TYPE_INTERRUPT => Resource::Interrupt,
+        TYPE_INTERRUPT => {
+            // SAFETY: the type says which member of the union is set.
+            let interrupt = unsafe { descriptor.u.Interrupt };
+            Resource::Interrupt(InterruptResource {
+                level: interrupt.Level,
+                vector: interrupt.Vector,
+                affinity: interrupt.Affinity,
+                latched: u32::from(descriptor.Flags) & CM_RESOURCE_INTERRUPT_LATCHED != 0,
+                shared: descriptor.ShareDisposition == SHARED,
+            })
+        }
         _ => Resource::Other,
     }
 }

@@ -10,6 +10,14 @@ pub(crate) struct Wide<const N: usize> {
     length: usize,
 }
 
+impl<const N: usize> PartialEq for Wide<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.units() == other.units()
+    }
+}
+
+impl<const N: usize> Eq for Wide<N> {}
+
 impl<const N: usize> Wide<N> {
     /// The text of `ascii`.
     pub(crate) fn new(ascii: &str) -> Self {
@@ -71,6 +79,16 @@ impl<const N: usize> Wide<N> {
     /// The text.
     pub(crate) fn units(&self) -> &[u16] {
         self.units.get(..self.length).unwrap_or_default()
+    }
+
+    /// Where the text is, for kernel clients that are told its address.
+    pub(crate) fn address(&self) -> u64 {
+        self.units.as_ptr().expose_provenance() as u64
+    }
+
+    /// How many units have room behind the text.
+    pub(crate) const fn room(&self) -> usize {
+        N.saturating_sub(self.length)
     }
 
     /// A `UNICODE_STRING` over the text. The kernel functions that take one copy it.

@@ -17,7 +17,7 @@ use wdk_sys::{
     },
 };
 
-use super::{KERNEL_MODE, Passive, pool::PoolBox};
+use super::{Blocking, KERNEL_MODE, Passive, pool::PoolBox};
 use crate::ioctl::Status;
 
 /// A spin lock and what it protects. For short critical sections at <= `DISPATCH_LEVEL`.
@@ -96,19 +96,19 @@ impl Event {
         unsafe { KeResetEvent(self.0.get()) };
     }
 
-    pub(super) fn wait(&self, _: Passive) {
+    pub(super) fn wait(&self, _: Blocking) {
         self.wait_raw(ptr::null_mut());
     }
 
     /// Whether the event was signalled within the time.
-    pub(super) fn wait_for(&self, milliseconds: u32, _: Passive) -> bool {
+    pub(super) fn wait_for(&self, milliseconds: u32, _: Blocking) -> bool {
         let mut timeout = relative(milliseconds);
         self.wait_raw(&raw mut timeout)
     }
 
-    /// At `PASSIVE_LEVEL`.
+    /// At <= `APC_LEVEL`.
     fn wait_raw(&self, timeout: *mut LARGE_INTEGER) -> bool {
-        // SAFETY: initialised and nonpaged; the callers hold a Passive; not alertable, kernel
+        // SAFETY: initialised and nonpaged; the callers hold a Blocking; not alertable, kernel
         // mode, so it ends only by the event or the time-out.
         let status = unsafe {
             KeWaitForSingleObject(

@@ -3,7 +3,7 @@ use wdk_sys::{
     ntddk::{KeDelayExecutionThread, KeQueryUnbiasedInterruptTime, KeStallExecutionProcessor},
 };
 
-use super::{KERNEL_MODE, Passive};
+use super::{Blocking, KERNEL_MODE};
 
 /// A clock that never goes back and does not run while the system sleeps, in milliseconds. At any
 /// IRQL; its steps are those of the system's timer.
@@ -14,9 +14,9 @@ pub(crate) fn milliseconds() -> u64 {
 }
 
 /// Lets other threads run that wait for the processor; comes back at once if there are none.
-pub(crate) fn yield_now(_: Passive) {
+pub(super) fn yield_now(_: Blocking) {
     let mut interval = LARGE_INTEGER { QuadPart: 0 };
-    // SAFETY: at PASSIVE_LEVEL; not alertable, kernel mode.
+    // SAFETY: at <= APC_LEVEL; not alertable, kernel mode.
     let _ = unsafe { KeDelayExecutionThread(KERNEL_MODE, 0, &raw mut interval) };
 }
 

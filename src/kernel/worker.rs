@@ -1,7 +1,4 @@
-use core::{
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicI32, Ordering},
-};
+use core::ptr::{self, NonNull};
 
 use wdk_sys::{
     DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
@@ -10,25 +7,39 @@ use wdk_sys::{
 };
 
 use super::{
-    Device, Disposition, Irp, Passive, Role, SpinLock, check, irp::Cancellation, queue::Queue,
-    size, sync::Event, time::yield_now,
+    Device, Disposition, Irp, Passive, Role, SpinLock, Waiter, Waits, check,
+    irp::FileId,
+    queue::{Pick, Queue, Refusal},
+    size,
+    sync::Event,
 };
 use crate::ioctl::Status;
 
-/// The longest single wait of a request, in milliseconds: how fast it notices a cancellation.
+/// Between two looks whether a request has ended, in milliseconds, should nobody tell.
 const SLICE_MS: u32 = 10;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order.
 pub(crate) struct Worker {
-    queue: Queue,
+    queue: Queue<Refusal>,
     /// Something was queued, or the worker shall stop.
     wake: Event,
-    /// The worker shall stop; stays signalled.
-    stop: Event,
-    stopping: AtomicBool,
-    /// What requests end with while the worker stops.
-    stop_status: AtomicI32,
+    /// Whose waits end when the worker shall stop.
+    waiter: Waiter,
     thread: SpinLock<Option<Thread>>,
+    serving: SpinLock<Serving>,
+    /// What is being served has changed.
+    served: Event,
+}
+
+/// What the thread is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    /// Nothing, or a request that has ended.
+    Nothing,
+    /// It is taking a request out of the queue.
+    Next,
+    /// A request of this open.
+    Request(FileId),
 }
 
 /// The handle of a system thread.
@@ -44,12 +55,12 @@ impl Worker {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device)?,
+            queue: Queue::try_new(device, Refusal(Status::DEVICE_NOT_READY))?,
             wake: Event::synchronization()?,
-            stop: Event::notification()?,
-            stopping: AtomicBool::new(false),
-            stop_status: AtomicI32::new(0),
+            waiter: Waiter::try_new()?,
             thread: SpinLock::new(None),
+            serving: SpinLock::new(Serving::Nothing),
+            served: Event::synchronization()?,
         })
     }
 
@@ -62,8 +73,7 @@ impl Worker {
         if self.thread.with(|thread| thread.is_some()) {
             return Ok(());
         }
-        self.stopping.store(false, Ordering::Release);
-        self.stop.reset();
+        self.waiter.resume();
         let mut attributes = OBJECT_ATTRIBUTES {
             Length: size::<OBJECT_ATTRIBUTES>(),
             Attributes: OBJ_KERNEL_HANDLE,
@@ -84,18 +94,16 @@ impl Worker {
         })?;
         let new = Thread(handle);
         self.thread.with(move |thread| *thread = Some(new));
-        self.queue.set_refusal(None);
+        self.refuse(Status::SUCCESS);
         Ok(())
     }
 
     /// Ends every request, queued and running, with `status`, and the thread; new requests are
     /// refused with `status`. A stopped worker stays so. PnP path only.
     pub(crate) fn stop(&self, status: Status, _: Passive) {
-        self.queue.set_refusal(Some(status));
-        self.stop_status.store(status.0, Ordering::Relaxed);
-        self.stopping.store(true, Ordering::Release);
-        self.stop.set();
-        while let Some(irp) = self.queue.next(None) {
+        self.refuse(status);
+        self.waiter.stop(status);
+        while let Some(irp) = self.queue.next(Pick::Oldest) {
             let _ = irp.complete(status);
         }
         if let Some(Thread(handle)) = self.thread.with(Option::take) {
@@ -110,36 +118,65 @@ impl Worker {
 
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
     pub(crate) fn queue(&self, irp: Irp) -> Disposition {
-        let pending = self.queue.insert(irp);
+        irp.file().set_used();
+        let pending = match self.queue.insert(irp, &mut ()) {
+            Ok(pending) => pending,
+            Err((irp, refusal)) => irp.complete(refusal).pending(),
+        };
         self.wake.set();
         pending
     }
 
+    /// What the queue answers from now on: success opens it.
+    fn refuse(&self, status: Status) {
+        self.queue.with(move |refusal, _| refusal.0 = status);
+    }
+
     /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
-    /// as it notices, and completes the IRP.
-    pub(crate) fn clean_up(&self, irp: Irp) -> Disposition {
-        let file = irp.file();
+    /// as it notices. None is left then: requests that drivers made do not keep the open alive.
+    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
         // First the note, then the queue: a request on its way from one to the other sees it.
         file.set_cleaned_up();
-        while let Some(queued) = self.queue.next(Some(file)) {
+        while let Some(queued) = self.queue.next(Pick::Of(file)) {
             let _ = queued.complete(Status::CANCELLED);
         }
-        irp.complete(Status::SUCCESS)
+        while self
+            .serving
+            .with(|it| matches!(*it, Serving::Next) || *it == Serving::Request(file))
+        {
+            self.served.wait_for(SLICE_MS, passive.blocking());
+        }
+    }
+
+    fn set_serving(&self, what: Serving) {
+        self.serving.with(|it| *it = what);
+        self.served.set();
+    }
+
+    /// The next request, which is being served from now on.
+    fn next(&self) -> Option<Irp> {
+        self.set_serving(Serving::Next);
+        let irp = self.queue.next(Pick::Oldest);
+        self.set_serving(
+            irp.as_ref()
+                .map_or(Serving::Nothing, |irp| Serving::Request(irp.file())),
+        );
+        irp
     }
 
     fn run<R: Role>(&self, role: &R, passive: Passive) {
         loop {
-            while let Some(irp) = self.queue.next(None) {
+            while let Some(irp) = self.next() {
                 let _ = role.serve(Task {
                     irp,
                     worker: self,
                     passive,
                 });
             }
-            if self.stopping.load(Ordering::Acquire) {
+            if self.waiter.check().is_err() {
                 return;
             }
-            self.wake.wait(passive);
+            self.wake.wait(passive.blocking());
         }
     }
 }
@@ -176,11 +213,11 @@ impl Task<'_> {
 
     /// The waits of the request.
     pub(crate) fn waits(&self) -> Waits<'_> {
-        Waits {
-            cancellation: self.irp.cancellation(),
-            worker: self.worker,
-            passive: self.passive,
-        }
+        Waits::of_request(
+            &self.worker.waiter,
+            self.irp.cancellation(),
+            self.passive.blocking(),
+        )
     }
 
     /// The waits of a read, and the room for its bytes.
@@ -194,65 +231,22 @@ impl Task<'_> {
 
     /// Ends the request without data.
     pub(crate) fn complete(self, status: Status) -> Disposition {
-        self.irp.complete(status)
+        self.ended().complete(status)
+    }
+
+    /// The request, which ends now. Its end may be that of its open, too.
+    fn ended(self) -> Irp {
+        self.worker.set_serving(Serving::Nothing);
+        self.irp
     }
 
     /// Ends a read or write that moved `count` bytes.
     pub(crate) fn complete_transfer(self, status: Status, count: usize) -> Disposition {
-        self.irp.complete_with(status, count)
+        self.ended().complete_with(status, count)
     }
 
     /// Ends the request with data.
     pub(crate) fn answer(self, data: &[u8]) -> Disposition {
-        self.irp.answer(data)
-    }
-}
-
-/// The waits of one request: they end when it is cancelled or its worker stops.
-pub(crate) struct Waits<'a> {
-    cancellation: Cancellation<'a>,
-    worker: &'a Worker,
-    passive: Passive<'a>,
-}
-
-impl Waits<'_> {
-    /// Whether the request shall go on.
-    ///
-    /// # Errors
-    /// The status to end it with: `STATUS_CANCELLED`, or why the worker stops.
-    pub(crate) fn check(&self) -> Result<(), Status> {
-        if self.worker.stopping.load(Ordering::Acquire) {
-            return Err(Status(self.worker.stop_status.load(Ordering::Relaxed)));
-        }
-        if self.cancellation.is_requested() {
-            return Err(Status::CANCELLED);
-        }
-        Ok(())
-    }
-
-    /// Lets other threads run that wait for the processor.
-    ///
-    /// # Errors
-    /// As [`Waits::check`].
-    pub(crate) fn yield_now(&self) -> Result<(), Status> {
-        yield_now(self.passive);
-        self.check()
-    }
-
-    /// Waits for about `milliseconds`.
-    ///
-    /// # Errors
-    /// As [`Waits::check`]; the wait ends early then.
-    pub(crate) fn wait(&self, milliseconds: u32) -> Result<(), Status> {
-        let mut left = milliseconds;
-        loop {
-            self.check()?;
-            if left == 0 {
-                return Ok(());
-            }
-            let slice = left.min(SLICE_MS);
-            self.worker.stop.wait_for(slice, self.passive);
-            left -= slice;
-        }
+        self.ended().answer(data)
     }
 }

@@ -1,16 +1,13 @@
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use super::{
-    Hardware, PortNumber, SharedHardware,
-    hardware::PortInUse,
-    requests::{Immediate, Preferences},
-};
+use super::{DeviceCore, Identity, Place, PortCore, requests::Immediate};
 use crate::{
     Role,
-    ioctl::{Status, parallel::UserRequest},
+    ioctl::{
+        Status,
+        parallel::{DeviceRequest, UserRequest},
+    },
     kernel::{
-        BusInformation, Child, ChildText, Create, Device, Disposition, Guid, Inside, Interface,
-        Irp, Passive, Request, SpinLock, State, SymbolicLink, Task, TransferKind, Waits, Wide,
+        BusInformation, Child, ChildText, Create, Device, Disposition, Guid, ID_UNITS, Interface,
+        Irp, Passive, Request, Shared, SpinLock, State, SymbolicLink, Task, TransferKind, Wide,
         Worker,
     },
 };
@@ -21,25 +18,17 @@ const GUID_DEVINTERFACE_PARCLASS: Guid =
 /// `GUID_BUS_TYPE_LPTENUM` (wdmguid.h).
 const GUID_BUS_TYPE_LPTENUM: Guid = Guid::new(0xC4CA_1000, 0x2DDC, 0x11D5, 0xA17A_00C0_4F60_524D);
 
-/// How long a request waits for a stopped port between two looks, in milliseconds.
-const STOPPED_POLL_MS: u32 = 50;
-
 /// `FileStandardInformation` and `FilePositionInformation` of `FILE_INFORMATION_CLASS` (wdm.h).
 const FILE_STANDARD_INFORMATION: i32 = 5;
 const FILE_POSITION_INFORMATION: i32 = 14;
 
 /// A parallel device: the physical device object `\Device\ParallelM`, which programs open as
-/// `LPTn`. One open at a time.
+/// `LPTn`, or that of a device on the port, `\Device\ParallelM.x`. One open at a time.
 pub(crate) struct ParallelDevice {
-    pub(super) number: PortNumber,
-    hardware: SharedHardware,
+    core: Shared<DeviceCore>,
+    identity: Shared<Identity>,
     worker: Worker,
-    open: AtomicBool,
     names: SpinLock<Names>,
-    /// What the open program has chosen.
-    pub(super) preferences: SpinLock<Preferences>,
-    /// A request has the port.
-    in_use: AtomicBool,
 }
 
 /// What programs find the device by, while it is started.
@@ -53,20 +42,18 @@ impl ParallelDevice {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new(
         device: Device<'_, Role>,
-        number: PortNumber,
-        hardware: SharedHardware,
+        place: Place,
+        identity: Shared<Identity>,
+        port: Shared<PortCore>,
     ) -> Result<Self, Status> {
         Ok(Self {
-            number,
-            hardware,
+            core: Shared::try_new(DeviceCore::try_new(place, port)?)?,
+            identity,
             worker: Worker::try_new(device)?,
-            open: AtomicBool::new(false),
             names: SpinLock::new(Names {
                 interface: None,
                 link: None,
             }),
-            preferences: SpinLock::new(Preferences::DEFAULT),
-            in_use: AtomicBool::new(false),
         })
     }
 
@@ -74,19 +61,23 @@ impl ParallelDevice {
         &self.worker
     }
 
-    /// Whether nobody has the port at this moment.
-    pub(super) fn is_free(&self) -> bool {
-        !self.in_use.load(Ordering::Acquire)
-    }
-
     /// A request to the device object, in the requester's thread.
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         match request {
-            Request::Create(create) => irp.complete(self.open(state, create)),
-            Request::Cleanup(_) => self.worker.clean_up(irp),
-            Request::Close => {
-                self.preferences.with(|it| *it = Preferences::DEFAULT);
-                self.open.store(false, Ordering::Release);
+            Request::Create(create) => {
+                let status = self.open(state, create);
+                if status.is_success() {
+                    irp.file().keep(&self.core);
+                }
+                irp.complete(status)
+            }
+            Request::Cleanup(passive) => {
+                self.worker.clean_up(irp.file(), passive);
+                self.core.clean_up(passive);
+                irp.complete(Status::SUCCESS)
+            }
+            Request::Close(passive) => {
+                self.core.closed(passive);
                 irp.complete(Status::SUCCESS)
             }
             Request::DeviceControl { code } => {
@@ -94,7 +85,7 @@ impl ParallelDevice {
                     .serves()
                     .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
                 match parsed {
-                    Ok(request) => match self.answer_at_once(request) {
+                    Ok(request) => match self.core.answer_at_once(request) {
                         Some(Immediate::Data(data)) => irp.answer(data.as_bytes()),
                         Some(Immediate::Done) => irp.complete(Status::SUCCESS),
                         // The others need the port, and may take seconds.
@@ -119,10 +110,17 @@ impl ParallelDevice {
                 (_, FILE_POSITION_INFORMATION) => irp.answer(&[0; 8]),
                 _ => irp.complete(Status::INVALID_PARAMETER),
             },
-            Request::InternalDeviceControl => match state.serves() {
-                Ok(()) => irp.complete(Status::INVALID_PARAMETER),
-                Err(status) => irp.complete(status),
-            },
+            Request::InternalDeviceControl { code, .. } => {
+                let parsed = state
+                    .serves()
+                    .and_then(|()| DeviceRequest::parse(code, irp.output_length()));
+                match parsed.map(|request| self.core.answer_internal(request)) {
+                    Ok(Some(Ok(answer))) => answer.complete(irp),
+                    Ok(Some(Err(status))) | Err(status) => irp.complete(status),
+                    Ok(None) => self.worker.queue(irp),
+                }
+            }
+            Request::Foreign => irp.complete(Status::INVALID_PARAMETER),
             Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
     }
@@ -142,7 +140,7 @@ impl ParallelDevice {
         if create.has_name {
             return Status::OBJECT_NAME_NOT_FOUND;
         }
-        if self.open.swap(true, Ordering::AcqRel) {
+        if !self.core.try_open() {
             return Status::ACCESS_DENIED;
         }
         Status::SUCCESS
@@ -150,68 +148,47 @@ impl ParallelDevice {
 
     /// A queued request, in the worker's thread.
     pub(crate) fn serve(&self, task: Task) -> Disposition {
-        match task.irp().transfer() {
-            Some(TransferKind::Read) => self.read(task),
-            Some(TransferKind::Write) => self.write(task),
-            None => {
-                let irp = task.irp();
-                // It was parsed before it was queued, and its buffer is ours: the same comes out.
-                match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
-                    Ok(request) => self.control(task, request),
+        let irp = task.irp();
+        match irp.transfer() {
+            Some(TransferKind::Read) => self.core.read_request(task),
+            Some(TransferKind::Write) => self.core.write_request(task),
+            // They were parsed before they were queued, and their buffers are ours: the same comes
+            // out.
+            None if irp.is_internal() => {
+                match DeviceRequest::parse(irp.code(), irp.output_length()) {
+                    Ok(request) => self.core.serve_internal(task, request),
                     Err(status) => task.complete(status),
                 }
             }
-        }
-    }
-
-    /// Runs `operation` on the port: takes it, and gives it back at rest. `limit` is the time of
-    /// the request in milliseconds.
-    ///
-    /// # Errors
-    /// Why the request ends before the operation begins: `STATUS_CANCELLED`,
-    /// `STATUS_DELETE_PENDING` or `STATUS_DEVICE_REMOVED`.
-    pub(super) fn with_port<'a, T>(
-        &'a self,
-        waits: Waits<'a>,
-        limit: Option<u64>,
-        operation: impl FnOnce(&mut PortInUse<'a>, Hardware) -> T,
-    ) -> Result<T, Status> {
-        let inside = self.enter(&waits)?;
-        let hardware = inside.value();
-        self.in_use.store(true, Ordering::Release);
-        let mut port = PortInUse::new(inside, waits, limit);
-        let result = operation(&mut port, hardware);
-        drop(port);
-        self.in_use.store(false, Ordering::Release);
-        Ok(result)
-    }
-
-    /// Waits until the hardware is there: a port is stopped for a moment when Windows gives it
-    /// other resources.
-    fn enter(&self, waits: &Waits<'_>) -> Result<Inside<'_, Hardware>, Status> {
-        loop {
-            waits.check()?;
-            if let Some(inside) = self.hardware.enter() {
-                return Ok(inside);
-            }
-            waits.wait(STOPPED_POLL_MS)?;
+            None => match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
+                Ok(request) => self.core.control(task, request),
+                Err(status) => task.complete(status),
+            },
         }
     }
 }
 
 impl Child<Role> for ParallelDevice {
     fn start(&self, device: Device<'_, Role>, passive: Passive) -> Result<(), Status> {
-        let interface =
-            Interface::register(device.physical(), &GUID_DEVINTERFACE_PARCLASS, passive)?;
-        self.worker.start(device, passive)?;
-        // A name that is taken does not keep the device from working: there is the interface.
-        let target = self.number.device_name();
-        let link = SymbolicLink::create(self.number.link_name(), target.units(), passive).ok();
-        interface.enable(true, passive);
-        let names = Names {
-            interface: Some(interface),
-            link,
+        let (place, number) = (self.core.place(), self.core.number());
+        // Clients find devices by the interface, and the one at the end of the chain by its driver.
+        let interface = match place {
+            Place::EndOfChain => None,
+            Place::Raw | Place::Chain(_) => Some(Interface::register(
+                device.physical(),
+                &GUID_DEVINTERFACE_PARCLASS,
+                passive,
+            )?),
         };
+        self.worker.start(device, passive)?;
+        self.core.start();
+        // A name that is taken does not keep the device from working: there is the interface.
+        let target = place.device_name(number);
+        let link = SymbolicLink::create(place.link_name(number), target.units(), passive).ok();
+        if let Some(interface) = &interface {
+            interface.enable(true, passive);
+        }
+        let names = Names { interface, link };
         let old = self
             .names
             .with(move |place| core::mem::replace(place, names));
@@ -229,25 +206,29 @@ impl Child<Role> for ParallelDevice {
         }
         drop(names);
         self.worker.stop(status, passive);
+        self.core.vanish(passive);
     }
 
-    fn device_id(&self) -> Wide<200> {
-        Wide::new(r"LPTENUM\MicrosoftRawPort")
+    fn device_id(&self) -> Wide<ID_UNITS> {
+        self.identity.device_id
     }
 
-    /// The IDs by which Windows knows the raw device of a port; 958A is the CRC of the name.
-    fn hardware_ids(&self) -> Wide<200> {
-        Wide::new("LPTENUM\\MicrosoftRawPort958A\0MicrosoftRawPort958A\0")
+    fn hardware_ids(&self) -> Wide<ID_UNITS> {
+        self.identity.hardware_ids
     }
 
-    fn instance_id(&self) -> Wide<200> {
-        self.number.lpt()
+    fn compatible_ids(&self) -> Wide<ID_UNITS> {
+        self.identity.compatible_ids
     }
 
-    fn text(&self, text: ChildText) -> Wide<200> {
+    fn instance_id(&self) -> Wide<ID_UNITS> {
+        Identity::instance_id(self.core.place(), self.core.number())
+    }
+
+    fn text(&self, text: ChildText) -> Wide<ID_UNITS> {
         match text {
-            ChildText::Description => Wide::new("Printer Port Logical Interface"),
-            ChildText::Location => self.number.lpt(),
+            ChildText::Description => self.identity.description,
+            ChildText::Location => self.core.place().lpt(self.core.number()),
         }
     }
 

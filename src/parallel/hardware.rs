@@ -2,7 +2,9 @@ use crate::{
     ieee1284,
     ieee1284::{Capabilities, Interrupted, Register},
     ioctl::Status,
-    kernel::{Inside, IoRange, Resource, Resources, Waits, milliseconds, stall},
+    kernel::{
+        Bus, Inside, InterruptResource, IoRange, Resource, Resources, Waits, milliseconds, stall,
+    },
 };
 
 /// The hardware of a port: its I/O ranges, and what was found behind them.
@@ -10,6 +12,20 @@ use crate::{
 pub(crate) struct Hardware {
     ranges: Ranges,
     capabilities: Capabilities,
+    addresses: Addresses,
+    /// The same as the bus has them.
+    original: Addresses,
+    bus: Bus,
+    interrupt: Option<InterruptResource>,
+}
+
+/// Where registers are: base addresses, and bytes of I/O space.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Addresses {
+    /// DATA, DSR, DCR and the EPP registers.
+    pub(super) registers: (u64, u32),
+    /// The ECP block; zero, if there is none.
+    pub(super) ecp: (u64, u32),
 }
 
 /// The I/O ranges of a port.
@@ -32,21 +48,68 @@ const LEAST_ECP: u16 = 3;
 
 impl Hardware {
     /// What Windows assigned: the first range of ports are the registers, a second one is the ECP
-    /// block. Interrupt and DMA are not used. Finds out what the port can do; the lines are at
+    /// block. The interrupt is for kernel clients; DMA is not used. `raw` are the same resources as
+    /// the bus has them. Finds out what the port can do; the lines are at
     /// rest afterwards. `epp_32` says that 32-bit accesses to the EPP data register are safe.
     ///
     /// # Errors
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, memory in their place, a range
     /// that is too short for its registers, or one outside the I/O space.
-    pub(super) fn start(resources: Resources<'_>, epp_32: bool) -> Result<Self, Status> {
-        let ranges = Ranges::from_resources(resources)?;
+    pub(super) fn start(
+        raw: Resources<'_>,
+        resources: Resources<'_>,
+        epp_32: bool,
+    ) -> Result<Self, Status> {
+        let (ranges, addresses) = Ranges::from_resources(resources)?;
+        // A bus that numbers ports otherwise than the processor is not one of PCs; if it does, it
+        // does so for all of them.
+        let original = Ranges::from_resources(raw).map_or(addresses, |(_, original)| original);
         let mut capabilities = ieee1284::detect(&mut Unwaiting(ranges));
         capabilities.epp_32 = capabilities.epp && epp_32;
-        ieee1284::idle(&mut Unwaiting(ranges));
+        let interrupt = resources.iter().find_map(|resource| match resource {
+            Resource::Interrupt(interrupt) => Some(interrupt),
+            _ => None,
+        });
         Ok(Self {
             ranges,
             capabilities,
+            addresses,
+            original,
+            bus: resources.bus(),
+            interrupt,
         })
+    }
+
+    /// The port, for steps that do not wait: at <= `DISPATCH_LEVEL`.
+    pub(super) const fn unwaiting(&self) -> Unwaiting {
+        Unwaiting(self.ranges)
+    }
+
+    /// Writes the ECR, if there is one: a chip without it needs no mode for its registers.
+    pub(super) fn set_ecr(&self, ecr: u8) {
+        if self.capabilities.ecr {
+            self.ranges.write(Register::Ecr, ecr);
+        }
+    }
+
+    /// Where the registers are.
+    pub(super) const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Where the registers are as the bus has it.
+    pub(super) const fn original_addresses(&self) -> Addresses {
+        self.original
+    }
+
+    /// The bus that the port is on.
+    pub(super) const fn bus(&self) -> Bus {
+        self.bus
+    }
+
+    /// The port's interrupt, if Windows assigned one.
+    pub(super) const fn interrupt(&self) -> Option<InterruptResource> {
+        self.interrupt
     }
 
     /// What the port can do.
@@ -56,9 +119,10 @@ impl Hardware {
 }
 
 impl Ranges {
-    fn from_resources(resources: Resources<'_>) -> Result<Self, Status> {
+    fn from_resources(resources: Resources<'_>) -> Result<(Self, Addresses), Status> {
         let mut registers = None;
         let mut ecp = None;
+        let mut addresses = Addresses::default();
         for resource in resources.iter() {
             match resource {
                 Resource::Port { start, length } => {
@@ -69,17 +133,19 @@ impl Ranges {
                             return Err(Status::DEVICE_CONFIGURATION_ERROR);
                         }
                         registers = Some(range);
+                        addresses.registers = (start, length);
                     } else if ecp.is_none() && range.length() >= LEAST_ECP {
                         ecp = Some(range);
+                        addresses.ecp = (start, length);
                     }
                 }
                 // Registers behind a memory window would need other instructions.
                 Resource::Memory => return Err(Status::DEVICE_CONFIGURATION_ERROR),
-                Resource::Interrupt | Resource::Other => {}
+                Resource::Interrupt(_) | Resource::Other => {}
             }
         }
         let registers = registers.ok_or(Status::DEVICE_CONFIGURATION_ERROR)?;
-        Ok(Self { registers, ecp })
+        Ok((Self { registers, ecp }, addresses))
     }
 
     /// Range and offset of a register. `None`: the port does not have it.
@@ -113,7 +179,7 @@ impl Ranges {
 }
 
 /// A port for steps that do not wait.
-struct Unwaiting(Ranges);
+pub(super) struct Unwaiting(Ranges);
 
 impl ieee1284::Port for Unwaiting {
     fn read(&mut self, register: Register) -> u8 {

@@ -1,31 +1,37 @@
-//! The parallel role: a port object for the hardware, a device object for what is attached to it.
+//! The parallel role: a port object for the hardware, and device objects for what is attached to it.
 //!
 //! ```text
-//! user programs            \\.\LPTn, GUID_DEVINTERFACE_PARCLASS
+//! programs                 \\.\LPTn, GUID_DEVINTERFACE_PARCLASS
+//! class drivers               requests and routines of parallel.h
+//!    |                            |
+//! ParallelDevice (PDO)     \Device\ParallelM, and \Device\ParallelM.x for what says who it is.
+//!    |                     Exclusive: requests queue to its worker
 //!    |
-//! ParallelDevice (PDO)     \Device\ParallelM, exclusive: requests queue to its worker
-//!    |
-//! Port (FDO)               \Device\ParallelPortM, shared: owns the hardware
+//! Port (FDO)               \Device\ParallelPortM, shared: kernel clients allocate the port
 //!    |
 //! PDO of ACPI or PCI       I/O ranges
 //! ```
 //!
-//! M is n - 1. Both objects share the port's [`Hardware`], which is there between the start and
-//! the stop of the port; requests that arrive while it is stopped wait for the next start.
+//! M is n - 1. All of them share a [`PortCore`]: it has the [`Hardware`], which is there between the
+//! start and the stop of the port, and one line for whoever wants to use it. A worker takes the
+//! port for each request; a class driver locks it and then calls the routines that it was given
+//! (its [`DeviceCore`] has them), and a client of the port object allocates it and uses the
+//! registers itself. Requests that arrive while the port is stopped wait for the next start.
 
 mod device;
+mod device_core;
 mod hardware;
+mod identity;
 mod number;
 mod port;
+mod port_core;
 mod requests;
 
 pub(crate) use device::ParallelDevice;
 pub(crate) use port::{Port, add_port};
 
+use device_core::DeviceCore;
 use hardware::Hardware;
-use number::PortNumber;
-
-use crate::kernel::{Gate, Shared};
-
-/// The hardware of a port, for everybody who may use it.
-type SharedHardware = Shared<Gate<Hardware>>;
+use identity::Identity;
+use number::{Place, PortNumber};
+use port_core::PortCore;

@@ -65,23 +65,58 @@ impl PortNumber {
         }
     }
 
+    /// `\DosDevices\LPTn`.
+    pub(super) fn link_name(self) -> Wide<32> {
+        Wide::new(r"\DosDevices\LPT").push_number(self.0)
+    }
+
     /// `\Device\ParallelPortM`, the port object.
     pub(super) fn port_name(self) -> Wide<32> {
         Wide::new(r"\Device\ParallelPort").push_number(self.0 - 1)
     }
 
-    /// `\Device\ParallelM`, the device object.
-    pub(super) fn device_name(self) -> Wide<32> {
-        Wide::new(r"\Device\Parallel").push_number(self.0 - 1)
-    }
-
-    /// `\DosDevices\LPTn`, the device's link for user programs.
-    pub(super) fn link_name(self) -> Wide<32> {
-        Wide::new(r"\DosDevices\LPT").push_number(self.0)
-    }
-
     /// `LPTn`.
     pub(super) fn lpt<const N: usize>(self) -> Wide<N> {
         Wide::new("LPT").push_number(self.0)
+    }
+}
+
+/// Which device on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The port itself, as the device that programs know.
+    Raw,
+    /// A device of the IEEE 1284.3 chain, counted from 0 at the host.
+    Chain(u8),
+    /// The device at the end of the chain, or without a chain the only one: a printer, mostly.
+    EndOfChain,
+}
+
+/// The number of the end of the chain in names.
+const END_OF_CHAIN: u32 = 4;
+
+impl Place {
+    /// `\Device\ParallelM`, `\Device\ParallelM.x`: the device object.
+    pub(super) fn device_name(self, number: PortNumber) -> Wide<32> {
+        self.named(Wide::new(r"\Device\Parallel").push_number(number.0 - 1))
+    }
+
+    /// `\DosDevices\LPTn`, `\DosDevices\LPTn.x`: the device's link for user programs.
+    pub(super) fn link_name(self, number: PortNumber) -> Wide<32> {
+        self.named(number.link_name())
+    }
+
+    /// `LPTn`, `LPTn.x`.
+    pub(super) fn lpt<const N: usize>(self, number: PortNumber) -> Wide<N> {
+        self.named(number.lpt())
+    }
+
+    /// A name of the port, for the device.
+    fn named<const N: usize>(self, port: Wide<N>) -> Wide<N> {
+        match self {
+            Self::Raw => port,
+            Self::Chain(device) => port.push(".").push_number(u32::from(device)),
+            Self::EndOfChain => port.push(".").push_number(END_OF_CHAIN),
+        }
     }
 }

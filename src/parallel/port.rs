@@ -1,10 +1,14 @@
-use super::{Hardware, ParallelDevice, PortNumber, SharedHardware};
+use super::{
+    Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber, hardware::PortInUse,
+    requests::LONGEST_ID,
+};
 use crate::{
     Role,
+    ieee1284::{DeviceId, Session},
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        Device, DeviceOptions, Disposition, Driver, Function, Gate, Guid, Interface, Irp, Key,
-        Lower, OwnedDevice, Passive, PhysicalDevice, Request, Resources, SecurityDescriptor,
+        Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
+        Lower, OwnedDevice, Owner, Passive, PhysicalDevice, Request, Resources, SecurityDescriptor,
         Shared, SpinLock, State, Wide,
     },
 };
@@ -17,15 +21,43 @@ const GUID_DEVINTERFACE_PARALLEL: Guid =
 /// EPP data register. Finding that out by trying could reach the registers behind it.
 const EPP_32: &str = "ParscanEpp32";
 
+/// How long a look at the devices on the port waits for the port, in milliseconds. If it is in use,
+/// the devices are taken to be the same.
+const LOOK_WAIT_MS: u32 = 500;
+/// How long a device may take to tell its ID then, in milliseconds.
+const LOOK_LIMIT_MS: u64 = 2000;
+
 /// A parallel port: the function device object `\Device\ParallelPortM`.
 pub(crate) struct Port {
     lower: Lower,
-    pdo: PhysicalDevice,
-    number: PortNumber,
     interface: Interface,
-    hardware: SharedHardware,
-    /// The device `LPTn`, once the PnP manager has asked for children.
-    child: SpinLock<Option<OwnedDevice<Role>>>,
+    core: Shared<PortCore>,
+    /// The devices that Windows knows, by [`PLACES`]. Changed in the PnP path alone.
+    children: SpinLock<[Option<Attached>; PLACES.len()]>,
+}
+
+/// The devices that a port may have.
+const PLACES: [Place; 4] = [
+    Place::Raw,
+    Place::Chain(0),
+    Place::Chain(1),
+    Place::EndOfChain,
+];
+
+/// A device on the port.
+struct Attached {
+    identity: Shared<Identity>,
+    device: OwnedDevice<Role>,
+}
+
+/// What a look at a place found.
+enum Look {
+    /// A device.
+    Found(Shared<Identity>),
+    /// None, or none that says who it is.
+    Nobody,
+    /// The port is in use, or stopped.
+    Unknown,
 }
 
 /// `AddDevice` for a parallel port.
@@ -45,14 +77,12 @@ pub(crate) fn add_port(
             name: name.units(),
             device_type: FILE_DEVICE_PARALLEL_PORT,
         };
-        result = driver.create_function(pdo, &options, passive, |_device, lower| {
+        result = driver.create_function(pdo, &options, passive, |device, lower| {
             Ok(Role::Port(Port {
                 lower,
-                pdo,
-                number,
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
-                hardware: Shared::try_new(Gate::closed(passive))?,
-                child: SpinLock::new(None),
+                core: Shared::try_new(PortCore::try_new(device, pdo, number, passive)?)?,
+                children: SpinLock::new([const { None }; PLACES.len()]),
             }))
         });
         // A name that another driver has: the next number.
@@ -65,7 +95,7 @@ pub(crate) fn add_port(
 
 impl Port {
     /// A request to the port object. Its documented requests are internal ones, of kernel clients.
-    pub(crate) fn request(state: State, irp: Irp, request: Request) -> Disposition {
+    pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         match request {
             Request::Create(create) => {
                 let status = match state {
@@ -76,19 +106,136 @@ impl Port {
                     _ if create.has_name => Status::OBJECT_NAME_NOT_FOUND,
                     _ => Status::SUCCESS,
                 };
+                if status.is_success() {
+                    self.core.opened();
+                    irp.file().keep(&self.core);
+                }
                 irp.complete(status)
             }
-            Request::Cleanup(_) | Request::Close => irp.complete(Status::SUCCESS),
-            Request::InternalDeviceControl => match state.serves() {
-                Ok(()) => irp.complete(Status::INVALID_PARAMETER),
+            Request::Cleanup(_) => {
+                self.core.clean_up(irp.file());
+                irp.complete(Status::SUCCESS)
+            }
+            Request::Close(passive) => {
+                self.core.closed(irp.file(), passive);
+                irp.complete(Status::SUCCESS)
+            }
+            Request::InternalDeviceControl { code, passive } => match state.serves() {
+                Ok(()) => self.core.request(irp, code, passive),
                 Err(status) => irp.complete(status),
             },
+            Request::Foreign => irp.complete(Status::INVALID_PARAMETER),
             Request::DeviceControl { .. }
             | Request::Read { .. }
             | Request::Write { .. }
             | Request::QueryInformation { .. }
             | Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
+    }
+
+    /// Looks whether there is a device at a place.
+    fn look(&self, place: Place, passive: Passive) -> Result<Look, Status> {
+        let device = match place {
+            Place::Raw => return Identity::raw().map(Look::Found),
+            Place::Chain(device) if device >= self.core.chain() => return Ok(Look::Nobody),
+            Place::Chain(device) => Some(device),
+            Place::EndOfChain => None,
+        };
+        // Zeroed, and freed in any case.
+        let mut id = Buffer::try_zeroed(LONGEST_ID)?;
+        let waits = self.core.waits(passive);
+        let owner = Owner::Device(core::ptr::from_ref(self).addr());
+        if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
+            return Ok(Look::Unknown);
+        }
+        let length = self.core.enter().map(|inside| {
+            let capabilities = inside.value().capabilities();
+            let mut port = PortInUse::new(inside, waits, Some(LOOK_LIMIT_MS));
+            let mut session = Session::new(capabilities);
+            match self.core.select(device) {
+                Status::SUCCESS => session.device_id(&mut port, &mut id).ok(),
+                _ => None,
+            }
+        });
+        // Deselects it, too.
+        self.core.free_if(&|other| other == owner);
+        Ok(match length {
+            None => Look::Unknown,
+            Some(None) => Look::Nobody,
+            Some(Some(length)) => {
+                let id = DeviceId(id.get(..length.stored).unwrap_or_default());
+                Identity::of(id)?.map_or(Look::Nobody, Look::Found)
+            }
+        })
+    }
+
+    /// Brings what Windows knows of a place up to date.
+    fn update(
+        &self,
+        index: usize,
+        place: Place,
+        port: Device<'_, Role>,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let found = match self.look(place, passive)? {
+            Look::Unknown => return Ok(()),
+            Look::Nobody => None,
+            Look::Found(identity) => Some(identity),
+        };
+        let known = self.known(index, |child| child.identity.clone());
+        if known.as_deref() == found.as_deref() {
+            return Ok(());
+        }
+        let gone = self
+            .children
+            .with(|children| children.get_mut(index).and_then(Option::take));
+        let replaced = gone.is_some() && found.is_some();
+        if let Some(gone) = gone {
+            gone.device.report_missing();
+        }
+        if replaced {
+            // The old device has the name until Windows has removed it. Then the new one is found.
+            self.core.pdo().children_changed();
+            return Ok(());
+        }
+        let Some(identity) = found else {
+            return Ok(());
+        };
+        let child = self.make_child(place, identity, port, passive)?;
+        let _ = self
+            .children
+            .with(move |children| children.get_mut(index).and_then(|it| it.replace(child)));
+        Ok(())
+    }
+
+    /// What `of` says of a device that Windows knows.
+    fn known<T: Send>(&self, index: usize, of: impl FnOnce(&Attached) -> T + Send) -> Option<T> {
+        self.children
+            .with(|children| children.get(index).and_then(Option::as_ref).map(of))
+    }
+
+    fn make_child(
+        &self,
+        place: Place,
+        identity: Shared<Identity>,
+        port: Device<'_, Role>,
+        passive: Passive,
+    ) -> Result<Attached, Status> {
+        let name = place.device_name(self.core.number());
+        let options = DeviceOptions {
+            name: name.units(),
+            device_type: FILE_DEVICE_PARALLEL_PORT,
+        };
+        let device = port.create_child(
+            &options,
+            &SecurityDescriptor::LOCAL_USERS,
+            passive,
+            |device| {
+                ParallelDevice::try_new(device, place, identity.clone(), self.core.clone())
+                    .map(Role::ParallelDevice)
+            },
+        )?;
+        Ok(Attached { identity, device })
     }
 }
 
@@ -100,34 +247,46 @@ impl Function<Role> for Port {
     fn start(
         &self,
         _device: Device<'_, Role>,
+        raw: Resources<'_>,
         resources: Resources<'_>,
         passive: Passive,
     ) -> Result<(), Status> {
         // A started port that gets other resources lets go of the old ones first.
-        self.hardware.close(passive);
-        let epp_32 = Key::of_device(self.pdo, false, passive)
+        self.core.stop(passive);
+        let epp_32 = Key::of_device(self.core.pdo(), false, passive)
             .ok()
             .and_then(|key| key.dword(&Wide::new(EPP_32)))
             == Some(1);
-        let hardware = Hardware::start(resources, epp_32)?;
-        self.hardware.open(hardware, passive);
-        self.number.save(self.pdo, passive);
+        let hardware = Hardware::start(raw, resources, epp_32)?;
+        self.core.start(hardware, passive);
+        self.core.number().save(self.core.pdo(), passive);
         self.interface.enable(true, passive);
         Ok(())
     }
 
+    fn query_stop(&self) -> Result<(), Status> {
+        self.core.query_stop()
+    }
+
+    fn cancel_stop(&self) {
+        self.core.give_back();
+    }
+
     fn stop(&self, passive: Passive) {
-        self.hardware.close(passive);
+        self.core.stop(passive);
     }
 
     fn vanish(&self, passive: Passive) {
         self.interface.enable(false, passive);
-        self.hardware.evict(passive);
+        self.core.vanish(passive);
     }
 
     fn remove(&self, passive: Passive) {
-        if let Some(child) = self.child.with(Option::take) {
-            child.delete(passive);
+        let children = self
+            .children
+            .with(|children| core::mem::replace(children, [const { None }; PLACES.len()]));
+        for child in children.into_iter().flatten() {
+            child.device.delete(passive);
         }
     }
 
@@ -137,40 +296,16 @@ impl Function<Role> for Port {
         passive: Passive,
         report: &mut dyn FnMut(PhysicalDevice),
     ) -> Result<(), Status> {
-        let known = self
-            .child
-            .with(|child| child.as_ref().map(OwnedDevice::physical));
-        let child = match known {
-            Some(child) => child,
-            None => self.make_child(device, passive)?,
-        };
-        report(child);
+        for (index, place) in PLACES.into_iter().enumerate() {
+            let result = self.update(index, place, device, passive);
+            // Without its raw device a port is of no use; the others may come later.
+            if place == Place::Raw {
+                result?;
+            }
+            if let Some(child) = self.known(index, |child| child.device.physical()) {
+                report(child);
+            }
+        }
         Ok(())
-    }
-}
-
-impl Port {
-    fn make_child(
-        &self,
-        port: Device<'_, Role>,
-        passive: Passive,
-    ) -> Result<PhysicalDevice, Status> {
-        let name = self.number.device_name();
-        let options = DeviceOptions {
-            name: name.units(),
-            device_type: FILE_DEVICE_PARALLEL_PORT,
-        };
-        let child = port.create_child(
-            &options,
-            &SecurityDescriptor::LOCAL_USERS,
-            passive,
-            |device| {
-                ParallelDevice::try_new(device, self.number, self.hardware.clone())
-                    .map(Role::ParallelDevice)
-            },
-        )?;
-        let physical = child.physical();
-        self.child.with(move |place| *place = Some(child));
-        Ok(physical)
     }
 }

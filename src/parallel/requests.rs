@@ -1,8 +1,8 @@
 //! What the device does for each request.
 
-use super::{ParallelDevice, hardware::PortInUse};
+use super::{DeviceCore, hardware::PortInUse};
 use crate::{
-    ieee1284::{Capabilities, Condition, Direction, Fault, Session, Transfer},
+    ieee1284::{Condition, Direction, Fault, Session, Transfer},
     ioctl::{
         Status,
         parallel::{IeeeModes, NegotiationMask, SerialTimeouts, UserRequest},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The most bytes of a device ID, with its length prefix, and room for a NUL.
-const LONGEST_ID: usize = 0xFFFF;
+pub(super) const LONGEST_ID: usize = 0xFFFF;
 /// Bytes of the length prefix of a device ID.
 const ID_PREFIX: usize = 2;
 
@@ -19,9 +19,9 @@ const ID_PREFIX: usize = 2;
 #[derive(Clone, Copy)]
 pub(super) struct Preferences {
     /// Modes and addresses of the peripheral, once a request has needed the port.
-    session: Option<Session>,
+    pub(super) session: Option<Session>,
     /// Modes that must not be used (`IOCTL_PAR_GET_DEVICE_CAPS`).
-    excluded: IeeeModes,
+    pub(super) excluded: IeeeModes,
     /// `SERIAL_TIMEOUTS`
     timeouts: SerialTimeouts,
 }
@@ -75,7 +75,7 @@ impl Answer {
     }
 }
 
-impl ParallelDevice {
+impl DeviceCore {
     /// The answer to a request that is never queued. `None`: it needs the port.
     pub(super) fn answer_at_once(&self, request: UserRequest) -> Option<Immediate> {
         let data = match request {
@@ -87,7 +87,7 @@ impl ParallelDevice {
             UserRequest::GetDefaultModes => Answer::new(&NegotiationMask::DEFAULT.to_bytes()),
             UserRequest::IsPortFree => Answer::new(&[u8::from(self.is_free())]),
             UserRequest::QueryLocation => {
-                let name = self.number.lpt::<8>();
+                let name = self.place().lpt::<10>(self.number());
                 Answer::of(
                     name.units()
                         .iter()
@@ -188,53 +188,76 @@ impl ParallelDevice {
     }
 
     /// `IRP_MJ_WRITE`
-    pub(super) fn write(&self, task: Task) -> Disposition {
+    pub(super) fn write_request(&self, task: Task) -> Disposition {
         let data = task.irp().write_data();
-        let limit = self
-            .preferences
-            .with(|it| it.timeouts)
-            .write_limit(data.len());
-        let result = self.with_port(task.waits(), limit, |port, hardware| {
-            self.with_session(port, hardware.capabilities(), |session, port| {
-                let transfer = session.write(port, data);
-                (transfer.bytes, transfer_status(transfer, port))
+        let limit = self.write_limit(data.len());
+        let (count, status) = self
+            .with_port(task.waits(), limit, |session, port| {
+                Self::write_bytes(session, port, data)
             })
-        });
-        let (count, status) = result.unwrap_or_else(|why| (0, why));
+            .unwrap_or_else(|why| (0, why));
         task.complete_transfer(status, count)
     }
 
-    /// `IRP_MJ_READ`: what the peripheral has at this moment. If it has nothing and the program
-    /// set a limit, waits that long for a first byte.
-    pub(super) fn read(&self, mut task: Task) -> Disposition {
+    /// `IRP_MJ_READ`
+    pub(super) fn read_request(&self, mut task: Task) -> Disposition {
         let (waits, buffer) = task.read_parts();
-        let limit = self
-            .preferences
-            .with(|it| it.timeouts)
-            .read_limit(buffer.len());
-        let result = self.with_port(waits, limit, |port, hardware| {
-            self.with_session(port, hardware.capabilities(), |session, port| {
-                loop {
-                    let transfer = session.read(port, buffer);
-                    let status = transfer_status(transfer, port);
-                    if transfer.bytes > 0 || status != Status::SUCCESS || limit.is_none() {
-                        return (transfer.bytes, status);
-                    }
-                    if let Err(why) = port.pause() {
-                        return (0, why);
-                    }
-                }
+        let limit = self.read_limit(buffer.len());
+        let (count, status) = self
+            .with_port(waits, limit, |session, port| {
+                Self::read_bytes(session, port, limit, buffer)
             })
-        });
-        let (count, status) = match result {
-            // With an error the program would not get the bytes, and the peripheral would not give
-            // them again. The next read meets the error, if it is still there. (Who cancels a read
-            // has given its bytes up: it gets `STATUS_CANCELLED`, and how many there were.)
-            Ok((count, Status::IO_DEVICE_ERROR)) if count > 0 => (count, Status::SUCCESS),
-            Ok(ended) => ended,
-            Err(why) => (0, why),
-        };
+            .unwrap_or_else(|why| (0, why));
         task.complete_transfer(status, count)
+    }
+
+    /// The time of a write, in milliseconds.
+    pub(super) fn write_limit(&self, length: usize) -> Option<u64> {
+        self.preferences.with(|it| it.timeouts).write_limit(length)
+    }
+
+    /// The time of a read, in milliseconds.
+    pub(super) fn read_limit(&self, length: usize) -> Option<u64> {
+        self.preferences.with(|it| it.timeouts).read_limit(length)
+    }
+
+    /// Writes bytes: how many, and how it ended.
+    pub(super) fn write_bytes(
+        session: &mut Session,
+        port: &mut PortInUse<'_>,
+        data: &[u8],
+    ) -> (usize, Status) {
+        let transfer = session.write(port, data);
+        (transfer.bytes, transfer_status(transfer, port))
+    }
+
+    /// Reads what the peripheral has at this moment: how much, and how it ended. If it has nothing
+    /// and there is a limit, waits that long for a first byte.
+    pub(super) fn read_bytes(
+        session: &mut Session,
+        port: &mut PortInUse<'_>,
+        limit: Option<u64>,
+        buffer: &mut [u8],
+    ) -> (usize, Status) {
+        loop {
+            let transfer = session.read(port, buffer);
+            let status = transfer_status(transfer, port);
+            if transfer.bytes > 0 || status != Status::SUCCESS || limit.is_none() {
+                // With an error the program would not get the bytes, and the peripheral would not
+                // give them again. The next read meets the error, if it is still there. (Who
+                // cancels a read has given its bytes up: it gets `STATUS_CANCELLED`, and how many
+                // there were.)
+                return match status {
+                    Status::IO_DEVICE_ERROR if transfer.bytes > 0 => {
+                        (transfer.bytes, Status::SUCCESS)
+                    }
+                    status => (transfer.bytes, status),
+                };
+            }
+            if let Err(why) = port.pause() {
+                return (0, why);
+            }
+        }
     }
 
     /// Reads the device ID and answers with what `form` makes of it: of its bytes, which are
@@ -273,32 +296,10 @@ impl ParallelDevice {
         task: &Task,
         operation: impl FnOnce(&mut Session, &mut PortInUse<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
-        self.with_port(task.waits(), None, |port, hardware| {
-            self.with_session(port, hardware.capabilities(), |session, port| {
-                operation(session, port).map_err(|fault| status_of(fault, port))
-            })
-        })?
-    }
-
-    /// Runs an operation with the session of the open program, and gives the port back in
-    /// compatibility mode: the next request may be somebody else's.
-    fn with_session<'a, T>(
-        &self,
-        port: &mut PortInUse<'a>,
-        capabilities: Capabilities,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
-    ) -> T {
-        let mut session = self
-            .preferences
-            .with(|it| it.session)
-            // A port that was restarted may be another one.
-            .filter(|session| *session.capabilities() == capabilities)
-            .unwrap_or(Session::new(capabilities));
-        let result = operation(&mut session, port);
-        port.forget_deadline();
-        session.release(port);
-        self.preferences.with(|it| it.session = Some(session));
-        result
+        self.with_port(task.waits(), None, |session, port| {
+            operation(session, port).map_err(|fault| status_of(fault, port))
+        })
+        .flatten()
     }
 }
 
@@ -310,7 +311,8 @@ enum Id<'id> {
     Size(u32),
 }
 
-fn status_of(fault: Fault, port: &PortInUse<'_>) -> Status {
+/// The status of a request that ended with a fault.
+pub(super) fn status_of(fault: Fault, port: &PortInUse<'_>) -> Status {
     match fault {
         Fault::Interrupted => port.why(),
         fault => fault.status(),

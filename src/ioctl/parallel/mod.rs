@@ -1,4 +1,5 @@
-//! The user requests on a parallel device (`\Device\ParallelN`, `LPTn`): ntddpar.h.
+//! The user requests on a parallel device (`\Device\ParallelN`, `LPTn`): ntddpar.h; and, as
+//! [`PortRequest`] and [`DeviceRequest`], the internal ones of kernel clients: parallel.h.
 //!
 //! Every one is `METHOD_BUFFERED` and carries no pointer, so 32- and 64-bit callers send the same
 //! bytes. What a request needs is checked here, before anything is queued: a bad request gets its
@@ -6,6 +7,7 @@
 
 mod address;
 mod device_id;
+mod internal;
 mod modes;
 mod negotiation;
 mod port_state;
@@ -16,6 +18,11 @@ mod timeouts;
 pub use address::{IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS};
 pub use device_id::{
     IOCTL_PAR_QUERY_DEVICE_ID, IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_RAW_DEVICE_ID,
+};
+pub use internal::{
+    ChipMode, DeviceRequest, DeviceRoutines, InterruptInformation, InterruptServiceRoutine,
+    MoreParallelPortInformation, ParallelPnpInformation, ParallelPortInformation,
+    ParclassInformation, PortRequest, PortRoutines, SelectCommand,
 };
 pub use modes::IeeeModes;
 pub use negotiation::{

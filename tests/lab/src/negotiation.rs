@@ -68,6 +68,11 @@ pub fn pc() -> Pc<Spp, Peripheral1284> {
 #[must_use]
 pub fn record(pc: &Pc<Spp, Peripheral1284>) -> Recording {
     let lpt1 = pc.open();
+    // Windows asked for the ID when it looked for devices: the data lines show that request still.
+    assert_eq!(
+        check(pc.machine.write(lpt1, &[0])).status,
+        NtStatus::SUCCESS
+    );
     check(pc.machine.run_for(MS));
     pc.chip.borrow_mut().advance(pc.machine.now());
     pc.chip.borrow_mut().restart_trace();

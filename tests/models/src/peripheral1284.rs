@@ -214,11 +214,12 @@ impl Peripheral1284 {
         self.0.borrow_mut().misbehave(misbehaviour);
     }
 
-    /// Misbehaves when `count` bytes have been moved since power-on, in either direction and any
-    /// mode. They still arrive; the next one meets the trouble.
+    /// Misbehaves when `count` more bytes have been moved, in either direction and any mode. They
+    /// still arrive; the next one meets the trouble.
     pub fn misbehave_at_byte(&self, count: usize, misbehaviour: Misbehaviour) {
-        let trigger = Trigger::Bytes(count);
-        self.0.borrow_mut().misbehave_later(trigger, misbehaviour);
+        let mut device = self.0.borrow_mut();
+        let trigger = Trigger::Bytes(device.moved + count);
+        device.misbehave_later(trigger, misbehaviour);
     }
 
     /// Misbehaves when the device is about to answer with the standard's event `event` for the next

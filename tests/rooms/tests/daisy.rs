@@ -13,7 +13,7 @@ use parscan_models::{
     Peripheral1284, PeripheralLines, Printer, Ps2, Spp, Width,
 };
 use parscan_rooms::ieee1284::{
-    DeviceId, Interrupted, Port, Register, Session, daisy, detect, initialize,
+    Capabilities, DeviceId, Interrupted, Port, Register, Session, daisy, detect, initialize,
 };
 use proptest::prelude::*;
 use wire::{Chip, Wire};
@@ -177,7 +177,11 @@ fn the_printer_at_the_end_may_be_in_any_condition() {
         let mut wire = spp(chain.clone());
         assert_eq!(daisy::assign(&mut wire), 2, "{condition:?}");
         assert!(daisy::select(&mut wire, 1), "{condition:?}");
-        assert!(initialize(&mut wire).unwrap().is_ready());
+        assert!(
+            initialize(&mut wire, &Capabilities::SPP)
+                .unwrap()
+                .is_ready()
+        );
         daisy::deselect_all(&mut wire);
         assert_eq!(chain.selected(), None, "{condition:?}");
         assert_eq!(printer.received(), []);

@@ -1,0 +1,644 @@
+//! How a port is shared: one owner at a time, chip modes, the IEEE 1284.3 chain.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+use super::{Hardware, PortNumber};
+use crate::{
+    Role,
+    ieee1284::{Ecr, daisy},
+    ioctl::{
+        Status,
+        parallel::{
+            ChipMode, InterruptInformation, InterruptServiceRoutine, MoreParallelPortInformation,
+            ParallelPnpInformation, ParallelPortInformation, PortRequest, SelectCommand,
+        },
+    },
+    kernel::{
+        Accepts, Device, Disposition, FileId, Gate, Inside, Interrupt, InterruptOwner, Irp, Key,
+        Line, Owner, Passive, PhysicalDevice, PortCallbacks, Waiter, Waits, Wide, port_routines,
+    },
+};
+
+/// `REG_DWORD` in the hardware key of a port: how long a request of a device object waits for the
+/// port, in milliseconds.
+const PORT_TIMEOUT: &str = "ParscanPortTimeout";
+/// The time without it.
+const DEFAULT_TIMEOUT_MS: u32 = 5000;
+/// `REG_DWORD` in the hardware key of a port: not 0 lets kernel clients connect to its interrupt.
+const CONNECT_INTERRUPT: &str = "EnableConnectInterruptIoctl";
+
+/// No device of the chain is selected.
+const NONE: u8 = u8::MAX;
+
+/// What everybody shares who uses a port: its device objects, their requests, and the kernel
+/// clients that have the port object open, for as long as one of them is there.
+pub(crate) struct PortCore {
+    number: PortNumber,
+    pdo: PhysicalDevice,
+    hardware: Gate<Hardware>,
+    line: Line,
+    /// For waits of the driver itself: they end when the port vanishes.
+    waiter: Waiter,
+    /// How long a request waits for the port, in milliseconds.
+    patience: AtomicU32,
+    /// The ECR value that a client has set; 0: none.
+    chip_mode: AtomicU8,
+    /// Devices in the IEEE 1284.3 chain.
+    chain: AtomicU8,
+    /// The one that is selected.
+    selected: AtomicU8,
+    /// Opens of the port object.
+    opens: AtomicU32,
+    /// Connections of class drivers (`IOCTL_INTERNAL_PARCLASS_CONNECT`).
+    connections: AtomicU32,
+    interrupt: Interrupt,
+    interrupt_allowed: AtomicBool,
+    /// The symbolic link's name, whose address clients are told, and a NUL.
+    link: Wide<32>,
+}
+
+impl PortCore {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(super) fn try_new(
+        device: Device<'_, Role>,
+        pdo: PhysicalDevice,
+        number: PortNumber,
+        passive: Passive,
+    ) -> Result<Self, Status> {
+        Ok(Self {
+            number,
+            pdo,
+            hardware: Gate::closed(passive),
+            line: Line::try_new(device)?,
+            waiter: Waiter::try_new()?,
+            patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
+            chip_mode: AtomicU8::new(0),
+            chain: AtomicU8::new(0),
+            selected: AtomicU8::new(NONE),
+            opens: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            interrupt: Interrupt::try_new(passive)?,
+            interrupt_allowed: AtomicBool::new(false),
+            link: number.link_name().push("\0"),
+        })
+    }
+
+    pub(super) const fn number(&self) -> PortNumber {
+        self.number
+    }
+
+    /// The physical device object below the port object.
+    pub(super) const fn pdo(&self) -> PhysicalDevice {
+        self.pdo
+    }
+
+    /// The devices of the chain.
+    pub(super) fn chain(&self) -> u8 {
+        self.chain.load(Ordering::Acquire)
+    }
+
+    /// The waits of something that the driver does for itself.
+    pub(super) fn waits<'a>(&'a self, passive: Passive<'a>) -> Waits<'a> {
+        Waits::new(&self.waiter, passive.blocking())
+    }
+
+    // Plug and Play.
+
+    /// The hardware is there.
+    pub(super) fn start(&self, hardware: Hardware, passive: Passive) {
+        let key = Key::of_device(self.pdo, false, passive).ok();
+        let value = |name| key.as_ref().and_then(|key| key.dword(&Wide::new(name)));
+        let patience = value(PORT_TIMEOUT).unwrap_or(DEFAULT_TIMEOUT_MS);
+        self.patience.store(patience, Ordering::Relaxed);
+        let allowed = value(CONNECT_INTERRUPT).is_some_and(|value| value != 0);
+        self.interrupt_allowed.store(allowed, Ordering::Relaxed);
+        // Nobody has the port yet: it is the system's until the end of the start.
+        self.assign_addresses(&hardware);
+        self.hardware.open(hardware, passive);
+        self.give_back();
+    }
+
+    /// Whether the port may be stopped now. It may not while a kernel client knows where its
+    /// registers are, or somebody uses it.
+    ///
+    /// # Errors
+    /// `STATUS_UNSUCCESSFUL`
+    pub(super) fn query_stop(&self) -> Result<(), Status> {
+        let known = self.opens.load(Ordering::Acquire) != 0
+            || self.connections.load(Ordering::Acquire) != 0;
+        if known || !self.line.try_take(Owner::System) {
+            return Err(Status::UNSUCCESSFUL);
+        }
+        Ok(())
+    }
+
+    /// The end of what [`PortCore::query_stop`] began.
+    pub(super) fn give_back(&self) {
+        self.free_if(&|owner| owner == Owner::System);
+    }
+
+    /// The hardware goes away, and comes back with the next start.
+    pub(super) fn stop(&self, passive: Passive) {
+        self.interrupt.clear(passive);
+        self.hardware.close(passive);
+    }
+
+    /// The hardware has gone for good.
+    pub(super) fn vanish(&self, passive: Passive) {
+        self.waiter.stop(Status::DEVICE_REMOVED);
+        self.line.close(Status::DELETE_PENDING);
+        self.interrupt.clear(passive);
+        self.hardware.evict(passive);
+    }
+
+    /// Enters the hardware, if it is there.
+    pub(super) fn enter(&self) -> Option<Inside<'_, Hardware>> {
+        self.hardware.enter()
+    }
+
+    // Who has the port.
+
+    /// Whether nobody has the port.
+    pub(super) fn is_free(&self) -> bool {
+        self.line.is_free()
+    }
+
+    /// Waits for the port.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_BUSY`: somebody else kept it for too long. `STATUS_DELETE_PENDING`: it has
+    /// vanished. As [`Waits::check`].
+    pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
+        self.take_within(owner, waits, self.patience.load(Ordering::Relaxed))
+    }
+
+    /// Takes the port for the driver itself, unless somebody has it for longer than
+    /// `milliseconds`. Its end is [`PortCore::free_if`].
+    ///
+    /// # Errors
+    /// As [`PortCore::take`].
+    pub(super) fn take_within(
+        &self,
+        owner: Owner,
+        waits: &Waits<'_>,
+        milliseconds: u32,
+    ) -> Result<(), Status> {
+        self.line.enter(owner, waits, milliseconds)
+    }
+
+    /// Takes the port if it is free.
+    pub(super) fn try_take(&self, owner: Owner) -> bool {
+        self.line.try_take(owner)
+    }
+
+    /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
+    /// and the end of the chain selected, it goes to whoever waits longest. Whether it was so. At <=
+    /// `DISPATCH_LEVEL`.
+    pub(super) fn free_if(&self, is: Accepts<'_>) -> bool {
+        if !self.line.is_owned_by(is) {
+            return false;
+        }
+        self.restore();
+        let freed = self.line.leave(is, &|irp| self.grant(irp));
+        if freed && self.line.is_free() {
+            self.interrupt.call_deferred();
+        }
+        freed
+    }
+
+    /// Undoes what an owner did to the chip and the chain.
+    fn restore(&self) {
+        let mode = self.chip_mode.swap(0, Ordering::AcqRel);
+        let selected = self.selected.swap(NONE, Ordering::AcqRel);
+        if (mode, selected) == (0, NONE) {
+            return;
+        }
+        if let Some(inside) = self.hardware.enter() {
+            let hardware = inside.value();
+            if mode != 0 {
+                hardware.set_ecr(Ecr::SPP.bits());
+            }
+            if selected != NONE {
+                daisy::deselect_all(&mut hardware.unwaiting());
+            }
+        }
+    }
+
+    /// A request that waited for the port has it. What it asked for besides is done now.
+    fn grant(&self, irp: Irp) -> Disposition {
+        let request = PortRequest::parse(irp.code(), irp.input(), irp.output_length());
+        let status = match request {
+            Ok(PortRequest::Select(command)) => self
+                .device_of(command)
+                .map_or_else(|why| why, |device| self.select(device)),
+            _ => Status::SUCCESS,
+        };
+        if !status.is_success() {
+            let owner = Owner::Open(irp.file());
+            self.free_if(&|other| other == owner);
+        }
+        irp.complete(status)
+    }
+
+    // The chain.
+
+    /// Looks for the devices of the chain. The port is the caller's.
+    fn assign_addresses(&self, hardware: &Hardware) {
+        self.selected.store(NONE, Ordering::Release);
+        let devices = if hardware.capabilities().spp {
+            daisy::assign(&mut hardware.unwaiting())
+        } else {
+            0
+        };
+        self.chain.store(devices, Ordering::Release);
+    }
+
+    /// The device that a command names; `None` is the end of the chain.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER`
+    pub(super) fn device_of(&self, command: SelectCommand) -> Result<Option<u8>, Status> {
+        command.device(self.chain())
+    }
+
+    /// Selects a device of the chain, or the one at its end. The port is the caller's.
+    /// `STATUS_UNSUCCESSFUL`: the device did not answer.
+    pub(super) fn select(&self, device: Option<u8>) -> Status {
+        let wanted = device.unwrap_or(NONE);
+        let before = self.selected.swap(NONE, Ordering::AcqRel);
+        if before == wanted {
+            self.selected.store(wanted, Ordering::Release);
+            return Status::SUCCESS;
+        }
+        let Some(inside) = self.hardware.enter() else {
+            return Status::DEVICE_REMOVED;
+        };
+        let mut port = inside.value().unwaiting();
+        if before != NONE {
+            daisy::deselect_all(&mut port);
+        }
+        if let Some(device) = device {
+            if !daisy::select(&mut port, device) {
+                return Status::UNSUCCESSFUL;
+            }
+            self.selected.store(device, Ordering::Release);
+        }
+        Status::SUCCESS
+    }
+
+    // Class drivers.
+
+    /// A class driver was told where the registers are.
+    pub(super) fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It does not use them any more.
+    pub(super) fn disconnected(&self, connections: u32) {
+        self.connections.fetch_sub(connections, Ordering::AcqRel);
+    }
+
+    // Kernel clients of the port object.
+
+    /// `IRP_MJ_CREATE`
+    pub(super) fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// `IRP_MJ_CLEANUP`: ends what the open waits for, and frees the port if it has it.
+    pub(super) fn clean_up(&self, file: FileId) {
+        self.line.clean_up(file);
+        self.free_if(&|owner| owner == Owner::Open(file));
+    }
+
+    /// `IRP_MJ_CLOSE`. A client that has the port, or the interrupt, and did not say through which
+    /// open is gone with the last one.
+    pub(super) fn closed(&self, file: FileId, passive: Passive) {
+        self.clean_up(file);
+        self.interrupt.clean_up(file, passive);
+        if self.opens.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.interrupt.clear(passive);
+            self.free();
+        }
+    }
+
+    /// Whether the port is a kernel client's; that of `file`, if both are known.
+    fn is_client_of(file: FileId) -> impl Fn(Owner) -> bool + Sync {
+        move |owner| match owner {
+            Owner::Open(other) => file == other || file.is_none() || other.is_none(),
+            Owner::Caller => true,
+            _ => false,
+        }
+    }
+
+    fn has_client(&self, file: FileId) -> bool {
+        self.line.is_owned_by(&Self::is_client_of(file))
+    }
+
+    /// An internal request, at <= `DISPATCH_LEVEL`.
+    pub(super) fn request(&self, irp: Irp, code: u32, passive: Option<Passive<'_>>) -> Disposition {
+        let request = match PortRequest::parse(code, irp.input(), irp.output_length()) {
+            Ok(request) => request,
+            Err(status) => return irp.complete(status),
+        };
+        let file = irp.file();
+        let status = match request {
+            PortRequest::Allocate => return self.line.arrive(irp, &|irp| self.grant(irp)),
+            PortRequest::Free => {
+                if self.free_if(&Self::is_client_of(file)) {
+                    Status::SUCCESS
+                } else {
+                    Status::INVALID_DEVICE_STATE
+                }
+            }
+            PortRequest::ReleasePortInformation => Status::SUCCESS,
+            PortRequest::GetPortInformation => match self.port_information() {
+                Ok(information) => return irp.answer(&information.to_bytes()),
+                Err(status) => status,
+            },
+            PortRequest::GetMorePortInformation => match self.more_information() {
+                Ok(information) => return irp.answer(&information.to_bytes()),
+                Err(status) => status,
+            },
+            PortRequest::GetPnpInformation => match self.pnp_information() {
+                Ok(information) => return irp.answer(&information.to_bytes()),
+                Err(status) => status,
+            },
+            PortRequest::SetChipMode(mode) => {
+                self.change_chip_mode(mode, file, Self::set_chip_mode)
+            }
+            PortRequest::ClearChipMode(mode) => {
+                self.change_chip_mode(mode, file, Self::clear_chip_mode)
+            }
+            PortRequest::InitializeChain => self.initialize_chain(file),
+            PortRequest::Select(command) => match self.device_of(command) {
+                Ok(device) if command.keeps_port() => {
+                    if self.has_client(file) {
+                        self.select(device)
+                    } else {
+                        Status::INVALID_DEVICE_STATE
+                    }
+                }
+                Ok(_) => return self.line.arrive(irp, &|irp| self.grant(irp)),
+                Err(status) => status,
+            },
+            PortRequest::Deselect(command) => self.deselect_of(command, file),
+            PortRequest::ConnectInterrupt(routine) => match self.connect(routine, file, passive) {
+                Ok(information) => return irp.answer(&information.to_bytes()),
+                Err(status) => status,
+            },
+            PortRequest::DisconnectInterrupt(routine) => match passive {
+                Some(passive) => self
+                    .interrupt
+                    .remove(routine, passive)
+                    .map_or_else(|why| why, |()| Status::SUCCESS),
+                None => Status::INVALID_DEVICE_STATE,
+            },
+        };
+        irp.complete(status)
+    }
+
+    fn port_information(&self) -> Result<ParallelPortInformation, Status> {
+        let hardware = self
+            .hardware
+            .enter()
+            .ok_or(Status::DEVICE_NOT_READY)?
+            .value();
+        let (controller, span) = hardware.addresses().registers;
+        Ok(ParallelPortInformation {
+            original_controller: hardware.original_addresses().registers.0,
+            controller,
+            span_of_controller: span,
+            routines: port_routines(self),
+        })
+    }
+
+    fn more_information(&self) -> Result<MoreParallelPortInformation, Status> {
+        let hardware = self
+            .hardware
+            .enter()
+            .ok_or(Status::DEVICE_NOT_READY)?
+            .value();
+        let bus = hardware.bus();
+        let mut information = MoreParallelPortInformation {
+            interface_type: bus.interface_type,
+            bus_number: bus.number,
+            ..MoreParallelPortInformation::default()
+        };
+        if let Some(interrupt) = hardware.interrupt() {
+            information.interrupt_level = interrupt.level;
+            information.interrupt_vector = interrupt.vector;
+            information.interrupt_affinity = interrupt.affinity;
+            information.interrupt_mode = u32::from(interrupt.latched);
+        }
+        Ok(information)
+    }
+
+    fn pnp_information(&self) -> Result<ParallelPnpInformation, Status> {
+        let hardware = self
+            .hardware
+            .enter()
+            .ok_or(Status::DEVICE_NOT_READY)?
+            .value();
+        let capabilities = hardware.capabilities();
+        let (ecp_controller, span) = hardware.addresses().ecp;
+        let fifo = capabilities.fifo;
+        Ok(ParallelPnpInformation {
+            original_ecp_controller: hardware.original_addresses().ecp.0,
+            ecp_controller,
+            span_of_ecp_controller: span,
+            hardware_capabilities: self.ppt(&hardware),
+            fifo_depth: fifo.map_or(0, |fifo| u32::from(fifo.depth)),
+            fifo_width: fifo.map_or(0, |fifo| u32::from(fifo.width)),
+            chain_devices: u32::from(self.chain()),
+            current_mode: u32::from(self.chip_mode.load(Ordering::Acquire)),
+            port_name: self.link.address(),
+            routines: port_routines(self),
+        })
+    }
+
+    /// The `PPT_*` bits of the port with its chain.
+    pub(super) fn ppt(&self, hardware: &Hardware) -> u32 {
+        /// `PPT_1284_3_PRESENT`
+        const CHAIN_PRESENT: u32 = 0x10;
+        let chain = if self.chain() == 0 { 0 } else { CHAIN_PRESENT };
+        hardware.capabilities().ppt() | chain
+    }
+
+    fn change_chip_mode(
+        &self,
+        mode: u8,
+        file: FileId,
+        change: impl FnOnce(&Self, u8) -> Status,
+    ) -> Status {
+        if self.has_client(file) {
+            change(self, mode)
+        } else {
+            Status::INVALID_DEVICE_STATE
+        }
+    }
+
+    /// `IOCTL_INTERNAL_INIT_1284_3_BUS`, which asks for no port: it takes a free one.
+    fn initialize_chain(&self, file: FileId) -> Status {
+        let owned = self.has_client(file);
+        if !owned && !self.line.try_take(Owner::Caller) {
+            return Status::DEVICE_BUSY;
+        }
+        let before = self.chain();
+        let status = match self.hardware.enter() {
+            Some(inside) => {
+                self.assign_addresses(&inside.value());
+                Status::SUCCESS
+            }
+            None => Status::DEVICE_NOT_READY,
+        };
+        if !owned {
+            self.free_if(&|owner| owner == Owner::Caller);
+        }
+        if self.chain() != before {
+            self.pdo.children_changed();
+        }
+        status
+    }
+
+    fn deselect_of(&self, command: SelectCommand, file: FileId) -> Status {
+        if let Err(status) = self.device_of(command) {
+            return status;
+        }
+        if !self.has_client(file) {
+            return Status::INVALID_DEVICE_STATE;
+        }
+        let status = self.select(None);
+        if !command.keeps_port() {
+            self.free_if(&Self::is_client_of(file));
+        }
+        status
+    }
+
+    /// `IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`
+    fn connect(
+        &self,
+        routine: InterruptServiceRoutine,
+        file: FileId,
+        passive: Option<Passive<'_>>,
+    ) -> Result<InterruptInformation, Status> {
+        if !self.interrupt_allowed.load(Ordering::Relaxed) {
+            return Err(Status::UNSUCCESSFUL);
+        }
+        let passive = passive.ok_or(Status::INVALID_DEVICE_STATE)?;
+        let inside = self.hardware.enter().ok_or(Status::DEVICE_NOT_READY)?;
+        let resource = inside.value().interrupt().ok_or(Status::UNSUCCESSFUL)?;
+        let object = self
+            .interrupt
+            .add(self, self.pdo, resource, file, routine, passive)?;
+        Ok(InterruptInformation {
+            interrupt_object: object,
+            routines: port_routines(self),
+        })
+    }
+}
+
+/// The client that calls is not known: it is one that has the port without an open, or any.
+const ANY: FileId = FileId::NONE;
+
+impl PortCallbacks for PortCore {
+    fn try_allocate(&self) -> bool {
+        self.line.try_take(Owner::Caller)
+    }
+
+    fn free(&self) {
+        if !self.free_if(&Self::is_client_of(ANY)) {
+            // What an interrupt service routine took, its DPC may free.
+            self.later();
+        }
+    }
+
+    fn waiters(&self) -> u32 {
+        self.line.waiting_requests()
+    }
+
+    fn set_chip_mode(&self, mode: u8) -> Status {
+        let Some(inside) = self.hardware.enter() else {
+            return Status::DEVICE_REMOVED;
+        };
+        let hardware = inside.value();
+        let capabilities = hardware.capabilities();
+        let possible = match ChipMode::of(mode) {
+            Some(ChipMode::Byte) => capabilities.byte,
+            Some(ChipMode::FastCentronics | ChipMode::Ecp) => capabilities.fifo.is_some(),
+            Some(ChipMode::Epp) => capabilities.epp,
+            None => false,
+        };
+        if !possible || !capabilities.ecr {
+            return Status::NO_SUCH_DEVICE;
+        }
+        if !self.has_client(ANY) {
+            return Status::INVALID_DEVICE_STATE;
+        }
+        let ecr = mode & CHIP_MODE | Ecr::SPP.bits();
+        let free = self
+            .chip_mode
+            .compare_exchange(0, ecr, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if !free {
+            return Status::INVALID_DEVICE_STATE;
+        }
+        hardware.set_ecr(ecr);
+        Status::SUCCESS
+    }
+
+    fn clear_chip_mode(&self, mode: u8) -> Status {
+        let Some(inside) = self.hardware.enter() else {
+            return Status::DEVICE_REMOVED;
+        };
+        let current = self.chip_mode.load(Ordering::Acquire);
+        if current == 0 || current & CHIP_MODE != mode & CHIP_MODE || !self.has_client(ANY) {
+            return Status::INVALID_DEVICE_STATE;
+        }
+        self.chip_mode.store(0, Ordering::Release);
+        inside.value().set_ecr(Ecr::SPP.bits());
+        Status::SUCCESS
+    }
+
+    fn try_select(&self, command: SelectCommand) -> Status {
+        let device = match self.device_of(command) {
+            Ok(device) => device,
+            Err(status) => return status,
+        };
+        let held = if command.keeps_port() {
+            self.has_client(ANY)
+        } else {
+            self.line.try_take(Owner::Caller)
+        };
+        match (held, command.keeps_port()) {
+            (true, _) => self.select(device),
+            // Nothing is queued: so the page says that the port is taken.
+            (false, false) => Status::PENDING,
+            (false, true) => Status::INVALID_DEVICE_STATE,
+        }
+    }
+
+    fn deselect(&self, command: SelectCommand) -> Status {
+        self.deselect_of(command, ANY)
+    }
+
+    fn try_allocate_at_interrupt(&self) -> bool {
+        self.line.try_take_at_interrupt()
+    }
+
+    fn free_from_interrupt(&self) {
+        self.interrupt.request_later();
+    }
+}
+
+/// The upper three bits of the ECR, its mode.
+const CHIP_MODE: u8 = 0xE0;
+
+impl InterruptOwner for PortCore {
+    fn later(&self) {
+        if self.line.claim_for_interrupt() {
+            self.free_if(&|owner| owner == Owner::InterruptService);
+        }
+    }
+}
