@@ -5,10 +5,10 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O. The only room with `unsafe`; it knows nothing of printers |
+//! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O. The only room with `unsafe`; it knows nothing of printers, but has the C side of the routines that parallel.h promises |
 //! | [`ioctl`] | control codes and layouts, parsed from and written to bytes. Runs on any host |
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
-//! | `parallel` | the parallel role: the port object, the device object `LPTn`, their requests |
+//! | `parallel` | the parallel role: the port object, the device objects `LPTn`, who has the port, their requests |
 //!
 //! `kernel` is generic over a `Role`, the enum below: what a device object of this driver is.
 //! `AddDevice` chooses from the device itself; the INF's `Role` parameter only overrides that.

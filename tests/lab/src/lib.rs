@@ -1,7 +1,9 @@
 //! A PC with the driver in it, for tests and for the demo.
 //!
 //! [`Pc`] is a simulated machine with an ACPI printer port, the shipping `parscan.sys` and a
-//! printer; [`ntddpar`] has the requests as a program knows them. Tests say what they want of the
+//! printer; [`ntddpar`] has the requests as a program knows them. [`client`] is a second driver in
+//! it that uses parscan's ports as a class driver does, and [`parallel_h`] what it knows them by.
+//! Tests say what they want of the
 //! machine with [`Setup`], do what a program or Windows would do, and look at what comes back and
 //! at the lines of the port.
 
@@ -13,10 +15,12 @@ use ntsim::{
 };
 use parscan_models::{PortDevice, Printer, Spp};
 
+pub mod client;
 pub mod modes;
 pub mod negotiation;
 pub mod ntddpar;
 pub mod observed;
+pub mod parallel_h;
 
 use observed::Observed;
 

@@ -1,6 +1,6 @@
 //! What the hardware objected to: set-up times, events out of order, illegal changes of mode.
 
-use parscan_models::{Ecp, Epp, Peripheral1284, Printer, Ps2, Spp};
+use parscan_models::{DaisyChain, Ecp, Epp, Peripheral, Peripheral1284, Printer, Ps2, Spp};
 
 /// Hardware that watches the host.
 pub trait Observed {
@@ -32,3 +32,10 @@ macro_rules! watching {
 
 tolerant!(Spp, Ps2);
 watching!(Epp, Ecp, Printer, Peripheral1284);
+
+impl<E: Peripheral> Observed for DaisyChain<E> {
+    fn observed(&self) -> Vec<String> {
+        let violations = self.violations();
+        violations.iter().map(|it| format!("{it:?}")).collect()
+    }
+}

@@ -58,6 +58,8 @@ const STEPS: &[Step] = &[
                     "parscan",
                     "--exclude",
                     "misbehave",
+                    "--exclude",
+                    "client",
                     "--all-targets",
                     "--locked",
                     "--",
@@ -82,6 +84,8 @@ const STEPS: &[Step] = &[
                     "parscan",
                     "-p",
                     "misbehave",
+                    "-p",
+                    "client",
                     "--locked",
                     "--",
                     "-D",
@@ -156,9 +160,28 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "client",
+        what: "the kernel client that uses parscan's ports builds",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![cargo(
+                workspace,
+                &[
+                    "build",
+                    "--locked",
+                    "--release",
+                    "--target",
+                    TARGET,
+                    "-p",
+                    "client",
+                ],
+            )])
+        },
+    },
+    Step {
         name: "lab",
         what: "tests of the simulated machine, the models, and the driver on them",
-        needs: &["build", "misbehave"],
+        needs: &["build", "misbehave", "client"],
         commands: |workspace| {
             let mut command = cargo(
                 workspace,
@@ -179,7 +202,8 @@ const STEPS: &[Step] = &[
                     "PARSCAN_SYS",
                     workspace.target().join("parscan/parscan.sys"),
                 )
-                .env("MISBEHAVE_SYS", release.join("misbehave.dll"));
+                .env("MISBEHAVE_SYS", release.join("misbehave.dll"))
+                .env("CLIENT_SYS", release.join("client.dll"));
             Ok(vec![command])
         },
     },
@@ -211,6 +235,8 @@ const STEPS: &[Step] = &[
                     "parscan",
                     "--exclude",
                     "misbehave",
+                    "--exclude",
+                    "client",
                 ],
             );
             let mut driver = cargo(
@@ -225,6 +251,8 @@ const STEPS: &[Step] = &[
                     "parscan",
                     "-p",
                     "misbehave",
+                    "-p",
+                    "client",
                 ],
             );
             host.env("RUSTDOCFLAGS", "-D warnings");
@@ -398,7 +426,7 @@ mod tests {
 
     #[test]
     fn needed_steps_come_first() {
-        assert_eq!(names(&["lab"]), ["build", "misbehave", "lab"]);
+        assert_eq!(names(&["lab"]), ["build", "misbehave", "client", "lab"]);
         assert_eq!(names(&[]).len(), STEPS.len());
         for (index, step) in STEPS.iter().enumerate() {
             for need in step.needs {

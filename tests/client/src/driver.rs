@@ -1,0 +1,264 @@
+//! DriverEntry, the control device, its requests, unload.
+
+use core::{
+    ptr, slice,
+    sync::atomic::{AtomicPtr, Ordering::SeqCst},
+};
+
+use crate::{
+    contend, interrupt,
+    kernel::{self, Pool},
+    nt::{
+        self, DEVICE_OBJECT, DRIVER_OBJECT, Dispatch, INVALID_DEVICE_REQUEST, INVALID_PARAMETER,
+        IRP, SUCCESS, Status, UNICODE_STRING,
+    },
+    puppet::{self, RESULTS, UNTOUCHED, WORDS},
+    request,
+    slot::Slot,
+    transfer,
+};
+
+/// A command: its words, and what follows them.
+pub(crate) struct Command<'a> {
+    pub(crate) words: [u64; WORDS],
+    pub(crate) data: &'a [u8],
+}
+
+/// The words of an answer.
+pub(crate) struct Answer([u64; RESULTS]);
+
+impl Answer {
+    pub(crate) fn of(words: &[u64]) -> Self {
+        let mut all = [0; RESULTS];
+        for (place, word) in all.iter_mut().zip(words) {
+            *place = *word;
+        }
+        Self(all)
+    }
+}
+
+/// The control device, for what needs one of this driver's.
+static DEVICE: AtomicPtr<DEVICE_OBJECT> = AtomicPtr::new(ptr::null_mut());
+
+pub(crate) fn device() -> *mut DEVICE_OBJECT {
+    DEVICE.load(SeqCst)
+}
+
+/// An ASCII literal in UTF-16.
+const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
+    let mut units = [0; N];
+    let mut at = 0;
+    while at < N {
+        units[at] = text[at] as u16;
+        at += 1;
+    }
+    units
+}
+
+static NAME: [u16; 21] = wide(br"\Device\ParscanClient");
+static LINK: [u16; 25] = wide(br"\DosDevices\ParscanClient");
+
+fn string(units: &'static [u16]) -> UNICODE_STRING {
+    // Both names are short.
+    let length = u16::try_from(size_of_val(units)).unwrap_or(0);
+    UNICODE_STRING {
+        Length: length,
+        MaximumLength: length,
+        Buffer: units.as_ptr().cast_mut(),
+    }
+}
+
+/// The image's entry point: makes the control device.
+///
+/// # Safety
+/// The I/O manager calls it once, at `PASSIVE_LEVEL`.
+#[unsafe(no_mangle)]
+unsafe extern "system" fn DriverEntry(
+    driver: *mut DRIVER_OBJECT,
+    _path: *const UNICODE_STRING,
+) -> Status {
+    let (name, link) = (string(&NAME), string(&LINK));
+    let mut device = ptr::null_mut();
+    // SAFETY: the driver object is this driver's; the name is only read.
+    let status = unsafe {
+        nt::IoCreateDevice(
+            driver,
+            0,
+            &raw const name,
+            FILE_DEVICE_UNKNOWN,
+            FILE_DEVICE_SECURE_OPEN,
+            0,
+            &raw mut device,
+        )
+    };
+    if status < 0 {
+        return status;
+    }
+    // SAFETY: both names are only read.
+    let status = unsafe { nt::IoCreateSymbolicLink(&raw const link, &raw const name) };
+    if status < 0 {
+        // SAFETY: just made.
+        unsafe { nt::IoDeleteDevice(device) };
+        return status;
+    }
+    DEVICE.store(device, SeqCst);
+    // SAFETY: the I/O manager's object, for this driver to fill.
+    if let Some(driver) = unsafe { driver.as_mut() } {
+        driver.DriverUnload = Some(unload);
+        let routines: [(usize, Dispatch); 4] = [
+            (nt::IRP_MJ_CREATE, succeed),
+            (nt::IRP_MJ_CLOSE, succeed),
+            (nt::IRP_MJ_CLEANUP, succeed),
+            (usize::from(nt::IRP_MJ_DEVICE_CONTROL), control),
+        ];
+        for (major, routine) in routines {
+            if let Some(place) = driver.MajorFunction.get_mut(major) {
+                *place = Some(routine);
+            }
+        }
+    }
+    // SAFETY: just made.
+    if let Some(device) = unsafe { device.as_mut() } {
+        device.Flags &= !nt::DO_DEVICE_INITIALIZING;
+    }
+    SUCCESS
+}
+
+const FILE_DEVICE_UNKNOWN: u32 = 0x22;
+const FILE_DEVICE_SECURE_OPEN: u32 = 0x100;
+
+unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
+    let link = string(&LINK);
+    // SAFETY: the name is only read.
+    unsafe { nt::IoDeleteSymbolicLink(&raw const link) };
+    // SAFETY: the control device, which nobody has open any more.
+    unsafe { nt::IoDeleteDevice(device()) };
+}
+
+/// CREATE, CLEANUP, CLOSE.
+unsafe extern "C" fn succeed(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    complete(irp, SUCCESS, 0)
+}
+
+fn complete(irp: *mut IRP, status: Status, information: usize) -> Status {
+    // SAFETY: the IRP is with this driver.
+    if let Some(irp) = unsafe { irp.as_mut() } {
+        irp.Status = status;
+        irp.Information = information;
+    }
+    // SAFETY: and is not touched after this.
+    unsafe { nt::IofCompleteRequest(irp, 0) };
+    status
+}
+
+/// `IRP_MJ_DEVICE_CONTROL`: a command.
+unsafe extern "C" fn control(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
+    match command(irp) {
+        Ok(information) => complete(irp, SUCCESS, information),
+        Err(status) => complete(irp, status, 0),
+    }
+}
+
+/// Carries out the command of an IRP; gives the bytes of its answer.
+fn command(irp: *mut IRP) -> Result<usize, Status> {
+    // SAFETY: the IRP is with this driver.
+    let irp = unsafe { irp.as_ref() }.ok_or(INVALID_PARAMETER)?;
+    // SAFETY: and so is its present stack location.
+    let location = unsafe { irp.CurrentStackLocation.as_ref() }.ok_or(INVALID_PARAMETER)?;
+    // Each length is a ULONG with padding behind it.
+    let (input, length) = (
+        location.InputBufferLength & 0xFFFF_FFFF,
+        location.OutputBufferLength & 0xFFFF_FFFF,
+    );
+    if irp.SystemBuffer.is_null() || input < WORDS * 8 || length < RESULTS * 8 {
+        return Err(INVALID_PARAMETER);
+    }
+    let code = u32::try_from(location.IoControlCode & 0xFFFF_FFFF);
+    // SAFETY: a buffered request's system buffer has both lengths, and is this driver's now.
+    let buffer = unsafe { slice::from_raw_parts_mut(irp.SystemBuffer, input.max(length)) };
+    let mut output = Pool::try_filled(length - RESULTS * 8, UNTOUCHED)?;
+    let (head, data) = buffer
+        .get(..input)
+        .and_then(|input| input.split_at_checked(WORDS * 8))
+        .ok_or(INVALID_PARAMETER)?;
+    let mut words = [0; WORDS];
+    for (word, bytes) in words.iter_mut().zip(head.chunks_exact(8)) {
+        *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+    }
+    let answer = carry_out(code.unwrap_or(0), &Command { words, data }, &mut output)?;
+    let (head, data) = buffer
+        .split_at_mut_checked(RESULTS * 8)
+        .ok_or(INVALID_PARAMETER)?;
+    for (bytes, word) in head.chunks_exact_mut(8).zip(answer.0) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    for (place, byte) in data.iter_mut().zip(output.iter()) {
+        *place = *byte;
+    }
+    Ok(length)
+}
+
+fn carry_out(code: u32, command: &Command<'_>, output: &mut [u8]) -> Result<Answer, Status> {
+    let [first, second, third, register, ..] = command.words;
+    match code {
+        puppet::OPEN => {
+            let status = Slot::numbered(first)?.open(command.data).err();
+            Ok(Answer::of(&[status_word(status.unwrap_or(SUCCESS))]))
+        }
+        puppet::CLOSE => {
+            Slot::numbered(first)?.close()?;
+            Ok(Answer::of(&[]))
+        }
+        puppet::SEND => request::send(command, output),
+        puppet::RESULT => request::result(command, output),
+        puppet::CANCEL => request::cancel(command),
+        puppet::CALL => call(command, output),
+        puppet::TABLE => {
+            Slot::numbered(first)?.table(second, output)?;
+            Ok(Answer::of(&[]))
+        }
+        puppet::REGISTER => {
+            let base = Slot::numbered(first)?.pointer(second, third)?;
+            let register = usize::try_from(register).map_err(|_| INVALID_PARAMETER)?;
+            let port = u16::try_from(base.wrapping_add(register)).map_err(|_| INVALID_PARAMETER)?;
+            Ok(Answer::of(&[u64::from(kernel::read_port(port))]))
+        }
+        puppet::IMAGE => {
+            let image = Slot::numbered(first)?.target()?.image();
+            let (start, size) = image.ok_or(INVALID_PARAMETER)?;
+            Ok(Answer::of(&[start as u64, u64::from(size)]))
+        }
+        puppet::NOTES => Ok(Answer::of(&[interrupt::notes(output)])),
+        puppet::TRANSFER => transfer::run(command, output),
+        puppet::CONTEND => contend::run(command, output),
+        puppet::PROGRESS => Ok(Answer::of(&[contend::progress()])),
+        _ => Err(INVALID_DEVICE_REQUEST),
+    }
+}
+
+/// [`puppet::CALL`]
+fn call(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, Status> {
+    let [slot, table, offset, level, kinds, a, b, c, d, ..] = command.words;
+    for (place, byte) in output.iter_mut().zip(command.data) {
+        *place = *byte;
+    }
+    let level = kernel::is_level(level).ok_or(INVALID_PARAMETER)?;
+    let slot = Slot::numbered(slot)?;
+    let called = slot.call((table, offset), level, kinds, [a, b, c, d], output)?;
+    Ok(called.map_or(Answer::of(&[]), |called| {
+        Answer::of(&[called.value as u64, u64::from(called.count), 1])
+    }))
+}
+
+/// A status as a word of an answer.
+pub(crate) fn status_word(status: Status) -> u64 {
+    u64::from(status.cast_unsigned())
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    /// `MANUALLY_INITIATED_CRASH`
+    const CODE: u32 = 0xE2;
+    // SAFETY: no conditions.
+    unsafe { nt::KeBugCheckEx(CODE, 0, 0, 0, 0) }
+}
