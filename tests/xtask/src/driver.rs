@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     exports::Exports,
-    gate,
+    gate, package,
     setup::{self, Tool},
     shell::{TARGET, Workspace, good, headline, mirror, remove, run, say, shown},
 };
@@ -87,7 +87,7 @@ pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
         "  ok  ",
         format!("two builds in two folders are identical: sha256 {one}"),
     );
-    Ok(())
+    package::compare((workspace, &first), (&copy, &second))
 }
 
 /// Runs the demo on a fresh build of the driver.

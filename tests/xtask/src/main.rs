@@ -9,6 +9,8 @@ mod driver;
 mod exports;
 mod fuzz;
 mod gate;
+mod inf_check;
+mod package;
 mod setup;
 mod shell;
 mod suite;
@@ -85,9 +87,39 @@ enum Command {
     /// Build the driver a second time, in another folder, and compare the bytes.
     ///
     /// Builds as `cargo xtask build` does, then from a copy of the sources and a kit of its own in
-    /// the system's folder for temporary files. Fails if the two images differ in any byte.
+    /// the system's folder for temporary files. Fails if the two images, or the packages made of
+    /// them, differ in any byte.
     #[command(after_help = "Example:\n  cargo xtask repro")]
     Repro,
+
+    /// Check the INFs of the driver package.
+    ///
+    /// Checks INX and INF files by the documented rules of Windows' InfVerif (mode /w, which demands
+    /// driver package isolation) and by rules of this project. A message names the rule and
+    /// InfVerif's number for it. It does not replace `infverif /v /w`, which runs on Windows only.
+    /// All that is broken is listed. Installs nothing.
+    #[command(
+        name = "inf-check",
+        after_help = "Examples:\n  cargo xtask inf-check\n  cargo xtask inf-check --list\n  \
+                      cargo xtask inf-check other.inf"
+    )]
+    InfCheck {
+        /// List the rules and stop.
+        #[arg(long)]
+        list: bool,
+        /// Files to check [default: those in inf, as they are and as stamped].
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+
+    /// Make the driver package, without catalogs and signatures.
+    ///
+    /// Builds as `cargo xtask build` does, stamps the INFs as Windows' stampinf does, with the date
+    /// of the commit (or SOURCE_DATE_EPOCH) and the version of Cargo.toml, checks them, and puts all
+    /// into target/package/parscan_package. The same commit gives the same bytes. What Windows
+    /// installs needs catalogs and signatures, too: `cargo make` on Windows makes all of it.
+    #[command(after_help = "Example:\n  cargo xtask package")]
+    Package,
 
     /// Run the driver on a simulated machine and show what it does.
     ///
@@ -203,6 +235,9 @@ fn run(command: Command) -> Result<ExitCode> {
             let file = file.unwrap_or_else(|| workspace.target().join("parscan/parscan.sys"));
             gate::run(&file, &Exports::load(&workspace)?, deny)?;
         }
+        Command::InfCheck { list: true, .. } => inf_check::list(),
+        Command::InfCheck { list: false, files } => inf_check::run(&workspace, &files)?,
+        Command::Package => package::run(&workspace)?,
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Demo { args } => driver::demo(&workspace, &args)?,
         Command::Bench { json } => {

@@ -141,6 +141,18 @@ const STEPS: &[Step] = &[
         commands: |workspace| Ok(vec![xtask(workspace, &["repro"])?]),
     },
     Step {
+        name: "inf-check",
+        what: "the INFs keep the rules of InfVerif and of this project",
+        needs: &[],
+        commands: |workspace| Ok(vec![xtask(workspace, &["inf-check"])?]),
+    },
+    Step {
+        name: "package",
+        what: "the driver package, but for catalogs and signatures",
+        needs: &["build"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["package"])?]),
+    },
+    Step {
         name: "misbehave",
         what: "the faulty driver that tests the simulated machine builds",
         needs: &[],

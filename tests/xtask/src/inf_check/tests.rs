@@ -1,0 +1,174 @@
+//! Every rule is broken by an INF, the project's own INFs break none, and no line of them is idle.
+
+use std::{collections::BTreeSet, fs};
+
+use super::*;
+use crate::shell::Workspace;
+
+mod broken;
+
+use broken::{BROKEN, LPT, USB};
+
+/// An INX of the project.
+fn inx(name: &str) -> String {
+    let path = Workspace::find()
+        .unwrap()
+        .root
+        .join(format!("inf/{name}.inx"));
+    fs::read_to_string(path).unwrap()
+}
+
+/// The INF that is made of it.
+fn inf(name: &str) -> String {
+    let inf = stamp(inx(name).as_bytes(), name, &Stamp::sample()).unwrap();
+    String::from_utf8(inf).unwrap().replace("\r\n", "\n")
+}
+
+/// The rules that a text breaks.
+fn broken(text: &str, stage: Stage) -> Vec<Rule> {
+    check(text.as_bytes(), stage)
+        .iter()
+        .map(|finding| finding.rule)
+        .collect()
+}
+
+#[test]
+fn the_projects_infs_break_no_rule() {
+    for name in INFS {
+        assert_eq!(check(inx(name).as_bytes(), Stage::Template), []);
+        assert_eq!(check(inf(name).as_bytes(), Stage::Stamped), []);
+        let units: Vec<u8> = inf(name)
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert_eq!(
+            check(&[&[0xFF, 0xFE], &units[..]].concat(), Stage::Stamped),
+            []
+        );
+    }
+    assert!(run(&Workspace::find().unwrap(), &[]).is_ok());
+}
+
+/// Comments and empty lines do nothing and may go. Any other line is needed.
+#[test]
+fn no_line_can_be_left_out() {
+    for name in INFS {
+        for (text, stage) in [(inx(name), Stage::Template), (inf(name), Stage::Stamped)] {
+            let lines: Vec<&str> = text.lines().collect();
+            for (index, line) in lines.iter().enumerate() {
+                if line.is_empty() || line.starts_with(';') {
+                    continue;
+                }
+                let without = [&lines[..index], &lines[index + 1..]].concat().join("\n");
+                let found = broken(&without, stage);
+                assert!(!found.is_empty(), "{name}:{} may go: {line}", index + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_rule_is_broken_by_an_inf() {
+    for (rule, name, edits) in BROKEN {
+        let mut text = inf(name);
+        for (from, to) in *edits {
+            assert_eq!(text.matches(from).count(), 1, "{rule:?}: {from} in {name}");
+            text = text.replace(from, to);
+        }
+        let found = check(text.as_bytes(), Stage::Stamped);
+        assert!(
+            found.iter().any(|finding| finding.rule == *rule),
+            "{rule:?}, {edits:?}: {found:?}"
+        );
+    }
+    let covered: BTreeSet<Rule> = BROKEN.iter().map(|(rule, ..)| *rule).collect();
+    let missing: Vec<&Rule> = Rule::ALL
+        .iter()
+        .filter(|rule| !covered.contains(rule))
+        .collect();
+    // P7 is about two files.
+    assert_eq!(missing, [&Rule::P7]);
+}
+
+#[test]
+fn an_inx_may_lack_only_what_is_stamped() {
+    // As an INF, it lacks date, catalog and architecture.
+    let found = broken(&inx(LPT), Stage::Stamped);
+    assert!(
+        found.contains(&Rule::V2) && found.contains(&Rule::X4),
+        "{found:?}"
+    );
+    // stampinf tells upper from lower case, and fills in no framework's version for WDM.
+    for token in ["$arch$", "$KMDFVERSION$"] {
+        let text = inx(LPT).replacen("$ARCH$", token, 1);
+        assert!(
+            broken(&text, Stage::Template).contains(&Rule::X4),
+            "{token}"
+        );
+    }
+}
+
+#[test]
+fn infs_of_a_folder_share_nothing() {
+    let together = |other: &str| {
+        let (one, other) = (Inf::parse(&inf(USB)), Inf::parse(other));
+        project::check_together(&[("a.inf", &one), ("b.inf", &other)])
+            .iter()
+            .map(|(file, finding)| finding.shown(file))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(together(&inf(LPT)), [""; 0]);
+    for (from, to, shared) in [
+        ("ParscanPort", "ParscanSCAN", "parscanscan"),
+        ("parscan_lpt.cat", "parscan_usb.cat", "parscan_usb.cat"),
+        (
+            "ACPI\\PNP0401",
+            "USB\\VID_04A9&PID_2213",
+            "USB\\VID_04A9&PID_2213",
+        ),
+    ] {
+        let found = together(&inf(LPT).replace(from, to));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains(&format!("P7: {shared} is in a.inf too")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn findings_name_file_line_rule_and_code() {
+    let text = inf(LPT).replace("StartType     = 3", "StartType     = 2");
+    let found = check(text.as_bytes(), Stage::Stamped);
+    let section = 1 + text
+        .lines()
+        .position(|line| line == "[Lpt_Service]")
+        .unwrap();
+    let shown: Vec<String> = found.iter().map(|finding| finding.shown("x.inf")).collect();
+    assert_eq!(
+        shown,
+        [format!(
+            "x.inf:{section}: D4 (InfVerif 1251): StartType is \"2\", not 3"
+        )]
+    );
+}
+
+/// Nothing that a file may hold stops the program.
+#[test]
+fn any_bytes_can_be_checked() {
+    let text = inf(USB);
+    for end in (0..text.len()).step_by(7) {
+        let _ = check(&text.as_bytes()[..end], Stage::Stamped);
+        let _ = check(&text.as_bytes()[end..], Stage::Template);
+    }
+    for bytes in [
+        &b""[..],
+        &[0xFF, 0xFE, 0],
+        &[0xFF; 9],
+        b"=\n[",
+        b"[]\n=,%%%\n\"",
+        b"[Version",
+    ] {
+        assert!(!check(bytes, Stage::Stamped).is_empty());
+    }
+}
