@@ -11,7 +11,7 @@ const DECORATED: u32 = 14310;
 /// The first build whose drivers run from the driver store, folder 13: Windows 10 1709.
 const DRIVER_STORE: u32 = 16299;
 
-/// The first build with ExAllocatePool2: Windows 10 2004.
+/// The first build with `ExAllocatePool2`: Windows 10 2004.
 const POOL2: u32 = 19041;
 
 /// The rules.

@@ -205,10 +205,6 @@ struct Checked {
 }
 
 /// Checks a file by itself: what is broken, by line.
-pub(crate) fn check(data: &[u8], stage: Stage) -> Vec<Finding> {
-    check_file(data, stage).found
-}
-
 fn check_file(data: &[u8], stage: Stage) -> Checked {
     let (text, mut found) = text::read(data, stage);
     let inf = Inf::parse(&text);

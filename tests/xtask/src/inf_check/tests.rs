@@ -24,6 +24,11 @@ fn inf(name: &str) -> String {
     String::from_utf8(inf).unwrap().replace("\r\n", "\n")
 }
 
+/// What a file by itself breaks.
+fn check(data: &[u8], stage: Stage) -> Vec<Finding> {
+    check_file(data, stage).found
+}
+
 /// The rules that a text breaks.
 fn broken(text: &str, stage: Stage) -> Vec<Rule> {
     check(text.as_bytes(), stage)
