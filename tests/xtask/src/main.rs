@@ -99,7 +99,6 @@ enum Command {
     /// InfVerif's number for it. It does not replace `infverif /v /w`, which runs on Windows only.
     /// All that is broken is listed. Installs nothing.
     #[command(
-        name = "inf-check",
         after_help = "Examples:\n  cargo xtask inf-check\n  cargo xtask inf-check --list\n  \
                       cargo xtask inf-check other.inf"
     )]
@@ -176,10 +175,10 @@ enum Command {
     /// Run all checks and tests.
     ///
     /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
-    /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build
-    /// and its gate, the driver on the simulated machine, the demos, the documentation. Output of a
-    /// step is shown when it fails and kept in target/test-logs. All steps run even if one fails;
-    /// the last line counts them, and the exit code is 0 only if all passed.
+    /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build,
+    /// its gate and package, the driver on the simulated machine, the demos, the documentation.
+    /// Output of a step is shown when it fails and kept in target/test-logs. All steps run even if
+    /// one fails; the last line counts them, and the exit code is 0 only if all passed.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --list\n  \
                             cargo xtask test --only build --only lab"

@@ -71,7 +71,7 @@ const SUFFIXES: &[(&str, Kind)] = &[
 /// Sections that Windows looks for by name.
 const ROOTS: &[&str] = &["Version", "Manufacturer", "DestinationDirs", "ControlFlags"];
 
-/// A line of [Manufacturer] with one of its decorations.
+/// A line of `[Manufacturer]` with one of its decorations.
 pub(super) struct Target<'a> {
     pub(super) line: usize,
     /// `NTamd64.10.0...19041`; empty where there is none.

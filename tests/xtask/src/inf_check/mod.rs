@@ -190,7 +190,7 @@ impl Check<'_> {
         }
     }
 
-    /// The class in [Version].
+    /// The class in `[Version]`.
     fn class(&self) -> &str {
         self.inf
             .section("Version")

@@ -24,7 +24,7 @@ impl Stamp {
 /// `stampinf -f <name>.inf -d <date> -a amd64 -c <name>.cat -v <version>` makes it, with CRLF.
 ///
 /// # Errors
-/// When the INX is not ASCII or has no [Version].
+/// When the INX is not ASCII or has no `[Version]`.
 pub(crate) fn stamp(inx: &[u8], name: &str, stamp: &Stamp) -> Result<Vec<u8>> {
     if !inx.is_ascii() {
         bail!("it has characters that are not ASCII");

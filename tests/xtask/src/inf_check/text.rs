@@ -1,4 +1,4 @@
-//! Rules about the file as text, its strings, and [Version]: F, V, X4.
+//! Rules about the file as text, its strings, and `[Version]`: F, V, X4.
 
 use super::{
     Check, Finding, Rule, Stage,
