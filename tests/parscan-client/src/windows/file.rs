@@ -1,0 +1,216 @@
+use std::{
+    fs, io,
+    os::windows::{fs::OpenOptionsExt, io::AsRawHandle},
+    ptr,
+    time::Instant,
+};
+
+use windows_sys::{
+    Win32::{
+        Foundation::{
+            CloseHandle, ERROR_IO_PENDING, GENERIC_READ, GENERIC_WRITE, HANDLE, WAIT_OBJECT_0,
+        },
+        Storage::FileSystem::{FILE_FLAG_OVERLAPPED, ReadFile, WriteFile},
+        System::{
+            IO::{CancelIoEx, DeviceIoControl, GetOverlappedResult, OVERLAPPED},
+            Threading::{CreateEventW, WaitForSingleObject},
+        },
+    },
+    core::BOOL,
+};
+
+use super::{failure_of, last_failure, win32_of};
+use crate::{Condition, Failure, Limits, Status, Transport};
+
+/// How often a waiting request looks whether it was cancelled, in milliseconds.
+const LOOK: u32 = 50;
+
+/// A handle of ours.
+pub(super) struct Handle(pub(super) HANDLE);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: it was opened by this program and is closed once, here.
+        unsafe { CloseHandle(self.0) };
+    }
+}
+
+/// A device that is open for overlapped I/O.
+pub(super) struct File(fs::File);
+
+impl File {
+    pub(super) fn open(path: &str) -> Result<Self, Failure> {
+        fs::OpenOptions::new()
+            .access_mode(GENERIC_READ | GENERIC_WRITE)
+            .custom_flags(FILE_FLAG_OVERLAPPED)
+            .open(path)
+            .map(Self)
+            .map_err(|error| failure_of(win32(&error)))
+    }
+
+    /// Starts a request and waits until it has ended: by itself, or cancelled because of `limits`.
+    /// The request is over when this returns, so what it points to may end then.
+    fn request(
+        &self,
+        limits: &Limits,
+        start: impl FnOnce(HANDLE, *mut OVERLAPPED) -> BOOL,
+    ) -> Result<usize, Failure> {
+        if limits.cancel.is_cancelled() {
+            return Err(Failure::cancelled());
+        }
+        let deadline = limits
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
+        // SAFETY: an unnamed event without attributes, manually reset.
+        let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if event.is_null() {
+            return Err(last_failure());
+        }
+        let event = Handle(event);
+        let mut overlapped = OVERLAPPED {
+            hEvent: event.0,
+            ..OVERLAPPED::default()
+        };
+        let overlapped = &raw mut overlapped;
+        let file = self.0.as_raw_handle();
+        if start(file, overlapped) == 0 {
+            let failure = last_failure();
+            if failure.win32 != ERROR_IO_PENDING {
+                return Err(failure);
+            }
+        }
+        let mut late = false;
+        loop {
+            // SAFETY: our event.
+            if unsafe { WaitForSingleObject(event.0, LOOK) } == WAIT_OBJECT_0 {
+                break;
+            }
+            late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if late || limits.cancel.is_cancelled() {
+                // SAFETY: our file, and the OVERLAPPED of the request that was started on it. If
+                // it has just ended, nothing happens.
+                unsafe { CancelIoEx(file, overlapped) };
+                break;
+            }
+        }
+        let mut moved = 0;
+        // SAFETY: our file and the same OVERLAPPED. This waits until the request has ended, also
+        // when it was cancelled: the driver has the buffers until then.
+        unsafe { GetOverlappedResult(file, overlapped, &raw mut moved, 1) };
+        // SAFETY: the request is over, nobody writes to it any more.
+        let ended = unsafe { overlapped.read() };
+        let mut result = outcome(ended.Internal, ended.InternalHigh);
+        if let Err(failure) = &mut result
+            && late
+            && failure.condition() == Condition::Cancelled
+        {
+            *failure = Failure::timed_out(failure.transferred);
+        }
+        result
+    }
+}
+
+/// What a finished request has left: `OVERLAPPED.Internal` is its NTSTATUS, `InternalHigh` its
+/// `Information`.
+fn outcome(internal: usize, transferred: usize) -> Result<usize, Failure> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "an NTSTATUS, kept in a pointer's width"
+    )]
+    let status = Status((internal as u32).cast_signed());
+    // A time-out is a success by its number.
+    if status.is_success() && status != Status::TIMEOUT {
+        return Ok(transferred);
+    }
+    Err(Failure {
+        win32: win32_of(status.0),
+        status: Some(status),
+        transferred,
+    })
+}
+
+fn win32(error: &io::Error) -> u32 {
+    error.raw_os_error().unwrap_or_default().cast_unsigned()
+}
+
+/// The length of a buffer, and of a longer one what a request can take.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+impl Transport for File {
+    fn control(
+        &self,
+        code: u32,
+        input: &[u8],
+        output: &mut [u8],
+        limits: &Limits,
+    ) -> Result<usize, Failure> {
+        let or_null = |empty: bool, pointer: *mut u8| if empty { ptr::null_mut() } else { pointer };
+        let sent = or_null(input.is_empty(), input.as_ptr().cast_mut());
+        let received = or_null(output.is_empty(), output.as_mut_ptr());
+        self.request(limits, |file, overlapped| {
+            // SAFETY: both buffers have the lengths that are given, and live until the request has
+            // ended, for which `request` waits; so does the OVERLAPPED.
+            unsafe {
+                DeviceIoControl(
+                    file,
+                    code,
+                    sent.cast(),
+                    length(input),
+                    received.cast(),
+                    length(output),
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        })
+    }
+
+    fn read(&self, buffer: &mut [u8], limits: &Limits) -> Result<usize, Failure> {
+        self.request(limits, |file, overlapped| {
+            // SAFETY: as above.
+            unsafe {
+                ReadFile(
+                    file,
+                    buffer.as_mut_ptr(),
+                    length(buffer),
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        })
+    }
+
+    fn write(&self, bytes: &[u8], limits: &Limits) -> Result<usize, Failure> {
+        self.request(limits, |file, overlapped| {
+            // SAFETY: as above; the bytes are only read.
+            unsafe {
+                WriteFile(
+                    file,
+                    bytes.as_ptr(),
+                    length(bytes),
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_request_has_its_own_status() {
+        assert_eq!(outcome(0, 7), Ok(7));
+        let paper = outcome(0x8000_000E, 100).unwrap_err();
+        assert_eq!((paper.win32, paper.transferred), (28, 100));
+        assert_eq!(paper.condition(), Condition::PaperEmpty);
+        assert_eq!(
+            outcome(0x102, 3).unwrap_err().condition(),
+            Condition::TimedOut
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! A printer on a parallel port. Requests are taken apart by the driver's own parser.
+
+use std::sync::Mutex;
+
+use parscan_client::{
+    Failure, IeeeModes, Limits, NegotiationMask, ParStatus, SerialTimeouts, Transport,
+    ioctl::parallel::UserRequest,
+};
+
+use super::{Shared, answer, failure, hex};
+
+/// What a printer does.
+#[derive(Clone)]
+pub(crate) struct Printer {
+    pub(crate) location: &'static str,
+    pub(crate) status: ParStatus,
+    /// What `IOCTL_PAR_SET_INFORMATION` ends with
+    pub(crate) initialize: u32,
+    /// The device ID with its prefix; empty: it has none
+    pub(crate) id: &'static [u8],
+    pub(crate) modes: IeeeModes,
+    /// What it has to say
+    pub(crate) says: &'static [u8],
+    /// After so many written bytes the write ends with this status
+    pub(crate) write_fails: Option<(usize, u32)>,
+    /// After so many written bytes the user presses Ctrl-C
+    pub(crate) interrupted: Option<usize>,
+}
+
+struct State {
+    modes: NegotiationMask,
+    timeouts: SerialTimeouts,
+    said: usize,
+    written: usize,
+}
+
+pub(super) struct Open {
+    printer: Printer,
+    shared: Shared,
+    state: Mutex<State>,
+}
+
+impl Open {
+    pub(super) fn new(printer: Printer, shared: Shared) -> Self {
+        Self {
+            printer,
+            shared,
+            state: Mutex::new(State {
+                modes: NegotiationMask::DEFAULT,
+                timeouts: SerialTimeouts::default(),
+                said: 0,
+                written: 0,
+            }),
+        }
+    }
+
+    /// The fastest mode: the highest bit, as good a rule as any here.
+    fn choose(&self, offered: IeeeModes) -> Option<IeeeModes> {
+        (self.printer.modes & offered).iter().last()
+    }
+}
+
+impl Transport for Open {
+    fn control(
+        &self,
+        code: u32,
+        input: &[u8],
+        output: &mut [u8],
+        _: &Limits,
+    ) -> Result<usize, Failure> {
+        self.shared.log(format!("IOCTL 0x{code:08x}{}", hex(input)));
+        let request = UserRequest::parse(code, input, output.len())
+            .map_err(|status| failure(status.0.cast_unsigned(), 0))?;
+        let printer = &self.printer;
+        let mut state = self.state.lock().unwrap();
+        match request {
+            UserRequest::QueryInformation(request) => {
+                answer(output, &request.answer(printer.status))
+            }
+            UserRequest::SetInformation(_) => match printer.initialize {
+                0 => Ok(0),
+                status => Err(failure(status, 0)),
+            },
+            UserRequest::QueryRawDeviceId if printer.id.is_empty() => Err(failure(0xC000_0185, 0)),
+            UserRequest::QueryRawDeviceId => answer(output, &[printer.id, b"\0"].concat()),
+            UserRequest::GetMode => answer(output, &state.modes.to_bytes()),
+            UserRequest::Negotiate(offered) => {
+                let chosen = self.choose(offered.read).zip(self.choose(offered.write));
+                let Some((read, write)) = chosen else {
+                    return Err(failure(0xC000_0001, 0));
+                };
+                state.modes = NegotiationMask { read, write };
+                answer(output, &state.modes.to_bytes())
+            }
+            UserRequest::GetDefaultModes => answer(output, &NegotiationMask::DEFAULT.to_bytes()),
+            UserRequest::GetDeviceCaps(excluded) => {
+                let modes = printer.modes.difference(excluded);
+                answer(output, &modes.bits().to_le_bytes())
+            }
+            UserRequest::SetWriteAddress(_) | UserRequest::SetReadAddress(_) => Ok(0),
+            UserRequest::IsPortFree => answer(output, &[1]),
+            UserRequest::QueryLocation => {
+                answer(output, &[printer.location.as_bytes(), b"\0"].concat())
+            }
+            UserRequest::SetTimeouts(timeouts) => {
+                state.timeouts = timeouts;
+                Ok(0)
+            }
+            UserRequest::GetTimeouts => answer(output, &state.timeouts.to_bytes()),
+            other => panic!("parscanctl does not send {other:?}"),
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8], _: &Limits) -> Result<usize, Failure> {
+        let mut state = self.state.lock().unwrap();
+        let rest = &self.printer.says[state.said..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        state.said += count;
+        self.shared
+            .log(format!("ReadFile {} -> {count}", buffer.len()));
+        let waits = state.timeouts.read_constant;
+        if count < buffer.len() && waits > 0 {
+            self.shared.pass(waits.into());
+            return Err(failure(0x102, count));
+        }
+        self.shared.pass(count as u64 / 10);
+        Ok(count)
+    }
+
+    fn write(&self, bytes: &[u8], limits: &Limits) -> Result<usize, Failure> {
+        let mut state = self.state.lock().unwrap();
+        let room = |end: usize| end.saturating_sub(state.written).min(bytes.len());
+        let (count, status) = match (self.printer.interrupted, self.printer.write_fails) {
+            (Some(end), _) if room(end) < bytes.len() => {
+                self.shared.cancel.cancel();
+                assert!(limits.cancel.is_cancelled());
+                (room(end), Some(0xC000_0120))
+            }
+            (_, Some((end, status))) if room(end) < bytes.len() => (room(end), Some(status)),
+            _ => (bytes.len(), None),
+        };
+        state.written += count;
+        self.shared
+            .log(format!("WriteFile {} -> {count}", bytes.len()));
+        self.shared.pass(count as u64 / 10);
+        match status {
+            Some(status) => Err(failure(status, count)),
+            None => Ok(count),
+        }
+    }
+}
