@@ -269,7 +269,7 @@ fn straddling_relocations(file: &PeFile64<'_>) -> object::Result<usize> {
 }
 
 /// Modules and names that the image imports; an ordinal is given as `#number`.
-fn imports(file: &PeFile64<'_>) -> Result<Vec<(String, String)>> {
+pub(crate) fn imports(file: &PeFile64<'_>) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let Some(table) = file.import_table()? else {
         return Ok(found);

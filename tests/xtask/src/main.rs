@@ -11,6 +11,7 @@ mod fuzz;
 mod gate;
 mod inf_check;
 mod package;
+mod program;
 mod setup;
 mod shell;
 mod suite;
@@ -44,8 +45,9 @@ enum Command {
     /// Every other command does this by itself.
     #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
     Setup {
-        /// Also install what only the demo and the tests use: Debian package qemu-system-x86,
-        /// rustfmt and clippy, and Miri with a nightly Rust toolchain.
+        /// Also install what only the demo, the tests and parscanctl use: Debian packages
+        /// qemu-system-x86 and gcc-mingw-w64-x86-64, the Rust target x86_64-pc-windows-gnu, rustfmt
+        /// and clippy, and Miri with a nightly Rust toolchain.
         #[arg(long)]
         all: bool,
     },
@@ -83,6 +85,15 @@ enum Command {
         #[arg(long)]
         deny_panic: bool,
     },
+
+    /// Build parscanctl.exe, the program for users.
+    ///
+    /// Builds it for Windows with the release profile, copies it to
+    /// target/parscan/parscanctl.exe and checks that it needs no DLL but Windows' own. On Linux it
+    /// is linked by mingw-w64: installs, where missing, the Rust target x86_64-pc-windows-gnu and
+    /// the Debian package gcc-mingw-w64-x86-64.
+    #[command(after_help = "Example:\n  cargo xtask parscanctl")]
+    Parscanctl,
 
     /// Build the driver a second time, in another folder, and compare the bytes.
     ///
@@ -215,7 +226,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup { all } => {
             let extra: &[Tool] = if all {
-                &[Tool::Qemu, Tool::Lints, Tool::Miri]
+                &[Tool::Qemu, Tool::Lints, Tool::Miri, Tool::Programs]
             } else {
                 &[]
             };
@@ -237,6 +248,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::InfCheck { list: true, .. } => inf_check::list(),
         Command::InfCheck { list: false, files } => inf_check::run(&workspace, &files)?,
         Command::Package => package::run(&workspace)?,
+        Command::Parscanctl => {
+            let _: PathBuf = program::build(&workspace)?;
+        }
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Demo { args } => driver::demo(&workspace, &args)?,
         Command::Bench { json } => {

@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail};
 
 /// The Rust target of the driver.
 pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
+/// The Rust target of programs for users, on hosts other than Windows.
+pub(crate) const PROGRAM_TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Where the project is.
 pub(crate) struct Workspace {

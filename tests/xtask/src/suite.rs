@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{TARGET, Workspace, bad, clean, good, headline, say, shown};
+use crate::shell::{PROGRAM_TARGET, TARGET, Workspace, bad, clean, good, headline, say, shown};
 
 /// How to run the steps.
 pub(crate) struct Options {
@@ -95,6 +95,29 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "clippy-programs",
+        what: "clippy on the programs for users, as Windows gets them",
+        needs: &["setup"],
+        commands: |workspace| {
+            let mut command = cargo(workspace, &["clippy"]);
+            if !cfg!(windows) {
+                command.args(["--target", PROGRAM_TARGET]);
+            }
+            command.args([
+                "-p",
+                "parscan-client",
+                "-p",
+                "parscanctl",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]);
+            Ok(vec![command])
+        },
+    },
+    Step {
         name: "xtask",
         what: "tests of these commands and of the gate",
         needs: &[],
@@ -126,6 +149,27 @@ const STEPS: &[Step] = &[
                 ])
                 .env("CARGO_TARGET_DIR", workspace.target().join("miri"));
             Ok(vec![command])
+        },
+    },
+    Step {
+        name: "parscanctl",
+        what: "tests of parscanctl and its library; parscanctl.exe builds and stands alone",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![
+                cargo(
+                    workspace,
+                    &[
+                        "test",
+                        "--locked",
+                        "-p",
+                        "parscan-client",
+                        "-p",
+                        "parscanctl",
+                    ],
+                ),
+                xtask(workspace, &["parscanctl"])?,
+            ])
         },
     },
     Step {

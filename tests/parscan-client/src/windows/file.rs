@@ -200,7 +200,38 @@ impl Transport for File {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{thread, time::Duration};
+
+    use windows_sys::Win32::{
+        Foundation::INVALID_HANDLE_VALUE,
+        Storage::FileSystem::PIPE_ACCESS_DUPLEX,
+        System::Pipes::{CreateNamedPipeW, PIPE_TYPE_BYTE},
+    };
+
+    use super::{super::wide, *};
+    use crate::Cancel;
+
+    /// A named pipe, a device that is there on every Windows: what one end writes the other reads,
+    /// and a read waits until there is something. Our end and the other one.
+    fn pipe(name: &str) -> (File, Handle) {
+        let path = format!(r"\\.\pipe\parscan-client-{}-{name}", std::process::id());
+        let wide = wide(&path);
+        // SAFETY: a name with a NUL; no attributes.
+        let other = unsafe {
+            CreateNamedPipeW(
+                wide.as_ptr(),
+                PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED,
+                PIPE_TYPE_BYTE,
+                1,
+                4096,
+                4096,
+                0,
+                ptr::null(),
+            )
+        };
+        assert_ne!(other, INVALID_HANDLE_VALUE);
+        (File::open(&path).unwrap(), Handle(other))
+    }
 
     #[test]
     fn a_finished_request_has_its_own_status() {
@@ -212,5 +243,69 @@ mod tests {
             outcome(0x102, 3).unwrap_err().condition(),
             Condition::TimedOut
         );
+    }
+
+    #[test]
+    fn bytes_go_through() {
+        let (near, other) = pipe("through");
+        assert_eq!(near.write(b"abc", &Limits::default()), Ok(3));
+        drop(other);
+        let gone = near.write(b"abc", &Limits::default()).unwrap_err();
+        assert_eq!(gone.transferred, 0);
+        assert!(gone.status.is_some(), "{gone}");
+    }
+
+    #[test]
+    fn a_read_ends_when_its_time_is_over() {
+        let (near, _other) = pipe("late");
+        let limits = Limits {
+            timeout: Some(Duration::from_millis(120)),
+            ..Limits::default()
+        };
+        let start = Instant::now();
+        let failure = near.read(&mut [0; 8], &limits).unwrap_err();
+        assert_eq!(failure.condition(), Condition::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_read_ends_when_it_is_cancelled() {
+        let (near, _other) = pipe("cancel");
+        let cancel = Cancel::default();
+        let limits = Limits {
+            timeout: None,
+            cancel: cancel.clone(),
+        };
+        let later = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            cancel.cancel();
+        });
+        let failure = near.read(&mut [0; 8], &limits).unwrap_err();
+        assert_eq!(failure.condition(), Condition::Cancelled);
+        assert_eq!(failure.status_name(), Some("STATUS_CANCELLED"));
+        later.join().unwrap();
+        assert_eq!(
+            near.read(&mut [0; 8], &limits),
+            Err(Failure::cancelled()),
+            "and every later one"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_opened() {
+        let failure = File::open(r"\\.\ParscanNothing").err().unwrap();
+        assert_eq!(failure.condition(), Condition::NotFound);
+        assert_eq!(failure.win32, 2);
+        assert_eq!(failure.status_name(), Some("STATUS_OBJECT_NAME_NOT_FOUND"));
+    }
+
+    #[test]
+    fn a_request_that_the_device_does_not_know_fails() {
+        let (near, _other) = pipe("control");
+        let failure = near
+            .control(0x0016_0004, &[], &mut [0], &Limits::default())
+            .unwrap_err();
+        assert_ne!(failure.win32, 0);
+        assert!(failure.status.is_some(), "{failure}");
     }
 }

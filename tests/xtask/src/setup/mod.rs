@@ -15,7 +15,7 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
+        PROGRAM_TARGET, TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
         write_if_changed,
     },
 };
@@ -32,6 +32,8 @@ pub(crate) enum Tool {
     Miri,
     /// rustfmt and clippy.
     Lints,
+    /// What links programs for Windows: Debian package gcc-mingw-w64-x86-64, and a Rust target.
+    Programs,
 }
 
 /// A Debian package and the files by which it is recognised.
@@ -93,6 +95,15 @@ const QEMU_PACKAGES: &[Package] = &[Package {
     files: &["/usr/bin/qemu-system-x86_64"],
 }];
 
+const PROGRAM_PACKAGES: &[Package] = &[Package {
+    name: "gcc-mingw-w64-x86-64",
+    what: "the linker for Windows programs",
+    files: &[
+        "/usr/bin/x86_64-w64-mingw32-gcc",
+        "/usr/bin/x86_64-w64-mingw32-dlltool",
+    ],
+}];
+
 /// Makes sure that the driver can be built here, and that `extra` is there. True if anything had to
 /// be done. Does nothing for the driver on Windows, where the installed WDK is used.
 pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
@@ -109,10 +120,14 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
             File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
         lock.lock().context("cannot lock target/linux-kit.lock")?;
 
-        changed |= ensure_target()?;
+        changed |= ensure_target(TARGET)?;
         let mut packages: Vec<&'static Package> = KIT_PACKAGES.iter().collect();
         if extra.contains(&Tool::Qemu) {
             packages.extend(QEMU_PACKAGES);
+        }
+        if extra.contains(&Tool::Programs) {
+            changed |= ensure_target(PROGRAM_TARGET)?;
+            packages.extend(PROGRAM_PACKAGES);
         }
         changed |= ensure_packages(&packages)?;
         changed |= ensure_kit(workspace)?;
@@ -145,18 +160,18 @@ fn sysroot() -> Result<PathBuf> {
     Ok(PathBuf::from(path.trim_end()))
 }
 
-/// Step 1: the Rust libraries of the driver's target.
-fn ensure_target() -> Result<bool> {
+/// Step 1: the Rust libraries of a target.
+fn ensure_target(target: &str) -> Result<bool> {
     if sysroot()?
         .join("lib/rustlib")
-        .join(TARGET)
+        .join(target)
         .join("lib")
         .is_dir()
     {
         return Ok(false);
     }
-    headline(format!("setup: installing the Rust target {TARGET}"));
-    rustup(&["target", "add", TARGET])?;
+    headline(format!("setup: installing the Rust target {target}"));
+    rustup(&["target", "add", target])?;
     Ok(true)
 }
 
