@@ -95,29 +95,6 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
-        name: "clippy-programs",
-        what: "clippy on the programs for users, as Windows gets them",
-        needs: &["setup"],
-        commands: |workspace| {
-            let mut command = cargo(workspace, &["clippy"]);
-            if !cfg!(windows) {
-                command.args(["--target", PROGRAM_TARGET]);
-            }
-            command.args([
-                "-p",
-                "parscan-client",
-                "-p",
-                "parscanctl",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ]);
-            Ok(vec![command])
-        },
-    },
-    Step {
         name: "xtask",
         what: "tests of these commands and of the gate",
         needs: &[],
@@ -170,6 +147,29 @@ const STEPS: &[Step] = &[
                 ),
                 xtask(workspace, &["parscanctl"])?,
             ])
+        },
+    },
+    Step {
+        name: "clippy-programs",
+        what: "clippy on the programs for users, as Windows gets them",
+        needs: &["parscanctl"],
+        commands: |workspace| {
+            let mut command = cargo(workspace, &["clippy"]);
+            if !cfg!(windows) {
+                command.args(["--target", PROGRAM_TARGET]);
+            }
+            command.args([
+                "-p",
+                "parscan-client",
+                "-p",
+                "parscanctl",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]);
+            Ok(vec![command])
         },
     },
     Step {

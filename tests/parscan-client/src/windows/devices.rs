@@ -277,7 +277,8 @@ fn status(device: u32) -> (Option<bool>, Option<u32>) {
     let (mut flags, mut problem) = (0, 0);
     // SAFETY: the instance handle of a listed device; both numbers are ours.
     let result = unsafe { CM_Get_DevNode_Status(&raw mut flags, &raw mut problem, device, 0) };
-    if result != CR_SUCCESS {
+    // A present device has some flag; Wine answers with none.
+    if result != CR_SUCCESS || flags == 0 {
         return (None, None);
     }
     (

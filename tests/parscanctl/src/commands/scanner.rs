@@ -307,7 +307,7 @@ impl Answer {
 
     fn lines(&self) -> String {
         if self.bytes == 0 {
-            "done\n".to_owned()
+            "no data\n".to_owned()
         } else {
             format!("{}\n", self.data)
         }
