@@ -5,7 +5,8 @@
 //!
 //! A code is dispatched on (device object, major function, code), never on the code alone: eight
 //! numbers of `ntddpar.h` and `parallel.h` mean different things as a user request and as an
-//! internal one. Hence one table a device and major; [`parallel::UserRequest`] is the first.
+//! internal one. Hence one table a device and major: [`parallel::UserRequest`],
+//! [`usbscan::UsbscanRequest`].
 //!
 //! To add a request: one file beside the others with its code, its structure and its checks, and
 //! one line in the table of its device.
@@ -13,6 +14,7 @@
 
 pub mod parallel;
 mod status;
+pub mod usbscan;
 
 pub use status::Status;
 
@@ -23,4 +25,21 @@ pub const FILE_DEVICE_PARALLEL_PORT: u32 = 0x16;
 #[must_use]
 pub const fn buffered_code(device_type: u32, function: u32) -> u32 {
     (device_type << 16) | (function << 2)
+}
+
+/// The first `N` bytes of the input. `None`, if it is shorter.
+fn take<const N: usize>(input: &[u8]) -> Option<[u8; N]> {
+    input.first_chunk().copied()
+}
+
+/// Whether an answer of `needed` bytes fits.
+///
+/// # Errors
+/// `STATUS_BUFFER_TOO_SMALL`
+const fn fits(output_length: usize, needed: usize) -> Result<(), Status> {
+    if output_length < needed {
+        Err(Status::BUFFER_TOO_SMALL)
+    } else {
+        Ok(())
+    }
 }

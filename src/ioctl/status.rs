@@ -45,6 +45,8 @@ statuses! {
     DEVICE_BUSY = 0x8000_0011;
     /// No more specific answer fits.
     UNSUCCESSFUL = 0xC000_0001;
+    /// Memory of the caller cannot be read or written.
+    ACCESS_VIOLATION = 0xC000_0005;
     /// The code is unknown, or an argument is out of its range.
     INVALID_PARAMETER = 0xC000_000D;
     /// The device went away.
@@ -67,6 +69,8 @@ statuses! {
     DEVICE_NOT_CONNECTED = 0xC000_009D;
     /// The device is not started.
     DEVICE_NOT_READY = 0xC000_00A3;
+    /// The device did not answer in time. An error, unlike `STATUS_TIMEOUT`.
+    IO_TIMEOUT = 0xC000_00B5;
     /// The driver does not serve this kind of device.
     NOT_SUPPORTED = 0xC000_00BB;
     /// A directory was asked for.

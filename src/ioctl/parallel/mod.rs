@@ -34,7 +34,7 @@ pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInforma
 pub use set_information::{IOCTL_PAR_SET_INFORMATION, SetInformation};
 pub use timeouts::{IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, SerialTimeouts};
 
-use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code};
+use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, take};
 
 /// A request whose buffers have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,23 +122,6 @@ const USER_REQUESTS: &[(u32, Parse)] = &[
         SerialTimeouts::parse_get(input, output).map(|()| UserRequest::GetTimeouts)
     }),
 ];
-
-/// The first `N` bytes of the input. `None`, if it is shorter.
-fn take<const N: usize>(input: &[u8]) -> Option<[u8; N]> {
-    input.first_chunk().copied()
-}
-
-/// Whether an answer of `needed` bytes fits.
-///
-/// # Errors
-/// `STATUS_BUFFER_TOO_SMALL`
-const fn fits(output_length: usize, needed: usize) -> Result<(), Status> {
-    if output_length < needed {
-        Err(Status::BUFFER_TOO_SMALL)
-    } else {
-        Ok(())
-    }
-}
 
 impl UserRequest {
     /// Parses an `IRP_MJ_DEVICE_CONTROL` to a parallel device.

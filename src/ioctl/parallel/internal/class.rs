@@ -1,7 +1,7 @@
 //! The requests to a parallel device (`\Device\ParallelN`): those of class drivers.
 
 use super::Layout;
-use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, parallel::fits};
+use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits};
 
 const fn code(function: u32) -> u32 {
     buffered_code(FILE_DEVICE_PARALLEL_PORT, function)

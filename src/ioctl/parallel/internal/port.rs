@@ -1,10 +1,7 @@
 //! The requests to a port object (`\Device\ParallelPortN`).
 
 use super::{Layout, SelectCommand, u64_at};
-use crate::ioctl::{
-    FILE_DEVICE_PARALLEL_PORT, Status, buffered_code,
-    parallel::{fits, take},
-};
+use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, take};
 
 const fn code(function: u32) -> u32 {
     buffered_code(FILE_DEVICE_PARALLEL_PORT, function)

@@ -1,0 +1,136 @@
+//! `IOCTL_SET_TIMEOUT`: how long a handle's transfers may take.
+
+use super::{Status, take, usbscan_code};
+
+/// 0x8000202C. Input: `USBSCAN_TIMEOUT`, 12 bytes. No output.
+pub const IOCTL_SET_TIMEOUT: u32 = usbscan_code(11);
+
+/// How long something may take: whole seconds up to 214, or for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// 0: for ever.
+    seconds: u32,
+}
+
+impl Timeout {
+    /// The longest one. Of more, the documentation says that it makes transfers time out, as a
+    /// signed 32-bit number of 100 ns units does at 214.7 seconds.
+    pub const MAXIMUM: Self = Self { seconds: 214 };
+    /// What a read or write may take before anybody sets it, and a control request always.
+    pub const DEFAULT: Self = Self { seconds: 120 };
+    /// No limit.
+    pub const FOR_EVER: Self = Self { seconds: 0 };
+
+    /// From a member of `USBSCAN_TIMEOUT`. 0 is for ever. More than the maximum is the maximum:
+    /// old clients keep working, and no transfer ends too early.
+    #[must_use]
+    pub fn from_seconds(seconds: u32) -> Self {
+        Self {
+            seconds: seconds.min(Self::MAXIMUM.seconds),
+        }
+    }
+
+    /// In milliseconds. `None`: for ever.
+    #[must_use]
+    pub fn milliseconds(self) -> Option<u64> {
+        self.units(1_000)
+    }
+
+    /// In units of 100 ns, as timers of the kernel take it. `None`: for ever.
+    #[must_use]
+    pub fn hundred_nanoseconds(self) -> Option<u64> {
+        self.units(10_000_000)
+    }
+
+    fn units(self, per_second: u64) -> Option<u64> {
+        (self.seconds != 0).then(|| u64::from(self.seconds).saturating_mul(per_second))
+    }
+}
+
+/// `USBSCAN_TIMEOUT`: three `ULONG`s, in seconds. It belongs to a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `TimeoutRead`: a whole `ReadFile`
+    pub read: Timeout,
+    /// `TimeoutWrite`: a whole `WriteFile`
+    pub write: Timeout,
+    /// `TimeoutEvent`: a whole `IOCTL_WAIT_ON_DEVICE_EVENT`
+    pub event: Timeout,
+}
+
+impl Timeouts {
+    /// Checks the input.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER`: it is shorter than 12 bytes.
+    pub(super) fn parse(input: &[u8]) -> Result<Self, Status> {
+        let [r0, r1, r2, r3, w0, w1, w2, w3, e0, e1, e2, e3] =
+            take(input).ok_or(Status::INVALID_PARAMETER)?;
+        let timeout = |member| Timeout::from_seconds(u32::from_le_bytes(member));
+        Ok(Self {
+            read: timeout([r0, r1, r2, r3]),
+            write: timeout([w0, w1, w2, w3]),
+            event: timeout([e0, e1, e2, e3]),
+        })
+    }
+}
+
+/// What a handle begins with. Events have no limit, other than the documentation's "default is 120
+/// seconds" says: a client waits for a button once, for as long as the device is there.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            read: Timeout::DEFAULT,
+            write: Timeout::DEFAULT,
+            event: Timeout::FOR_EVER,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_write_event() {
+        let input = [1, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 9];
+        let timeouts = Timeouts::parse(&input).unwrap();
+        assert_eq!(timeouts.read.milliseconds(), Some(1_000));
+        assert_eq!(timeouts.write, Timeout::FOR_EVER);
+        assert_eq!(timeouts.event, Timeout::MAXIMUM);
+        assert_eq!(
+            Timeouts::parse(&input[..11]),
+            Err(Status::INVALID_PARAMETER)
+        );
+    }
+
+    #[test]
+    fn the_default_is_two_minutes_and_for_ever_for_events() {
+        let timeouts = Timeouts::default();
+        for timeout in [timeouts.read, timeouts.write] {
+            assert_eq!(timeout.milliseconds(), Some(120_000));
+            assert_eq!(timeout.hundred_nanoseconds(), Some(1_200_000_000));
+        }
+        assert_eq!(timeouts.event.milliseconds(), None);
+        assert_eq!(timeouts.event.hundred_nanoseconds(), None);
+    }
+
+    #[test]
+    fn seconds_beyond_214_are_214() {
+        for (seconds, milliseconds) in [
+            (0, None),
+            (1, Some(1_000)),
+            (213, Some(213_000)),
+            (214, Some(214_000)),
+            (215, Some(214_000)),
+            (u32::MAX, Some(214_000)),
+        ] {
+            let timeout = Timeout::from_seconds(seconds);
+            assert_eq!(timeout.milliseconds(), milliseconds, "{seconds}");
+            assert_eq!(
+                timeout.hundred_nanoseconds(),
+                milliseconds.map(|milliseconds| milliseconds * 10_000)
+            );
+        }
+    }
+}
