@@ -8,6 +8,7 @@
 //! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O. The only room with `unsafe`; it knows nothing of printers, but has the C side of the routines that parallel.h promises |
 //! | [`ioctl`] | control codes and layouts, parsed from and written to bytes. Runs on any host |
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
+//! | [`usb`] | descriptors, pipes and bulk transfers of USB devices. Runs on any host |
 //! | `parallel` | the parallel role: the port object, the device objects `LPTn`, who has the port, their requests |
 //!
 //! `kernel` is generic over a `Role`, the enum below: what a device object of this driver is.
@@ -21,6 +22,7 @@ pub mod ieee1284;
 pub mod ioctl;
 mod kernel;
 mod parallel;
+pub mod usb;
 
 extern crate wdk_panic;
 

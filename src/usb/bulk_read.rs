@@ -1,0 +1,155 @@
+//! The transfers of a `ReadFile`.
+
+use core::num::NonZeroU16;
+
+use super::whole_packets;
+
+/// What a read does next. Offsets and lengths are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Copy from the bounce buffer to the caller's. Call [`BulkRead::next`] again.
+    Copy {
+        /// Where the bytes are in the bounce buffer.
+        from: usize,
+        /// Where they go in the caller's buffer.
+        to: usize,
+        /// How many, at least 1.
+        length: usize,
+    },
+    /// Transfer whole packets into the caller's buffer, then call [`BulkRead::received`].
+    Direct {
+        /// Where they go in the caller's buffer.
+        to: usize,
+        /// How many bytes: a multiple of the packet size, 64 KiB at most.
+        length: usize,
+    },
+    /// Transfer one packet to the start of the bounce buffer, then call [`BulkRead::received`].
+    Bounce {
+        /// Its length: the packet size.
+        length: usize,
+    },
+    /// The read is complete.
+    Done {
+        /// Bytes in the caller's buffer: `Information`.
+        information: usize,
+    },
+}
+
+/// The reads of one handle on its bulk IN pipe, one after the other.
+///
+/// A host must ask for whole packets, or a device that sends a full one overruns the buffer. A
+/// caller may ask for anything. So whole packets go straight to the caller's buffer, and the rest
+/// of a read comes by a bounce buffer of one packet; what the caller did not ask for is kept for
+/// the next read. To the caller it is a stream, in which each short packet ends a read (also when
+/// its last bytes come out of the bounce buffer), and a packet of length zero where nothing else
+/// came ends it with 0 bytes.
+///
+/// The machine needs no memory of its own: the caller has the bounce buffer, of one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct BulkRead {
+    max_packet_size: NonZeroU16,
+    /// The current read: what was asked for, what is there.
+    length: usize,
+    done: usize,
+    /// What is in the bounce buffer and not yet copied.
+    surplus_start: usize,
+    surplus_end: usize,
+    /// The last packet was a short one, and no read has ended with it yet.
+    short: bool,
+}
+
+impl BulkRead {
+    /// A pipe from which nothing was read. It is done, until [`BulkRead::begin`].
+    #[must_use]
+    pub const fn new(max_packet_size: NonZeroU16) -> Self {
+        Self {
+            max_packet_size,
+            length: 0,
+            done: 0,
+            surplus_start: 0,
+            surplus_end: 0,
+            short: false,
+        }
+    }
+
+    /// Begins a read of `length` bytes. One that was going on is given up: what it has is lost to
+    /// the stream.
+    pub const fn begin(&mut self, length: usize) {
+        self.length = length;
+        self.done = 0;
+    }
+
+    /// Forgets the surplus, after the pipe was reset.
+    pub const fn reset(&mut self) {
+        *self = Self::new(self.max_packet_size);
+    }
+
+    /// What to do now. A transfer stays the answer until [`BulkRead::received`]; so does
+    /// [`Step::Done`] until [`BulkRead::begin`].
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a step is not an item: it is the answer until it is done"
+    )]
+    pub fn next(&mut self) -> Step {
+        let length = self.surplus().min(self.left());
+        if length != 0 {
+            let (from, to) = (self.surplus_start, self.done);
+            self.surplus_start = from.saturating_add(length);
+            self.done = to.saturating_add(length);
+            return Step::Copy { from, to, length };
+        }
+        if let Some(transfer) = self.transfer() {
+            return transfer;
+        }
+        if self.surplus() == 0 {
+            self.length = self.done;
+            self.short = false;
+        }
+        Step::Done {
+            information: self.done,
+        }
+    }
+
+    /// The transfer brought `count` bytes: fewer than its length, if it ended with a short packet.
+    /// Where no transfer is due it does nothing.
+    pub fn received(&mut self, count: usize) {
+        match self.transfer() {
+            Some(Step::Direct { length, .. }) => {
+                self.short = count < length;
+                self.done = self.done.saturating_add(count.min(length));
+            }
+            Some(Step::Bounce { length }) => {
+                self.short = count < length;
+                self.surplus_start = 0;
+                self.surplus_end = count.min(length);
+            }
+            _ => {}
+        }
+    }
+
+    /// The transfer that is due, if one is.
+    fn transfer(&self) -> Option<Step> {
+        if self.left() == 0 || self.surplus() != 0 || self.short {
+            return None;
+        }
+        Some(match whole_packets(self.left(), self.max_packet_size) {
+            0 => Step::Bounce {
+                length: self.max_packet_size.get().into(),
+            },
+            length => Step::Direct {
+                to: self.done,
+                length,
+            },
+        })
+    }
+
+    /// Bytes that the read still wants.
+    const fn left(&self) -> usize {
+        self.length.saturating_sub(self.done)
+    }
+
+    /// Bytes in the bounce buffer.
+    const fn surplus(&self) -> usize {
+        self.surplus_end.saturating_sub(self.surplus_start)
+    }
+}
