@@ -38,3 +38,13 @@ fn a_port_without_sense_is_left_at_rest() {
 fn a_peripheral_without_manners_is_left_at_rest() {
     some(&pattern(60_000), fuzz::peripheral::run);
 }
+
+#[test]
+fn any_usbscan_request_is_parsed() {
+    some(&pattern(100_000), fuzz::usbscan_request::run);
+}
+
+#[test]
+fn any_descriptors_are_read() {
+    some(&pattern(100_000), fuzz::descriptors::run);
+}

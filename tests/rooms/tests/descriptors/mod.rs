@@ -1,4 +1,5 @@
 //! A device's configuration, put together by hand.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use parscan_rooms::usb::{Malformed, Pipes};
 
@@ -24,9 +25,9 @@ impl Set {
         self
     }
 
-    /// All bytes, with the right wTotalLength.
+    /// All bytes, with the right wTotalLength, or the largest one.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.with_total(u16::try_from(9 + self.0.len()).unwrap())
+        self.with_total(u16::try_from(9 + self.0.len()).unwrap_or(u16::MAX))
     }
 
     /// All bytes, with this wTotalLength.
