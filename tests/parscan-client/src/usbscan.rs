@@ -1,36 +1,12 @@
 //! Control codes and layouts of usbscan.h, as a program sees them: requests are written, answers
 //! are read.
 
-/// The code of request `n`: `FILE_DEVICE_USB_SCAN`, function `IOCTL_INDEX` + n,
-/// `METHOD_BUFFERED`, `FILE_ANY_ACCESS`.
-const fn code(n: u32) -> u32 {
-    (0x8000 << 16) | ((0x0800 + n) << 2)
-}
-
-/// 0x80002000. No input. Output: [`DriverVersion`].
-pub const IOCTL_GET_VERSION: u32 = code(0);
-/// 0x80002004. Input: [`Pipe`]. No output.
-pub const IOCTL_CANCEL_IO: u32 = code(1);
-/// 0x80002008. No input. Output: the packet.
-pub const IOCTL_WAIT_ON_DEVICE_EVENT: u32 = code(2);
-/// 0x8000200C. Input: `IO_BLOCK`. Output: `uLength` bytes.
-pub const IOCTL_READ_REGISTERS: u32 = code(3);
-/// 0x80002010. Input: `IO_BLOCK`. No output.
-pub const IOCTL_WRITE_REGISTERS: u32 = code(4);
-/// 0x80002014. No input. Output: [`ChannelInfo`].
-pub const IOCTL_GET_CHANNEL_ALIGN_RQST: u32 = code(5);
-/// 0x80002018. Input and output: [`DeviceDescriptor`].
-pub const IOCTL_GET_DEVICE_DESCRIPTOR: u32 = code(6);
-/// 0x8000201C. Input: [`Pipe`]. No output.
-pub const IOCTL_RESET_PIPE: u32 = code(7);
-/// 0x80002020. Input: `USBSCAN_GET_DESCRIPTOR`. Output: the descriptor.
-pub const IOCTL_GET_USB_DESCRIPTOR: u32 = code(8);
-/// 0x80002024. Input: `IO_BLOCK_EX`. Output: the buffer that `pbyData` names.
-pub const IOCTL_SEND_USB_REQUEST: u32 = code(9);
-/// 0x80002028. No input. Output: `USBSCAN_PIPE_CONFIGURATION`, 68 bytes.
-pub const IOCTL_GET_PIPE_CONFIGURATION: u32 = code(10);
-/// 0x8000202C. Input: [`Timeouts`]. No output.
-pub const IOCTL_SET_TIMEOUT: u32 = code(11);
+pub use parscan_rooms::ioctl::usbscan::{
+    IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST, IOCTL_GET_DEVICE_DESCRIPTOR,
+    IOCTL_GET_PIPE_CONFIGURATION, IOCTL_GET_USB_DESCRIPTOR, IOCTL_GET_VERSION,
+    IOCTL_READ_REGISTERS, IOCTL_RESET_PIPE, IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT,
+    IOCTL_WAIT_ON_DEVICE_EVENT, IOCTL_WRITE_REGISTERS,
+};
 
 /// `PIPE_TYPE`: a pipe of this handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
