@@ -206,17 +206,31 @@ unsafe extern "C" fn reverse_to_forward<T: DeviceCallbacks>(context: *mut c_void
     unsafe { low::<T>(context, T::reverse_to_forward) }
 }
 
-/// Tells a client how many bytes were moved.
+/// Calls a routine that moves bytes, and tells the client how many it was, whatever happens.
 ///
 /// # Safety
-/// `count` is null or a variable of the client's.
-unsafe fn tell(count: *mut u32, moved: usize) {
-    // A transfer is no longer than the client's ULONG said.
-    let moved = u32::try_from(moved).unwrap_or(u32::MAX);
+/// As for [`shared`]; `count` is null or a variable of the client's.
+unsafe fn moving<T>(
+    context: *mut c_void,
+    count: *mut u32,
+    routine: impl FnOnce(&T, Blocking<'_>) -> (usize, Status),
+) -> i32 {
+    let mut moved = 0;
+    // SAFETY: the caller's promise.
+    let status = unsafe {
+        low::<T>(context, |it, low| {
+            let (bytes, status) = routine(it, low);
+            moved = bytes;
+            status
+        })
+    };
     if !count.is_null() {
+        // A transfer is no longer than the client's ULONG said.
+        let moved = u32::try_from(moved).unwrap_or(u32::MAX);
         // SAFETY: the caller's promise.
         unsafe { count.write(moved) };
     }
+    status
 }
 
 unsafe extern "C" fn read<T: DeviceCallbacks>(
@@ -226,59 +240,47 @@ unsafe extern "C" fn read<T: DeviceCallbacks>(
     count: *mut u32,
     _channel: u8,
 ) -> i32 {
-    // SAFETY: the client's variable.
-    unsafe { tell(count, 0) };
-    if buffer.is_null() && length != 0 {
-        return Status::INVALID_PARAMETER.0;
-    }
-    let buffer = match length {
-        0 => &mut [],
+    let buffer = match NonNull::new(buffer) {
         // SAFETY: the client's buffer has that length, and is ours for the call.
-        _ => unsafe { slice::from_raw_parts_mut(buffer, length as usize) },
+        Some(buffer) => unsafe { slice::from_raw_parts_mut(buffer.as_ptr(), length as usize) },
+        None => &mut [],
     };
-    let mut moved = 0;
-    // SAFETY: the client passes the context of its table.
-    let status = unsafe {
-        low::<T>(context, |it, low| {
-            let (bytes, status) = it.read(buffer, low);
-            moved = bytes;
-            status
+    let missing = buffer.len() != length as usize;
+    // SAFETY: the client passes the context of its table, and its variable.
+    unsafe {
+        moving::<T>(context, count, |it, low| {
+            if missing {
+                (0, Status::INVALID_PARAMETER)
+            } else {
+                it.read(buffer, low)
+            }
         })
-    };
-    // SAFETY: the client's variable.
-    unsafe { tell(count, moved) };
-    status
+    }
 }
 
 unsafe extern "C" fn write<T: DeviceCallbacks>(
     context: *mut c_void,
-    buffer: *const u8,
+    buffer: *mut u8,
     length: u32,
     count: *mut u32,
     _channel: u8,
 ) -> i32 {
-    // SAFETY: the client's variable.
-    unsafe { tell(count, 0) };
-    if buffer.is_null() && length != 0 {
-        return Status::INVALID_PARAMETER.0;
-    }
-    let data = match length {
-        0 => &[],
+    let data = match NonNull::new(buffer) {
         // SAFETY: the client's buffer has that length, and stays as it is for the call.
-        _ => unsafe { slice::from_raw_parts(buffer, length as usize) },
+        Some(buffer) => unsafe { slice::from_raw_parts(buffer.as_ptr(), length as usize) },
+        None => &[],
     };
-    let mut moved = 0;
-    // SAFETY: the client passes the context of its table.
-    let status = unsafe {
-        low::<T>(context, |it, low| {
-            let (bytes, status) = it.write(data, low);
-            moved = bytes;
-            status
+    let missing = data.len() != length as usize;
+    // SAFETY: the client passes the context of its table, and its variable.
+    unsafe {
+        moving::<T>(context, count, |it, low| {
+            if missing {
+                (0, Status::INVALID_PARAMETER)
+            } else {
+                it.write(data, low)
+            }
         })
-    };
-    // SAFETY: the client's variable.
-    unsafe { tell(count, moved) };
-    status
+    }
 }
 
 unsafe extern "C" fn try_select<T: DeviceCallbacks>(context: *mut c_void, command: Command) -> i32 {
