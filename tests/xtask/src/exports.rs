@@ -68,7 +68,6 @@ const REVIEWED: &[(&str, &[&str], &str)] = &[
             "ExEventObjectType",
             "IoDeviceObjectType",
             "IoFileObjectType",
-            "MmUserProbeAddress",
         ],
         "wdm.h: variables, and the metadata has functions only",
     ),
