@@ -1,4 +1,4 @@
-//! parscan: a Windows kernel driver (WDM) for parallel ports.
+//! parscan: a Windows kernel driver (WDM) for parallel ports and USB still-image devices.
 //!
 //! # The map
 //! A request travels one way: IRP → dispatch → parsed request → role → protocol → completion.
@@ -10,6 +10,7 @@
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
 //! | [`usb`] | descriptors, pipes and bulk transfers of USB devices. Runs on any host |
 //! | `parallel` | the parallel role: the port object, the device objects `LPTn`, who has the port, their requests |
+//! | `usbscan` | the still-image role: the device object `UsbscanN`, its opens, their requests |
 //!
 //! `kernel` is generic over a `Role`, the enum below: what a device object of this driver is.
 //! `AddDevice` chooses from the device itself; the INF's `Role` parameter only overrides that.
@@ -23,6 +24,7 @@ pub mod ioctl;
 mod kernel;
 mod parallel;
 pub mod usb;
+mod usbscan;
 
 extern crate wdk_panic;
 
@@ -46,6 +48,8 @@ enum Role {
     Port(parallel::Port),
     /// A device on a parallel port, `LPTn`: a child of a port.
     ParallelDevice(parallel::ParallelDevice),
+    /// A scanner or camera: a function device object.
+    StillImage(usbscan::Scanner),
 }
 
 /// The entry point of the driver, called once by the I/O manager at `PASSIVE_LEVEL`.
@@ -98,7 +102,8 @@ impl kernel::Role for Role {
     ) -> Result<(), Status> {
         match Kind::of(driver, pdo, passive) {
             Some(Kind::Parallel) => parallel::add_port(driver, pdo, passive),
-            Some(Kind::StillImage) | None => Err(Status::NOT_SUPPORTED),
+            Some(Kind::StillImage) => usbscan::add_scanner(driver, pdo, passive),
+            None => Err(Status::NOT_SUPPORTED),
         }
     }
 
@@ -106,6 +111,7 @@ impl kernel::Role for Role {
         match self {
             Self::Port(port) => Pnp::Function(port),
             Self::ParallelDevice(device) => Pnp::Child(device),
+            Self::StillImage(scanner) => Pnp::Function(scanner),
         }
     }
 
@@ -113,6 +119,7 @@ impl kernel::Role for Role {
         match self {
             Self::Port(port) => port.request(device.state(), irp, request),
             Self::ParallelDevice(parallel) => parallel.request(device.state(), irp, request),
+            Self::StillImage(scanner) => scanner.request(device, irp, request),
         }
     }
 
@@ -120,6 +127,7 @@ impl kernel::Role for Role {
         match self {
             Self::Port(_) => None,
             Self::ParallelDevice(device) => Some(device.worker()),
+            Self::StillImage(scanner) => Some(scanner.worker()),
         }
     }
 
@@ -128,6 +136,7 @@ impl kernel::Role for Role {
             // A port has no worker.
             Self::Port(_) => task.complete(Status::INVALID_DEVICE_REQUEST),
             Self::ParallelDevice(device) => device.serve(task),
+            Self::StillImage(scanner) => scanner.serve(task),
         }
     }
 }

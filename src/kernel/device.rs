@@ -174,6 +174,10 @@ pub(crate) struct DeviceOptions<'a> {
     pub(crate) name: &'a [u16],
     /// `FILE_DEVICE_*`
     pub(crate) device_type: u32,
+    /// Who may open it; `None`: the INF or the class says so.
+    pub(crate) security: Option<&'a SecurityDescriptor>,
+    /// Reads and writes are direct (`DO_DIRECT_IO`): they come with locked pages.
+    pub(crate) direct: bool,
 }
 
 /// A device object under construction: deleted again unless it is finished.
@@ -184,7 +188,11 @@ struct Draft<R: Role> {
 }
 
 impl<R: Role> Draft<R> {
-    fn create(driver: Driver<R>, options: &DeviceOptions, _: Passive) -> Result<Self, Status> {
+    fn create(
+        driver: Driver<R>,
+        options: &DeviceOptions,
+        passive: Passive,
+    ) -> Result<Self, Status> {
         const { assert!(align_of::<Extension<R>>() <= 16) }
         let mut name = unicode(options.name);
         let mut object = ptr::null_mut();
@@ -208,6 +216,11 @@ impl<R: Role> Draft<R> {
             lower: None,
             _role: PhantomData,
         };
+        // SAFETY: nobody else uses the object yet.
+        let new = unsafe { &mut *draft.object.as_ptr() };
+        if let Some(security) = options.security {
+            security.apply(new, passive)?;
+        }
         // SAFETY: the object is live and its extension large enough. All of an Extension's own
         // members may be zero.
         let device = unsafe { Device::<R>::from_raw(object) };
@@ -316,8 +329,9 @@ impl<R: Role> Driver<R> {
         above.DeviceType = below.DeviceType;
         above.Characteristics |= below.Characteristics;
         above.Flags |= below.Flags & DO_POWER_PAGABLE;
-        // Every request of ours is buffered, but a stack must agree on its method.
+        // A stack must agree on its method.
         above.Flags |= match below.Flags & (DO_BUFFERED_IO | DO_DIRECT_IO) {
+            0 if options.direct => DO_DIRECT_IO,
             0 => DO_BUFFERED_IO,
             method => method,
         };
@@ -335,7 +349,6 @@ impl<R: Role> Device<'_, R> {
     pub(crate) fn create_child(
         self,
         options: &DeviceOptions,
-        security: &SecurityDescriptor,
         passive: Passive,
         role: impl FnOnce(Device<'_, R>) -> Result<R, Status>,
     ) -> Result<OwnedDevice<R>, Status> {
@@ -348,7 +361,6 @@ impl<R: Role> Device<'_, R> {
         let object = unsafe { &mut *draft.object.as_ptr() };
         // A bus and its children agree on the IRQL of power requests.
         object.Flags |= DO_BUFFERED_IO | parent.Flags & DO_POWER_PAGABLE;
-        security.apply(object, passive)?;
         let role = role(draft.device())?;
         Ok(OwnedDevice {
             object: draft.install(role),

@@ -1,3 +1,7 @@
+mod transfer;
+
+pub(super) use transfer::submit_urb;
+
 use core::{
     marker::PhantomData,
     ptr::NonNull,
@@ -243,8 +247,8 @@ impl Irp {
         }
     }
 
-    /// Whether a program sent the request, or somebody in its name.
-    fn is_from_user(&self) -> bool {
+    /// Whether user mode sent the request (`RequestorMode`), so that its addresses are not trusted.
+    pub(super) fn is_from_user(&self) -> bool {
         // SAFETY: the IRP is live while this value is.
         let irp = unsafe { self.raw.as_ref() };
         irp.RequestorMode != KERNEL_MODE
@@ -435,7 +439,7 @@ impl Irp {
     }
 
     /// Hands the IRP to the next-lower driver as it is, for good.
-    pub(super) fn forward(self, lower: Lower) -> Disposition {
+    pub(crate) fn forward(self, lower: Lower) -> Disposition {
         let (raw, lock) = (self.raw, self.lock);
         let status = self.forward_locked(lower);
         // SAFETY: acquired with this tag in `accept`; the IRP itself is not touched.
@@ -570,6 +574,13 @@ impl FileId {
         if let Some(word) = self.kept() {
             word.store(value.clone().into_raw(), Ordering::Release);
         }
+    }
+
+    /// What [`FileId::keep`] keeps, if it is a `T`. While a request of the open is under way.
+    pub(crate) fn kept_value<T: Send + Sync + 'static>(self) -> Option<Shared<T>> {
+        let kept = NonNull::new(self.kept()?.load(Ordering::Acquire))?;
+        // SAFETY: the open's owner, which stays until its IRP_MJ_CLOSE.
+        unsafe { Shared::from_kept(kept) }
     }
 
     /// The end of [`FileId::keep`], when the open is closed.

@@ -20,6 +20,7 @@ mod irp;
 mod irql;
 mod layout;
 mod line;
+mod members;
 mod pnp;
 mod pool;
 mod queue;
@@ -29,6 +30,8 @@ mod security;
 mod string;
 mod sync;
 mod time;
+mod usb;
+mod user;
 mod wait;
 mod worker;
 
@@ -42,7 +45,8 @@ pub(crate) use io_port::IoRange;
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive};
 pub(crate) use line::{Accepts, Line, Owner};
-pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
+pub(crate) use members::Members;
+pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, Power, State};
 pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
@@ -50,6 +54,11 @@ pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::Wide;
 pub(crate) use sync::{Gate, Inside, SpinLock};
 pub(crate) use time::{milliseconds, stall};
+pub(crate) use usb::{
+    Channel, ChannelOptions, Data, Exchange, MOST_PIPES, Next, PipeHandle, SelectedPipe, Traffic,
+    Transfer, UsbDevice, VendorTransfer, flush_deferred,
+};
+pub(crate) use user::Requester;
 pub(crate) use wait::{Taken, Turn, Waiter, Waits};
 pub(crate) use worker::{Task, Worker};
 

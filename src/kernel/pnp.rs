@@ -11,14 +11,14 @@ use core::ptr::NonNull;
 
 use wdk_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
-    _POWER_STATE_TYPE, _WORK_QUEUE_TYPE, BUS_QUERY_ID_TYPE, DEVICE_CAPABILITIES, DEVICE_OBJECT,
-    DEVICE_POWER_STATE, DEVICE_RELATIONS, IO_REMOVE_LOCK, IRP, IRP_MN_CANCEL_REMOVE_DEVICE,
-    IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION, IRP_MN_QUERY_BUS_INFORMATION,
-    IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS, IRP_MN_QUERY_DEVICE_TEXT,
-    IRP_MN_QUERY_ID, IRP_MN_QUERY_POWER, IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_STOP_DEVICE,
-    IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
-    IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION, POWER_STATE, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED,
+    _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, _WORK_QUEUE_TYPE, BUS_QUERY_ID_TYPE,
+    DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_POWER_STATE, DEVICE_RELATIONS, IO_REMOVE_LOCK, IRP,
+    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
+    IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
+    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_POWER, IRP_MN_QUERY_REMOVE_DEVICE,
+    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE,
+    IRP_MN_STOP_DEVICE, IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION,
+    POWER_STATE, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
     ntddk::{IoQueueWorkItem, IoReleaseRemoveLockAndWaitEx, PoSetPowerState},
 };
 
@@ -123,16 +123,63 @@ pub(crate) trait Function<R> {
     /// The end of `REMOVE_DEVICE`: no request is left. Children are deleted here.
     fn remove(&self, passive: Passive);
 
-    /// `QUERY_DEVICE_RELATIONS` for `BusRelations`: hands every child to `report`.
+    /// Whether the device has children.
+    fn is_bus(&self) -> bool {
+        false
+    }
+
+    /// `QUERY_DEVICE_RELATIONS` for `BusRelations` of a bus: hands every child to `report`.
     ///
     /// # Errors
     /// The children could not be made.
     fn children(
         &self,
-        device: Device<'_, R>,
-        passive: Passive,
-        report: &mut dyn FnMut(PhysicalDevice),
-    ) -> Result<(), Status>;
+        _device: Device<'_, R>,
+        _passive: Passive,
+        _report: &mut dyn FnMut(PhysicalDevice),
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// `IRP_MN_SET_POWER`, at <= `DISPATCH_LEVEL`: the IRP is sent on, now or later.
+    fn set_power(&self, irp: Irp, _power: Power) -> Disposition {
+        irp.forward(self.lower())
+    }
+}
+
+/// What an `IRP_MN_SET_POWER` sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// The system: whether it works (`PowerSystemWorking`).
+    System {
+        /// S0.
+        works: bool,
+    },
+    /// The device: whether it has full power (`PowerDeviceD0`).
+    Device {
+        /// D0.
+        full: bool,
+    },
+}
+
+impl Power {
+    /// Of an `IRP_MN_SET_POWER`.
+    pub(super) fn of(irp: &Irp) -> Option<Self> {
+        // SAFETY: the member that belongs to SET_POWER.
+        let power = unsafe { irp.stack().Parameters.Power };
+        match power.Type {
+            _POWER_STATE_TYPE::SystemPowerState => Some(Self::System {
+                // SAFETY: the type says which member there is.
+                works: unsafe { power.State.SystemState }
+                    == _SYSTEM_POWER_STATE::PowerSystemWorking,
+            }),
+            _POWER_STATE_TYPE::DevicePowerState => Some(Self::Device {
+                // SAFETY: the type says which member there is.
+                full: unsafe { power.State.DeviceState } == _DEVICE_POWER_STATE::PowerDeviceD0,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// A child: a device that this driver enumerates and that runs without another function driver.
@@ -239,7 +286,9 @@ fn function_pnp<R: Role>(
             irp.forward_success(lower)
         }
         IRP_MN_REMOVE_DEVICE => remove_function(device, function, irp, passive),
-        IRP_MN_QUERY_DEVICE_RELATIONS if relation(&irp) == _DEVICE_RELATION_TYPE::BusRelations => {
+        IRP_MN_QUERY_DEVICE_RELATIONS
+            if function.is_bus() && relation(&irp) == _DEVICE_RELATION_TYPE::BusRelations =>
+        {
             match bus_relations(device, function, &irp, passive) {
                 Ok(list) => irp.forward_with(lower, list),
                 Err(status) => irp.complete_with_status(status),
@@ -618,12 +667,21 @@ fn capabilities(irp: &Irp) -> Status {
     Status::SUCCESS
 }
 
-/// `IRP_MJ_POWER`, at <= `DISPATCH_LEVEL`. A function device leaves power to the bus driver below
-/// it; a child has none of its own, and agrees.
+/// `IRP_MJ_POWER`, at <= `DISPATCH_LEVEL`. A function device hears what is set, and leaves the
+/// rest to the bus driver below it; a child has no power of its own, and agrees.
 pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
     // SAFETY: the IRP holds the remove lock.
     match unsafe { device.role() }.pnp() {
-        Pnp::Function(function) => irp.forward(function.lower()),
+        Pnp::Function(function) => {
+            let power = match u32::from(irp.stack().MinorFunction) {
+                IRP_MN_SET_POWER => Power::of(&irp),
+                _ => None,
+            };
+            match power {
+                Some(power) => function.set_power(irp, power),
+                None => irp.forward(function.lower()),
+            }
+        }
         Pnp::Child(_) => match u32::from(irp.stack().MinorFunction) {
             IRP_MN_SET_POWER | IRP_MN_QUERY_POWER => irp.complete_with_status(Status::SUCCESS),
             _ => irp.complete_as_is(),

@@ -1,6 +1,7 @@
 //! Nonpaged and paged pool, by functions that can fail.
 
 use core::{
+    any::TypeId,
     ffi::c_void,
     ops::{Deref, DerefMut},
     ptr::NonNull,
@@ -56,7 +57,7 @@ pub(super) struct PoolBox<T>(NonNull<T>);
 
 // SAFETY: a PoolBox owns its value as a Box does.
 unsafe impl<T: Send> Send for PoolBox<T> {}
-// SAFETY: and gives out only shared references to it.
+// SAFETY: and a shared one gives out only shared references to it.
 unsafe impl<T: Sync> Sync for PoolBox<T> {}
 
 impl<T> PoolBox<T> {
@@ -76,6 +77,13 @@ impl<T> Deref for PoolBox<T> {
     fn deref(&self) -> &T {
         // SAFETY: the value lives as long as its box.
         unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> DerefMut for PoolBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: likewise, and nobody else has a reference.
+        unsafe { self.0.as_mut() }
     }
 }
 
@@ -102,6 +110,29 @@ impl Buffer {
         Ok(Self { memory, length })
     }
 }
+
+impl Buffer {
+    /// Where the bytes are, aligned as pool is.
+    pub(super) const fn start(&mut self) -> NonNull<u8> {
+        self.memory
+    }
+
+    /// The bytes as their address and number; the end of it is [`Buffer::from_raw`].
+    pub(super) fn into_raw(self) -> (*mut u8, usize) {
+        let raw = (self.memory.as_ptr(), self.length);
+        core::mem::forget(self);
+        raw
+    }
+
+    /// # Safety
+    /// [`Buffer::into_raw`] gave both, and this is done once.
+    pub(super) unsafe fn from_raw(memory: NonNull<u8>, length: usize) -> Self {
+        Self { memory, length }
+    }
+}
+
+// SAFETY: the bytes are its own.
+unsafe impl Send for Buffer {}
 
 impl Deref for Buffer {
     type Target = [u8];
@@ -139,6 +170,8 @@ struct Counted<T> {
 
 struct Header {
     owners: AtomicUsize,
+    /// Which `T` it is.
+    kind: TypeId,
     /// Drops the value and frees the memory.
     destroy: unsafe fn(NonNull<Header>),
 }
@@ -148,7 +181,7 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 // SAFETY: likewise.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
-impl<T> Shared<T> {
+impl<T: 'static> Shared<T> {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new(value: T) -> Result<Self, Status> {
@@ -156,6 +189,7 @@ impl<T> Shared<T> {
         let counted = Counted {
             header: Header {
                 owners: AtomicUsize::new(1),
+                kind: TypeId::of::<T>(),
                 destroy: destroy::<T>,
             },
             value,
@@ -165,6 +199,22 @@ impl<T> Shared<T> {
         Ok(Self(memory))
     }
 
+    /// One more owner of what an owner, as a pointer, has; `None`, if it is no `T`.
+    ///
+    /// # Safety
+    /// [`Shared::into_raw`] made the pointer, and the owner stays during the call.
+    pub(super) unsafe fn from_kept(raw: NonNull<c_void>) -> Option<Self> {
+        // SAFETY: the allocation lives as long as an owner.
+        let kind = unsafe { raw.cast::<Header>().as_ref() }.kind;
+        if kind != TypeId::of::<T>() {
+            return None;
+        }
+        let kept = core::mem::ManuallyDrop::new(Self(raw.cast()));
+        Some(Self::clone(&kept))
+    }
+}
+
+impl<T> Shared<T> {
     fn counted(&self) -> &Counted<T> {
         // SAFETY: the allocation lives as long as one owner.
         unsafe { self.0.as_ref() }
@@ -175,6 +225,29 @@ impl<T> Shared<T> {
         let raw = self.0.as_ptr().cast();
         core::mem::forget(self);
         raw
+    }
+
+    /// The same pointer, which is no owner.
+    pub(super) const fn as_raw(&self) -> NonNull<c_void> {
+        self.0.cast()
+    }
+
+    /// An owner again.
+    ///
+    /// # Safety
+    /// [`Shared::into_raw`] of a `Shared<T>` made the pointer, and this is done once.
+    pub(super) const unsafe fn from_raw(raw: NonNull<c_void>) -> Self {
+        Self(raw.cast())
+    }
+
+    /// What an owner, as a pointer, has.
+    ///
+    /// # Safety
+    /// [`Shared::into_raw`] of a `Shared<T>` made the pointer, and there is an owner for as long as
+    /// the reference is used.
+    pub(super) unsafe fn peek<'a>(raw: NonNull<c_void>) -> &'a T {
+        // SAFETY: the caller's promise.
+        &unsafe { raw.cast::<Counted<T>>().as_ref() }.value
     }
 }
 

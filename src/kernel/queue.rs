@@ -14,7 +14,7 @@ use wdk_sys::{
 };
 
 use super::{
-    Device, Disposition, Irp, Role, check,
+    Buffer, Device, Disposition, Irp, Role, check,
     irp::{FileId, current_slot},
     pool::PoolBox,
 };
@@ -162,9 +162,22 @@ impl<S: Admission> Queue<S> {
         irp: Irp,
         arrival: &mut S::Arrival,
     ) -> Result<Disposition, (Irp, Status)> {
+        self.insert_with(irp, arrival, None)
+    }
+
+    /// As [`Queue::insert`], with memory that stays with the IRP while it is queued. If the queue
+    /// does not take the IRP, the memory is freed.
+    pub(super) fn insert_with(
+        &self,
+        irp: Irp,
+        arrival: &mut S::Arrival,
+        carried: Option<Buffer>,
+    ) -> Result<Disposition, (Irp, Status)> {
         let pending = irp.mark_pending();
         let lock = irp.remove_lock();
         let raw = irp.put_aside();
+        // SAFETY: the IRP is ours.
+        unsafe { load(raw, carried) };
         // SAFETY: ours until the call; then the queue's, if it took it.
         let status = unsafe {
             IoCsqInsertIrpEx(
@@ -176,20 +189,31 @@ impl<S: Admission> Queue<S> {
         };
         match check(status) {
             Ok(()) => Ok(pending),
-            // SAFETY: the queue did not take it.
-            Err(refusal) => Err((unsafe { Irp::resume(raw, lock) }, refusal)),
+            Err(refusal) => {
+                // SAFETY: the queue did not take it, so what it carried is still there.
+                drop(unsafe { unload(raw) });
+                // SAFETY: likewise.
+                Err((unsafe { Irp::resume(raw, lock) }, refusal))
+            }
         }
     }
 
     /// Takes an IRP out of the queue.
-    pub(super) fn next(&self, mut pick: Pick) -> Option<Irp> {
+    pub(super) fn next(&self, pick: Pick) -> Option<Irp> {
+        self.next_with(pick).map(|(irp, _)| irp)
+    }
+
+    /// As [`Queue::next`], with what the IRP carried.
+    pub(super) fn next_with(&self, mut pick: Pick) -> Option<(Irp, Option<Buffer>)> {
         let context = (&raw mut pick).cast();
         // SAFETY: the queue is initialised; the context lives as long as the call.
         let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context) })?;
         // SAFETY: set when the queue was made, and not changed.
         let lock = unsafe { (*self.0.get()).links.remove_lock };
-        // SAFETY: `insert` put it aside, and it is ours again.
-        Some(unsafe { Irp::resume(irp, lock) })
+        // SAFETY: `insert` put it aside, and it is ours again, with what it carries.
+        let carried = unsafe { unload(irp) };
+        // SAFETY: likewise.
+        Some((unsafe { Irp::resume(irp, lock) }, carried))
     }
 }
 
@@ -219,6 +243,33 @@ fn ticket_of(irp: PIRP) -> *mut u64 {
         Tail.Overlay.__bindgen_anon_1.__bindgen_anon_1.DriverContext
     );
     irp.cast::<u8>().wrapping_add(words).cast()
+}
+
+/// Where a queued IRP keeps what it carries: the next two words of its `DriverContext`.
+fn carried_by(irp: NonNull<IRP>) -> *mut (*mut u8, usize) {
+    ticket_of(irp.as_ptr()).wrapping_add(1).cast()
+}
+
+/// Gives an IRP what it carries.
+///
+/// # Safety
+/// The IRP belongs to this driver, and carries nothing.
+unsafe fn load(irp: NonNull<IRP>, carried: Option<Buffer>) {
+    let words = carried.map_or((ptr::null_mut(), 0), Buffer::into_raw);
+    // SAFETY: the words belong to whoever owns the IRP.
+    unsafe { carried_by(irp).write(words) };
+}
+
+/// Takes from an IRP what it carries.
+///
+/// # Safety
+/// The IRP belongs to this driver, and `load` was called for it.
+unsafe fn unload(irp: NonNull<IRP>) -> Option<Buffer> {
+    let words = carried_by(irp);
+    // SAFETY: the words belong to whoever owns the IRP, and `load` wrote them.
+    let (memory, length) = unsafe { words.replace((ptr::null_mut(), 0)) };
+    // SAFETY: they are of a buffer, and no longer there.
+    NonNull::new(memory).map(|memory| unsafe { Buffer::from_raw(memory, length) })
 }
 
 /// The IRP that a list entry is part of.
@@ -340,7 +391,9 @@ unsafe extern "C" fn complete_canceled(csq: PIO_CSQ, irp: PIRP) {
     if let Some(irp) = NonNull::new(irp) {
         // SAFETY: a Csq of ours; the member does not change.
         let lock = unsafe { (*csq.cast::<Links>()).remove_lock };
-        // SAFETY: the queue gave the IRP up to us.
+        // SAFETY: the queue gave the IRP up to us, with what it carries.
+        drop(unsafe { unload(irp) });
+        // SAFETY: likewise.
         let irp = unsafe { Irp::resume(irp, lock) };
         let _ = irp.complete(Status::CANCELLED);
     }

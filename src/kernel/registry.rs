@@ -3,7 +3,7 @@ use core::{marker::PhantomData, ptr};
 use wdk_sys::{
     _KEY_VALUE_INFORMATION_CLASS, DEVICE_OBJECT, DEVICE_REGISTRY_PROPERTY, DRIVER_OBJECT, HANDLE,
     KEY_READ, KEY_SET_VALUE, KEY_VALUE_PARTIAL_INFORMATION, NTSTATUS, PLUGPLAY_REGKEY_DEVICE,
-    REG_DWORD, REG_SZ, ULONG,
+    PLUGPLAY_REGKEY_DRIVER, REG_DWORD, REG_SZ, ULONG,
     ntddk::{
         IoGetDeviceProperty, IoOpenDeviceRegistryKey, ZwClose, ZwQueryValueKey, ZwSetValueKey,
     },
@@ -58,6 +58,24 @@ impl<'irql> Key<'irql> {
         // SAFETY: at PASSIVE_LEVEL, with a PDO.
         check(unsafe {
             IoOpenDeviceRegistryKey(pdo.raw(), PLUGPLAY_REGKEY_DEVICE, access, &raw mut handle)
+        })?;
+        Ok(Self::new(handle))
+    }
+
+    /// The software key of a device, which its class and its programs share, to be written.
+    ///
+    /// # Errors
+    /// What `IoOpenDeviceRegistryKey` says.
+    pub(crate) fn of_software(pdo: PhysicalDevice, _: Passive<'irql>) -> Result<Self, Status> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: at PASSIVE_LEVEL, with a PDO.
+        check(unsafe {
+            IoOpenDeviceRegistryKey(
+                pdo.raw(),
+                PLUGPLAY_REGKEY_DRIVER,
+                KEY_SET_VALUE,
+                &raw mut handle,
+            )
         })?;
         Ok(Self::new(handle))
     }
@@ -144,6 +162,33 @@ impl<'irql> Key<'irql> {
                 REG_DWORD,
                 (&raw mut data).cast(),
                 4,
+            )
+        })
+    }
+}
+
+impl Key<'_> {
+    /// Sets a `REG_SZ`.
+    ///
+    /// # Errors
+    /// What `ZwSetValueKey` says.
+    pub(crate) fn set_text(&self, name: &Wide<32>, text: &Wide<32>) -> Result<(), Status> {
+        let mut name = name.unicode();
+        // With its NUL.
+        let mut data = [0u16; 33];
+        for (place, unit) in data.iter_mut().zip(text.units()) {
+            *place = *unit;
+        }
+        let bytes = u32::from(text.unicode().Length).saturating_add(2);
+        // SAFETY: at PASSIVE_LEVEL; the data is at least that long.
+        check(unsafe {
+            ZwSetValueKey(
+                self.handle,
+                &raw mut name,
+                0,
+                REG_SZ,
+                data.as_mut_ptr().cast(),
+                bytes,
             )
         })
     }

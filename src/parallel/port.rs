@@ -76,6 +76,8 @@ pub(crate) fn add_port(
         let options = DeviceOptions {
             name: name.units(),
             device_type: FILE_DEVICE_PARALLEL_PORT,
+            security: None,
+            direct: false,
         };
         result = driver.create_function(pdo, &options, passive, |device, lower| {
             Ok(Role::Port(Port {
@@ -225,16 +227,13 @@ impl Port {
         let options = DeviceOptions {
             name: name.units(),
             device_type: FILE_DEVICE_PARALLEL_PORT,
+            security: Some(&SecurityDescriptor::LOCAL_USERS),
+            direct: false,
         };
-        let device = port.create_child(
-            &options,
-            &SecurityDescriptor::LOCAL_USERS,
-            passive,
-            |device| {
-                ParallelDevice::try_new(device, place, identity.clone(), self.core.clone())
-                    .map(Role::ParallelDevice)
-            },
-        )?;
+        let device = port.create_child(&options, passive, |device| {
+            ParallelDevice::try_new(device, place, identity.clone(), self.core.clone())
+                .map(Role::ParallelDevice)
+        })?;
         Ok(Attached { identity, device })
     }
 }
@@ -288,6 +287,10 @@ impl Function<Role> for Port {
         for child in children.into_iter().flatten() {
             child.device.delete(passive);
         }
+    }
+
+    fn is_bus(&self) -> bool {
+        true
     }
 
     fn children(

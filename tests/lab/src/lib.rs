@@ -3,6 +3,7 @@
 //! [`Pc`] is a simulated machine with an ACPI printer port, the shipping `parscan.sys` and a
 //! printer; [`ntddpar`] has the requests as a program knows them. [`client`] is a second driver in
 //! it that uses parscan's ports as a class driver does, and [`parallel_h`] what it knows them by.
+//! [`scanner`] and [`usbscan_h`] are a PC with a USB scanner, and its requests.
 //! Tests say what they want of the
 //! machine with [`Setup`], do what a program or Windows would do, and look at what comes back and
 //! at the lines of the port.
@@ -21,6 +22,8 @@ pub mod negotiation;
 pub mod ntddpar;
 pub mod observed;
 pub mod parallel_h;
+pub mod scanner;
+pub mod usbscan_h;
 
 use observed::Observed;
 
@@ -214,6 +217,19 @@ pub fn check<T>(result: Result<T, Bugcheck>) -> T {
     }
 }
 
+/// After the last driver is unloaded.
+///
+/// # Panics
+/// If a link, a thread, an IRP or an enabled interface is left.
+#[track_caller]
+pub fn assert_nothing_left(machine: &Machine) {
+    assert_eq!(machine.links(), vec![], "links");
+    assert_eq!(machine.threads(), 0, "threads");
+    assert_eq!(machine.live_irps(), 0, "IRPs");
+    let enabled = machine.interfaces().into_iter().filter(|i| i.2).count();
+    assert_eq!(enabled, 0, "interfaces");
+}
+
 impl Pc {
     /// A PC with a started port LPT1.
     #[must_use]
@@ -311,16 +327,7 @@ impl<C, P> Pc<C, P> {
     #[track_caller]
     pub fn unload(&self) {
         check(self.machine.unload(self.driver));
-        assert_eq!(self.machine.links(), vec![], "links");
-        assert_eq!(self.machine.threads(), 0, "threads");
-        assert_eq!(self.machine.live_irps(), 0, "IRPs");
-        let enabled = self
-            .machine
-            .interfaces()
-            .into_iter()
-            .filter(|i| i.2)
-            .count();
-        assert_eq!(enabled, 0, "interfaces");
+        assert_nothing_left(&self.machine);
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) type Ptr = *mut c_void;
 
 pub(crate) const SUCCESS: Status = 0;
 pub(crate) const PENDING: Status = 0x103;
+pub(crate) const ACCESS_VIOLATION: Status = 0xC000_0005_u32.cast_signed();
 pub(crate) const UNSUCCESSFUL: Status = 0xC000_0001_u32.cast_signed();
 pub(crate) const INVALID_DEVICE_REQUEST: Status = 0xC000_0010_u32.cast_signed();
 pub(crate) const MORE_PROCESSING_REQUIRED: Status = 0xC000_0016_u32.cast_signed();
@@ -107,7 +108,7 @@ pub(crate) struct IO_STACK_LOCATION {
 #[repr(C)]
 pub(crate) struct IRP {
     head: usize,
-    mdl: usize,
+    pub(crate) MdlAddress: *mut MDL,
     flags: u32,
     pub(crate) AssociatedIrp: *mut u8,
     thread_list: [usize; 2],
@@ -123,7 +124,7 @@ pub(crate) struct IRP {
     event: usize,
     overlay: [usize; 2],
     pub(crate) CancelRoutine: usize,
-    user_buffer: usize,
+    pub(crate) UserBuffer: usize,
     driver_context: [usize; 4],
     thread: usize,
     auxiliary: usize,
@@ -132,7 +133,19 @@ pub(crate) struct IRP {
     file: usize,
 }
 
+#[repr(C)]
+pub(crate) struct MDL {
+    next: usize,
+    size: i16,
+    pub(crate) MdlFlags: i16,
+    process: usize,
+    pub(crate) MappedSystemVa: *mut u8,
+}
+
 const _: () = {
+    assert!(offset_of!(MDL, MdlFlags) == 0xA);
+    assert!(offset_of!(MDL, MappedSystemVa) == 0x18);
+    assert!(offset_of!(IRP, UserBuffer) == 0x70);
     assert!(offset_of!(DEVICE_OBJECT, Flags) == 0x30);
     assert!(offset_of!(DEVICE_OBJECT, DeviceExtension) == 0x40);
     assert!(offset_of!(DEVICE_OBJECT, StackSize) == 0x4C);
@@ -196,6 +209,33 @@ const _: () = {
 unsafe extern "C" {
     pub(crate) static PsThreadType: Ptr;
     pub(crate) static IoFileObjectType: Ptr;
+    pub(crate) static MmUserProbeAddress: u64;
+    // For the exception tables in `seh`.
+    fn __C_specific_handler();
+    pub(crate) fn ProbeForRead(address: Ptr, len: usize, alignment: u32);
+    pub(crate) fn ProbeForWrite(address: Ptr, len: usize, alignment: u32);
+    pub(crate) fn ExRaiseStatus(status: Status) -> !;
+    pub(crate) fn IoIs32bitProcess(irp: *mut IRP) -> u8;
+    pub(crate) fn IoAllocateMdl(
+        address: Ptr,
+        len: u32,
+        secondary: u8,
+        quota: u8,
+        irp: *mut IRP,
+    ) -> *mut MDL;
+    pub(crate) fn IoFreeMdl(mdl: *mut MDL);
+    pub(crate) fn IoBuildPartialMdl(source: *mut MDL, target: *mut MDL, address: Ptr, len: u32);
+    pub(crate) fn MmProbeAndLockPages(mdl: *mut MDL, mode: i8, operation: i32);
+    pub(crate) fn MmUnlockPages(mdl: *mut MDL);
+    pub(crate) fn MmBuildMdlForNonPagedPool(mdl: *mut MDL);
+    pub(crate) fn MmMapLockedPagesSpecifyCache(
+        mdl: *mut MDL,
+        mode: i8,
+        cache: i32,
+        base: Ptr,
+        bug_check: u32,
+        priority: u32,
+    ) -> Ptr;
     pub(crate) fn DbgPrint(format: *const u8, ...) -> u32;
     pub(crate) fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> Ptr;
     pub(crate) fn ExFreePoolWithTag(p: Ptr, tag: u32);

@@ -9,7 +9,7 @@
 use core::ptr::{null, null_mut};
 
 use crate::api::*;
-use crate::{client, server, sins};
+use crate::{client, server, sins, user};
 
 pub(crate) const CREATE: usize = 0;
 const CLOSE: usize = 2;
@@ -207,7 +207,15 @@ unsafe extern "C" fn add_device(driver: *mut DRIVER_OBJECT, pdo: *mut DEVICE_OBJ
             return INSUFFICIENT_RESOURCES;
         }
         (*ext).lower = lower;
-        let mut flags = (*device).Flags | 4 | (*lower).Flags & 0x2000;
+        // Not sins: 50 makes it a device for direct I/O, 51 for neither direct nor buffered.
+        let io = if sin(50) {
+            0x10
+        } else if sin(51) {
+            0
+        } else {
+            4
+        };
+        let mut flags = (*device).Flags | io | (*lower).Flags & 0x2000;
         if sin(13) {
             flags |= 0x10;
         }
@@ -341,10 +349,15 @@ unsafe extern "C" fn cleanup(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
     finish(irp, SUCCESS, 0)
 }
 
-/// Reads give 0x5A, writes go nowhere; both buffered, by `DO_BUFFERED_IO`.
+/// Reads give 0x5A, writes go nowhere; both buffered, by `DO_BUFFERED_IO`, unless told otherwise.
 unsafe extern "C" fn read_write(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     let length = argument_low(irp, 0) as usize;
     let major = unsafe { (*current(irp)).MajorFunction };
+    if sin(50) || sin(51) {
+        let read = usize::from(major) == READ;
+        let status = unsafe { user::transfer(irp, read, length) };
+        return finish(irp, status, if status < 0 { 0 } else { length });
+    }
     if usize::from(major) == READ && length > 0 {
         unsafe { memset(buffer(irp).cast(), 0x5A, length) };
     }
@@ -421,6 +434,12 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
         0x806 => {
             unsafe { toggle_child(device) };
             finish(irp, SUCCESS, 0)
+        }
+        // A URB to the USB bus.
+        0x807 => return crate::usb::submit(device, irp, input),
+        function @ 0x810..0x820 => {
+            let (status, information) = unsafe { user::serve(function, irp, input, output) };
+            finish(irp, status, information)
         }
         _ => finish(irp, INVALID_DEVICE_REQUEST, 0),
     };

@@ -12,10 +12,16 @@ mod client;
 #[cfg(windows)]
 mod driver;
 #[cfg(windows)]
+mod seh;
+#[cfg(windows)]
 mod server;
 #[cfg(windows)]
 mod sins;
+#[cfg(windows)]
+mod usb;
+#[cfg(windows)]
+mod user;
 
 /// First control code of the sins: `CTL_CODE(FILE_DEVICE_UNKNOWN, 0x900, METHOD_BUFFERED,
-/// FILE_ANY_ACCESS)`; the sin's number times four is added.
+/// FILE_ANY_ACCESS)`; the sin's number times four is added, and the method that a sin wants.
 pub const CODE_SIN: u32 = 0x0022_2400;

@@ -543,6 +543,7 @@ pub(crate) unsafe fn commit(
                 let p = ExAllocatePool2(NON_PAGED, 32, u32::from_le_bytes(*b"    "));
                 core::hint::black_box(p);
             }
+            79..=96 => return crate::user::commit(number, device, irp),
             100 => {
                 let dpc: *mut KDPC = alloc(64).cast();
                 KeInitializeDpc(dpc, dpc_good, null_mut());

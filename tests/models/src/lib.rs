@@ -1,4 +1,4 @@
-//! Models of parallel port chips and printers: the hardware half of a simulated PC.
+//! Models of parallel port chips, printers and a USB scanner: the hardware half of a simulated PC.
 //!
 //! A driver's `in` and `out` instructions reach a [`PortDevice`]; the lines of the connector run
 //! from there to a [`Peripheral`]. The rooms:
@@ -10,6 +10,8 @@
 //! - [`Peripheral1284`]: a device with every IEEE 1284 mode, which watches the host and can
 //!   [misbehave](Misbehaviour).
 //! - [`DaisyChain`]: IEEE 1284.3 devices in a row, with any peripheral at the end.
+//! - [`UsbFunction`]: what answers on a USB cable; [`Scanner`]: a still-image device that can
+//!   misbehave, also in its [descriptors](DescriptorSet::hostile).
 //! - [`LineTrace`]: what a logic analyser on the connector records.
 //! - `waveform` (feature `std`): that recording as a VCD file, a text diagram or an SVG picture.
 //! - `qemu` (feature `std`): QEMU's isa-parallel as a `PortDevice`, a chip written by others.
@@ -66,7 +68,9 @@ mod peripheral;
 mod peripheral1284;
 mod port;
 mod printer;
+mod scanner;
 mod trace;
+mod usb;
 
 #[cfg(feature = "std")]
 pub mod qemu;
@@ -80,4 +84,6 @@ pub use peripheral::{Peripheral, Unconnected};
 pub use peripheral1284::{Channel, Misbehaviour, Peripheral1284, Phase, extensibility};
 pub use port::{Nanos, PortDevice, Width};
 pub use printer::{Condition, Printer, Violation, ViolationKind};
+pub use scanner::{DescriptorSet, Scanner};
 pub use trace::{Edge, LineTrace, Pulse, Sample};
+pub use usb::{Answer, Endpoint, Setup, Speed, UsbFunction};

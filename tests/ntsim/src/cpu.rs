@@ -2,8 +2,9 @@
 //!
 //! `in`, `out` and `mov cr8` fault. The signal handler does no work of its own: it makes the
 //! faulting thread continue in a stub that saves all registers and calls [`trap_entry`] on the
-//! driver's own stack, where models may allocate and the scheduler may switch. Any other fault is
-//! a broken rule.
+//! driver's own stack, where models may allocate and the scheduler may switch. User memory faults
+//! always ([`user`]): a good touch is let through, with the trap flag set for one instruction; a bad
+//! one is an exception ([`seh`]). Any other fault is a broken rule.
 
 use core::arch::naked_asm;
 use std::cell::{Cell, RefCell};
@@ -13,11 +14,12 @@ use std::sync::Once;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use parscan_models::Width;
 
-use crate::mem::{Kind, State, Va, peek, poke};
+use crate::mem::{Kind, PAGE, State, Va, peek, poke};
 use crate::rules;
 use crate::state::{fail, fail_with, with};
 use crate::trace::EventKind;
-use crate::unwind::Place;
+use crate::unwind::{Place, RSP, Registers, va};
+use crate::{NtStatus, seh, user};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Fault {
@@ -44,6 +46,7 @@ pub(crate) fn set_stack(limit: Va, top: Va) -> (Va, Va) {
 /// Forgets decoded instructions (images move between machines).
 pub(crate) fn reset() {
     DECODED.with_borrow_mut(HashMap::clear);
+    user::reset();
 }
 
 /// General registers as [`trap_stub`] pushes them.
@@ -68,7 +71,27 @@ pub(crate) struct Frame {
     rip: u64,
 }
 
+/// Where `fxsave64` puts xmm0.
+const FX_XMM: usize = 0xA0;
+
 impl Frame {
+    /// The registers at the trap; `fx` is what `fxsave64` stored.
+    fn registers(&self, fx: Va) -> Registers {
+        let mut general = [
+            self.rax, self.rcx, self.rdx, self.rbx, 0, self.rbp, self.rsi, self.rdi, self.r8,
+            self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+        ];
+        // Above the frame and the red zone.
+        let frame = core::ptr::from_ref(self).expose_provenance();
+        general[RSP] = (frame + size_of::<Self>() + 128) as u64;
+        Registers {
+            general,
+            rip: self.rip,
+            rflags: self.rflags,
+            xmm: peek(fx + FX_XMM),
+        }
+    }
+
     fn register(&mut self, r: Register) -> Option<&mut u64> {
         Some(match r {
             Register::RAX => &mut self.rax,
@@ -105,6 +128,7 @@ extern "C" fn trap_stub() {
         "and rsp, -16",
         "fxsave64 [rsp]",
         "mov rdi, rbp",
+        "mov rsi, rsp",
         "call {entry}",
         "fxrstor64 [rsp]",
         "mov rsp, rbp",
@@ -114,6 +138,67 @@ extern "C" fn trap_stub() {
         "ret 128",
         entry = sym trap_entry,
     )
+}
+
+/// What the exports that raise exceptions go through: rax = a function with at most four arguments
+/// that gives an NTSTATUS to raise, or 0 to return to the driver.
+#[unsafe(naked)]
+pub(crate) extern "C" fn raising_entry() {
+    naked_asm!(
+        // A frame as `trap_stub` makes it, for the place of the call.
+        "sub rsp, 128",
+        "push qword ptr [rsp + 128]",
+        "pushfq",
+        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
+        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "mov rbp, rsp",
+        "sub rsp, 528 + 32",
+        "and rsp, -16",
+        "fxsave64 [rsp + 32]",
+        "call rax",
+        "test eax, eax",
+        "jnz 2f",
+        "fxrstor64 [rsp + 32]",
+        "mov rsp, rbp",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
+        "popfq",
+        "lea rsp, [rsp + 8 + 128]",
+        "ret",
+        "2:",
+        "mov rdi, rbp",
+        "lea rsi, [rsp + 32]",
+        "mov edx, eax",
+        "call {raise}",
+        "ud2",
+        raise = sym raise_from_call,
+    )
+}
+
+/// Raises an exception in the name of a kernel function that the driver called.
+extern "C" fn raise_from_call(frame: &Frame, fx: Va, status: u32) -> ! {
+    let mut at = frame.registers(fx);
+    // As the call leaves it.
+    at.general[RSP] += 8;
+    let mut record = seh::record(NtStatus(status), seh::NONCONTINUABLE, at.rip(), &[]);
+    seh::dispatch(&mut record, &at);
+    fail(
+        rules::FAULT,
+        format!("{} raised, and no handler took it", NtStatus(status)),
+    )
+}
+
+/// Whether an exception handler is around the kernel call now running. Needs no full registers:
+/// a call's frame is found by what [`import_entry`] noted.
+pub(crate) fn call_is_guarded() -> bool {
+    with(|k| {
+        let thread = k.sched.thread();
+        let at = Registers::from(Place {
+            rip: thread.call,
+            ..thread.call_place
+        });
+        seh::guarded(k, &at)
+    })
 }
 
 /// Where every import stub goes: eax = index of the export. Checks the call, then continues in the
@@ -201,6 +286,19 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     // SAFETY: SIGSEGV and its kin carry an address.
     let address = unsafe { info.si_addr() }.expose_provenance();
     let regs = &mut context.uc_mcontext.gregs;
+    #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
+    let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
+    let trap = regs[libc::REG_TRAPNO as usize];
+    if trap == TRAP_DEBUG
+        && let Some(done) = user::stepped(rip)
+    {
+        if done {
+            regs[libc::REG_EFL as usize] &= !TRAP_FLAG.cast_signed();
+        }
+        return;
+    }
+    // An instruction that is being let through has faulted again.
+    regs[libc::REG_EFL as usize] &= !TRAP_FLAG.cast_signed();
     let rsp = regs[libc::REG_RSP as usize].cast_unsigned();
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let mut rsp = rsp as usize;
@@ -209,11 +307,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         // Nothing below: start again at the top of the stack, which will not be returned to.
         rsp = top - 0x4000;
     }
-    #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
-    let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
     FAULT.set(Fault {
         signal,
-        trap: regs[libc::REG_TRAPNO as usize],
+        trap,
         error: regs[libc::REG_ERR as usize],
         address,
         rip,
@@ -225,13 +321,28 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     regs[libc::REG_RIP as usize] = (trap_stub as *const () as u64).cast_signed();
 }
 
+const TRAP_DEBUG: i64 = 1;
 const TRAP_GENERAL_PROTECTION: i64 = 13;
+const TRAP_PAGE_FAULT: i64 = 14;
+/// DF of rflags: string instructions go downwards.
+const DIRECTION_FLAG: u64 = 0x400;
+/// TF of rflags: a debug trap after the next instruction.
+const TRAP_FLAG: u64 = 0x100;
 
-/// Bit of a page fault's error code: the fault was an instruction fetch.
-const EXECUTE: i64 = 16;
+/// Bits of a page fault's error code.
+const ERROR_WRITE: i64 = 2;
+const ERROR_FETCH: i64 = 16;
 
-extern "C" fn trap_entry(frame: &mut Frame) {
+extern "C" fn trap_entry(frame: &mut Frame, fx: Va) {
     let fault = FAULT.get();
+    let touch = fault.trap == TRAP_PAGE_FAULT && fault.error & ERROR_FETCH == 0;
+    if touch && !fault.overflow && user::is_user(fault.address) && !crate::state::is_borrowed() {
+        let known =
+            crate::nt::copy::contains(fault.rip) || with(|k| k.driver_at(fault.rip)).is_some();
+        if known && touched(frame, fx, fault) {
+            return;
+        }
+    }
     if fault.trap == TRAP_GENERAL_PROTECTION && !crate::state::is_borrowed() {
         let in_image = with(|k| k.driver_at(fault.rip)).is_some();
         if in_image && emulate(frame, fault.rip) {
@@ -239,6 +350,108 @@ extern "C" fn trap_entry(frame: &mut Frame) {
         }
     }
     explain(frame, fault)
+}
+
+/// A driver's instruction touches user memory. Whether it goes on; an exception that no handler
+/// takes comes back here.
+fn touched(frame: &mut Frame, fx: Va, fault: Fault) -> bool {
+    let start = frame.registers(fx);
+    let guarded = with(|k| seh::guarded(k, &start));
+    let instruction = decode(fault.rip);
+    let result = match instruction.mnemonic() {
+        // Mnemonic::Movsd is also a move of SSE.
+        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq
+            if instruction.is_string_instruction() =>
+        {
+            move_string(frame, &instruction, guarded)
+        }
+        _ => touch_once(frame, &instruction, fault, guarded),
+    };
+    let Err((write, status, bad)) = result else {
+        return true;
+    };
+    // Of an in-page error also what went wrong with the file.
+    let information = [
+        usize::from(write),
+        bad,
+        NtStatus::IO_DEVICE_ERROR.0 as usize,
+    ];
+    let count = if status == NtStatus::IN_PAGE_ERROR {
+        3
+    } else {
+        2
+    };
+    let now = frame.registers(fx);
+    let mut record = seh::record(status, 0, fault.rip, &information[..count]);
+    seh::dispatch(&mut record, &now);
+    false
+}
+
+/// An access that is an exception: whether it is a write, the exception, the address.
+type Refused = (bool, NtStatus, Va);
+
+/// Lets one instruction through.
+fn touch_once(
+    frame: &mut Frame,
+    instruction: &Instruction,
+    fault: Fault,
+    guarded: bool,
+) -> Result<(), Refused> {
+    let write = fault.error & ERROR_WRITE != 0;
+    // What this fault's page has of the operand.
+    let before = user::stepping_from(fault.rip).map_or(0, |first| fault.address - first);
+    let size = instruction.memory_size().size().max(1);
+    let room = PAGE - fault.address % PAGE;
+    let touch = user::Touch {
+        va: fault.address,
+        len: size.saturating_sub(before).clamp(1, room),
+        write,
+        guarded,
+    };
+    user::judge(touch).map_err(|(status, bad)| (write, status, bad))?;
+    user::let_through(fault.rip, fault.address, write);
+    frame.rflags |= TRAP_FLAG;
+    Ok(())
+}
+
+/// Carries out `movs`, element by element, as long as one end is in user memory.
+fn move_string(frame: &mut Frame, instruction: &Instruction, guarded: bool) -> Result<(), Refused> {
+    let size = instruction.memory_size().size();
+    let rep = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    let step = if frame.rflags & DIRECTION_FLAG == 0 {
+        size as u64
+    } else {
+        (size as u64).wrapping_neg()
+    };
+    while !rep || frame.rcx != 0 {
+        let (from, to) = (va(frame.rsi), va(frame.rdi));
+        if !user::is_user(from) && !user::is_user(to) {
+            // The processor does the rest.
+            return Ok(());
+        }
+        for (va, write) in [(from, false), (to, true)] {
+            if user::is_user(va) {
+                let touch = user::Touch {
+                    va,
+                    len: size,
+                    write,
+                    guarded,
+                };
+                user::judge(touch).map_err(|(status, bad)| (write, status, bad))?;
+            }
+        }
+        for i in 0..size {
+            user::copy_byte(from + i, to + i);
+        }
+        frame.rsi = frame.rsi.wrapping_add(step);
+        frame.rdi = frame.rdi.wrapping_add(step);
+        if !rep {
+            break;
+        }
+        frame.rcx -= 1;
+    }
+    frame.rip = instruction.next_ip();
+    Ok(())
 }
 
 /// Names what a fault means. Never returns.
@@ -251,7 +464,7 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
     let stack = with(|k| {
         if fault.overflow {
             vec![fault.rip]
-        } else if fault.error & EXECUTE != 0 && !k.is_code(fault.rip) {
+        } else if fault.error & ERROR_FETCH != 0 && !k.is_code(fault.rip) {
             // A call of what is no code: the return address is on the stack.
             let place = Place {
                 rip: peek::<Va>(rsp),
@@ -272,9 +485,9 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
         }
     });
     let va = fault.address;
-    let access = if fault.error & EXECUTE != 0 {
+    let access = if fault.error & ERROR_FETCH != 0 {
         "execute"
-    } else if fault.error & 2 != 0 {
+    } else if fault.error & ERROR_WRITE != 0 {
         "write"
     } else {
         "read"
@@ -329,9 +542,15 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
                 format!("{access} in a pageable section of the image"),
             );
         }
-        let place = k.locate(va).map_or(String::new(), |(name, rva)| {
-            format!(" (image {name}+{rva:#x}, protected or unloaded)")
-        });
+        if k.user.is_mapped(va) {
+            // Code of the machine, which has its own way: a driver gave it a user address.
+            let what = format!("{access} at user address {va:#x} by a kernel function");
+            return (rules::USER_UNGUARDED, what);
+        }
+        let place = k.locate(va).map_or_else(
+            || k.user.describe_view(va).unwrap_or_default().to_owned(),
+            |(name, rva)| format!(" (image {name}+{rva:#x}, protected or unloaded)"),
+        );
         let what = if va < 0x1_0000 {
             format!("{access} through a null pointer, address {va:#x}")
         } else {
@@ -366,13 +585,17 @@ pub(crate) fn describe(kind: Kind) -> String {
     }
 }
 
-fn emulate(frame: &mut Frame, rip: Va) -> bool {
-    let instruction = DECODED.with_borrow_mut(|cache| {
+fn decode(rip: Va) -> Instruction {
+    DECODED.with_borrow_mut(|cache| {
         *cache.entry(rip).or_insert_with(|| {
             let bytes = crate::mem::peek_bytes(rip, 15);
             Decoder::with_ip(64, &bytes, rip as u64, DecoderOptions::NONE).decode()
         })
-    });
+    })
+}
+
+fn emulate(frame: &mut Frame, rip: Va) -> bool {
+    let instruction = decode(rip);
     let next = instruction.next_ip();
     match instruction.mnemonic() {
         Mnemonic::In | Mnemonic::Out => {
@@ -436,7 +659,7 @@ fn string(frame: &mut Frame, instruction: &Instruction) {
         Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd
     );
     let rep = instruction.has_rep_prefix() || instruction.has_repne_prefix();
-    let step = if frame.rflags & 0x400 == 0 {
+    let step = if frame.rflags & DIRECTION_FLAG == 0 {
         u64::from(width.bytes())
     } else {
         u64::from(width.bytes()).wrapping_neg()

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::majors::Buffers;
 use crate::mem::{Kind, State, Va, peek, poke, poke_bytes};
 use crate::nt::types::{
     DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, Dev, Drv, FILE_DEVICE, FILE_FLAGS,
-    FILE_NAME, FILE_SIZE, Header, IRP_SIZE, Irp, MDL_SIZE, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    FILE_NAME, FILE_SIZE, Header, IRP_SIZE, Irp, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
     SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, SL_SIZE, Sl,
 };
-use crate::nt::{DISPATCH, Entry, PASSIVE, guest, ke};
+use crate::nt::{DISPATCH, Entry, PASSIVE, guest, ke, mm};
 use crate::rules;
 use crate::sched;
 use crate::state::{DriverId, Kernel, Object, Site, fail, status_of, with};
 use crate::trace::EventKind;
+use crate::user::Lent;
 use crate::{Caller, Nanos, NtStatus};
 
 pub(crate) const CREATE: u8 = 0;
@@ -31,7 +31,7 @@ pub(crate) const PNP: u8 = 0x1B;
 const QUERY_REMOVE: u8 = 1;
 pub(crate) const REMOVE: u8 = 2;
 const CANCEL_REMOVE: u8 = 3;
-const STOP: u8 = 4;
+pub(crate) const STOP: u8 = 4;
 const QUERY_STOP: u8 = 5;
 const CANCEL_STOP: u8 = 6;
 pub(crate) const SURPRISE: u8 = 0x17;
@@ -71,7 +71,7 @@ enum Maker {
     Manager,
     /// `IoAllocateIrp`.
     Allocated,
-    /// `IoBuildDeviceIoControlRequest`.
+    /// `IoBuildDeviceIoControlRequest`. Null, if the buffer cannot be locked.
     Threaded,
 }
 
@@ -94,6 +94,8 @@ struct Record {
     bounded: bool,
     file: Va,
     is32: bool,
+    /// The MDL that the I/O manager made for it.
+    mdl: Va,
     done: Option<(NtStatus, usize)>,
     data: Vec<u8>,
     cancelled: Option<Nanos>,
@@ -247,6 +249,7 @@ fn new_irp(maker: Maker, stack_size: i8) -> Irp {
                 bounded: false,
                 file: 0,
                 is32: false,
+                mdl: 0,
                 done: None,
                 data: Vec::new(),
                 cancelled: None,
@@ -924,15 +927,19 @@ fn hand_over(irp: Irp) {
             ke::set_event(event);
         }
     }
+    let own = with(|k| k.io.irps.get(&irp.0).map_or(0, |r| r.mdl));
+    if !with(|k| mm::release_list(k, irp, own)) {
+        fail(
+            rules::MDL_LEFT_LOCKED,
+            "the MDL of the caller's buffer is not in Irp->MdlAddress at completion",
+        );
+    }
     let torn = with(|k| {
         let site = k.site();
         let r = k.io.irps.get_mut(&irp.0)?;
         r.done = Some((status, information));
         r.collected = r.maker == Maker::Threaded;
         let buffer = r.buffer.as_ref().map(|b| b.va);
-        if r.maker == Maker::Threaded {
-            k.mem.free(irp.mdl(), site);
-        }
         k.io.forget(irp.0);
         let mut torn = None;
         if let Some(va) = buffer
@@ -1097,8 +1104,73 @@ pub(crate) struct Finished {
     pub output: Vec<u8>,
 }
 
+impl Finished {
+    /// A request that the I/O manager itself refuses.
+    const fn refused(status: NtStatus, output: Vec<u8>) -> Self {
+        Self {
+            status,
+            information: 0,
+            output,
+        }
+    }
+}
+
+/// How a request's bytes travel between caller and driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    /// The I/O manager copies.
+    Buffered,
+    /// It locks the caller's output buffer, or that of a transfer, and passes an MDL; `write`:
+    /// the driver may write there.
+    Direct { write: bool },
+    /// The driver gets the caller's addresses.
+    Neither,
+}
+
+impl Transfer {
+    fn of(what: Request, flags: u32) -> Self {
+        match what {
+            Request::Control { code, .. } | Request::AtDispatch { code } => Self::of_code(code),
+            Request::QueryInformation { .. } => Self::Buffered,
+            Request::User { major, code, .. } => crate::majors::transfer(major, code, flags),
+            Request::Read { .. } => Self::of_device(flags, true),
+            Request::Write { .. } => Self::of_device(flags, false),
+        }
+    }
+
+    /// By the method in a control code.
+    pub(crate) const fn of_code(code: u32) -> Self {
+        match code & 3 {
+            0 => Self::Buffered,
+            // METHOD_IN_DIRECT: the "output" buffer is data for the device.
+            1 => Self::Direct { write: false },
+            2 => Self::Direct { write: true },
+            _ => Self::Neither,
+        }
+    }
+
+    /// By the flags of the top device object.
+    pub(crate) const fn of_device(flags: u32, write: bool) -> Self {
+        if flags & DO_BUFFERED_IO != 0 {
+            Self::Buffered
+        } else if flags & DO_DIRECT_IO != 0 {
+            Self::Direct { write }
+        } else {
+            Self::Neither
+        }
+    }
+}
+
+/// A caller's two buffers: address and length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    pub input: (Va, usize),
+    pub output: (Va, usize),
+}
+
 /// One request on an open handle, up to its end. `started` gets the IRP as soon as it exists.
-#[allow(clippy::too_many_lines, reason = "one transaction, told in order")]
+///
+/// The caller's buffers are its own, made for this request where the driver gets to see them.
 pub(crate) fn request(
     handle: usize,
     what: Request,
@@ -1106,79 +1178,169 @@ pub(crate) fn request(
     output: usize,
     started: impl FnOnce(Va),
 ) -> Finished {
-    let at_dispatch = matches!(what, Request::AtDispatch { .. });
-    let what = match what {
-        Request::AtDispatch { code } => Request::Control {
-            code,
-            internal: true,
-        },
-        other => other,
-    };
     let mut out = vec![CANARY; output];
-    let failed = |status| Finished {
-        status,
-        information: 0,
-        output: vec![CANARY; output],
-    };
-    let (file, device, caller) = match file_of(handle) {
+    let (file, device, mut caller) = match file_of(handle) {
         Ok(found) => found,
-        Err(status) => return failed(status),
+        Err(status) => return Finished::refused(status, out),
     };
-    let top = with(|k| top_of(k, device));
-    let flags = Dev(top).flags();
-    let mut mapped: Option<(Va, usize)> = None;
+    if matches!(what, Request::User { .. }) && caller == Caller::Kernel {
+        caller = Caller::User64;
+    }
+    let flags = with(|k| Dev(top_of(k, device)).flags());
+    let opened = (file, device, caller);
+    if Transfer::of(what, flags) == Transfer::Buffered {
+        let buffers = Buffers {
+            input: (0, input.len()),
+            output: (0, output),
+        };
+        let (status, information, data) = run(opened, what, input, buffers, started);
+        let n = data.len().min(out.len());
+        out[..n].copy_from_slice(&data[..n]);
+        return Finished {
+            status,
+            information,
+            output: out,
+        };
+    }
+    let lent = with(|k| Lent::new(k, caller, input, &out));
+    let buffers = Buffers {
+        input: lent.input,
+        output: lent.output,
+    };
+    let (status, information, _) = run(opened, what, input, buffers, started);
+    Finished {
+        status,
+        information,
+        output: with(|k| lent.take(k)),
+    }
+}
+
+/// The same with buffers at addresses that the caller names, good or bad. The output is what is
+/// in the output buffer afterwards; nothing, if it is not there.
+pub(crate) fn request_at(
+    handle: usize,
+    what: Request,
+    buffers: Buffers,
+    started: impl FnOnce(Va),
+) -> Finished {
+    let opened = match file_of(handle) {
+        Ok(found) => found,
+        Err(status) => return Finished::refused(status, Vec::new()),
+    };
+    let (_, device, caller) = opened;
+    let user = caller != Caller::Kernel;
+    let read = move |(va, len): (Va, usize)| {
+        if !user {
+            return Ok(crate::mem::peek_bytes(va, len));
+        }
+        with(|k| k.user.capture(va, len))
+    };
+    let transfer = Transfer::of(what, with(|k| Dev(top_of(k, device)).flags()));
+    // What the I/O manager captures: all of METHOD_NEITHER and of a direct transfer is left alone.
+    let control = matches!(what, Request::Control { .. } | Request::AtDispatch { .. });
+    let captured =
+        transfer == Transfer::Buffered || control && matches!(transfer, Transfer::Direct { .. });
+    let input = match captured.then(|| read(buffers.input)).transpose() {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(status) => return Finished::refused(status, Vec::new()),
+    };
+    let (mut status, mut information, data) = run(opened, what, &input, buffers, started);
+    if !data.is_empty() {
+        let data = &data[..data.len().min(buffers.output.1)];
+        if !user {
+            poke_bytes(buffers.output.0, data);
+        } else if let Err(fault) = with(|k| k.user.store(buffers.output.0, data)) {
+            (status, information) = (fault, 0);
+        }
+    }
+    Finished {
+        status,
+        information,
+        output: read(buffers.output).unwrap_or_default(),
+    }
+}
+
+/// Sends a request and waits for its end; gives what the I/O manager would copy to the caller.
+fn run(
+    (file, device, caller): (Va, Va, Caller),
+    what: Request,
+    input: &[u8],
+    buffers: Buffers,
+    started: impl FnOnce(Va),
+) -> (NtStatus, usize, Vec<u8>) {
+    let at_dispatch = matches!(what, Request::AtDispatch { .. });
+    let flags = with(|k| Dev(top_of(k, device)).flags());
+    let transfer = Transfer::of(what, flags);
+    let writing = match what {
+        Request::Write { .. } => true,
+        Request::User { major, .. } => crate::majors::writes(major),
+        _ => false,
+    };
+    let target = if writing {
+        buffers.input
+    } else {
+        buffers.output
+    };
+    let mut mdl = 0;
     let mut extra = 0;
+    if let Transfer::Direct { write } = transfer
+        && target.1 > 0
+    {
+        let (va, len) = target;
+        match with(|k| mm::lock_for_request(k, caller, va, len, write)) {
+            Ok(locked) => mdl = locked,
+            Err(status) => return (status, 0, Vec::new()),
+        }
+    }
     let (irp, top) = prepare(device, |irp, sl| {
-        let user = caller != Caller::Kernel || matches!(what, Request::User { .. });
         irp.set_file(file);
-        irp.set_requestor_mode(u8::from(user));
+        irp.set_requestor_mode(u8::from(caller != Caller::Kernel));
+        irp.set_mdl(mdl);
         sl.set_file(file);
-        let mut bounded = false;
+        let buffered = transfer == Transfer::Buffered;
+        let mut bounded = buffered;
         with(|k| {
-            let (input_len, output_len) = (input.len(), output);
+            let output_len = buffers.output.1;
             match what {
-                Request::Control { code, internal } => {
+                Request::Control { code, .. } | Request::AtDispatch { code } => {
+                    let internal =
+                        at_dispatch || matches!(what, Request::Control { internal: true, .. });
                     sl.set_major(if internal {
                         INTERNAL_DEVICE_CONTROL
                     } else {
                         DEVICE_CONTROL
                     });
-                    let mut b = Buffers::default();
-                    crate::majors::control(k, irp, sl, code, input, &out, &mut b);
-                    (bounded, mapped) = (b.bounded, b.mapped);
+                    crate::majors::control(k, irp, sl, code, transfer, input, buffers);
                 }
                 Request::User { major, minor, code } => {
                     let function = (major, minor, code);
-                    let b = crate::majors::fill(k, irp, sl, flags, function, input, &out);
-                    (bounded, mapped, extra) = (b.bounded, b.mapped, b.extra);
+                    (bounded, extra) =
+                        crate::majors::fill(k, irp, sl, function, transfer, input, buffers);
                 }
-                Request::AtDispatch { .. } | Request::QueryInformation { .. } => {}
                 Request::Read { offset } | Request::Write { offset } => {
-                    let write = matches!(what, Request::Write { .. });
-                    sl.set_major(if write { WRITE } else { READ });
-                    let length = if write { input_len } else { output_len };
-                    sl.set_arg1(length);
+                    sl.set_major(if writing { WRITE } else { READ });
+                    sl.set_arg1(target.1);
                     poke(sl.0 + 8 + 16, offset);
-                    if flags & DO_BUFFERED_IO != 0 {
-                        bounded = !write;
-                        system_buffer(k, irp, if write { input } else { &[] }, length);
-                    } else if flags & DO_DIRECT_IO != 0 && length > 0 {
-                        mapped = Some(direct(k, irp, if write { input } else { &out }));
+                    irp.set_user_buffer(target.0);
+                    if buffered {
+                        bounded = !writing;
+                        system_buffer(k, irp, input, target.1);
                     }
                 }
-            }
-            if let Request::QueryInformation { class } = what {
-                sl.set_major(QUERY_INFORMATION);
-                sl.set_arg1(output);
-                poke(sl.0 + 8 + 8, class);
-                bounded = true;
-                system_buffer(k, irp, &[], output);
+                Request::QueryInformation { class } => {
+                    sl.set_major(QUERY_INFORMATION);
+                    sl.set_arg1(output_len);
+                    poke(sl.0 + 8 + 8, class);
+                    irp.set_user_buffer(buffers.output.0);
+                    system_buffer(k, irp, &[], output_len);
+                }
             }
             if let Some(r) = k.io.irps.get_mut(&irp.0) {
                 r.bounded = bounded;
-                r.output = output;
+                r.output = output_len;
                 r.file = file;
                 r.is32 = caller == Caller::User32;
+                r.mdl = mdl;
             }
         });
     });
@@ -1186,68 +1348,20 @@ pub(crate) fn request(
     if at_dispatch {
         ke::set_irql(DISPATCH);
     }
+    let thread = with(|k| {
+        let thread = k.sched.current;
+        k.user.enter(thread, caller);
+        thread
+    });
     call_driver(top, irp.0);
     if at_dispatch {
         ke::set_irql(crate::nt::PASSIVE);
     }
     wait_done(irp.0);
-    let (status, information, data) = collect(irp.0);
+    with(|k| k.user.leave(thread));
+    let result = collect(irp.0);
     with(|k| k.mem.free(extra, Site::default()));
-    let n = data.len().min(out.len());
-    out[..n].copy_from_slice(&data[..n]);
-    if let Some((va, mdl)) = mapped {
-        let write = matches!(what, Request::Write { .. });
-        let write = write || matches!(what, Request::User { major, .. } if writes(major));
-        if !write {
-            out = crate::mem::peek_bytes(va, output);
-        }
-        with(|k| {
-            k.mem.free(va, Site::default());
-            k.mem.free(mdl, Site::default());
-        });
-    }
-    Finished {
-        status,
-        information,
-        output: out,
-    }
-}
-
-/// Whether the mapped buffer of a request with this major function is the caller's input.
-fn writes(major: u8) -> bool {
-    // WRITE, SET_EA, SET_QUOTA
-    matches!(major, WRITE | 0x08 | 0x1A)
-}
-
-const MDL_MAPPED_TO_SYSTEM_VA: u16 = 1;
-const MDL_PAGES_LOCKED: u16 = 2;
-
-/// A locked and mapped buffer with its MDL.
-pub(crate) fn direct(k: &mut Kernel, irp: Irp, content: &[u8]) -> (Va, usize) {
-    let mut bytes = content.iter();
-    let va = k.mem.alloc(
-        content.len(),
-        Kind::System("a user's buffer"),
-        false,
-        None,
-        Site::default(),
-        || bytes.next().copied().unwrap_or(0),
-    );
-    let mdl = locked_mdl(k, va, content.len());
-    irp.set_mdl(mdl);
-    (va, mdl)
-}
-
-/// An MDL for locked and mapped bytes.
-fn locked_mdl(k: &mut Kernel, va: Va, length: usize) -> Va {
-    let mdl = k.system_alloc(MDL_SIZE + 8 * (length / 4096 + 2), "an MDL");
-    poke(mdl + 8, u16::try_from(MDL_SIZE).unwrap_or(0));
-    poke(mdl + 10, MDL_MAPPED_TO_SYSTEM_VA | MDL_PAGES_LOCKED);
-    poke(mdl + 0x18, va);
-    poke(mdl + 0x20, va & !0xFFF);
-    poke(mdl + 0x28, u32::try_from(length).unwrap_or(u32::MAX));
-    poke(mdl + 0x2C, u32::try_from(va & 0xFFF).unwrap_or(0));
-    mdl
+    result
 }
 
 /// Splits a name into the device it leads to and the rest.
@@ -1562,7 +1676,7 @@ pub(crate) fn cancelled_left(k: &Kernel) -> bool {
         .any(|r| r.is_out() && r.cancelled.is_some())
 }
 
-/// `IoBuildDeviceIoControlRequest`.
+/// `IoBuildDeviceIoControlRequest`. Null, if the buffer cannot be locked.
 #[allow(clippy::too_many_arguments, reason = "the function's own arguments")]
 pub(crate) fn build_control(
     code: u32,
@@ -1575,6 +1689,16 @@ pub(crate) fn build_control(
     event: Va,
     iosb: Va,
 ) -> Irp {
+    let mut mdl = 0;
+    if let Transfer::Direct { write } = Transfer::of_code(code)
+        && output_len > 0
+    {
+        let locked = with(|k| mm::lock_for_request(k, Caller::Kernel, output, output_len, write));
+        let Ok(locked) = locked else {
+            return Irp(0);
+        };
+        mdl = locked;
+    }
     let irp = new_irp(Maker::Threaded, Dev(device).stack_size());
     irp.set_user_event(event);
     irp.set_user_iosb(iosb);
@@ -1605,9 +1729,9 @@ pub(crate) fn build_control(
         3 => sl.set_arg4(input),
         _ => {
             system_buffer(k, irp, &bytes, input_len);
-            if output_len > 0 {
-                let mdl = locked_mdl(k, output, output_len);
-                irp.set_mdl(mdl);
+            irp.set_mdl(mdl);
+            if let Some(r) = k.io.irps.get_mut(&irp.0) {
+                r.mdl = mdl;
             }
         }
     });

@@ -42,13 +42,16 @@
 //! | `cpu` | traps: `in`/`out`, `mov cr8`, faults and their names |
 //! | `sched` | threads as coroutines, virtual time, seeded choice |
 //! | `mem` | guard-paged memory |
-//! | `unwind` | call stacks inside a driver, from `.pdata` |
+//! | `user` | user memory: who touches it, where, and how often |
+//! | `unwind` | frames inside a driver, from `.pdata` |
+//! | `seh` | structured exceptions: handlers found, asked, and gone on in |
 //! | `nt` | the exported functions, one file a prefix, one table |
 //! | `iomgr` | IRPs: dispatch, completion, cancellation, the user's side |
 //! | `pnp` | device tree, bus driver, start and removal |
 //! | `majors` | requests of user mode, by any major function |
 //! | `routine` | routines whose addresses drivers gave away |
 //! | `leaks` | what an answer must not hold |
+//! | [`usb`] | USB devices: a bus driver that answers URBs |
 //! | [`Registry`], [`rules`], [`trace`], `ports` | as their names say |
 //!
 //! A new kernel function is an `extern "win64"` function in `nt` and one line in its table; a new
@@ -60,8 +63,9 @@
 //! change places at kernel calls and port accesses only, so a data race between two plain memory
 //! accesses is not found. An interrupt runs beside the other threads, too: it does not hold up a
 //! processor, and comes when the test says so. A DPC waits for the thread that queued it to come
-//! below `DISPATCH_LEVEL`. Not there: SEH, user addresses that lead somewhere (`METHOD_NEITHER`),
-//! message-signalled interrupts, DMA, `PoRequestPowerIrp`, access checks at open.
+//! below `DISPATCH_LEVEL`. Exceptions are those of user addresses and those that kernel functions
+//! raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there: MDLs mapped
+//! into user space, message-signalled interrupts, DMA, `PoRequestPowerIrp`, access checks at open.
 #![allow(
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
@@ -81,10 +85,13 @@ mod registry;
 mod routine;
 pub mod rules;
 mod sched;
+mod seh;
 mod state;
 mod status;
 pub mod trace;
 mod unwind;
+pub mod usb;
+mod user;
 
 use core::fmt;
 use std::cell::RefCell;
@@ -94,7 +101,7 @@ use std::rc::Rc;
 pub use image::UnknownImport;
 pub use iomgr::CANARY;
 pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
-pub use parscan_models::{Nanos, PortDevice, Width};
+pub use parscan_models::{Nanos, PortDevice, UsbFunction, Width};
 pub use pnp::{DevNode, DeviceIds, NodeState};
 pub use ports::SharedPort;
 pub use registry::{RegValue, Registry};
@@ -103,6 +110,7 @@ pub use rules::Rule;
 pub use sched::When;
 pub use state::DriverId;
 pub use status::NtStatus;
+pub use user::Protection;
 
 use mem::{Va, poke, poke_bytes};
 use nt::types::{DRIVER_EXTENSION_SIZE, DRIVER_NAME, DRIVER_SIZE, Drv, SERVICE_KEY_NAME};
@@ -490,7 +498,11 @@ impl Machine {
             interfaces: Vec::new(),
             io: iomgr::Io::default(),
             pnp: pnp::Pnp::default(),
+            usb: usb::Usb::default(),
             ke: nt::ke::Ke::default(),
+            mdls: std::collections::BTreeMap::new(),
+            user: user::UserMemory::default(),
+            calls: 0,
             remove_locks: std::collections::BTreeMap::new(),
             work_items: std::collections::BTreeMap::new(),
             refs: std::collections::BTreeMap::new(),
@@ -523,6 +535,7 @@ impl Machine {
                 k.registry.create(key);
             }
             k.pnp.bus = internal_driver(k, "ACPI", pnp::bus_dispatch as *const () as usize);
+            k.usb.bus = internal_driver(k, "USBHUB3", usb::dispatch as *const () as usize);
             k.pnp.filter = internal_driver(
                 k,
                 "VerifierFilter",
@@ -1018,11 +1031,19 @@ impl Machine {
     }
 
     fn begin(&self, handle: Handle, what: iomgr::Request, input: &[u8], output: usize) -> Pending {
+        let input = input.to_vec();
+        self.spawn_request(move |started| iomgr::request(handle.0, what, &input, output, started))
+    }
+
+    /// Runs a request in a thread of its caller; `body` tells the IRP as soon as it exists.
+    pub(crate) fn spawn_request(
+        &self,
+        body: impl FnOnce(&dyn Fn(Va)) -> iomgr::Finished + 'static,
+    ) -> Pending {
         let slot = Rc::new(RefCell::new(Slot {
             irp: None,
             result: None,
         }));
-        let input = input.to_vec();
         let out = Rc::clone(&slot);
         self.with(|k| {
             if !k.sched.inside() {
@@ -1034,9 +1055,7 @@ impl Machine {
                 0,
                 Box::new(move || {
                     let start = with(|k| k.now);
-                    let done = iomgr::request(handle.0, what, &input, output, |irp| {
-                        out.borrow_mut().irp = Some(irp);
-                    });
+                    let done = body(&|irp| out.borrow_mut().irp = Some(irp));
                     out.borrow_mut().result = Some(IoResult {
                         status: done.status,
                         information: done.information,
@@ -1149,7 +1168,7 @@ impl Machine {
         })
     }
 
-    /// Runs `f` in a thread of the machine's own at a time or at a port access, whatever else is
+    /// Runs `f` in a thread of the machine's own at a time, a port access or a URB, whatever else is
     /// going on then: to cancel, unplug or change a model in the middle of something.
     pub fn at(&self, when: When, f: impl FnOnce(&Machine) + 'static) {
         self.with(|k| k.sched.add_hook(when, Box::new(f)));
@@ -1315,6 +1334,13 @@ impl Machine {
         self.with(|k| k.ports.accesses)
     }
 
+    /// How many kernel functions drivers have called since boot, but for those that the compiler
+    /// calls, such as `memcpy`.
+    #[must_use]
+    pub fn kernel_calls(&self) -> u64 {
+        self.with(|k| k.calls)
+    }
+
     /// The broken rule that stopped the machine, if any.
     #[must_use]
     pub fn bugcheck(&self) -> Option<Bugcheck> {
@@ -1390,6 +1416,10 @@ fn device_name(k: &Kernel, device: Va) -> String {
 fn after_unload(driver: DriverId) {
     if let Some(left) = with(|k| nt::interrupt::connected_by(k, driver)) {
         fail(rules::INTERRUPT_LEFT, format!("{left} at unload"));
+    }
+    let locked = with(|k| nt::mm::left_by(k, driver, true));
+    if !locked.is_empty() {
+        fail(rules::MDL_LEFT_LOCKED, locked.join("; "));
     }
     let (unload, leak) = with(|k| leftovers(k, driver));
     if !unload.is_empty() {
@@ -1494,6 +1524,7 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
     for h in k.handles.values().filter(|h| h.owner == Some(driver)) {
         leak.push(format!("handle opened at {}", k.site_name(h.site)));
     }
+    leak.extend(nt::mm::left_by(k, driver, false));
     for b in k.mem.live_blocks().filter(|b| b.owner == Some(driver)) {
         if let mem::Kind::Pool(_) = b.kind {
             leak.push(format!(

@@ -1,14 +1,11 @@
 //! Requests of user mode with any major function that user mode can reach, laid out as the system
 //! services do it.
 
-use crate::iomgr::{self, Request};
+use crate::iomgr::{self, Buffers, Request, Transfer};
 use crate::mem::{Va, poke};
-use crate::nt::types::{DO_BUFFERED_IO, DO_DIRECT_IO, Irp, Sl};
+use crate::nt::types::{Irp, Sl};
 use crate::state::Kernel;
 use crate::{Bugcheck, Handle, IoResult, Machine, Pending};
-
-/// A user address at which nothing is mapped: for parameters that drivers must probe.
-const USER_ADDRESS: Va = 0x2000_0000;
 
 const MAJORS: &[u8] = &[
     0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x11, 0x14, 0x15,
@@ -33,7 +30,7 @@ impl Machine {
     /// | 19, 1A `QUERY`, `SET_QUOTA` | `NtQueryQuotaInformationFile`, … | nothing |
     ///
     /// `RequestorMode` is `UserMode` whoever opened the handle. Parameters that are user addresses
-    /// point where nothing is mapped.
+    /// point to user memory with `input`, or for the output; they are null if that is empty.
     ///
     /// # Errors
     /// A broken rule.
@@ -76,101 +73,86 @@ impl Machine {
     }
 }
 
-/// What a request's buffers became.
-#[derive(Default)]
-pub(crate) struct Buffers {
-    /// The system buffer goes back, `Information` bytes of it.
-    pub bounded: bool,
-    /// The mapped buffer and its MDL.
-    pub mapped: Option<(Va, Va)>,
-    /// Memory of the I/O manager's that lives as long as the request.
-    pub extra: Va,
+/// Whether such a request gives data to the driver.
+pub(crate) const fn writes(major: u8) -> bool {
+    // WRITE, the SETs of information, EA, volume information and quota
+    matches!(major, 0x04 | 0x06 | 0x08 | 0x0B | 0x1A)
 }
 
-/// Fills the first stack location. `flags` are those of the top device.
+/// How its bytes travel. `flags` are those of the top device.
+pub(crate) const fn transfer(major: u8, code: u32, flags: u32) -> Transfer {
+    match major {
+        0x0D..=0x0F => Transfer::of_code(code),
+        // QUERY_SECURITY, SET_SECURITY
+        0x14 | 0x15 => Transfer::Neither,
+        // READ, WRITE, the EAs, DIRECTORY_CONTROL, the quotas
+        0x03 | 0x04 | 0x07 | 0x08 | 0x0C | 0x19 | 0x1A => {
+            Transfer::of_device(flags, !writes(major))
+        }
+        _ => Transfer::Buffered,
+    }
+}
+
+/// Fills the first stack location, and makes the system buffer. Gives whether `Information` bytes
+/// of that go back, and memory of the I/O manager's that lives as long as the request.
 pub(crate) fn fill(
     k: &mut Kernel,
     irp: Irp,
     sl: Sl,
-    flags: u32,
     (major, minor, code): (u8, u8, u32),
+    transfer: Transfer,
     input: &[u8],
-    out: &[u8],
-) -> Buffers {
-    let mut b = Buffers::default();
-    let (input_len, output_len) = (input.len(), out.len());
+    buffers: Buffers,
+) -> (bool, Va) {
     sl.set_major(major);
     sl.set_minor(minor);
     // Parameters by offset, as wdm.h and ntifs.h lay them out.
     let at = |offset| sl.0 + 8 + offset;
-    let by_flags = |k: &mut Kernel, b: &mut Buffers, write: bool| {
-        let length = if write { input_len } else { output_len };
-        if flags & DO_BUFFERED_IO != 0 {
-            b.bounded = !write;
-            iomgr::system_buffer(k, irp, if write { input } else { &[] }, length);
-        } else if flags & DO_DIRECT_IO != 0 && length > 0 {
-            b.mapped = Some(iomgr::direct(k, irp, if write { input } else { out }));
-        } else {
-            irp.set_user_buffer(USER_ADDRESS);
-        }
+    let (va, length) = if writes(major) {
+        buffers.input
+    } else {
+        buffers.output
     };
     match major {
-        0x03 | 0x04 => {
-            let write = major == 0x04;
-            sl.set_arg1(if write { input_len } else { output_len });
-            poke(at(16), i64::from(code));
-            by_flags(k, &mut b, write);
+        0x03 | 0x04 => poke(at(16), i64::from(code)),
+        0x05 | 0x06 | 0x0A | 0x0B => poke(at(8), code),
+        0x07 => poke(at(24), code),
+        0x0C => poke(at(16), code),
+        0x0D..=0x0F => {
+            control(k, irp, sl, code, transfer, input, buffers);
+            return (transfer == Transfer::Buffered, 0);
         }
-        0x05 | 0x0A => {
-            sl.set_arg1(output_len);
-            poke(at(8), code);
-            b.bounded = true;
-            iomgr::system_buffer(k, irp, &[], output_len);
-        }
-        0x06 | 0x0B => {
-            sl.set_arg1(input_len);
-            poke(at(8), code);
-            iomgr::system_buffer(k, irp, input, input_len);
-        }
-        0x07 => {
-            sl.set_arg1(output_len);
-            poke(at(24), code);
-            by_flags(k, &mut b, false);
-        }
-        0x08 | 0x1A => {
-            sl.set_arg1(input_len);
-            by_flags(k, &mut b, true);
-        }
-        0x0C => {
-            sl.set_arg1(output_len);
-            poke(at(16), code);
-            by_flags(k, &mut b, false);
-        }
-        0x0D..=0x0F => control(k, irp, sl, code, input, out, &mut b),
         0x11 => {
             // Length is a pointer to a LARGE_INTEGER of the I/O manager's.
             let length = k.system_alloc(8, "a lock's length");
-            poke(length, input_len as u64);
-            b.extra = length;
+            poke(length, buffers.input.1 as u64);
             sl.set_arg1(length);
             poke(at(8), code);
+            return (false, length);
         }
         0x14 => {
             poke(at(0), code);
-            poke(at(8), u32::try_from(output_len).unwrap_or(u32::MAX));
-            irp.set_user_buffer(USER_ADDRESS);
+            poke(at(8), u32::try_from(length).unwrap_or(u32::MAX));
+            irp.set_user_buffer(va);
+            return (false, 0);
         }
         0x15 => {
             poke(at(0), code);
-            sl.set_arg2(USER_ADDRESS);
+            sl.set_arg2(buffers.input.0);
+            return (false, 0);
         }
-        0x19 => {
-            sl.set_arg1(output_len);
-            by_flags(k, &mut b, false);
-        }
-        _ => {}
+        // QUERY_QUOTA, SET_QUOTA, SET_EA
+        0x08 | 0x19 | 0x1A => {}
+        _ => return (false, 0),
     }
-    b
+    sl.set_arg1(length);
+    irp.set_user_buffer(va);
+    let buffered = transfer == Transfer::Buffered;
+    if buffered {
+        let content = if writes(major) { input } else { &[] };
+        iomgr::system_buffer(k, irp, content, length);
+    }
+    (buffered && !writes(major), 0)
 }
 
 /// The buffers of a control request, by the method in its code.
@@ -179,34 +161,21 @@ pub(crate) fn control(
     irp: Irp,
     sl: Sl,
     code: u32,
+    transfer: Transfer,
     input: &[u8],
-    out: &[u8],
-    b: &mut Buffers,
+    buffers: Buffers,
 ) {
-    sl.set_arg1(out.len());
-    sl.set_arg2(input.len());
+    let (input_len, output_len) = (buffers.input.1, buffers.output.1);
+    sl.set_arg1(output_len);
+    sl.set_arg2(input_len);
     sl.set_arg3(code as usize);
-    match code & 3 {
-        0 => {
-            b.bounded = true;
-            iomgr::system_buffer(k, irp, input, input.len().max(out.len()));
+    irp.set_user_buffer(buffers.output.0);
+    match transfer {
+        Transfer::Buffered => {
+            iomgr::system_buffer(k, irp, input, input_len.max(output_len));
         }
-        1 | 2 => {
-            iomgr::system_buffer(k, irp, input, input.len());
-            if !out.is_empty() {
-                b.mapped = Some(iomgr::direct(k, irp, out));
-            }
-        }
-        _ => {
-            // A kernel caller's request holds no user address.
-            let user = irp.requestor_mode() != 0;
-            if user && !input.is_empty() {
-                sl.set_arg4(USER_ADDRESS);
-            }
-            if user && !out.is_empty() {
-                irp.set_user_buffer(USER_ADDRESS);
-            }
-            k.note("METHOD_NEITHER request: its user addresses lead nowhere");
-        }
+        Transfer::Direct { .. } => iomgr::system_buffer(k, irp, input, input_len),
+        // Type3InputBuffer
+        Transfer::Neither => sl.set_arg4(buffers.input.0),
     }
 }

@@ -231,8 +231,7 @@ fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
             let mut list = [0_u8; 16];
             list[0] = 1;
             list[8..].copy_from_slice(&device.to_le_bytes());
-            let va = with(|k| k.system_alloc(16, "device relations"));
-            poke_bytes(va, &list);
+            let va = crate::nt::ex::pool_for_driver(&list, true, *b"PnpR");
             irp.set_information(va);
             Some(NtStatus::SUCCESS)
         }
@@ -338,6 +337,11 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
 
 pub(crate) fn plug(k: &mut Kernel, spec: DeviceSpec) -> DevNode {
     let bus = DriverId(k.pnp.bus);
+    plug_on(k, bus, spec)
+}
+
+/// A device on the bus of one of the machine's own bus drivers.
+pub(crate) fn plug_on(k: &mut Kernel, bus: DriverId, spec: DeviceSpec) -> DevNode {
     let name = k.pnp.next_device_name();
     let pdo = io::make_device(k, bus, 0, Some(name), spec.device_type, 0x80, false);
     let dev = Dev(pdo);
@@ -1095,6 +1099,7 @@ pub(crate) fn unplug(node: DevNode) -> NtStatus {
         if let Some(d) = k.devices.get_mut(&pdo) {
             d.reported = false;
         }
+        crate::usb::disconnect(k, pdo);
     });
     surprise_remove(node)
 }

@@ -1,9 +1,10 @@
 //! The rules that a driver must keep, each with the name under which a failure reports it.
 //!
 //! `id` is the group of the rule book (I = IRP life, Q = IRQL, M = memory, L = locks, K = remove
-//! lock, F = forwarding, A = AddDevice and objects, U = handles and other people's memory,
-//! N = unload, X = processor faults, H = hangs); `code` is the bug check that Driver Verifier raises
-//! for it (`C9/226` = bug check 0xC9, parameter 1 = 0x226), or another bug check's name.
+//! lock, F = forwarding, A = AddDevice and objects, U = user memory, handles and MDLs,
+//! B = USB requests, N = unload, X = processor faults, H = hangs); `code` is the bug check that
+//! Driver Verifier raises for it (`C9/226` = bug check 0xC9, parameter 1 = 0x226), or another bug
+//! check's name.
 
 /// One rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +126,32 @@ rules! {
     RELATION_REFERENCE = "A3", "CA/5", "PDO in device relations without reference";
     BAD_ID = "A3", "CA/3", "illegal device or hardware id string";
     REFERENCE = "A3", "C4/3F", "reference count went below zero or came back from zero";
+    USER_UNGUARDED = "U1", "3B", "user memory touched without an exception handler";
+    USER_CONTEXT = "U1", "ntsim/context", "user memory touched outside its requester's thread";
+    USER_IRQL = "U1", "0A", "user memory touched at DISPATCH_LEVEL or above";
+    USER_FETCHED_TWICE = "U1", "DoubleFetch", "user memory read twice in one request";
+    MDL_STATE = "U3", "C4/B0", "MDL built, locked, mapped, unlocked or freed in a wrong state";
+    MDL_LEFT_LOCKED = "U3", "CB", "pages left locked by an MDL";
+    MDL_EXECUTABLE = "M4", "C4/2002", "MDL mapped without MdlMappingNoExecute";
     HANDLE_KIND = "U2", "C4/F6", "user handle opened in the system, OBJ_KERNEL_HANDLE missing";
     HANDLE_BAD = "U2", "93", "closed or used a handle that is not open";
     INTERRUPT_LEFT = "N1", "ntsim/interrupt", "interrupt still connected after the device stopped or went, or at unload";
     INTERRUPT_VERSION = "N1", "CA/9", "interrupt disconnected with another version than connected";
+    URB_MEMORY = "B1", "FE/m", "URB outside nonpaged kernel memory, or beyond the end of its block";
+    URB_LENGTH = "B1", "FE/l", "UrbHeader.Length or Interface.Length does not fit the request";
+    URB_FUNCTION = "B1", "FE/f", "URB function that does not exist";
+    URB_RESERVED = "B1", "FE/r", "reserved member of a URB is not zero";
+    URB_BUSY = "B2", "FE/b", "URB submitted again before its completion";
+    URB_TOUCHED = "B2", "FE/t", "URB or the data that it sends changed before its completion";
+    URB_FREED = "B2", "FE/x", "URB or its transfer buffer freed before its completion";
+    URB_BUFFER = "B3", "FE/d", "transfer buffer missing, doubled, too short, or not resident kernel memory";
+    URB_MDL = "B3", "FE/M", "TransferBufferMDL not locked, or too short";
+    URB_CONFIG = "B3", "FE/c", "configuration descriptor beyond the end of its memory";
+    URB_FLAGS = "B4", "FE/F", "TransferFlags or SETUP packet do not fit the endpoint or each other";
+    URB_PIPE = "B4", "FE/p", "pipe or configuration handle that is not open";
+    URB_STATE = "B5", "FE/s", "URB to a device that is not started, not configured or not in D0";
+    URB_PENDING = "B5", "FE/P", "reset, configuration change, power-down or removal with URBs pending";
+    URB_IRQL = "B6", "FE/i", "synchronous USB request above PASSIVE_LEVEL";
     UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, work items or IRPs left";
     FAULT = "X1", "1E", "processor fault in kernel mode";
     NULL_ACCESS = "X1", "50", "access to an address that is not mapped";

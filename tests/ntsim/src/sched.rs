@@ -108,6 +108,11 @@ pub enum When {
     Time(Nanos),
     /// Just before the access with this number (see [`Machine::port_accesses`]) returns.
     PortAccess(u64),
+    /// Just before the kernel call of a driver with this number (see [`Machine::kernel_calls`]).
+    KernelCall(u64),
+    /// At the submission of the URB with this number (see [`Machine::urb_count`]), before it does
+    /// anything on the bus.
+    Urb(u64),
 }
 
 type Hook = (When, Box<dyn FnOnce(&Machine)>);
@@ -163,6 +168,21 @@ impl Sched {
             .iter()
             .map(|s| (s.limit().get(), s.base().get()));
         self.threads.values().map(|t| t.stack).chain(free)
+    }
+
+    /// Whether a range is on a thread's stack.
+    pub(crate) fn in_stack(&self, va: Va, len: usize) -> bool {
+        self.threads.values().any(|t| {
+            let (limit, top) = t.stack;
+            !t.done && (limit..top).contains(&va) && len <= top - va
+        })
+    }
+
+    /// Whether a hook waits for this URB.
+    pub(crate) fn hook_at_urb(&self, number: u64) -> bool {
+        self.hooks
+            .iter()
+            .any(|(when, _)| matches!(when, When::Urb(n) if *n <= number))
     }
 
     /// Whether this is called from a coroutine.
@@ -277,11 +297,7 @@ pub(crate) fn wait(
 pub(crate) fn tick() {
     let (switch, over) = with(|k| {
         k.sched.steps += 1;
-        let accesses = k.ports.accesses;
-        let due = k.sched.hooks.iter().any(|(w, _)| match w {
-            When::Time(t) => *t <= k.now,
-            When::PortAccess(n) => *n <= accesses,
-        });
+        let due = k.sched.hooks.iter().any(|(w, _)| is_due(k, *w));
         let timer = crate::nt::ke::timer_due(k);
         let chance = u64::from(k.config.preempt_per_mille);
         let switch = due || timer || k.rng.below(1000) < chance;
@@ -295,27 +311,38 @@ pub(crate) fn tick() {
     }
 }
 
-fn start_hooks(k: &mut Kernel) {
-    let now = k.now;
-    let accesses = k.ports.accesses;
+fn is_due(k: &Kernel, when: When) -> bool {
+    match when {
+        When::Time(t) => t <= k.now,
+        When::PortAccess(n) => n <= k.ports.accesses,
+        When::KernelCall(n) => n <= k.calls,
+        When::Urb(n) => n <= k.usb.count,
+    }
+}
+
+/// Makes threads of the hooks that are due. Gives one that must run at once: a kernel call waits
+/// for it.
+fn start_hooks(k: &mut Kernel) -> Option<Tid> {
+    let mut first = None;
     let mut i = 0;
     while i < k.sched.hooks.len() {
-        let due = match k.sched.hooks[i].0 {
-            When::Time(t) => t <= now,
-            When::PortAccess(n) => n <= accesses,
-        };
-        if due {
+        let when = k.sched.hooks[i].0;
+        if is_due(k, when) {
             let (_, f) = k.sched.hooks.remove(i);
-            k.sched.spawn(
+            let tid = k.sched.spawn(
                 "hook",
                 ThreadKind::Caller,
                 0,
                 Box::new(move || f(&Machine::current())),
             );
+            if matches!(when, When::KernelCall(_)) {
+                first.get_or_insert(tid);
+            }
         } else {
             i += 1;
         }
     }
+    first
 }
 
 /// What the scheduler does next.
@@ -329,7 +356,9 @@ fn choose(k: &mut Kernel, until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Resu
         if until(k) {
             return Ok(Next::Stop);
         }
-        start_hooks(k);
+        if let Some(hook) = start_hooks(k) {
+            return Ok(Next::Run(hook));
+        }
         crate::nt::ke::fire_timers(k);
         crate::nt::ke::start_dpcs(k);
         let now = k.now;
@@ -356,7 +385,7 @@ fn choose(k: &mut Kernel, until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Resu
             .filter_map(|t| t.waiting.as_ref()?.deadline);
         let hooks = k.sched.hooks.iter().filter_map(|(w, _)| match w {
             When::Time(t) => Some(*t),
-            When::PortAccess(_) => None,
+            When::PortAccess(_) | When::KernelCall(_) | When::Urb(_) => None,
         });
         let next = deadlines
             .chain(hooks)

@@ -116,7 +116,12 @@ pub(crate) struct Kernel {
     pub interfaces: Vec<Interface>,
     pub io: crate::iomgr::Io,
     pub pnp: crate::pnp::Pnp,
+    pub usb: crate::usb::Usb,
     pub ke: crate::nt::ke::Ke,
+    pub mdls: BTreeMap<Va, crate::nt::mm::Mdl>,
+    pub user: crate::user::UserMemory,
+    /// Kernel calls of drivers since boot.
+    pub calls: u64,
     pub remove_locks: BTreeMap<Va, crate::nt::remlock::RemoveLock>,
     pub work_items: BTreeMap<Va, crate::nt::work::WorkItem>,
     pub refs: BTreeMap<Va, i32>,
@@ -245,6 +250,15 @@ impl Kernel {
     /// The driver that made the kernel call now running.
     pub(crate) fn caller(&self) -> Option<DriverId> {
         self.sched.threads.get(&self.sched.current)?.caller
+    }
+
+    /// The same with its place; in one of the machine's own drivers, the driver that called that.
+    pub(crate) fn asker(&self) -> (Option<DriverId>, Site) {
+        let outer = self.sched.threads.get(&self.sched.current);
+        match (self.caller(), outer.and_then(|t| t.outer.last())) {
+            (None, Some((call, _, caller))) => (*caller, Site(*call)),
+            (caller, _) => (caller, self.site()),
+        }
     }
 
     /// The stack inside the drivers that led to the kernel call now running, through the kernel

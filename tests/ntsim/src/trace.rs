@@ -52,6 +52,13 @@ pub enum EventKind {
         /// Value read or written.
         value: u32,
     },
+    /// A URB: `->` what it asks for, `<-` what came of it.
+    Urb {
+        /// Its number since boot.
+        number: u64,
+        /// Function, members, SETUP packets and the first bytes of the data.
+        text: String,
+    },
     /// `DbgPrint`.
     Debug(String),
     /// A remark of the machine.
@@ -116,6 +123,7 @@ impl fmt::Display for Event {
                     write!(f, "in    {port:#06x} -> {value:0digits$x}")
                 }
             }
+            EventKind::Urb { number, text } => write!(f, "urb{number:<4} {text}"),
             EventKind::Debug(text) => write!(f, "dbg   {}", text.trim_end()),
             EventKind::Note(text) => write!(f, "--    {text}"),
         }

@@ -46,6 +46,10 @@ fn majors_with_a_routine_reach_it() -> Result<(), Bugcheck> {
     // As a driver would forward it that takes a user's code for its own.
     let r = m.send_from_user(h, 0x0F, 0, code(0x810), b"hello", 8)?;
     assert_eq!((r.information, &r.output[..5]), (5, &b"hello"[..]));
+    // METHOD_NEITHER: the driver captures from user memory and answers there.
+    let r = m.send_from_user(h, 0x0E, 0, code(0x810) | 3, b"hello", 8)?;
+    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 5));
+    assert_eq!(r.output, b"hello\xCA\xCA\xCA");
     let waiting = m.start_from_user(h, 0x0F, 0, code(0x811), &[], 0);
     m.run_for(1_000_000)?;
     assert!(m.cancel(&waiting)?);

@@ -68,6 +68,7 @@ const REVIEWED: &[(&str, &[&str], &str)] = &[
             "ExEventObjectType",
             "IoDeviceObjectType",
             "IoFileObjectType",
+            "MmUserProbeAddress",
         ],
         "wdm.h: variables, and the metadata has functions only",
     ),

@@ -48,7 +48,7 @@ pub(super) extern "win64" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32
 /// Allocates what the machine hands to a driver that frees it with `ExFreePool`.
 pub(crate) fn pool_for_driver(bytes: &[u8], paged: bool, tag: [u8; 4]) -> Va {
     with(|k| {
-        let (owner, site) = (k.caller(), k.site());
+        let (owner, site) = k.asker();
         let tag = Kind::Pool(u32::from_le_bytes(tag));
         let mut content = bytes.iter();
         k.mem

@@ -4,15 +4,18 @@
 //! the IRQLs at which it may be called (the stricter of its page and Driver Verifier's rule), and
 //! whether fault injection can make it fail. [`on_call`] sees every call first.
 
+pub(crate) mod copy;
 pub(crate) mod csq;
 pub(crate) mod ex;
 pub(crate) mod interrupt;
 pub(crate) mod io;
 pub(crate) mod ke;
+pub(crate) mod mm;
 pub(crate) mod ob;
 pub(crate) mod remlock;
 pub(crate) mod rtl;
 pub(crate) mod types;
+pub(crate) mod usbd;
 pub(crate) mod work;
 pub(crate) mod zw;
 
@@ -198,20 +201,38 @@ fn build() -> Vec<Export> {
         RtlCompareMemory = rtl::rtl_compare_memory, PASSIVE, HIGH;
         MmGetSystemRoutineAddress = rtl::mm_get_system_routine_address, PASSIVE, PASSIVE;
 
+        ProbeForRead = mm::probe_for_read, PASSIVE, APC;
+        ProbeForWrite = mm::probe_for_write, PASSIVE, APC;
+        ExRaiseStatus = mm::ex_raise_status, PASSIVE, APC;
+        ExRaiseAccessViolation = mm::ex_raise_access_violation, PASSIVE, APC;
+        IoAllocateMdl = mm::io_allocate_mdl, PASSIVE, DISPATCH, fails;
+        IoFreeMdl = mm::io_free_mdl, PASSIVE, DISPATCH;
+        IoBuildPartialMdl = mm::io_build_partial_mdl, PASSIVE, DISPATCH;
+        MmProbeAndLockPages = mm::mm_probe_and_lock_pages, PASSIVE, DISPATCH;
+        MmUnlockPages = mm::mm_unlock_pages, PASSIVE, DISPATCH;
+        MmBuildMdlForNonPagedPool = mm::mm_build_mdl_for_non_paged_pool, PASSIVE, DISPATCH;
+        MmMapLockedPagesSpecifyCache = mm::mm_map_locked_pages_specify_cache, PASSIVE, DISPATCH, fails;
+        MmUnmapLockedPages = mm::mm_unmap_locked_pages, PASSIVE, DISPATCH;
+
         PoSetPowerState = rtl::po_set_power_state, PASSIVE, DISPATCH;
         PoStartNextPowerIrp = rtl::po_start_next_power_irp, PASSIVE, DISPATCH;
         PoCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
 
-        memcpy = rtl::memcpy, PASSIVE, HIGH, raw;
-        memmove = rtl::memmove, PASSIVE, HIGH, raw;
-        memset = rtl::memset, PASSIVE, HIGH, raw;
-        memcmp = rtl::memcmp, PASSIVE, HIGH, raw;
-        RtlCopyMemory = rtl::memcpy, PASSIVE, HIGH, raw;
-        RtlMoveMemory = rtl::memmove, PASSIVE, HIGH, raw;
-        RtlFillMemory = rtl::rtl_fill_memory, PASSIVE, HIGH, raw;
-        RtlZeroMemory = rtl::rtl_zero_memory, PASSIVE, HIGH, raw;
+        USBD_CreateConfigurationRequestEx = usbd::create_configuration_request_ex, PASSIVE, DISPATCH, fails;
+        USBD_GetUSBDIVersion = usbd::get_usbdi_version, PASSIVE, DISPATCH;
+        USBD_ParseConfigurationDescriptorEx = usbd::parse_configuration_descriptor_ex, PASSIVE, APC;
+        USBD_ParseDescriptors = usbd::parse_descriptors, PASSIVE, APC;
+
+        memcpy = copy::memmove, PASSIVE, HIGH, raw;
+        memmove = copy::memmove, PASSIVE, HIGH, raw;
+        memset = copy::memset, PASSIVE, HIGH, raw;
+        memcmp = copy::memcmp, PASSIVE, HIGH, raw;
+        RtlCopyMemory = copy::memmove, PASSIVE, HIGH, raw;
+        RtlMoveMemory = copy::memmove, PASSIVE, HIGH, raw;
+        RtlFillMemory = copy::fill, PASSIVE, HIGH, raw;
+        RtlZeroMemory = copy::zero, PASSIVE, HIGH, raw;
         __chkstk = rtl::chkstk, PASSIVE, HIGH, raw;
-        __C_specific_handler = rtl::c_specific_handler, PASSIVE, HIGH;
+        __C_specific_handler = crate::seh::c_specific_handler, PASSIVE, HIGH, raw;
     }
 }
 
@@ -231,7 +252,12 @@ pub(crate) fn find_export(module: &str, name: &str) -> Option<usize> {
             .collect()
     });
     let module = module.to_ascii_lowercase();
-    if !matches!(module.as_str(), "ntoskrnl.exe" | "hal.dll") {
+    let here = match module.as_str() {
+        "ntoskrnl.exe" | "hal.dll" => !name.starts_with("USBD_"),
+        "usbd.sys" => name.starts_with("USBD_"),
+        _ => false,
+    };
+    if !here {
         return None;
     }
     names.get(name).copied()
@@ -259,9 +285,16 @@ pub(crate) fn data_exports(k: &mut Kernel) -> HashMap<&'static str, Va> {
         crate::mem::poke(slot, kind);
         map.insert(name, slot);
     }
-    let probe = k.system_alloc(8, "MmUserProbeAddress");
-    crate::mem::poke(probe, 0x7FFF_FFFF_0000_usize);
-    map.insert("MmUserProbeAddress", probe);
+    let probe = crate::user::PROBE;
+    for (name, value) in [
+        ("MmUserProbeAddress", probe),
+        ("MmHighestUserAddress", probe - 1),
+        ("MmSystemRangeStart", probe + 0x1_0000),
+    ] {
+        let slot = k.system_alloc(8, name);
+        crate::mem::poke(slot, value);
+        map.insert(name, slot);
+    }
     map
 }
 
@@ -282,6 +315,7 @@ pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usi
         k.now += cost;
         k.cpu_time += cost;
         k.inject = false;
+        k.calls += 1;
         if k.config.trace_calls {
             // A tail call returns to the machine itself: no place in the driver.
             let rva = k.locate(site).map_or(0, |(_, rva)| rva);

@@ -1,12 +1,11 @@
-//! `Rtl`, `Po`, `Mm` odds and ends, printing, and the functions that the compiler calls.
+//! `Rtl`, `Po`, `Mm` odds and ends, and printing.
 
 use core::arch::naked_asm;
 
 use super::types::{set_unicode, unicode, wide_z};
 use crate::NtStatus;
-use crate::mem::{Va, peek, poke};
-use crate::rules;
-use crate::state::{fail, with};
+use crate::mem::{Va, peek, peek_bytes, poke, poke_bytes};
+use crate::state::with;
 use crate::trace::EventKind;
 
 fn ansi(va: Va) -> String {
@@ -126,7 +125,8 @@ pub(super) extern "win64" fn rtl_copy_unicode_string(to: Va, from: Va) {
     }
     let maximum: u16 = peek(to + 2);
     let length = peek::<u16>(from).min(maximum);
-    memmove(peek(to + 8), peek(from + 8), usize::from(length));
+    let bytes = peek_bytes(peek(from + 8), usize::from(length));
+    poke_bytes(peek(to + 8), &bytes);
     poke(to, length);
     if length + 2 <= maximum {
         poke(peek::<Va>(to + 8) + usize::from(length), 0_u16);
@@ -183,58 +183,8 @@ pub(super) extern "win64" fn po_set_power_state(_device: Va, _kind: i32, state: 
 
 pub(super) extern "win64" fn po_start_next_power_irp(_irp: Va) {}
 
-pub(super) extern "win64" fn memcpy(to: Va, from: Va, len: usize) -> Va {
-    memmove(to, from, len)
-}
-
-pub(super) extern "win64" fn memmove(to: Va, from: Va, len: usize) -> Va {
-    // SAFETY: the driver gave the addresses; a bad one faults and the fault is reported.
-    unsafe {
-        core::ptr::copy(
-            core::ptr::with_exposed_provenance::<u8>(from),
-            core::ptr::with_exposed_provenance_mut::<u8>(to),
-            len,
-        );
-    }
-    to
-}
-
-pub(super) extern "win64" fn memset(to: Va, value: i32, len: usize) -> Va {
-    // SAFETY: as in `memmove`.
-    unsafe {
-        core::ptr::write_bytes(
-            core::ptr::with_exposed_provenance_mut::<u8>(to),
-            value.to_le_bytes()[0],
-            len,
-        );
-    }
-    to
-}
-
-pub(super) extern "win64" fn rtl_fill_memory(to: Va, len: usize, value: i32) {
-    memset(to, value, len);
-}
-
-pub(super) extern "win64" fn rtl_zero_memory(to: Va, len: usize) {
-    memset(to, 0, len);
-}
-
-pub(super) extern "win64" fn memcmp(a: Va, b: Va, len: usize) -> i32 {
-    for i in 0..len {
-        let (x, y) = (peek::<u8>(a + i), peek::<u8>(b + i));
-        if x != y {
-            return i32::from(x) - i32::from(y);
-        }
-    }
-    0
-}
-
 /// Stacks here are one mapping: nothing to probe. rax and all others must stay as they are.
 #[unsafe(naked)]
 pub(super) extern "C" fn chkstk() {
     naked_asm!("ret")
-}
-
-pub(super) extern "win64" fn c_specific_handler() -> i32 {
-    fail(rules::UNSUPPORTED, "__C_specific_handler called by hand")
 }

@@ -158,7 +158,7 @@ impl Sl {
 
     /// The low half of `Parameters.Others.Argument1`, and so on.
     pub(crate) fn low(self, argument: usize) -> u32 {
-        peek(self.0 + 8 * argument)
+        peek(self.0 + 8 + 8 * argument)
     }
 
     pub(crate) fn pending(self) -> bool {

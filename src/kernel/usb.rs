@@ -1,0 +1,26 @@
+//! URBs: requests to the USB stack below, with the request of a program ([`Channel`]) or for the
+//! driver itself ([`UsbDevice`]).
+//!
+//! Sources: usb.h and usbioctl.h, and the pages of the `URB` structures in the Windows driver
+//! documentation.
+
+mod call;
+mod channel;
+mod mdl;
+mod timer;
+mod traffic;
+mod urb;
+
+pub(crate) use call::{MOST_PIPES, SelectedPipe, UsbDevice};
+pub(crate) use channel::{Channel, ChannelOptions, Exchange, Next};
+pub(crate) use timer::flush_deferred;
+pub(crate) use traffic::Traffic;
+pub(crate) use urb::{Data, PipeHandle, Transfer, VendorTransfer};
+
+use mdl::PartialMdl;
+use timer::Timer;
+use urb::{Memory, Urb};
+
+/// `IOCTL_INTERNAL_USB_SUBMIT_URB` (usbioctl.h): `CTL_CODE(FILE_DEVICE_USB, 0, METHOD_NEITHER,
+/// FILE_ANY_ACCESS)`.
+pub(super) const IOCTL_INTERNAL_USB_SUBMIT_URB: u32 = 0x0022_0003;

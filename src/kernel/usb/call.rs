@@ -1,0 +1,229 @@
+//! URBs of the driver itself, which a thread waits for.
+
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    mem::offset_of,
+    ptr::{self, NonNull},
+};
+
+use wdk_sys::{
+    _URB_SELECT_CONFIGURATION, DEVICE_OBJECT, IRP, NTSTATUS, PVOID,
+    STATUS_MORE_PROCESSING_REQUIRED, URB_FUNCTION_SELECT_CONFIGURATION, USBD_INTERFACE_INFORMATION,
+    USBD_PIPE_INFORMATION,
+    ntddk::{IoAllocateIrp, IoCancelIrp, IoFreeIrp, IofCallDriver},
+};
+
+use super::{
+    super::{
+        Buffer, Lower, Passive,
+        irp::{current_slot, submit_urb},
+        pool::PoolBox,
+        sync::Event,
+    },
+    Memory, PipeHandle, Traffic, Transfer, Urb,
+    urb::header,
+};
+use crate::ioctl::Status;
+
+/// How often a wait looks whether it shall go on, in milliseconds.
+const SLICE_MS: u32 = 10;
+/// The most endpoints of an interface: 15 of each direction.
+pub(crate) const MOST_PIPES: usize = 30;
+/// `MaximumTransferSize` of every pipe, in bytes. Windows ignores it since XP.
+const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
+
+/// Whether a wait goes on; the status that ends it, if not.
+type Patience<'a> = &'a dyn Fn() -> Result<(), Status>;
+
+/// The device as its function driver sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct UsbDevice(Lower);
+
+/// A pipe of the selected configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SelectedPipe {
+    /// `EndpointAddress`
+    pub(crate) address: u8,
+    /// `PipeHandle`
+    pub(crate) handle: PipeHandle,
+}
+
+impl UsbDevice {
+    /// The device at the bottom of the stack.
+    pub(crate) const fn new(lower: Lower) -> Self {
+        Self(lower)
+    }
+
+    /// Reads a descriptor: how many bytes came.
+    ///
+    /// # Errors
+    /// What the USB stack says; that of `patience`.
+    pub(crate) fn descriptor(
+        self,
+        kind: u8,
+        into: &mut Buffer,
+        patience: Patience<'_>,
+        passive: Passive,
+    ) -> Result<usize, Status> {
+        let transfer = Transfer::Descriptor {
+            kind,
+            index: 0,
+            language: 0,
+        };
+        let length = into.len();
+        let memory = Memory::buffer(into.as_mut_ptr(), length);
+        let urb = PoolBox::try_new(UnsafeCell::new(Urb::transfer(transfer, memory)))?;
+        self.call(urb.get().cast(), patience, passive)?;
+        // SAFETY: the URB came back.
+        Ok(unsafe { &*urb.get() }.moved().min(length))
+    }
+
+    /// Resets a pipe on both sides of the bus. It has no transfers.
+    ///
+    /// # Errors
+    /// What the USB stack says; that of `patience`; the refusal of `traffic`.
+    pub(crate) fn reset_pipe(
+        self,
+        pipe: PipeHandle,
+        traffic: &Traffic,
+        patience: Patience<'_>,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let urb = PoolBox::try_new(UnsafeCell::new(Urb::reset_pipe(pipe)))?;
+        traffic.enter()?;
+        let result = self.call(
+            urb.get().cast(),
+            &|| {
+                traffic.check()?;
+                patience()
+            },
+            passive,
+        );
+        traffic.leave();
+        result
+    }
+
+    /// Selects a configuration with one interface of it, alternate setting 0: its pipes, in the
+    /// order of their descriptors. `configuration` is the whole descriptor, which was checked.
+    ///
+    /// # Errors
+    /// What the USB stack says; that of `patience`; `STATUS_DEVICE_CONFIGURATION_ERROR`: it has
+    /// opened another number of pipes.
+    pub(crate) fn select_configuration(
+        self,
+        configuration: &mut Buffer,
+        interface: u8,
+        endpoints: u8,
+        patience: Patience<'_>,
+        passive: Passive,
+    ) -> Result<[Option<SelectedPipe>; MOST_PIPES], Status> {
+        let count = usize::from(endpoints);
+        if count > MOST_PIPES {
+            return Err(Status::DEVICE_CONFIGURATION_ERROR);
+        }
+        let head = offset_of!(USBD_INTERFACE_INFORMATION, Pipes);
+        let inner = head.saturating_add(count.saturating_mul(size_of::<USBD_PIPE_INFORMATION>()));
+        let outer = offset_of!(_URB_SELECT_CONFIGURATION, Interface).saturating_add(inner);
+        // Zeroed, and long enough for the structures as they are declared.
+        let mut room = Buffer::try_zeroed(outer.max(size_of::<_URB_SELECT_CONFIGURATION>()))?;
+        let urb = room.start().cast::<_URB_SELECT_CONFIGURATION>().as_ptr();
+        let mut whole = _URB_SELECT_CONFIGURATION {
+            Hdr: header::<_URB_SELECT_CONFIGURATION>(URB_FUNCTION_SELECT_CONFIGURATION),
+            ConfigurationDescriptor: configuration.as_mut_ptr().cast(),
+            ..Default::default()
+        };
+        // 784 at most.
+        whole.Hdr.Length = u16::try_from(outer).unwrap_or(0);
+        whole.Interface.Length = u16::try_from(inner).unwrap_or(0);
+        whole.Interface.InterfaceNumber = interface;
+        whole.Interface.NumberOfPipes = endpoints.into();
+        // SAFETY: the room is large enough; pool is aligned.
+        unsafe { urb.write(whole) };
+        // SAFETY: a place in it; nothing is read.
+        let pipes = unsafe { &raw mut (*urb).Interface.Pipes }.cast::<USBD_PIPE_INFORMATION>();
+        for index in 0..count {
+            // SAFETY: the room has `count` of them.
+            let pipe = unsafe { pipes.add(index) };
+            // SAFETY: likewise; the rest of it is zero already.
+            unsafe { (*pipe).MaximumTransferSize = MAXIMUM_TRANSFER_SIZE };
+        }
+        self.call(urb.cast(), patience, passive)?;
+        // SAFETY: the URB came back.
+        let opened = unsafe { (*urb).Interface.NumberOfPipes };
+        if opened != u32::from(endpoints) {
+            return Err(Status::DEVICE_CONFIGURATION_ERROR);
+        }
+        let mut selected = [None; MOST_PIPES];
+        for (index, place) in (0..count).zip(&mut selected) {
+            // SAFETY: the room has `count` of them.
+            let pipe = unsafe { pipes.add(index) };
+            // SAFETY: likewise.
+            let pipe = unsafe { pipe.read() };
+            *place = Some(SelectedPipe {
+                address: pipe.EndpointAddress,
+                handle: PipeHandle::from_raw(pipe.PipeHandle),
+            });
+        }
+        Ok(selected)
+    }
+
+    /// Sends a URB and waits for it. It is back, or was never sent, when this returns.
+    fn call(
+        self,
+        urb: *mut c_void,
+        patience: Patience<'_>,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let done = Event::notification()?;
+        let lower = self.0.raw().as_ptr();
+        // SAFETY: the object below stays while we are attached.
+        let stack_size = unsafe { (*lower).StackSize };
+        // SAFETY: <= DISPATCH_LEVEL.
+        let irp = NonNull::new(unsafe { IoAllocateIrp(stack_size, 0) })
+            .ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        // SAFETY: a new IRP.
+        let current = unsafe { current_slot(irp).read() };
+        // SAFETY: IoGetNextIrpStackLocation: a new IRP has its first location below this.
+        let next = unsafe { current.sub(1) };
+        let context = ptr::from_ref(&done).cast_mut().cast();
+        // SAFETY: that location, before the IRP is sent.
+        unsafe { next.write(submit_urb(urb, Some(returned), context)) };
+        // SAFETY: the completion routine keeps the IRP.
+        let _ = unsafe { IofCallDriver(lower, irp.as_ptr()) };
+        let mut impatience = None;
+        while !done.wait_for(SLICE_MS, passive.blocking()) {
+            if impatience.is_none()
+                && let Err(status) = patience()
+            {
+                impatience = Some(status);
+                // SAFETY: the IRP is not freed before it came back, whoever has it now.
+                unsafe { IoCancelIrp(irp.as_ptr()) };
+            }
+        }
+        // SAFETY: the IRP came back, and is ours.
+        let block = unsafe { irp.as_ref() }.IoStatus;
+        // SAFETY: both members of the union are plain.
+        let status = Status(unsafe { block.__bindgen_anon_1.Status });
+        // SAFETY: allocated above, and nobody else has it.
+        unsafe { IoFreeIrp(irp.as_ptr()) };
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(impatience.unwrap_or(status))
+        }
+    }
+}
+
+/// Completion routine: tells the thread that waits.
+unsafe extern "C" fn returned(
+    _object: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `call` passed its event, and waits for it.
+    if let Some(event) = unsafe { context.cast::<Event>().as_ref() } {
+        event.set();
+    }
+    STATUS_MORE_PROCESSING_REQUIRED
+}

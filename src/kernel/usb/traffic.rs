@@ -1,0 +1,116 @@
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::super::{Blocking, Passive, SpinLock, sync::Event};
+use crate::ioctl::Status;
+
+/// The URBs of a device that the USB stack has. While the device is stopped, asleep or gone, there
+/// are none and no more go out.
+pub(crate) struct Traffic {
+    gate: SpinLock<Gate>,
+    /// Signalled while there are no URBs.
+    idle: Event,
+    /// The pipes that are being reset, a bit each.
+    held: AtomicU32,
+}
+
+struct Gate {
+    /// What new requests are refused with: success lets them in.
+    refusal: Status,
+    /// What requests that are under way end with then.
+    end: Status,
+    urbs: u32,
+}
+
+impl Traffic {
+    /// Lets nothing through yet.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_new() -> Result<Self, Status> {
+        let idle = Event::notification()?;
+        idle.set();
+        Ok(Self {
+            gate: SpinLock::new(Gate {
+                refusal: Status::DEVICE_NOT_READY,
+                end: Status::DEVICE_NOT_READY,
+                urbs: 0,
+            }),
+            idle,
+            held: AtomicU32::new(0),
+        })
+    }
+
+    /// Lets URBs through. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn open(&self) {
+        self.gate.with(|gate| gate.refusal = Status::SUCCESS);
+    }
+
+    /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
+    /// are under way end with `end`. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn close(&self, refusal: Status, end: Status) {
+        self.gate.with(move |gate| {
+            gate.refusal = refusal;
+            gate.end = end;
+        });
+    }
+
+    /// Waits until the USB stack has no URB. After [`Traffic::close`], when everything that is
+    /// under way was told to end.
+    pub(crate) fn wait_idle(&self, blocking: Blocking<'_>) {
+        self.idle.wait(blocking);
+    }
+
+    /// Whether new requests may begin.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        let refusal = self.gate.with(|gate| gate.refusal);
+        if refusal.is_success() {
+            Ok(())
+        } else {
+            Err(refusal)
+        }
+    }
+
+    /// A URB goes to the USB stack.
+    ///
+    /// # Errors
+    /// It must not: what its request ends with.
+    pub(super) fn enter(&self) -> Result<(), Status> {
+        let idle = &self.idle;
+        self.gate.with(move |gate| {
+            if !gate.refusal.is_success() {
+                return Err(gate.end);
+            }
+            gate.urbs += 1;
+            idle.reset();
+            Ok(())
+        })
+    }
+
+    /// It came back.
+    pub(super) fn leave(&self) {
+        let idle = &self.idle;
+        self.gate.with(move |gate| {
+            gate.urbs = gate.urbs.saturating_sub(1);
+            if gate.urbs == 0 {
+                idle.set();
+            }
+        });
+    }
+
+    /// No new request begins on the pipes of `lane`, until [`Traffic::release`].
+    pub(crate) fn hold(&self, lane: u32, _: Passive) {
+        self.held.fetch_or(lane, Ordering::AcqRel);
+    }
+
+    /// The end of [`Traffic::hold`]. Whoever waits is not told.
+    pub(crate) fn release(&self, lane: u32, _: Passive) {
+        self.held.fetch_and(!lane, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_held(&self, lane: u32) -> bool {
+        self.held.load(Ordering::Acquire) & lane != 0
+    }
+}

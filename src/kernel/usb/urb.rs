@@ -1,0 +1,229 @@
+use core::{
+    mem::offset_of,
+    ptr::{self, NonNull},
+};
+
+use wdk_sys::{
+    _URB_BULK_OR_INTERRUPT_TRANSFER, _URB_CONTROL_DESCRIPTOR_REQUEST,
+    _URB_CONTROL_VENDOR_OR_CLASS_REQUEST, _URB_HEADER, _URB_PIPE_REQUEST, PMDL, PVOID,
+    URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER, URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE,
+    URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL, URB_FUNCTION_VENDOR_DEVICE,
+    USBD_SHORT_TRANSFER_OK,
+};
+
+use crate::ioctl::usbscan::{USBD_TRANSFER_DIRECTION_IN, USBD_TRANSFER_DIRECTION_OUT};
+
+/// `USBD_PIPE_HANDLE`: an open pipe of the selected configuration. A number; only the USB stack
+/// knows what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PipeHandle(usize);
+
+impl PipeHandle {
+    pub(super) fn from_raw(handle: PVOID) -> Self {
+        Self(handle.expose_provenance())
+    }
+
+    fn raw(self) -> PVOID {
+        ptr::with_exposed_provenance_mut(self.0)
+    }
+}
+
+/// A transfer, but for its data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transfer {
+    /// `URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER`
+    Pipe {
+        /// The pipe.
+        pipe: PipeHandle,
+        /// From the device; fewer bytes than asked for are welcome.
+        is_in: bool,
+    },
+    /// `URB_FUNCTION_VENDOR_DEVICE`
+    Vendor(VendorTransfer),
+    /// `URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE`
+    Descriptor {
+        /// `DescriptorType`
+        kind: u8,
+        /// `Index`
+        index: u8,
+        /// `LanguageId`
+        language: u16,
+    },
+}
+
+/// The members of `_URB_CONTROL_VENDOR_OR_CLASS_REQUEST`, but for the data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VendorTransfer {
+    /// `TransferFlags`
+    pub(crate) flags: u32,
+    /// `RequestTypeReservedBits`
+    pub(crate) request_type: u8,
+    /// `Request`
+    pub(crate) request: u8,
+    /// `Value`
+    pub(crate) value: u16,
+    /// `Index`
+    pub(crate) index: u16,
+}
+
+/// Where the data of a transfer is. Lengths and offsets are in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data {
+    /// In the buffer of a read or write.
+    Caller { offset: usize, length: usize },
+    /// In the output buffer of a device control request, from its start.
+    Output { length: usize },
+    /// In the channel's own memory, from its start.
+    Own { length: usize },
+    /// The memory that came with the request, all of it.
+    Carried,
+}
+
+/// The same as the USB stack wants it: nonpaged memory, or an MDL of locked pages.
+#[derive(Clone, Copy)]
+pub(super) struct Memory {
+    buffer: PVOID,
+    mdl: PMDL,
+    length: u32,
+}
+
+impl Memory {
+    /// Nonpaged memory. No length, no buffer.
+    pub(super) fn buffer(start: *mut u8, length: usize) -> Self {
+        Self {
+            buffer: if length == 0 {
+                ptr::null_mut()
+            } else {
+                start.cast()
+            },
+            mdl: ptr::null_mut(),
+            length: whole(length),
+        }
+    }
+
+    /// What an MDL describes.
+    pub(super) fn pages(mdl: NonNull<wdk_sys::MDL>, length: usize) -> Self {
+        Self {
+            buffer: ptr::null_mut(),
+            mdl: mdl.as_ptr(),
+            length: whole(length),
+        }
+    }
+
+    pub(super) const fn length(self) -> usize {
+        self.length as usize
+    }
+}
+
+/// A length as URBs have it. Requests are no longer than their `ULONG`s say.
+fn whole(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// `UrbHeader` of a URB that is a `T`.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked at compile time; try_from is not const"
+)]
+pub(super) const fn header<T>(function: u32) -> _URB_HEADER {
+    const { assert!(size_of::<T>() <= u16::MAX as usize) }
+    _URB_HEADER {
+        Length: size_of::<T>() as u16,
+        Function: function as u16,
+        Status: 0,
+        UsbdDeviceHandle: ptr::null_mut(),
+        UsbdFlags: 0,
+    }
+}
+
+/// Room for a URB of any kind but those that select. All that nobody sets is zero, as usb.h wants
+/// of its reserved members.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Urb([u64; 17]);
+
+// `TransferBufferLength` is the upper half of the fifth word.
+const LENGTH_WORD: usize = 4;
+const _: () = {
+    assert!(offset_of!(_URB_BULK_OR_INTERRUPT_TRANSFER, TransferBufferLength) == 0x24);
+    assert!(offset_of!(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST, TransferBufferLength) == 0x24);
+    assert!(offset_of!(_URB_CONTROL_DESCRIPTOR_REQUEST, TransferBufferLength) == 0x24);
+};
+
+impl Urb {
+    pub(super) const EMPTY: Self = Self([0; 17]);
+
+    fn of<T>(urb: T) -> Self {
+        const {
+            assert!(size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>());
+        }
+        let mut room = Self::EMPTY;
+        // SAFETY: the room is large enough and aligned; it takes any bytes.
+        unsafe { ptr::from_mut(&mut room.0).cast::<T>().write(urb) };
+        room
+    }
+
+    /// The URB of a transfer.
+    pub(super) fn transfer(transfer: Transfer, data: Memory) -> Self {
+        match transfer {
+            Transfer::Pipe { pipe, is_in } => Self::of(_URB_BULK_OR_INTERRUPT_TRANSFER {
+                Hdr: header::<_URB_BULK_OR_INTERRUPT_TRANSFER>(
+                    URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER,
+                ),
+                PipeHandle: pipe.raw(),
+                TransferFlags: if is_in {
+                    USBD_TRANSFER_DIRECTION_IN | USBD_SHORT_TRANSFER_OK
+                } else {
+                    USBD_TRANSFER_DIRECTION_OUT
+                },
+                TransferBufferLength: data.length,
+                TransferBuffer: data.buffer,
+                TransferBufferMDL: data.mdl,
+                ..Default::default()
+            }),
+            Transfer::Vendor(vendor) => Self::of(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST {
+                Hdr: header::<_URB_CONTROL_VENDOR_OR_CLASS_REQUEST>(URB_FUNCTION_VENDOR_DEVICE),
+                TransferFlags: vendor.flags,
+                TransferBufferLength: data.length,
+                TransferBuffer: data.buffer,
+                TransferBufferMDL: data.mdl,
+                RequestTypeReservedBits: vendor.request_type,
+                Request: vendor.request,
+                Value: vendor.value,
+                Index: vendor.index,
+                ..Default::default()
+            }),
+            Transfer::Descriptor {
+                kind,
+                index,
+                language,
+            } => Self::of(_URB_CONTROL_DESCRIPTOR_REQUEST {
+                Hdr: header::<_URB_CONTROL_DESCRIPTOR_REQUEST>(
+                    URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE,
+                ),
+                TransferBufferLength: data.length,
+                TransferBuffer: data.buffer,
+                TransferBufferMDL: data.mdl,
+                Index: index,
+                DescriptorType: kind,
+                LanguageId: language,
+                ..Default::default()
+            }),
+        }
+    }
+
+    /// `URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL`
+    pub(super) fn reset_pipe(pipe: PipeHandle) -> Self {
+        Self::of(_URB_PIPE_REQUEST {
+            Hdr: header::<_URB_PIPE_REQUEST>(URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL),
+            PipeHandle: pipe.raw(),
+            Reserved: 0,
+        })
+    }
+
+    /// `TransferBufferLength` of a transfer that came back: how many bytes were moved.
+    pub(super) fn moved(&self) -> usize {
+        let word = self.0.get(LENGTH_WORD).copied().unwrap_or(0);
+        usize::try_from(word >> 32).unwrap_or(0)
+    }
+}

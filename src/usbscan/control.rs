@@ -1,0 +1,102 @@
+use crate::{
+    ioctl::{
+        Status,
+        usbscan::{Bitness, Direction, UsbscanRequest, VendorRequest},
+    },
+    kernel::{Data, Exchange, Irp, Next, Transfer, VendorTransfer},
+};
+
+/// The requests that become one transfer on the default control pipe.
+pub(super) struct Controls {
+    state: State,
+    carried: bool,
+}
+
+enum State {
+    /// The request that was parsed.
+    Parsed(Result<UsbscanRequest, Status>),
+    /// The transfer is done. Information.
+    Done(usize),
+}
+
+impl Controls {
+    pub(super) const fn new() -> Self {
+        Self {
+            state: State::Done(0),
+            carried: false,
+        }
+    }
+}
+
+/// Parses the request of an `IRP_MJ_DEVICE_CONTROL`.
+///
+/// # Errors
+/// As [`UsbscanRequest::parse`].
+pub(super) fn parse(irp: &Irp) -> Result<UsbscanRequest, Status> {
+    let bitness = if irp.is_from_32_bit_process() {
+        Bitness::Bits32
+    } else {
+        Bitness::Native
+    };
+    UsbscanRequest::parse(irp.code(), irp.input(), irp.output_length(), bitness)
+}
+
+/// The transfer of a vendor request, but for its data.
+const fn vendor(request: VendorRequest) -> Transfer {
+    Transfer::Vendor(VendorTransfer {
+        flags: request.flags(),
+        request_type: request.request_type(),
+        request: request.request,
+        value: request.value,
+        index: request.index,
+    })
+}
+
+impl Exchange for Controls {
+    fn begin(&mut self, irp: &Irp, carried: bool) {
+        self.carried = carried;
+        // It was parsed before it was queued, and its buffer is ours: the same comes out. The
+        // answer will overwrite it.
+        self.state = State::Parsed(parse(irp));
+    }
+
+    fn next(&mut self, _irp: &mut Irp, _own: &mut [u8]) -> Next {
+        match self.state {
+            State::Done(information) => Next::End(Status::SUCCESS, information),
+            State::Parsed(Err(status)) => Next::End(status, 0),
+            State::Parsed(Ok(UsbscanRequest::Vendor(request))) => {
+                let length = usize::from(request.length);
+                let data = match request.direction {
+                    Direction::In => Data::Output { length },
+                    Direction::Out { .. } if self.carried => Data::Carried,
+                    Direction::Out { .. } => Data::Own { length },
+                };
+                Next::Transfer(vendor(request), data)
+            }
+            State::Parsed(Ok(UsbscanRequest::GetUsbDescriptor(request))) => Next::Transfer(
+                Transfer::Descriptor {
+                    kind: request.descriptor_type,
+                    index: request.index,
+                    language: request.language_id,
+                },
+                Data::Output {
+                    length: request.length.into(),
+                },
+            ),
+            // Others are answered without the device.
+            State::Parsed(Ok(_)) => Next::End(Status::INVALID_DEVICE_REQUEST, 0),
+        }
+    }
+
+    fn moved(&mut self, count: usize) {
+        let is_out = matches!(
+            self.state,
+            State::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
+                direction: Direction::Out { .. },
+                ..
+            })))
+        );
+        // With more than 0 the request block would be copied over the caller's buffer.
+        self.state = State::Done(if is_out { 0 } else { count });
+    }
+}

@@ -1,0 +1,33 @@
+//! The still-image role: a USB scanner or camera, with the requests of usbscan.h.
+//!
+//! ```text
+//! programs                 \\.\UsbscanN, \\.\UsbscanN\index, GUID_DEVINTERFACE_IMAGE
+//!    |
+//! Open, one a handle       four channels: events, reads, writes, control. Each serves its
+//!    |                     requests one after the other, and none waits for another
+//! Scanner (FDO)            \Device\UsbscanN: start and stop, power, pipes
+//!    |                     URBs
+//! USB stack
+//! ```
+//!
+//! What a request needs is parsed by [`crate::ioctl::usbscan`]; which pipes a handle has, and which
+//! transfers a read or write is made of, says [`crate::usb`]. Here they meet requests: what a
+//! channel does is told by an `Exchange` for each kind of request.
+//!
+//! Two deviations from the documentation, both in [`crate::ioctl::usbscan`]: events have no
+//! time-out before a program sets one, and a time-out beyond 214 seconds is 214 seconds. A time-out
+//! runs from the moment in which a request's turn comes.
+
+mod control;
+mod event;
+mod open;
+mod read;
+mod reset;
+mod scanner;
+mod scanner_core;
+mod write;
+
+pub(crate) use scanner::{Scanner, add_scanner};
+
+use open::Open;
+use scanner_core::ScannerCore;

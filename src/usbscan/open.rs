@@ -1,0 +1,249 @@
+use core::num::NonZeroU16;
+
+use super::{ScannerCore, control::Controls, event::Events, read::Reads, write::Writes};
+use crate::{
+    Role,
+    ioctl::{
+        Status,
+        usbscan::{Direction, Pipe, PipeType, Timeout, Timeouts, VendorRequest},
+    },
+    kernel::{
+        Buffer, Channel, ChannelOptions, Device, Disposition, FileId, Irp, Requester, Shared,
+    },
+    usb::{BulkRead, HandlePipes},
+};
+
+/// Data of a vendor request up to this length, in bytes, needs no memory of its own.
+const SHORT_DATA: usize = 64;
+
+/// An open handle: its pipes, and what goes on in them.
+pub(super) struct Open {
+    file: FileId,
+    pipes: HandlePipes,
+    event: Option<Shared<Channel<Events>>>,
+    read: Option<Shared<Channel<Reads>>>,
+    write: Option<Shared<Channel<Writes>>>,
+    control: Shared<Channel<Controls>>,
+}
+
+impl Open {
+    /// An open of `device` by this name behind it.
+    ///
+    /// # Errors
+    /// `STATUS_OBJECT_NAME_NOT_FOUND`: as [`Pipes::open`](crate::usb::Pipes::open).
+    /// `STATUS_DEVICE_NOT_READY`: the device was never started. `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(super) fn try_new(
+        device: Device<'_, Role>,
+        core: &Shared<ScannerCore>,
+        file: FileId,
+        name: &[u16],
+    ) -> Result<Self, Status> {
+        let pipes = core.pipes().ok_or(Status::DEVICE_NOT_READY)?;
+        let handle = pipes.open(name)?;
+        let timeouts = Timeouts::default();
+        // A pipe, the size of its packets, and what its channel is made of.
+        let pipe = |pipe: Pipe, limit: Timeout| {
+            let index = handle.get(pipe)?;
+            let packet = pipes.table().get(index)?.max_packet_size;
+            let options = ChannelOptions {
+                lower: core.lower(),
+                traffic: core.traffic(),
+                lane: lane(index),
+                own: match pipe {
+                    Pipe::Event | Pipe::ReadData => packet.into(),
+                    Pipe::WriteData => 0,
+                },
+                direct: pipe != Pipe::Event,
+                limit: limit.hundred_nanoseconds(),
+            };
+            Some((index, NonZeroU16::new(packet)?, options))
+        };
+        let event = pipe(Pipe::Event, timeouts.event)
+            .map(|(index, _, options)| {
+                Channel::try_new(device, &options, Events::new(core.clone(), index))
+            })
+            .transpose()?;
+        let read = pipe(Pipe::ReadData, timeouts.read)
+            .map(|(index, packet, options)| {
+                let reads = Reads::new(core.clone(), index, BulkRead::new(packet));
+                Channel::try_new(device, &options, reads)
+            })
+            .transpose()?;
+        let write = pipe(Pipe::WriteData, timeouts.write)
+            .map(|(index, packet, options)| {
+                Channel::try_new(device, &options, Writes::new(core.clone(), index, packet))
+            })
+            .transpose()?;
+        let control = ChannelOptions {
+            lower: core.lower(),
+            traffic: core.traffic(),
+            lane: 0,
+            own: SHORT_DATA,
+            direct: false,
+            limit: Timeout::DEFAULT.hundred_nanoseconds(),
+        };
+        Ok(Self {
+            file,
+            pipes: handle,
+            event,
+            read,
+            write,
+            control: Channel::try_new(device, &control, Controls::new())?,
+        })
+    }
+
+    pub(super) fn is_of(&self, file: FileId) -> bool {
+        self.file == file
+    }
+
+    pub(super) const fn pipes(&self) -> HandlePipes {
+        self.pipes
+    }
+
+    /// `IRP_MJ_READ`
+    pub(super) fn read(&self, irp: Irp) -> Disposition {
+        match &self.read {
+            Some(channel) => channel.request(irp, None),
+            None => irp.complete(Status::INVALID_PARAMETER),
+        }
+    }
+
+    /// `IRP_MJ_WRITE`
+    pub(super) fn write(&self, irp: Irp) -> Disposition {
+        match &self.write {
+            Some(channel) => channel.request(irp, None),
+            None => irp.complete(Status::INVALID_PARAMETER),
+        }
+    }
+
+    /// `IOCTL_WAIT_ON_DEVICE_EVENT`
+    pub(super) fn wait_on_event(&self, irp: Irp) -> Disposition {
+        match &self.event {
+            Some(channel) => channel.request(irp, None),
+            None => irp.complete(Status::INVALID_PARAMETER),
+        }
+    }
+
+    /// `IOCTL_GET_USB_DESCRIPTOR`
+    pub(super) fn descriptor(&self, irp: Irp) -> Disposition {
+        self.control.request(irp, None)
+    }
+
+    /// A vendor request. What it sends is captured here, in the requester's context; short data
+    /// goes to memory that is there already.
+    pub(super) fn vendor(
+        &self,
+        irp: Irp,
+        request: VendorRequest,
+        requester: Requester<'_>,
+    ) -> Disposition {
+        let length = usize::from(request.length);
+        let address = match request.direction {
+            Direction::Out { data } if length != 0 => data,
+            _ => return self.control.request(irp, None),
+        };
+        if length <= SHORT_DATA
+            && let Some(mut claim) = self.control.claim()
+        {
+            let room = claim.own(length).unwrap_or_default();
+            return match requester.capture(address, room) {
+                Ok(()) => claim.start(irp),
+                Err(status) => {
+                    claim.give_up();
+                    irp.complete(status)
+                }
+            };
+        }
+        let captured = Buffer::try_zeroed(length).and_then(|mut buffer| {
+            requester.capture(address, &mut buffer)?;
+            Ok(buffer)
+        });
+        match captured {
+            Ok(buffer) => self.control.request(irp, Some(buffer)),
+            Err(status) => irp.complete(status),
+        }
+    }
+
+    /// `IOCTL_SET_TIMEOUT`, for the requests that begin from now on.
+    pub(super) fn set_timeouts(&self, timeouts: Timeouts) {
+        if let Some(channel) = &self.event {
+            channel.set_limit(timeouts.event.hundred_nanoseconds());
+        }
+        if let Some(channel) = &self.read {
+            channel.set_limit(timeouts.read.hundred_nanoseconds());
+        }
+        if let Some(channel) = &self.write {
+            channel.set_limit(timeouts.write.hundred_nanoseconds());
+        }
+    }
+
+    /// Ends the requests on some of the pipes. At <= `DISPATCH_LEVEL`.
+    pub(super) fn end(&self, pipes: PipeType, status: Status) {
+        let is = |pipe| pipes == PipeType::All || pipes == PipeType::One(pipe);
+        if let Some(channel) = self.event.as_ref().filter(|_| is(Pipe::Event)) {
+            channel.end(status);
+        }
+        if let Some(channel) = self.read.as_ref().filter(|_| is(Pipe::ReadData)) {
+            channel.end(status);
+        }
+        if let Some(channel) = self.write.as_ref().filter(|_| is(Pipe::WriteData)) {
+            channel.end(status);
+        }
+    }
+
+    /// Ends every request. At <= `DISPATCH_LEVEL`.
+    pub(super) fn end_all(&self, status: Status) {
+        self.end(PipeType::All, status);
+        self.control.end(status);
+    }
+
+    /// What `act` does with the channel on the pipe with this index, if there is one.
+    pub(super) fn on_pipe(&self, index: usize, act: &mut dyn FnMut(&dyn OnPipe)) {
+        let is = |pipe| self.pipes.get(pipe) == Some(index);
+        if let Some(channel) = self.event.as_ref().filter(|_| is(Pipe::Event)) {
+            act(channel);
+        }
+        if let Some(channel) = self.read.as_ref().filter(|_| is(Pipe::ReadData)) {
+            act(channel);
+        }
+        if let Some(channel) = self.write.as_ref().filter(|_| is(Pipe::WriteData)) {
+            act(channel);
+        }
+    }
+}
+
+/// The bit of a pipe.
+pub(super) const fn lane(index: usize) -> u32 {
+    // An index is less than eight.
+    1 << (index & 31)
+}
+
+/// A channel, whatever it is for, while its pipe is reset.
+pub(super) trait OnPipe {
+    /// Ends the request that is being served.
+    fn end_active(&self, status: Status);
+    /// Whether none is being served.
+    fn is_idle(&self) -> bool;
+    /// The pipe was reset.
+    fn reset(&self);
+    /// Goes on with the queue.
+    fn resume(&self);
+}
+
+impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
+    fn end_active(&self, status: Status) {
+        Self::end_active(self, status);
+    }
+
+    fn is_idle(&self) -> bool {
+        Channel::is_idle(self)
+    }
+
+    fn reset(&self) {
+        Self::reset(self);
+    }
+
+    fn resume(&self) {
+        Self::resume(self);
+    }
+}

@@ -1,0 +1,61 @@
+use super::{
+    ScannerCore,
+    open::{OnPipe, lane},
+};
+use crate::{
+    ioctl::Status,
+    kernel::{Passive, Waits},
+};
+
+/// How often the end of transfers is looked for, in milliseconds.
+const LOOK_MS: u32 = 1;
+
+impl ScannerCore {
+    /// Resets the pipe with this index. What is under way on it, for whichever handle, ends with
+    /// `STATUS_CANCELLED`; what is queued goes on afterwards.
+    ///
+    /// A pipe may be reset only without transfers. So none begins, those that there are are
+    /// cancelled one by one (a URB that aborts them could overtake one that is being sent), and
+    /// only then it is reset.
+    ///
+    /// # Errors
+    /// What the USB stack says; `STATUS_INVALID_PARAMETER`: there is no such pipe; as
+    /// [`Waits::check`].
+    pub(super) fn reset_pipe(
+        &self,
+        index: usize,
+        waits: &Waits<'_>,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let pipe = self.pipe(index).ok_or(Status::INVALID_PARAMETER)?;
+        self.traffic().hold(lane(index), passive);
+        self.on_pipe(index, |channel| channel.end_active(Status::CANCELLED));
+        let mut result = Ok(());
+        while result.is_ok() && !self.is_idle(index) {
+            result = waits.wait(LOOK_MS);
+        }
+        let result = result.and_then(|()| {
+            self.device()
+                .reset_pipe(pipe, self.traffic(), &|| waits.check(), passive)
+        });
+        if result.is_ok() {
+            self.on_pipe(index, |channel| channel.reset());
+        }
+        self.traffic().release(lane(index), passive);
+        self.on_pipe(index, |channel| channel.resume());
+        result
+    }
+
+    fn on_pipe(&self, index: usize, act: impl Fn(&dyn OnPipe)) {
+        self.opens()
+            .for_each(|open| open.on_pipe(index, &mut |channel| act(channel)));
+    }
+
+    fn is_idle(&self, index: usize) -> bool {
+        let mut idle = true;
+        self.opens().for_each(|open| {
+            open.on_pipe(index, &mut |channel| idle &= channel.is_idle());
+        });
+        idle
+    }
+}

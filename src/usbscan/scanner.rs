@@ -1,0 +1,345 @@
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Open, ScannerCore, control::parse};
+use crate::{
+    Role,
+    ioctl::{
+        Status,
+        usbscan::{
+            DriverVersion, FILE_DEVICE_USB_SCAN, PipeType, UsbscanRequest, pipe_configuration,
+        },
+    },
+    kernel::{
+        Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
+        Lower, Passive, PhysicalDevice, Power, Request, Requester, Resources, SecurityDescriptor,
+        Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker, flush_deferred,
+    },
+};
+
+/// `GUID_DEVINTERFACE_IMAGE` (wiaintfc.h), which is also the setup class.
+const GUID_DEVINTERFACE_IMAGE: Guid = Guid::new(0x6BDD_1FC6, 0x810F, 0x11D0, 0xBEC7_0800_2BE2_092F);
+/// `REG_SZ` in the software key: what programs pass to `CreateFile`.
+const CREATE_FILE_NAME: &str = "CreateFileName";
+/// The highest N of `UsbscanN`.
+const HIGHEST: u32 = 255;
+
+/// A still-image device: the function device object `\Device\UsbscanN`, which programs open as
+/// `UsbscanN`, as often as they like.
+pub(crate) struct Scanner {
+    pdo: PhysicalDevice,
+    number: u32,
+    interface: Interface,
+    /// `\DosDevices\UsbscanN`, until the device is gone.
+    link: SpinLock<Option<SymbolicLink>>,
+    core: Shared<ScannerCore>,
+    /// Resets pipes, and lets the device sleep.
+    worker: Worker,
+    /// The system sleeps; the device sleeps.
+    system_sleeps: AtomicBool,
+    device_sleeps: AtomicBool,
+}
+
+/// `AddDevice` for a still-image device.
+///
+/// # Errors
+/// `STATUS_OBJECT_NAME_COLLISION`, if all names are taken; `STATUS_INSUFFICIENT_RESOURCES`; what
+/// registering the interface gives. Nothing is left then.
+pub(crate) fn add_scanner(
+    driver: Driver<Role>,
+    pdo: PhysicalDevice,
+    passive: Passive,
+) -> Result<(), Status> {
+    let mut result = Err(Status::OBJECT_NAME_COLLISION);
+    for number in 0..=HIGHEST {
+        let name = Wide::<32>::new(r"\Device\Usbscan").push_number(number);
+        let options = DeviceOptions {
+            name: name.units(),
+            device_type: FILE_DEVICE_USB_SCAN,
+            security: Some(&SecurityDescriptor::LOCAL_USERS),
+            direct: true,
+        };
+        result = driver.create_function(pdo, &options, passive, |device, lower| {
+            let link = Wide::new(r"\DosDevices\Usbscan").push_number(number);
+            Ok(Role::StillImage(Scanner {
+                pdo,
+                number,
+                link: SpinLock::new(Some(SymbolicLink::create(link, name.units(), passive)?)),
+                interface: Interface::register(pdo, &GUID_DEVINTERFACE_IMAGE, passive)?,
+                core: Shared::try_new(ScannerCore::try_new(lower)?)?,
+                worker: Worker::try_new(device)?,
+                system_sleeps: AtomicBool::new(false),
+                device_sleeps: AtomicBool::new(false),
+            }))
+        });
+        // A name that another device has: the next number.
+        if result != Err(Status::OBJECT_NAME_COLLISION) {
+            break;
+        }
+    }
+    result
+}
+
+impl Scanner {
+    pub(crate) const fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// A request, in the requester's thread.
+    pub(crate) fn request(
+        &self,
+        device: Device<'_, Role>,
+        irp: Irp,
+        request: Request,
+    ) -> Disposition {
+        let open = irp.file().kept_value::<Open>();
+        match request {
+            Request::Create(create) => {
+                let status = match self.open(device, &irp, create) {
+                    Ok(()) => Status::SUCCESS,
+                    Err(status) => status,
+                };
+                return irp.complete(status);
+            }
+            Request::Cleanup(passive) => {
+                self.worker.clean_up(irp.file(), passive);
+                if let Some(open) = &open {
+                    open.end_all(Status::CANCELLED);
+                }
+                return irp.complete(Status::SUCCESS);
+            }
+            Request::Close(_) => {
+                let file = irp.file();
+                self.core.opens().remove(|open| open.is_of(file));
+                return irp.complete(Status::SUCCESS);
+            }
+            _ => {}
+        }
+        // A kernel client may send requests without an open; there are none for it.
+        let Some(open) = open else {
+            return irp.complete(Status::INVALID_DEVICE_REQUEST);
+        };
+        let state = device.state().serves();
+        if let Err(status) = state.and_then(|()| self.core.traffic().check()) {
+            return irp.complete(status);
+        }
+        match request {
+            Request::DeviceControl { .. } => {
+                let requester = Requester::of(&irp, &request);
+                self.control(&open, irp, requester)
+            }
+            Request::Read { .. } | Request::Write { .. } if irp.transfer_length() == 0 => {
+                irp.complete(Status::SUCCESS)
+            }
+            // A stream has no places: the offset means nothing.
+            Request::Read { .. } => open.read(irp),
+            Request::Write { .. } => open.write(irp),
+            _ => irp.complete(Status::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// `IRP_MJ_CREATE`
+    fn open(&self, device: Device<'_, Role>, irp: &Irp, create: Create) -> Result<(), Status> {
+        match device.state() {
+            State::RemovePending | State::SurpriseRemoved | State::Removed => {
+                return Err(Status::DELETE_PENDING);
+            }
+            State::Added => return Err(Status::DEVICE_NOT_READY),
+            State::Started | State::StopPending | State::Stopped => {}
+        }
+        if create.directory {
+            return Err(Status::NOT_A_DIRECTORY);
+        }
+        let file = irp.file();
+        let open = Open::try_new(device, &self.core, file, irp.file_name())?;
+        let open = Shared::try_new(open)?;
+        self.core.opens().add(open.clone())?;
+        file.keep(&open);
+        Ok(())
+    }
+
+    /// `IRP_MJ_DEVICE_CONTROL`
+    fn control(&self, open: &Open, irp: Irp, requester: Requester<'_>) -> Disposition {
+        let request = match parse(&irp) {
+            Ok(request) => request,
+            Err(status) => return irp.complete(status),
+        };
+        // There are, for the device was started.
+        let Some((pipes, descriptor)) = self.core.pipes().zip(self.core.descriptor()) else {
+            return irp.complete(Status::DEVICE_NOT_READY);
+        };
+        match request {
+            UsbscanRequest::GetVersion => irp.answer(&DriverVersion::CURRENT.to_bytes()),
+            UsbscanRequest::GetChannelAlign => {
+                irp.answer(&pipes.channel_info(open.pipes()).to_bytes())
+            }
+            UsbscanRequest::GetDeviceDescriptor => irp.answer(&descriptor.to_bytes()),
+            UsbscanRequest::GetPipeConfiguration => irp.answer(&pipe_configuration(pipes.table())),
+            UsbscanRequest::SetTimeout(timeouts) => {
+                open.set_timeouts(timeouts);
+                irp.complete(Status::SUCCESS)
+            }
+            UsbscanRequest::CancelIo(which) => {
+                if let Err(status) = pipes.select(open.pipes(), which) {
+                    return irp.complete(status);
+                }
+                match which {
+                    PipeType::One(_) => open.end(which, Status::CANCELLED),
+                    // Documented: of every handle.
+                    PipeType::All => self
+                        .core
+                        .opens()
+                        .for_each(|open| open.end(which, Status::CANCELLED)),
+                }
+                irp.complete(Status::SUCCESS)
+            }
+            UsbscanRequest::ResetPipe(which) => match pipes.select(open.pipes(), which) {
+                Err(status) => irp.complete(status),
+                // It waits for the device.
+                Ok(_) => self.worker.queue(irp),
+            },
+            UsbscanRequest::WaitOnDeviceEvent => open.wait_on_event(irp),
+            UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
+            UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
+        }
+    }
+
+    /// A request that was queued to the worker, now in its thread.
+    pub(crate) fn serve(&self, task: Task) -> Disposition {
+        if task.is_power() {
+            return self.serve_power(task);
+        }
+        let status = match self.reset(&task) {
+            Ok(()) => Status::SUCCESS,
+            Err(status) => status,
+        };
+        task.complete(status)
+    }
+
+    /// `IOCTL_RESET_PIPE`
+    fn reset(&self, task: &Task) -> Result<(), Status> {
+        let irp = task.irp();
+        let open = irp.file().kept_value::<Open>();
+        let (open, pipes) = open
+            .zip(self.core.pipes())
+            .ok_or(Status::DEVICE_NOT_READY)?;
+        // It was parsed before it was queued.
+        let UsbscanRequest::ResetPipe(which) = parse(irp)? else {
+            return Err(Status::INVALID_DEVICE_REQUEST);
+        };
+        for index in pipes.select(open.pipes(), which)? {
+            self.core.reset_pipe(index, &task.waits(), task.passive())?;
+        }
+        Ok(())
+    }
+
+    /// Ends every request with `status`; new ones that need the device are refused with `refusal`.
+    fn end_all(&self, refusal: Status, status: Status) {
+        self.core.traffic().close(refusal, status);
+        self.core.opens().for_each(|open| open.end_all(status));
+    }
+
+    /// Lets requests through, if nothing sleeps.
+    fn wake(&self) {
+        let sleeps = self.system_sleeps.load(Ordering::Acquire)
+            || self.device_sleeps.load(Ordering::Acquire);
+        if !sleeps {
+            self.core.traffic().open();
+        }
+    }
+
+    /// An `IRP_MN_SET_POWER` in the worker's thread. Before the device sleeps its requests end;
+    /// after it woke up there may be new ones.
+    fn serve_power(&self, task: Task) -> Disposition {
+        let lower = self.core.lower();
+        match task.power() {
+            Some(Power::System { works: false } | Power::Device { full: false }) => {
+                self.core.traffic().wait_idle(task.passive().blocking());
+                task.forward(lower)
+            }
+            Some(power) => {
+                let task = task.forward_and_wait(lower);
+                self.set_sleeps(power, false);
+                self.wake();
+                task.complete_as_is()
+            }
+            None => task.forward(lower),
+        }
+    }
+
+    fn set_sleeps(&self, power: Power, sleeps: bool) {
+        match power {
+            Power::System { .. } => self.system_sleeps.store(sleeps, Ordering::Release),
+            Power::Device { .. } => self.device_sleeps.store(sleeps, Ordering::Release),
+        }
+    }
+}
+
+impl Function<Role> for Scanner {
+    fn lower(&self) -> Lower {
+        self.core.lower()
+    }
+
+    fn start(
+        &self,
+        device: Device<'_, Role>,
+        _raw: Resources<'_>,
+        _resources: Resources<'_>,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        self.stop(passive);
+        self.core.start(passive)?;
+        self.worker.start(device, passive)?;
+        // START implies full power.
+        self.system_sleeps.store(false, Ordering::Release);
+        self.device_sleeps.store(false, Ordering::Release);
+        self.core.traffic().open();
+        // Without it the device works, too, and is found by its interface.
+        if let Ok(key) = Key::of_software(self.pdo, passive) {
+            let name = Wide::new(r"\\.\Usbscan").push_number(self.number);
+            let _ = key.set_text(&Wide::new(CREATE_FILE_NAME), &name);
+        }
+        self.interface.enable(true, passive);
+        Ok(())
+    }
+
+    fn query_stop(&self) -> Result<(), Status> {
+        // Whatever is under way can be ended.
+        Ok(())
+    }
+
+    fn cancel_stop(&self) {}
+
+    fn stop(&self, passive: Passive) {
+        self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
+        self.core.traffic().wait_idle(passive.blocking());
+    }
+
+    fn vanish(&self, passive: Passive) {
+        self.interface.enable(false, passive);
+        drop(self.link.with(Option::take));
+        self.end_all(Status::DELETE_PENDING, Status::NO_SUCH_DEVICE);
+        self.worker.stop(Status::DELETE_PENDING, passive);
+        self.core.traffic().wait_idle(passive.blocking());
+    }
+
+    fn remove(&self, passive: Passive) {
+        // Opens that are not closed yet stay until then, by themselves.
+        self.core.opens().clear();
+        flush_deferred(passive);
+    }
+
+    fn set_power(&self, irp: Irp, power: Power) -> Disposition {
+        if matches!(
+            power,
+            Power::System { works: false } | Power::Device { full: false }
+        ) {
+            self.set_sleeps(power, true);
+            self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
+        }
+        match self.worker.queue_power(irp) {
+            Ok(pending) => pending,
+            // Before the start, or after the end.
+            Err(irp) => irp.forward(self.core.lower()),
+        }
+    }
+}

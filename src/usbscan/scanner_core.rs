@@ -1,0 +1,151 @@
+use crate::{
+    ioctl::{
+        Status,
+        usbscan::{DeviceDescriptor, PipeInformation},
+    },
+    kernel::{
+        Buffer, Lower, MOST_PIPES, Members, Passive, PipeHandle, SelectedPipe, Shared, SpinLock,
+        Traffic, UsbDevice, milliseconds,
+    },
+    usb::{
+        CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
+    },
+};
+
+use super::Open;
+
+/// How long a URB of the start may take, in milliseconds: what USB gives a device for a request.
+const START_LIMIT_MS: u64 = 5000;
+/// `USB_DEVICE_DESCRIPTOR_TYPE` and `USB_CONFIGURATION_DESCRIPTOR_TYPE` (usbspec.h).
+const DEVICE: u8 = 1;
+const CONFIGURATION: u8 = 2;
+
+/// What a scanner shares with its opens.
+pub(super) struct ScannerCore {
+    device: UsbDevice,
+    lower: Lower,
+    traffic: Shared<Traffic>,
+    opens: Members<Open>,
+    /// What was found at the last start.
+    configuration: SpinLock<Option<Configuration>>,
+}
+
+#[derive(Clone, Copy)]
+struct Configuration {
+    descriptor: DeviceDescriptor,
+    pipes: Pipes,
+    selected: [Option<SelectedPipe>; MOST_PIPES],
+}
+
+impl ScannerCore {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(super) fn try_new(lower: Lower) -> Result<Self, Status> {
+        Ok(Self {
+            device: UsbDevice::new(lower),
+            lower,
+            traffic: Shared::try_new(Traffic::try_new()?)?,
+            opens: Members::new(),
+            configuration: SpinLock::new(None),
+        })
+    }
+
+    pub(super) const fn device(&self) -> UsbDevice {
+        self.device
+    }
+
+    pub(super) const fn lower(&self) -> Lower {
+        self.lower
+    }
+
+    pub(super) const fn traffic(&self) -> &Shared<Traffic> {
+        &self.traffic
+    }
+
+    pub(super) const fn opens(&self) -> &Members<Open> {
+        &self.opens
+    }
+
+    /// `START_DEVICE`: reads the descriptors, and selects the configuration.
+    ///
+    /// # Errors
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; `STATUS_INSUFFICIENT_RESOURCES`;
+    /// `STATUS_DEVICE_CONFIGURATION_ERROR`: the descriptors are malformed, or the USB stack and
+    /// this driver do not see the same in them.
+    pub(super) fn start(&self, passive: Passive) -> Result<(), Status> {
+        let found = self.configure(passive)?;
+        self.configuration.with(move |place| *place = Some(found));
+        Ok(())
+    }
+
+    fn configure(&self, passive: Passive) -> Result<Configuration, Status> {
+        let descriptor = self.read(DEVICE, DEVICE_DESCRIPTOR, passive)?;
+        let descriptor = device_descriptor(&descriptor).map_err(malformed)?;
+        let header = self.read(CONFIGURATION, CONFIGURATION_HEADER, passive)?;
+        let total = total_length(&header).map_err(malformed)?;
+        let mut whole = self.read(CONFIGURATION, total, passive)?;
+        let pipes = Pipes::parse(&whole).map_err(malformed)?;
+        let since = milliseconds();
+        let selected = self.device.select_configuration(
+            &mut whole,
+            pipes.interface_number(),
+            pipes.endpoint_count(),
+            &|| patience(since),
+            passive,
+        )?;
+        let same = |(known, selected): (&PipeInformation, &Option<SelectedPipe>)| {
+            selected.is_some_and(|pipe| pipe.address == known.endpoint_address)
+        };
+        if !pipes.table().iter().zip(&selected).all(same) {
+            return Err(Status::DEVICE_CONFIGURATION_ERROR);
+        }
+        Ok(Configuration {
+            descriptor,
+            pipes,
+            selected,
+        })
+    }
+
+    /// The first descriptor of a kind, `length` bytes of it, all of which came.
+    fn read(&self, kind: u8, length: usize, passive: Passive) -> Result<Buffer, Status> {
+        let mut bytes = Buffer::try_zeroed(length)?;
+        let since = milliseconds();
+        let count = self
+            .device
+            .descriptor(kind, &mut bytes, &|| patience(since), passive)?;
+        if count == length {
+            Ok(bytes)
+        } else {
+            Err(Status::DEVICE_CONFIGURATION_ERROR)
+        }
+    }
+
+    /// The endpoints, if the device was started.
+    pub(super) fn pipes(&self) -> Option<Pipes> {
+        self.configuration.with(|it| it.map(|it| it.pipes))
+    }
+
+    /// Who made the device, if it was started.
+    pub(super) fn descriptor(&self) -> Option<DeviceDescriptor> {
+        self.configuration.with(|it| it.map(|it| it.descriptor))
+    }
+
+    /// The pipe with this index.
+    pub(super) fn pipe(&self, index: usize) -> Option<PipeHandle> {
+        self.configuration
+            .with(move |it| Some(it.as_ref()?.selected.get(index)?.as_ref()?.handle))
+    }
+}
+
+/// Whether a URB that was sent at `since` may take longer.
+fn patience(since: u64) -> Result<(), Status> {
+    if milliseconds().saturating_sub(since) < START_LIMIT_MS {
+        Ok(())
+    } else {
+        Err(Status::IO_TIMEOUT)
+    }
+}
+
+fn malformed(_: Malformed) -> Status {
+    Status::DEVICE_CONFIGURATION_ERROR
+}
