@@ -237,8 +237,8 @@ impl Line {
         })
     }
 
-    /// Takes the thing if it is free, from an interrupt service routine. Its end is
-    /// [`Line::leave_interrupt_service`].
+    /// Takes the thing if it is free, from an interrupt service routine. Its end begins
+    /// with [`Line::claim_for_interrupt`].
     pub(crate) fn try_take_at_interrupt(&self) -> bool {
         !self.taken.swap(true, Ordering::AcqRel)
     }

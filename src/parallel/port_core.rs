@@ -275,15 +275,15 @@ impl PortCore {
             return Status::DEVICE_REMOVED;
         };
         let mut port = inside.value().unwaiting();
-        if before != NONE {
+        let Some(device) = device else {
             daisy::deselect_all(&mut port);
+            return Status::SUCCESS;
+        };
+        // Deselects the others first.
+        if !daisy::select(&mut port, device) {
+            return Status::UNSUCCESSFUL;
         }
-        if let Some(device) = device {
-            if !daisy::select(&mut port, device) {
-                return Status::UNSUCCESSFUL;
-            }
-            self.selected.store(device, Ordering::Release);
-        }
+        self.selected.store(device, Ordering::Release);
         Status::SUCCESS
     }
 
