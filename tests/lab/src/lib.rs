@@ -4,9 +4,8 @@
 //! printer; [`ntddpar`] has the requests as a program knows them. [`client`] is a second driver in
 //! it that uses parscan's ports as a class driver does, and [`parallel_h`] what it knows them by.
 //! [`scanner`] and [`usbscan_h`] are a PC with a USB scanner, and its requests.
-//! Tests say what they want of the
-//! machine with [`Setup`], do what a program or Windows would do, and look at what comes back and
-//! at the lines of the port.
+//! Tests say what they want of the machine with [`Setup`], do what a program or Windows would do,
+//! and look at what comes back and at the lines of the port.
 
 use std::{cell::RefCell, env, path::PathBuf, rc::Rc};
 
@@ -22,6 +21,7 @@ pub mod negotiation;
 pub mod ntddpar;
 pub mod observed;
 pub mod parallel_h;
+pub mod register_write;
 pub mod scanner;
 pub mod usbscan_h;
 

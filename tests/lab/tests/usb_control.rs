@@ -6,6 +6,7 @@ use ntsim::{
 };
 use parscan_lab::{
     check,
+    register_write::RegisterWrite,
     scanner::{Opened, ScannerPc, ScannerSetup},
     usbscan_h::{
         self, ChannelInfo, DeviceDescriptor, DrvVersion, GUID_DEVINTERFACE_IMAGE, IoBlock,
@@ -230,6 +231,44 @@ fn registers_are_written_from_memory_of_every_caller() {
         pc.close(file);
         pc.finish();
     }
+}
+
+/// What the demo and the README show of a register write is compared, byte for byte.
+#[test]
+fn no_byte_of_a_register_write_may_differ() {
+    let pc = ScannerPc::new();
+    let file = pc.open();
+    let write = RegisterWrite::record(&pc, file, 0x1234, 0x0605, &[0x11, 0x22]);
+    assert_eq!(write.check(), Ok(()));
+    // All but the header's padding and the address of the copy.
+    for at in (0..0x14).chain(0x18..0x28).chain(0x30..0x88) {
+        let mut other = write.clone();
+        other.urb.sent[at] ^= 0x80;
+        assert!(other.check().is_err(), "byte {at:#x} of the URB");
+    }
+    for at in 0..8 {
+        let mut other = write.clone();
+        other.urb.setups[0][at] ^= 0x80;
+        assert!(other.check().is_err(), "byte {at} of the SETUP packet");
+    }
+    let with_address = |address: u64| {
+        let mut other = write.clone();
+        other.urb.sent[0x28..0x30].copy_from_slice(&address.to_le_bytes());
+        other.check()
+    };
+    assert!(with_address(0).is_err(), "no buffer");
+    assert!(with_address(write.block.data).is_err(), "the program's own");
+    let mut other = write.clone();
+    other.urb.data[0] ^= 1;
+    assert!(other.check().is_err(), "the data stage");
+    let mut other = write.clone();
+    other.registers[0] ^= 1;
+    assert!(other.check().is_err(), "the registers");
+    let mut other = write;
+    other.result.information = 2;
+    assert!(other.check().is_err(), "Information");
+    pc.close(file);
+    pc.finish();
 }
 
 #[test]

@@ -134,11 +134,13 @@ enum Command {
     /// Run the driver on a simulated machine and show what it does.
     ///
     /// Sets up the host, builds parscan.sys, loads that very image into the simulated kernel and
-    /// works a printer and a scanner through it. The options are the demo's own and are passed on:
+    /// works a printer and a USB scanner through it. The options are the demo's own and are passed
+    /// on:
     ///
-    /// --port model   the parallel port is this project's model (the default);
-    /// --port qemu    it is the port of a PC emulated by QEMU; installs qemu-system-x86 if needed;
-    /// --out DIR      where the demo leaves what was printed, scanned and recorded.
+    /// --port model   this project's models of parallel ports, and of a scanner (the default);
+    /// --port qemu    the parallel port of a PC emulated by QEMU, without a scanner; installs
+    ///                qemu-system-x86 if needed;
+    /// --out DIR      where waveforms and the scanner's trace go [default: target/demo].
     #[command(
         verbatim_doc_comment,
         after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --port qemu\n  \
@@ -168,9 +170,9 @@ enum Command {
 
     /// Fuzz the driver's parts that need no kernel.
     ///
-    /// Runs the targets of tests/fuzz with cargo-fuzz: any request, any device ID, a session on
-    /// registers that read as they want, and one with a device that breaks the protocols. Installs
-    /// cargo-fuzz and a nightly Rust toolchain if they are missing. What was found is kept in
+    /// Runs the targets of tests/fuzz with cargo-fuzz: any request, any device ID, any USB
+    /// descriptors, a session on registers that read as they want, and one with a device that
+    /// breaks the protocols. Installs cargo-fuzz and a nightly Rust toolchain if they are missing. What was found is kept in
     /// tests/fuzz/artifacts, what was learnt in tests/fuzz/corpus; both are ignored by git. Not
     /// part of `cargo xtask test`.
     #[command(after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz --seconds 60 engine")]

@@ -2,6 +2,7 @@
 
 mod model;
 mod qemu;
+mod scanner;
 mod show;
 
 use std::path::PathBuf;
@@ -9,21 +10,22 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
-/// Runs parscan.sys on a simulated PC and shows what it does to a printer.
+/// Runs parscan.sys on a simulated PC and shows what it does to a printer and a scanner.
 #[derive(Parser)]
 #[command(name = "cargo xtask demo", bin_name = "cargo xtask demo")]
 struct Cli {
     /// What sits on the printer port.
     #[arg(long, value_enum, default_value = "model")]
     port: Port,
-    /// Where the waveform goes.
+    /// Where waveforms and the scanner's trace go.
     #[arg(long, value_name = "DIR", default_value = "target/demo")]
     out: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Port {
-    /// This project's model of a port chip, with a printer that can get into trouble.
+    /// This project's model of a port chip, with a printer that can get into trouble; then its
+    /// model of a USB scanner.
     Model,
     /// The parallel port of QEMU's PC, in place of the model.
     Qemu,
@@ -34,7 +36,10 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&cli.out)
         .with_context(|| format!("cannot make {}", cli.out.display()))?;
     match cli.port {
-        Port::Model => model::run(&cli.out),
+        Port::Model => {
+            model::run(&cli.out)?;
+            scanner::run(&cli.out)
+        }
         Port::Qemu => qemu::run(&cli.out),
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn run(out: &Path) -> Result<()> {
     print(&pc)?;
     check(pc.machine.remove(pc.node));
     check(pc.machine.unload(pc.driver));
-    show::goodbye(&pc.machine);
+    show::goodbye(&pc.machine, "port");
     // There is one machine at a time.
     drop(pc);
     device_id(out)
@@ -179,7 +179,7 @@ fn wave(pc: &Pc, out: &Path) -> Result<()> {
         Signal::Line(Line::Select),
     ];
     let from = pulse.start.saturating_sub(20_000);
-    diagram(&waveform::ascii(trace, &signals, from, trace.end(), 96));
+    show::indented(&waveform::ascii(trace, &signals, from, trace.end(), 96));
     let path = out.join("reset.vcd");
     waveform::save_vcd(trace, "IOCTL_PAR_SET_INFORMATION", &path)
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -267,7 +267,7 @@ fn print(pc: &Pc) -> Result<()> {
         Signal::Line(Line::NAck),
     ];
     let (from, to) = (first.start - 2 * US, second.start + 3 * US);
-    diagram(&waveform::ascii(&trace, &signals, from, to, 96));
+    show::indented(&waveform::ascii(&trace, &signals, from, to, 96));
     check(pc.machine.close(lpt1));
     Ok(())
 }
@@ -282,13 +282,6 @@ fn written(what: &str, result: &IoResult, accesses: u64) {
         result.information,
         show::duration(result.took)
     );
-}
-
-/// A diagram, indented.
-fn diagram(text: &str) {
-    for line in text.lines() {
-        println!("{}", format!("  {line}").trim_end());
-    }
 }
 
 /// A second PC, whose printer has IEEE 1284: who are you?
@@ -312,7 +305,7 @@ fn device_id(out: &Path) -> Result<()> {
     }
 
     println!("\n  How it was asked for, in nibble mode: the negotiation\n");
-    diagram(&recording.text(96));
+    show::indented(&recording.text(96));
     println!();
     for event in &recording.events {
         println!("    {:<5} {}", event.number, event.what);
@@ -327,6 +320,6 @@ fn device_id(out: &Path) -> Result<()> {
     println!("  picture:  {}", picture.display());
     check(pc.machine.remove(pc.node));
     check(pc.machine.unload(pc.driver));
-    show::goodbye(&pc.machine);
+    show::goodbye(&pc.machine, "port");
     Ok(())
 }

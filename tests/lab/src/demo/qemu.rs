@@ -52,6 +52,6 @@ pub(crate) fn run(_out: &Path) -> Result<()> {
     show::note("The control register went 0x08 (nInit low, nSelectIn low), then 0x0C.");
     check(pc.machine.remove(pc.node));
     check(pc.machine.unload(pc.driver));
-    show::goodbye(&pc.machine);
+    show::goodbye(&pc.machine, "port");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 use ntsim::{Machine, NtStatus};
-use parscan_lab::{MS, US, driver_image, ntddpar};
+use parscan_lab::{MS, US, assert_nothing_left, driver_image, ntddpar};
 
 const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -21,6 +21,13 @@ pub(crate) fn note(text: &str) {
     println!("  {DIM}{text}{DIM:#}");
 }
 
+/// A table or diagram.
+pub(crate) fn indented(text: &str) {
+    for line in text.lines() {
+        println!("{}", format!("  {line}").trim_end());
+    }
+}
+
 /// A status with its colour, name and value, padded for a table.
 pub(crate) fn status(status: NtStatus) -> String {
     let style = match status.0 >> 30 {
@@ -36,7 +43,9 @@ pub(crate) fn status(status: NtStatus) -> String {
 
 /// A duration of virtual time, with the unit that suits it.
 pub(crate) fn duration(nanoseconds: u64) -> String {
-    if nanoseconds >= 10 * MS {
+    if nanoseconds >= 10_000 * MS {
+        format!("{} s", nanoseconds / (1000 * MS))
+    } else if nanoseconds >= 10 * MS {
         format!("{} ms", nanoseconds / MS)
     } else if nanoseconds >= 10 * US {
         format!("{} us", nanoseconds / US)
@@ -56,7 +65,7 @@ pub(crate) fn flags(flags: u8) -> String {
 }
 
 /// What was loaded and what Windows made of it.
-pub(crate) fn machine(machine: &Machine, port: &str) {
+pub(crate) fn machine(machine: &Machine, hardware: &str) {
     let image = driver_image();
     let size = std::fs::metadata(&image).map_or(0, |file| file.len());
     let image = image.canonicalize().unwrap_or(image);
@@ -71,12 +80,9 @@ pub(crate) fn machine(machine: &Machine, port: &str) {
         .unwrap_or(image);
     title("A PC with parscan.sys, the file that Windows would load");
     println!("  image    {} ({size} bytes)", shown.display());
-    println!("  hardware {port}");
+    println!("  hardware {hardware}");
     for device in machine.devices() {
-        let Some(name) = device
-            .name
-            .filter(|name| name.starts_with(r"\Device\Parallel"))
-        else {
+        let Some(name) = device.name.filter(|_| is_parscan(&device.driver)) else {
             continue;
         };
         let links = machine.links();
@@ -84,29 +90,36 @@ pub(crate) fn machine(machine: &Machine, port: &str) {
         let link = link.map_or(String::new(), |(link, _)| {
             format!(r"  = \\.\{}", link.rsplit('\\').next().unwrap_or(link))
         });
-        println!("  device   {name}{link}");
+        println!("  device   {name}{link}, service {}", device.driver);
     }
 }
 
-/// The end: everything goes, and what it took.
-pub(crate) fn goodbye(machine: &Machine) {
+/// Whether the driver of a device object is parscan, by its service.
+fn is_parscan(driver: &str) -> bool {
+    ["ParscanPort", "ParscanScan"].contains(&driver)
+}
+
+/// The end: everything went, and what it took.
+pub(crate) fn goodbye(machine: &Machine, what: &str) {
     let times = machine.times();
-    title("The port is removed and the driver unloaded");
+    title(&format!("The {what} is removed and the driver unloaded"));
+    assert_nothing_left(machine);
     println!(
         "  left: {} devices, {} links, {} threads, {} IRPs; every rule of the simulated kernel held",
         machine
             .devices()
             .iter()
-            .filter(|device| device.driver == "ParscanPort")
+            .filter(|device| is_parscan(&device.driver))
             .count(),
         machine.links().len(),
         machine.threads(),
         machine.live_irps()
     );
     println!(
-        "  simulated time {}, of which the processor worked {}; {} port accesses",
+        "  simulated time {}, of which the processor worked {}; {} port accesses, {} URBs",
         duration(times.now),
         duration(times.cpu),
-        times.port_accesses
+        times.port_accesses,
+        machine.urb_count()
     );
 }
