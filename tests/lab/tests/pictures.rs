@@ -1,8 +1,11 @@
 //! The pictures of the documents show what the current code does.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use parscan_lab::negotiation;
+use parscan_lab::{negotiation, register_write::RegisterWrite, scanner::ScannerPc};
 
 /// Set, the pictures are made anew instead.
 const UPDATE: &str = "PARSCAN_UPDATE_PICTURES";
@@ -12,17 +15,41 @@ fn the_negotiation_is_the_recorded_one() {
     let pc = negotiation::pc();
     let recording = negotiation::record(&pc);
     pc.finish();
-    same("negotiation.svg", &recording.svg());
+    let path = root().join("tests/lab/pictures/negotiation.svg");
+    same(&path, &recording.svg());
 }
 
-fn same(name: &str, made: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("pictures")
-        .join(name);
+/// The README's text between the comment with this name and the end of its code block.
+#[test]
+fn the_register_write_is_the_recorded_one() {
+    let pc = ScannerPc::new();
+    let file = pc.open();
+    let write = RegisterWrite::record(&pc, file, 0x30, 0x01, &[0x11, 0x22, 0x33, 0x44]);
+    pc.close(file);
+    pc.finish();
+    assert_eq!(write.check(), Ok(()));
+    let path = root().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme
+        .split_once("<!-- register-write -->\n```text\n")
+        .expect("the README has the register write");
+    let (_, after) = rest.split_once("```").expect("and its end");
+    let made = format!(
+        "{before}<!-- register-write -->\n```text\n{}```{after}",
+        write.table()
+    );
+    same(&path, &made);
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn same(path: &Path, made: &str) {
     if env::var_os(UPDATE).is_some() {
-        fs::write(&path, made).unwrap();
+        fs::write(path, made).unwrap();
     }
-    let there = fs::read_to_string(&path).unwrap_or_default();
+    let there = fs::read_to_string(path).unwrap_or_default();
     assert!(
         there == made,
         "{} is not what the code does now. To make it anew: {UPDATE}=1 cargo test -p parscan-lab \
