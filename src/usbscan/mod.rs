@@ -14,9 +14,10 @@
 //! transfers a read or write is made of, says [`crate::usb`]. Here they meet requests: what a
 //! channel does is told by an `Exchange` for each kind of request.
 //!
-//! Two deviations from the documentation, both in [`crate::ioctl::usbscan`]: events have no
-//! time-out before a program sets one, and a time-out beyond 214 seconds is 214 seconds. A time-out
-//! runs from the moment in which a request's turn comes.
+//! Three deviations from the documentation: events have no time-out before a program sets one, a
+//! time-out beyond 214 seconds is 214 seconds, and `IOCTL_SEND_USB_REQUEST` that reads has
+//! `USBD_TRANSFER_DIRECTION_IN`. All are in [`crate::ioctl::usbscan`]. A time-out runs from the
+//! moment in which a request's turn comes, whatever the request is made of.
 
 mod control;
 mod event;
