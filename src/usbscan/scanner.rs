@@ -1,5 +1,3 @@
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use super::{Open, ScannerCore, control::parse};
 use crate::{
     Role,
@@ -10,9 +8,10 @@ use crate::{
         },
     },
     kernel::{
-        Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
-        Lower, Passive, PhysicalDevice, Power, Request, Requester, Resources, SecurityDescriptor,
-        Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker, flush_deferred,
+        Closed, Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp,
+        Key, Lower, Passive, PhysicalDevice, Power, Request, Requester, Resources,
+        SecurityDescriptor, Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker,
+        flush_deferred,
     },
 };
 
@@ -34,9 +33,6 @@ pub(crate) struct Scanner {
     core: Shared<ScannerCore>,
     /// Resets pipes, and lets the device sleep.
     worker: Worker,
-    /// The system sleeps; the device sleeps.
-    system_sleeps: AtomicBool,
-    device_sleeps: AtomicBool,
 }
 
 /// `AddDevice` for a still-image device.
@@ -67,8 +63,6 @@ pub(crate) fn add_scanner(
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_IMAGE, passive)?,
                 core: Shared::try_new(ScannerCore::try_new(lower)?)?,
                 worker: Worker::try_new(device)?,
-                system_sleeps: AtomicBool::new(false),
-                device_sleeps: AtomicBool::new(false),
             }))
         });
         // A name that another device has: the next number.
@@ -232,19 +226,12 @@ impl Scanner {
         Ok(())
     }
 
-    /// Ends every request with `status`; new ones that need the device are refused with `refusal`.
-    fn end_all(&self, refusal: Status, status: Status) {
-        self.core.traffic().close(refusal, status);
-        self.core.opens().for_each(|open| open.end_all(status));
-    }
-
-    /// Lets requests through, if nothing sleeps.
-    fn wake(&self) {
-        let sleeps = self.system_sleeps.load(Ordering::Acquire)
-            || self.device_sleeps.load(Ordering::Acquire);
-        if !sleeps {
-            self.core.traffic().open();
-        }
+    /// Ends every request; new ones are refused until the reason is over.
+    fn end_all(&self, reason: Closed) {
+        self.core.traffic().close(reason);
+        self.core
+            .opens()
+            .for_each(|open| open.end_all(reason.end()));
     }
 
     /// An `IRP_MN_SET_POWER` in the worker's thread. Before the device sleeps its requests end;
@@ -258,19 +245,19 @@ impl Scanner {
             }
             Some(power) => {
                 let task = task.forward_and_wait(lower);
-                self.set_sleeps(power, false);
-                self.wake();
+                self.core.traffic().open(asleep(power));
                 task.complete_as_is()
             }
             None => task.forward(lower),
         }
     }
+}
 
-    fn set_sleeps(&self, power: Power, sleeps: bool) {
-        match power {
-            Power::System { .. } => self.system_sleeps.store(sleeps, Ordering::Release),
-            Power::Device { .. } => self.device_sleeps.store(sleeps, Ordering::Release),
-        }
+/// What sleeps where this power is not the full one.
+const fn asleep(power: Power) -> Closed {
+    match power {
+        Power::System { .. } => Closed::SystemSleeps,
+        Power::Device { .. } => Closed::DeviceSleeps,
     }
 }
 
@@ -290,9 +277,13 @@ impl Function<Role> for Scanner {
         self.core.start(passive)?;
         self.worker.start(device, passive)?;
         // START implies full power.
-        self.system_sleeps.store(false, Ordering::Release);
-        self.device_sleeps.store(false, Ordering::Release);
-        self.core.traffic().open();
+        for reason in [
+            Closed::SystemSleeps,
+            Closed::DeviceSleeps,
+            Closed::NotStarted,
+        ] {
+            self.core.traffic().open(reason);
+        }
         // Without it the device works, too, and is found by its interface.
         if let Ok(key) = Key::of_software(self.pdo, passive) {
             let name = Wide::new(r"\\.\Usbscan").push_number(self.number);
@@ -310,14 +301,14 @@ impl Function<Role> for Scanner {
     fn cancel_stop(&self) {}
 
     fn stop(&self, passive: Passive) {
-        self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
+        self.end_all(Closed::NotStarted);
         self.core.traffic().wait_idle(passive.blocking());
     }
 
     fn vanish(&self, passive: Passive) {
         self.interface.enable(false, passive);
         drop(self.link.with(Option::take));
-        self.end_all(Status::DELETE_PENDING, Status::NO_SUCH_DEVICE);
+        self.end_all(Closed::Gone);
         self.worker.stop(Status::DELETE_PENDING, passive);
         self.core.traffic().wait_idle(passive.blocking());
     }
@@ -333,8 +324,7 @@ impl Function<Role> for Scanner {
             power,
             Power::System { works: false } | Power::Device { full: false }
         ) {
-            self.set_sleeps(power, true);
-            self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
+            self.end_all(asleep(power));
         }
         match self.worker.queue_power(irp) {
             Ok(pending) => pending,

@@ -14,15 +14,61 @@ pub(crate) struct Traffic {
 }
 
 struct Gate {
-    /// What new requests are refused with: success lets them in.
-    refusal: Status,
-    /// What requests that are under way end with then.
-    end: Status,
+    /// A bit for each reason why no URB goes out.
+    closed: u8,
     urbs: u32,
 }
 
+/// Why no URB goes out. Each reason ends by itself: a device that wakes up may be stopped yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The device is not started, or it is stopped.
+    NotStarted,
+    /// The system sleeps.
+    SystemSleeps,
+    /// The device sleeps.
+    DeviceSleeps,
+    /// The device is gone.
+    Gone,
+}
+
+impl Closed {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// What new requests are refused with.
+    const fn refusal(self) -> Status {
+        match self {
+            Self::Gone => Status::DELETE_PENDING,
+            _ => Status::DEVICE_NOT_READY,
+        }
+    }
+
+    /// What requests that are under way end with.
+    pub(crate) const fn end(self) -> Status {
+        match self {
+            Self::Gone => Status::NO_SUCH_DEVICE,
+            _ => Status::CANCELLED,
+        }
+    }
+}
+
+impl Gate {
+    /// The reason that counts, if there is one: that the device is gone. The others are alike.
+    const fn closed(&self) -> Option<Closed> {
+        if self.closed & Closed::Gone.bit() != 0 {
+            Some(Closed::Gone)
+        } else if self.closed != 0 {
+            Some(Closed::NotStarted)
+        } else {
+            None
+        }
+    }
+}
+
 impl Traffic {
-    /// Lets nothing through yet.
+    /// Lets nothing through yet: [`Closed::NotStarted`].
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
@@ -31,8 +77,7 @@ impl Traffic {
         idle.set();
         Ok(Self {
             gate: SpinLock::new(Gate {
-                refusal: Status::DEVICE_NOT_READY,
-                end: Status::DEVICE_NOT_READY,
+                closed: Closed::NotStarted.bit(),
                 urbs: 0,
             }),
             idle,
@@ -40,18 +85,15 @@ impl Traffic {
         })
     }
 
-    /// Lets URBs through. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn open(&self) {
-        self.gate.with(|gate| gate.refusal = Status::SUCCESS);
+    /// This is no reason any more. Lets URBs through, if there is no other. At
+    /// <= `DISPATCH_LEVEL`.
+    pub(crate) fn open(&self, reason: Closed) {
+        self.gate.with(move |gate| gate.closed &= !reason.bit());
     }
 
-    /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
-    /// are under way end with `end`. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn close(&self, refusal: Status, end: Status) {
-        self.gate.with(move |gate| {
-            gate.refusal = refusal;
-            gate.end = end;
-        });
+    /// Lets no URB through from now on. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn close(&self, reason: Closed) {
+        self.gate.with(move |gate| gate.closed |= reason.bit());
     }
 
     /// Waits until the USB stack has no URB. After [`Traffic::close`], when everything that is
@@ -65,11 +107,9 @@ impl Traffic {
     /// # Errors
     /// The refusal.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        let refusal = self.gate.with(|gate| gate.refusal);
-        if refusal.is_success() {
-            Ok(())
-        } else {
-            Err(refusal)
+        match self.gate.with(|gate| gate.closed()) {
+            Some(reason) => Err(reason.refusal()),
+            None => Ok(()),
         }
     }
 
@@ -80,8 +120,8 @@ impl Traffic {
     pub(super) fn enter(&self) -> Result<(), Status> {
         let idle = &self.idle;
         self.gate.with(move |gate| {
-            if !gate.refusal.is_success() {
-                return Err(gate.end);
+            if let Some(reason) = gate.closed() {
+                return Err(reason.end());
             }
             gate.urbs += 1;
             idle.reset();

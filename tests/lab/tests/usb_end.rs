@@ -398,6 +398,35 @@ fn a_stopped_device_is_not_ready_and_starts_again() {
     pc.finish();
 }
 
+/// Waking up is not starting.
+#[test]
+fn a_stopped_device_that_wakes_up_is_not_ready_yet() {
+    for kind in [SYSTEM, DEVICE] {
+        let pc = ScannerPc::new();
+        let file = pc.open();
+        let power = |state| {
+            check(
+                pc.machine
+                    .send_power_irp(pc.node, SET_POWER, [0, kind, state, 0]),
+            )
+            .0
+        };
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        for state in [4, 1] {
+            assert_eq!(power(state), NtStatus::SUCCESS);
+            let before = pc.machine.urb_count();
+            let read = pc.read_registers(file, 0, 4);
+            assert_eq!(read.status, NtStatus::DEVICE_NOT_READY, "{kind}: {state}");
+            assert_eq!(pc.machine.urb_count(), before);
+        }
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(pc.read_registers(file, 0, 4).status, NtStatus::SUCCESS);
+        pc.close(file);
+        pc.finish();
+    }
+}
+
 #[test]
 fn a_removal_ends_what_is_pending() {
     for seed in 0..8 {
