@@ -1,10 +1,11 @@
 //! The processor: what the driver cannot do in a user process.
 //!
-//! `in`, `out` and `mov cr8` fault. The signal handler does no work of its own: it makes the
-//! faulting thread continue in a stub that saves all registers and calls [`trap_entry`] on the
-//! driver's own stack, where models may allocate and the scheduler may switch. User memory faults
-//! always ([`user`]): a good touch is let through, with the trap flag set for one instruction; a bad
-//! one is an exception ([`seh`]). Any other fault is a broken rule.
+//! `in`, `out` and `mov cr8` fault, where the loader has not replaced them ([`crate::patch`]). The
+//! signal handler does no work of its own: it makes the faulting thread continue in a stub that
+//! saves all registers and calls [`trap_entry`] on the driver's own stack, where models may allocate
+//! and the scheduler may switch. User memory faults always ([`user`]): a good touch is let through,
+//! with the trap flag set for one instruction; a bad one is an exception ([`seh`]). Any other fault
+//! is a broken rule.
 
 use core::arch::naked_asm;
 use std::cell::{Cell, RefCell};
@@ -114,30 +115,59 @@ impl Frame {
     }
 }
 
-/// Continues a trapped instruction. The handler has put the instruction pointer below the 128
-/// bytes that System V code may use under its stack pointer.
+/// Saves all registers, calls a function with the [`Frame`] and what `fxsave64` stored, and
+/// continues where the frame says. The instruction pointer is above it, below the 128 bytes that
+/// System V code may use under its stack pointer.
+macro_rules! with_registers {
+    ($entry:ident) => {
+        naked_asm!(
+            "pushfq",
+            "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
+            "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+            "cld",
+            "mov rbp, rsp",
+            "sub rsp, 528",
+            "and rsp, -16",
+            "fxsave64 [rsp]",
+            "mov rdi, rbp",
+            "mov rsi, rsp",
+            "call {entry}",
+            "fxrstor64 [rsp]",
+            "mov rsp, rbp",
+            "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+            "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
+            "popfq",
+            "ret 128",
+            entry = sym $entry,
+        )
+    };
+}
+
+/// Continues a trapped instruction.
 #[unsafe(naked)]
 extern "C" fn trap_stub() {
-    naked_asm!(
-        "pushfq",
-        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
-        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
-        "cld",
-        "mov rbp, rsp",
-        "sub rsp, 528",
-        "and rsp, -16",
-        "fxsave64 [rsp]",
-        "mov rdi, rbp",
-        "mov rsi, rsp",
-        "call {entry}",
-        "fxrstor64 [rsp]",
-        "mov rsp, rbp",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
-        "popfq",
-        "ret 128",
-        entry = sym trap_entry,
-    )
+    with_registers!(trap_entry)
+}
+
+/// What a call in the place of a port instruction leads to ([`crate::patch`]).
+#[unsafe(naked)]
+pub(crate) extern "C" fn port_stub() {
+    with_registers!(port_entry)
+}
+
+extern "C" fn port_entry(frame: &mut Frame, _fx: Va) {
+    let back = frame.rip;
+    let site = with(|k| {
+        let mut images = k.drivers.iter().filter_map(|driver| driver.image.as_ref());
+        images.find_map(|image| image.site(va(back)))
+    });
+    if !site.is_some_and(|instruction| carry_out(frame, &instruction)) {
+        fail(
+            rules::FAULT,
+            "a port instruction that the machine does not know",
+        );
+    }
+    frame.rip = back;
 }
 
 /// What the exports that raise exceptions go through: rax = a function with at most four arguments
@@ -596,7 +626,15 @@ fn decode(rip: Va) -> Instruction {
 
 fn emulate(frame: &mut Frame, rip: Va) -> bool {
     let instruction = decode(rip);
-    let next = instruction.next_ip();
+    let done = carry_out(frame, &instruction);
+    if done {
+        frame.rip = instruction.next_ip();
+    }
+    done
+}
+
+/// Does what a privileged instruction does.
+fn carry_out(frame: &mut Frame, instruction: &Instruction) -> bool {
     match instruction.mnemonic() {
         Mnemonic::In | Mnemonic::Out => {
             let write = instruction.mnemonic() == Mnemonic::Out;
@@ -623,7 +661,7 @@ fn emulate(frame: &mut Frame, rip: Va) -> bool {
         | Mnemonic::Insd
         | Mnemonic::Outsb
         | Mnemonic::Outsw
-        | Mnemonic::Outsd => string(frame, &instruction),
+        | Mnemonic::Outsd => string(frame, instruction),
         Mnemonic::Mov if instruction.op1_register() == Register::CR8 => {
             let irql = u64::from(crate::nt::ke::current_irql());
             let Some(target) = frame.register(instruction.op0_register()) else {
@@ -644,7 +682,6 @@ fn emulate(frame: &mut Frame, rip: Va) -> bool {
         ),
         _ => return false,
     }
-    frame.rip = next;
     true
 }
 

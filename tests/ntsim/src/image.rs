@@ -1,13 +1,16 @@
 //! Loading a PE32+ driver: mapping, relocations, imports.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use iced_x86::Instruction;
 use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::{Import, PeFile64};
 
 use crate::mem::{PAGE, Va, peek, poke};
 use crate::nt;
+use crate::patch::Plan;
 use crate::state::Rng;
 
 /// An import that the simulated kernel does not export.
@@ -31,6 +34,8 @@ pub(crate) struct Image {
     pub paged: Vec<(Va, usize, i32)>,
     stubs: Va,
     stubs_len: usize,
+    /// Behind the image.
+    plan: Arc<Plan>,
 }
 
 #[derive(Debug)]
@@ -121,11 +126,12 @@ impl Image {
             return Err(ImageError::UnknownImports(unknown));
         }
 
+        let plan = Plan::of(&file, &pe);
         let base = loop {
             // Any free 64K-aligned place in the lower terabytes.
             #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
             let hint = 0x0100_0000_0000 + (rng.below(0x0100_0000) as usize) * 0x1_0000;
-            if let Some(base) = map(hint, size) {
+            if let Some(base) = map(hint, size + plan.code.len()) {
                 break base;
             }
         };
@@ -142,6 +148,7 @@ impl Image {
             paged: Vec::new(),
             stubs: 0,
             stubs_len: 0,
+            plan,
         };
         let headers = (optional.size_of_headers.get(LE) as usize).min(file.len());
         crate::mem::poke_bytes(base, &file[..headers]);
@@ -151,6 +158,7 @@ impl Image {
         }
         image.relocate(&pe, &file)?;
         image.bind(&imports, driver);
+        image.patch();
         for section in pe.section_table().iter() {
             let start = base + section.virtual_address.get(LE) as usize;
             let len = (section.virtual_size.get(LE) as usize).next_multiple_of(PAGE);
@@ -205,7 +213,7 @@ impl Image {
     /// half) to the common entry, which checks the call before the function runs.
     fn bind(&mut self, imports: &[(u32, Target)], driver: usize) {
         let len = (imports.len() * STUB).max(1).next_multiple_of(PAGE);
-        let mut hint = self.base + self.size + 0x1_0000;
+        let mut hint = self.base + self.size + self.plan.code.len() + 0x1_0000;
         self.stubs = loop {
             if let Some(at) = map(hint, len) {
                 break at;
@@ -236,6 +244,28 @@ impl Image {
         protect(self.stubs, len, libc::PROT_READ | libc::PROT_EXEC);
     }
 
+    /// Carries out the plan.
+    fn patch(&self) {
+        for (offset, jump) in &self.plan.jumps {
+            crate::mem::poke_bytes(self.base + offset, jump);
+        }
+        let code = self.base + self.size;
+        if !self.plan.code.is_empty() {
+            crate::mem::poke_bytes(code, &self.plan.code);
+            poke(code, crate::cpu::port_stub as *const () as usize);
+            protect(
+                code,
+                self.plan.code.len(),
+                libc::PROT_READ | libc::PROT_EXEC,
+            );
+        }
+    }
+
+    /// The instruction in whose place a call is that returns to `va`.
+    pub(crate) fn site(&self, va: Va) -> Option<Instruction> {
+        self.plan.site(va.checked_sub(self.base)?)
+    }
+
     /// Offset of an address in the image.
     pub(crate) fn rva(&self, va: Va) -> Option<u32> {
         let offset = va.checked_sub(self.base)?;
@@ -249,7 +279,7 @@ impl Image {
 
     /// After unload: whoever still calls into the driver is caught.
     pub(crate) fn seal(&self) {
-        protect(self.base, self.size, libc::PROT_NONE);
+        protect(self.base, self.size + self.plan.code.len(), libc::PROT_NONE);
     }
 }
 
@@ -260,7 +290,8 @@ enum Target {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        for (at, len) in [(self.base, self.size), (self.stubs, self.stubs_len)] {
+        let size = self.size + self.plan.code.len();
+        for (at, len) in [(self.base, size), (self.stubs, self.stubs_len)] {
             if len > 0 {
                 // SAFETY: mappings made in `load`; no driver code runs after the machine is gone.
                 unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };

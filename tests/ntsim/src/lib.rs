@@ -79,6 +79,7 @@ mod leaks;
 mod majors;
 mod mem;
 mod nt;
+mod patch;
 mod pnp;
 mod ports;
 mod registry;
