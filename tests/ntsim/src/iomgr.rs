@@ -115,6 +115,8 @@ struct File {
     handles: u32,
     /// CLEANUP was sent.
     cleaned: bool,
+    /// Who uses it runs at `DISPATCH_LEVEL`.
+    at_dispatch: bool,
     /// The driver that got it from `IoGetDeviceObjectPointer`, and where.
     owner: Option<(DriverId, Site)>,
 }
@@ -1097,6 +1099,18 @@ fn file_of(handle: usize) -> Result<(Va, Va, Caller), NtStatus> {
     })
 }
 
+/// Requests through a kernel component's handle come at `DISPATCH_LEVEL` from now on, or no longer.
+/// Gives whether it is one.
+pub(crate) fn use_at_dispatch(handle: usize, at_dispatch: bool) -> bool {
+    let Ok((file, _, Caller::Kernel)) = file_of(handle) else {
+        return false;
+    };
+    with(|k| {
+        let file = k.io.files.get_mut(&file);
+        file.map(|f| f.at_dispatch = at_dispatch).is_some()
+    })
+}
+
 /// A finished request.
 pub(crate) struct Finished {
     pub status: NtStatus,
@@ -1268,7 +1282,9 @@ fn run(
     buffers: Buffers,
     started: impl FnOnce(Va),
 ) -> (NtStatus, usize, Vec<u8>) {
-    let at_dispatch = matches!(what, Request::AtDispatch { .. });
+    let internal_at_dispatch = matches!(what, Request::AtDispatch { .. });
+    let at_dispatch =
+        internal_at_dispatch || with(|k| k.io.files.get(&file).is_some_and(|f| f.at_dispatch));
     let flags = with(|k| Dev(top_of(k, device)).flags());
     let transfer = Transfer::of(what, flags);
     let writing = match what {
@@ -1303,8 +1319,8 @@ fn run(
             let output_len = buffers.output.1;
             match what {
                 Request::Control { code, .. } | Request::AtDispatch { code } => {
-                    let internal =
-                        at_dispatch || matches!(what, Request::Control { internal: true, .. });
+                    let internal = internal_at_dispatch
+                        || matches!(what, Request::Control { internal: true, .. });
                     sl.set_major(if internal {
                         INTERNAL_DEVICE_CONTROL
                     } else {
@@ -1466,6 +1482,7 @@ fn open_file(name: &str, caller: Caller) -> Result<(Va, Va), NtStatus> {
                 caller,
                 handles: 0,
                 cleaned: false,
+                at_dispatch: false,
                 owner: None,
             },
         );

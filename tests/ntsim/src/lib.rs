@@ -942,6 +942,18 @@ impl Machine {
         self.request(handle, what, input, output)
     }
 
+    /// The kernel component that has this handle runs at `DISPATCH_LEVEL` from now on, or no longer:
+    /// all its requests but the last, which `NtClose` makes, reach the driver there.
+    ///
+    /// # Panics
+    /// If it is not a kernel component's handle.
+    pub fn use_at_dispatch(&self, handle: Handle, at_dispatch: bool) {
+        assert!(
+            iomgr::use_at_dispatch(handle.0, at_dispatch),
+            "no handle of a kernel component"
+        );
+    }
+
     /// Allocates zeroed kernel memory for a caller's own use, for the life of the machine.
     #[must_use]
     pub fn allocate(&self, size: usize) -> usize {
@@ -1340,6 +1352,13 @@ impl Machine {
     #[must_use]
     pub fn kernel_calls(&self) -> u64 {
         self.with(|k| k.calls)
+    }
+
+    /// How many blocks of memory this driver has got from the kernel since boot: pool, IRPs, MDLs,
+    /// work items.
+    #[must_use]
+    pub fn allocations(&self, driver: DriverId) -> u64 {
+        self.with(|k| k.mem.given_to(driver))
     }
 
     /// The broken rule that stopped the machine, if any.

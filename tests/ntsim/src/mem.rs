@@ -3,7 +3,7 @@
 //! A freed block's pages stay inaccessible for the life of the machine (addresses are not used
 //! again), so a late touch is always caught and can always be named.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::state::{DriverId, Site};
 
@@ -91,6 +91,8 @@ pub(crate) struct Mem {
     paged_out: bool,
     freed: VecDeque<Va>,
     keep_paged: bool,
+    /// How many blocks each driver got.
+    given: HashMap<DriverId, u64>,
 }
 
 impl Mem {
@@ -117,6 +119,7 @@ impl Mem {
             paged_out: false,
             freed: VecDeque::new(),
             keep_paged,
+            given: HashMap::new(),
         }
     }
 
@@ -137,6 +140,9 @@ impl Mem {
         site: Site,
         mut fill: impl FnMut() -> u8,
     ) -> Va {
+        if let Some(owner) = owner {
+            *self.given.entry(owner).or_default() += 1;
+        }
         let rounded = size.max(1).next_multiple_of(16);
         let pages_len = rounded.next_multiple_of(PAGE);
         let pages = self.next;
@@ -178,6 +184,11 @@ impl Mem {
             Self::protect(pages, pages_len, libc::PROT_NONE);
         }
         va
+    }
+
+    /// How many blocks a driver got since boot.
+    pub(crate) fn given_to(&self, driver: DriverId) -> u64 {
+        self.given.get(&driver).copied().unwrap_or(0)
     }
 
     /// The block whose pages, or whose guard page, hold `va`.

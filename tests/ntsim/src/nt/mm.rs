@@ -72,7 +72,7 @@ fn allocate(k: &mut Kernel, va: Va, len: usize) -> Va {
     let size = MDL_SIZE + 8 * pages(va, len);
     let mdl = k
         .mem
-        .alloc(size, Kind::System("an MDL"), false, None, site, || 0);
+        .alloc(size, Kind::System("an MDL"), false, owner, site, || 0);
     poke(mdl + SIZE, u16::try_from(size).unwrap_or(u16::MAX));
     poke(mdl + START_VA, va & !(PAGE - 1));
     poke(mdl + BYTE_COUNT, u32::try_from(len).unwrap_or(u32::MAX));
