@@ -285,45 +285,46 @@ fn its_descriptors_configure_the_device() {
 
 #[test]
 fn it_parses_every_vendor_request_as_the_urb_says() {
-    let c = Client::with(1, Bridge::new(&[0x11, 0x22, 0x33, 0x44]));
-    let buffer = c.pool(&[0xA1, 0xA2, 0xA3, 0xA4]);
-    // The register requests: write 4 and 1 bytes, read 4 and 1, no data at all.
-    for (flags, request, length, value, index) in [
-        (0, 0x04_u8, 4_usize, 0x1234_u16, 0x5678_u16),
-        (0, 0x0C, 1, 0xFFFF, 0),
-        (IN | SHORT_OK, 0x04, 4, 0x00FF, 0xFF00),
-        (IN, 0x0C, 1, 1, 0x8000),
-        (0, 0x0C, 0, 0x8000, 1),
+    let answer: Vec<u8> = (0..=250).cycle().take(0xFFFF).collect();
+    let data: Vec<u8> = (0..=250).rev().cycle().take(0xFFFF).collect();
+    let c = Client::with(1, Bridge::new(&answer));
+    let buffer = c.pool(&data);
+    let [out, into] = [(0, 0x40_u8), (IN | SHORT_OK, 0xC0)];
+    // The register requests, and any other, of every length that matters.
+    for (request, length, value, index) in [
+        (0x0C_u8, 0_usize, 0x8000_u16, 1_u16),
+        (0x0C, 1, 0xFFFF, 0),
+        (0x04, 2, 1, 0x8000),
+        (0x04, 255, 0x1234, 0x5678),
+        (0x04, 256, 0x00FF, 0xFF00),
+        (0x04, 4096, 0xFF00, 0x00FF),
+        (0x04, 65_535, 0x7FFF, 0xFFFF),
+        (0x9A, 0, 0, 0xABCD),
+        (0x9A, 65_535, 0xABCD, 0),
     ] {
-        let urb = vendor(
-            flags,
-            request,
-            value,
-            if length > 0 { buffer } else { 0 },
-            length,
-        )
-        .put(0x80, &[if flags & IN == 0 { 0x40 } else { 0xC0 }])
-        .u16(0x84, index);
-        let (status, _, back) = c.run(&urb).expect("kept");
-        assert_eq!(
-            (status, transferred(&back) as usize),
-            (NtStatus::SUCCESS, length)
-        );
-        let kind = if flags & IN == 0 { 0x40 } else { 0xC0 };
-        let [(endpoint, setup, data)] = &c.device.take()[..] else {
-            panic!("one request");
-        };
-        let wanted = (kind, request, value, index, u16::try_from(length).unwrap());
-        assert_eq!((*endpoint, parts(*setup)), (0, wanted));
-        let sent = if flags & IN == 0 {
-            &[0xA1, 0xA2, 0xA3, 0xA4][..length]
-        } else {
-            &[]
-        };
-        assert_eq!(data, sent);
+        for (flags, kind) in [out, (IN, 0xC0), into] {
+            c.machine.write_memory(buffer, &data).expect("written");
+            let place = if length > 0 { buffer } else { 0 };
+            let urb = vendor(flags, request, value, place, length)
+                .put(0x80, &[kind])
+                .u16(0x84, index);
+            let (status, _, back) = c.run(&urb).expect("kept");
+            let moved = usize::try_from(transferred(&back)).unwrap();
+            assert_eq!((status, moved), (NtStatus::SUCCESS, length));
+            let [(endpoint, setup, seen)] = &c.device.take()[..] else {
+                panic!("one request");
+            };
+            let wanted = (kind, request, value, index, u16::try_from(length).unwrap());
+            assert_eq!((*endpoint, parts(*setup)), (0, wanted));
+            let is_in = flags & IN != 0;
+            let sent = if is_in { &[] } else { &data[..length] };
+            assert!(seen == sent, "{length} bytes");
+            if is_in {
+                let got = c.machine.read_memory(buffer, length).expect("read");
+                assert!(got == answer[..length], "{length} bytes");
+            }
+        }
     }
-    let got = c.machine.read_memory(buffer, 4).expect("read");
-    assert_eq!(got, [0x11, 0x22, 0x33, 0x44]);
     // Recipients and types; interface requests go to the interface's handler.
     for (code, kind) in [
         (function::VENDOR_INTERFACE, 0xC1),
