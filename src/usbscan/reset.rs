@@ -15,8 +15,14 @@ impl ScannerCore {
     /// `STATUS_CANCELLED`; what is queued goes on afterwards.
     ///
     /// A pipe may be reset only without transfers. So none begins, those that there are are
-    /// cancelled one by one (a URB that aborts them could overtake one that is being sent), and
-    /// only then it is reset.
+    /// cancelled, and when the last one is back the pipe is reset.
+    ///
+    /// They are cancelled by their IRPs. `URB_FUNCTION_ABORT_PIPE` does the same for all transfers
+    /// of a pipe and leaves the pipe and its endpoint as they are (`_URB_HEADER` page). All of them
+    /// are this driver's, so it would end no other; it would take memory, which a cancellation
+    /// does not need; it may complete before the transfers, so they had to be waited for all the
+    /// same; it could overtake one that is being sent; and where one handle's requests end, it
+    /// would end those of other handles on the same pipe.
     ///
     /// # Errors
     /// What the USB stack says; `STATUS_INVALID_PARAMETER`: there is no such pipe; as
