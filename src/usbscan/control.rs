@@ -1,15 +1,17 @@
+use super::Stock;
 use crate::{
     ioctl::{
         Status,
         usbscan::{Bitness, Direction, UsbscanRequest, VendorRequest},
     },
-    kernel::{Data, Exchange, Irp, Next, Transfer, VendorTransfer},
+    kernel::{Buffer, Data, Exchange, Irp, Next, Shared, Transfer, VendorTransfer},
 };
 
-/// The requests that become one transfer on the default control pipe.
+/// The requests that become one transfer on the default control pipe. What a vendor request sends
+/// came with it.
 pub(super) struct Controls {
     state: State,
-    carried: bool,
+    stock: Shared<Stock>,
 }
 
 enum State {
@@ -20,10 +22,11 @@ enum State {
 }
 
 impl Controls {
-    pub(super) const fn new() -> Self {
+    /// The memory of short data goes back to `stock`.
+    pub(super) const fn new(stock: Shared<Stock>) -> Self {
         Self {
             state: State::Done(0),
-            carried: false,
+            stock,
         }
     }
 }
@@ -53,8 +56,7 @@ const fn vendor(request: VendorRequest) -> Transfer {
 }
 
 impl Exchange for Controls {
-    fn begin(&mut self, irp: &Irp, carried: bool) {
-        self.carried = carried;
+    fn begin(&mut self, irp: &Irp) {
         // It was parsed before it was queued, and its buffer is ours: the same comes out. The
         // answer will overwrite it.
         self.state = State::Parsed(parse(irp));
@@ -68,8 +70,7 @@ impl Exchange for Controls {
                 let length = usize::from(request.length);
                 let data = match request.direction {
                     Direction::In => Data::Output { length },
-                    Direction::Out { .. } if self.carried => Data::Carried,
-                    Direction::Out { .. } => Data::Own { length },
+                    Direction::Out { .. } => Data::Carried { length },
                 };
                 Next::Transfer(vendor(request), data)
             }
@@ -98,5 +99,8 @@ impl Exchange for Controls {
         );
         // With more than 0 the request block would be copied over the caller's buffer.
         self.state = State::Done(if is_out { 0 } else { count });
+    }
+    fn give_back(&mut self, carried: Buffer) {
+        self.stock.put(carried);
     }
 }

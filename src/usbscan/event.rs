@@ -24,7 +24,7 @@ impl Events {
 }
 
 impl Exchange for Events {
-    fn begin(&mut self, _irp: &Irp, _carried: bool) {
+    fn begin(&mut self, _irp: &Irp) {
         self.packet = None;
     }
 

@@ -26,9 +26,11 @@ mod read;
 mod reset;
 mod scanner;
 mod scanner_core;
+mod stock;
 mod write;
 
 pub(crate) use scanner::{Scanner, add_scanner};
 
 use open::Open;
 use scanner_core::ScannerCore;
+use stock::Stock;

@@ -1,20 +1,15 @@
 use core::num::NonZeroU16;
 
-use super::{ScannerCore, control::Controls, event::Events, read::Reads, write::Writes};
+use super::{ScannerCore, Stock, control::Controls, event::Events, read::Reads, write::Writes};
 use crate::{
     Role,
     ioctl::{
         Status,
         usbscan::{Direction, Pipe, PipeType, Timeout, Timeouts, VendorRequest},
     },
-    kernel::{
-        Buffer, Channel, ChannelOptions, Device, Disposition, FileId, Irp, Requester, Shared,
-    },
+    kernel::{Channel, ChannelOptions, Device, Disposition, FileId, Irp, Requester, Shared},
     usb::{BulkRead, HandlePipes},
 };
-
-/// Data of a vendor request up to this length, in bytes, needs no memory of its own.
-const SHORT_DATA: usize = 64;
 
 /// An open handle: its pipes, and what goes on in them.
 pub(super) struct Open {
@@ -24,6 +19,7 @@ pub(super) struct Open {
     read: Option<Shared<Channel<Reads>>>,
     write: Option<Shared<Channel<Writes>>>,
     control: Shared<Channel<Controls>>,
+    stock: Shared<Stock>,
 }
 
 impl Open {
@@ -78,17 +74,20 @@ impl Open {
             lower: core.lower(),
             traffic: core.traffic(),
             lane: 0,
-            own: SHORT_DATA,
+            own: 0,
             direct: false,
             limit: Timeout::DEFAULT.hundred_nanoseconds(),
         };
+        let stock = Shared::try_new(Stock::try_new()?)?;
+        let controls = Controls::new(stock.clone());
         Ok(Self {
             file,
             pipes: handle,
             event,
             read,
             write,
-            control: Channel::try_new(device, &control, Controls::new())?,
+            control: Channel::try_new(device, &control, controls)?,
+            stock,
         })
     }
 
@@ -129,8 +128,7 @@ impl Open {
         self.control.request(irp, None)
     }
 
-    /// A vendor request. What it sends is captured here, in the requester's context; short data
-    /// goes to memory that is there already.
+    /// A vendor request. What it sends is captured here, in the requester's context.
     pub(super) fn vendor(
         &self,
         irp: Irp,
@@ -142,25 +140,17 @@ impl Open {
             Direction::Out { data } if length != 0 => data,
             _ => return self.control.request(irp, None),
         };
-        if length <= SHORT_DATA
-            && let Some(mut claim) = self.control.claim()
-        {
-            let room = claim.own(length).unwrap_or_default();
-            return match requester.capture(address, room) {
-                Ok(()) => claim.start(irp),
-                Err(status) => {
-                    claim.give_up();
-                    irp.complete(status)
-                }
-            };
-        }
-        let captured = Buffer::try_zeroed(length).and_then(|mut buffer| {
-            requester.capture(address, &mut buffer)?;
-            Ok(buffer)
-        });
-        match captured {
-            Ok(buffer) => self.control.request(irp, Some(buffer)),
-            Err(status) => irp.complete(status),
+        let mut buffer = match self.stock.take(length) {
+            Ok(buffer) => buffer,
+            Err(status) => return irp.complete(status),
+        };
+        let room = buffer.get_mut(..length).unwrap_or_default();
+        match requester.capture(address, room) {
+            Ok(()) => self.control.request(irp, Some(buffer)),
+            Err(status) => {
+                self.stock.put(buffer);
+                irp.complete(status)
+            }
         }
     }
 

@@ -23,7 +23,7 @@ impl Reads {
 }
 
 impl Exchange for Reads {
-    fn begin(&mut self, irp: &Irp, _carried: bool) {
+    fn begin(&mut self, irp: &Irp) {
         self.stream.begin(irp.transfer_length());
     }
 

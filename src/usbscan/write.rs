@@ -31,7 +31,7 @@ impl Writes {
 }
 
 impl Exchange for Writes {
-    fn begin(&mut self, irp: &Irp, _carried: bool) {
+    fn begin(&mut self, irp: &Irp) {
         self.write = BulkWrite::new(irp.transfer_length(), self.max_packet_size);
     }
 

@@ -1,5 +1,7 @@
 //! The requests that go one after the other on one pipe of one open.
 
+mod runner;
+
 use core::{
     cell::UnsafeCell,
     ffi::c_void,
@@ -8,8 +10,8 @@ use core::{
 };
 
 use wdk_sys::{
-    DEVICE_OBJECT, IRP, KDPC, NTSTATUS, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
-    ntddk::{IoCancelIrp, IofCallDriver, KeQueryUnbiasedInterruptTime},
+    IRP, KDPC, PVOID,
+    ntddk::{IoCancelIrp, KeQueryUnbiasedInterruptTime},
 };
 
 use super::{
@@ -17,21 +19,25 @@ use super::{
         Buffer, Device, Disposition, Irp, Lower, Role, Shared, SpinLock,
         queue::{Admission, Pick, Queue},
     },
-    Data, Memory, PartialMdl, Timer, Traffic, Transfer, Urb,
+    Data, PartialMdl, Timer, Traffic, Transfer, Urb,
 };
 use crate::ioctl::Status;
+use runner::{Runner, Work, let_go};
 
 /// What the requests of a channel are made of. The methods are called one at a time, at
 /// <= `DISPATCH_LEVEL`.
 pub(crate) trait Exchange: Send + 'static {
-    /// A request begins. `carried`: it brought memory with it.
-    fn begin(&mut self, irp: &Irp, carried: bool);
+    /// A request begins.
+    fn begin(&mut self, irp: &Irp);
 
     /// What is to be done now. `own` is the channel's own memory.
     fn next(&mut self, irp: &mut Irp, own: &mut [u8]) -> Next;
 
     /// The transfer went well and moved `count` bytes. [`Exchange::next`] follows.
     fn moved(&mut self, count: usize);
+
+    /// A request that brought memory with it ends: nobody uses it any more.
+    fn give_back(&mut self, _carried: Buffer) {}
 
     /// The pipe was reset.
     fn reset(&mut self) {}
@@ -117,16 +123,6 @@ struct Flight {
     holders: u32,
 }
 
-struct Work<E> {
-    exchange: E,
-    own: Buffer,
-    carried: Option<Buffer>,
-    /// Bytes of the transfer that was sent.
-    length: usize,
-    /// For direct requests.
-    part: Option<PartialMdl>,
-}
-
 /// A clock for deadlines, in 100 ns.
 fn now() -> u64 {
     // SAFETY: no requirements.
@@ -154,13 +150,7 @@ impl<E: Exchange> Channel<E> {
                 holders: 0,
             }),
             urb: UnsafeCell::new(Urb::EMPTY),
-            work: UnsafeCell::new(Work {
-                exchange,
-                own: Buffer::try_zeroed(options.own)?,
-                carried: None,
-                length: 0,
-                part,
-            }),
+            work: UnsafeCell::new(Work::new(exchange, Buffer::try_zeroed(options.own)?, part)),
             timer: Timer::new(),
             limit: AtomicU64::new(options.limit.unwrap_or(0)),
             lower: options.lower,
@@ -235,18 +225,8 @@ impl<E: Exchange> Shared<Channel<E>> {
             ready
         });
         if ready {
-            Runner(self.clone()).serve_queue();
+            Runner::new(self).serve_queue();
         }
-    }
-
-    /// The channel for a request at once, if no other is served or queued.
-    pub(crate) fn claim(&self) -> Option<Claim<E>> {
-        let free = self.queue.with(|busy, queued| {
-            let free = !busy.0 && queued.count == 0 && !self.traffic.is_held(self.lane);
-            busy.0 |= free;
-            free
-        });
-        free.then(|| Claim(Runner(self.clone())))
     }
 
     /// Ends every request, queued or being served, with `status`. At <= `DISPATCH_LEVEL`.
@@ -268,296 +248,11 @@ impl<E: Exchange> Shared<Channel<E>> {
             .queue
             .with(|busy, _| !core::mem::replace(&mut busy.0, true));
         if free {
-            let mut runner = Runner(self.clone());
+            let mut runner = Runner::new(self);
             runner.work().exchange.reset();
             runner.serve_queue();
         }
     }
-}
-
-/// The right to serve requests of a channel: there is one at a time.
-struct Runner<E>(Shared<Channel<E>>);
-
-/// A channel that was claimed for a request: to be started, or given up.
-#[must_use = "the channel serves nobody until then"]
-pub(crate) struct Claim<E>(Runner<E>);
-
-impl<E: Exchange> Claim<E> {
-    /// `length` bytes of the channel's own memory, if it has as many: for what the request brings.
-    pub(crate) fn own(&mut self, length: usize) -> Option<&mut [u8]> {
-        self.0.work().own.get_mut(..length)
-    }
-
-    /// Serves the request.
-    pub(crate) fn start(self, irp: Irp) -> Disposition {
-        let pending = irp.mark_pending();
-        self.0.announce();
-        self.0.begin_and_run(irp, None);
-        pending
-    }
-
-    /// Gives the channel up.
-    pub(crate) fn give_up(self) {
-        self.0.serve_queue();
-    }
-}
-
-impl<E: Exchange> Runner<E> {
-    fn work(&mut self) -> &mut Work<E> {
-        // SAFETY: there is one runner, and this borrows it.
-        unsafe { &mut *self.0.work.get() }
-    }
-
-    /// A request will be served in a moment: whoever ends requests from now on ends it, too.
-    fn announce(&self) {
-        self.0.flight.with(|flight| {
-            flight.active = true;
-            flight.why = None;
-        });
-    }
-
-    /// There is no request, or it is over.
-    fn retire(&self) {
-        self.0.flight.with(|flight| {
-            flight.active = false;
-            flight.deadline = None;
-        });
-    }
-
-    /// Serves what is queued.
-    fn serve_queue(self) {
-        if let Some((runner, irp, carried)) = self.next_request() {
-            runner.begin_and_run(irp, carried);
-        }
-    }
-
-    /// The next request, if there is one; else this was the runner's end.
-    fn next_request(self) -> Option<(Self, Irp, Option<Buffer>)> {
-        let channel = &self.0;
-        loop {
-            // Before it leaves the queue, so that nobody who ends requests misses it.
-            self.announce();
-            if !channel.traffic.is_held(channel.lane)
-                && let Some((irp, carried)) = channel.queue.next_with(Pick::Oldest)
-            {
-                return Some((self, irp, carried));
-            }
-            self.retire();
-            let more = channel.queue.with(|busy, queued| {
-                busy.0 = queued.count > 0 && !channel.traffic.is_held(channel.lane);
-                busy.0
-            });
-            if !more {
-                return None;
-            }
-        }
-    }
-
-    fn begin_and_run(mut self, irp: Irp, carried: Option<Buffer>) {
-        self.begin(&irp, carried);
-        self.run(irp, None);
-    }
-
-    /// A request begins, and its time.
-    fn begin(&mut self, irp: &Irp, carried: Option<Buffer>) {
-        let work = self.work();
-        work.exchange.begin(irp, carried.is_some());
-        work.carried = carried;
-        let limit = self.0.limit.load(Ordering::Relaxed);
-        if limit != 0 {
-            let deadline = now().saturating_add(limit);
-            self.0
-                .flight
-                .with(move |flight| flight.deadline = Some(deadline));
-            // One owner is the timer's.
-            let _ = self.0.clone().into_raw();
-            // SAFETY: the channel stays while the timer has its owner.
-            unsafe { self.0.timer.start(limit) };
-        }
-    }
-
-    /// Goes on with a request until the USB stack has it, or no more are queued. `result`: how the
-    /// URB ended that it had.
-    fn run(self, irp: Irp, result: Option<Result<usize, Status>>) {
-        let (mut runner, mut irp, mut result) = (self, irp, result);
-        loop {
-            let work = runner.work();
-            let next = match result.take() {
-                Some(Err(status)) => Next::End(status, 0),
-                Some(Ok(count)) => {
-                    work.exchange.moved(count);
-                    work.exchange.next(&mut irp, &mut work.own)
-                }
-                None => work.exchange.next(&mut irp, &mut work.own),
-            };
-            match next {
-                Next::Transfer(transfer, data) => match runner.send(irp, transfer, data) {
-                    Some((again, back, end)) => (runner, irp, result) = (again, back, Some(end)),
-                    None => return,
-                },
-                end => {
-                    runner.finish(irp, &end);
-                    match runner.next_request() {
-                        Some((again, next, carried)) => {
-                            (runner, irp) = (again, next);
-                            runner.begin(&irp, carried);
-                        }
-                        None => return,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends a request.
-    fn finish(&mut self, irp: Irp, end: &Next) {
-        if self.0.timer.cancel() {
-            // SAFETY: the timer's owner, which its routine will not take now.
-            drop(unsafe { Shared::<Channel<E>>::from_raw(self.0.as_raw()) });
-        }
-        self.retire();
-        let work = self.work();
-        work.carried = None;
-        // Before the pages that it describes are unlocked.
-        if let Some(part) = &mut work.part {
-            part.prepare();
-        }
-        let _ = match *end {
-            Next::Answer(length) => {
-                let fits = length.min(irp.output_length());
-                match work.own.get(..fits) {
-                    Some(bytes) if fits != 0 => irp.answer(bytes),
-                    _ => irp.complete(Status::SUCCESS),
-                }
-            }
-            Next::End(status, information) => irp.complete_with(status, information),
-            // Only ends come here.
-            Next::Transfer(..) => irp.complete(Status::UNSUCCESSFUL),
-        };
-    }
-
-    /// Where the data is.
-    ///
-    /// # Errors
-    /// `STATUS_INVALID_PARAMETER`: not there.
-    fn memory(&mut self, irp: &Irp, data: Data) -> Result<Memory, Status> {
-        let work = self.work();
-        let memory = match data {
-            Data::Caller { offset, length } => {
-                let part = work.part.as_mut().zip(irp.mdl());
-                part.and_then(|(part, whole)| {
-                    // SAFETY: the I/O manager's MDL; `finish` prepares ours before the request
-                    // ends.
-                    unsafe { part.describe(whole, offset, length) }
-                })
-                .map(|part| Memory::pages(part, length))
-            }
-            Data::Output { length } => irp
-                .output(length)
-                .map(|start| Memory::buffer(start, length)),
-            Data::Own { length } => work
-                .own
-                .get_mut(..length)
-                .map(|own| Memory::buffer(own.as_mut_ptr(), length)),
-            Data::Carried => work
-                .carried
-                .as_mut()
-                .map(|carried| Memory::buffer(carried.as_mut_ptr(), carried.len())),
-        };
-        memory.ok_or(Status::INVALID_PARAMETER)
-    }
-
-    /// Sends a URB with the request's IRP. If it comes back at once, or does not go out, the rest
-    /// is the caller's.
-    fn send(
-        mut self,
-        mut irp: Irp,
-        transfer: Transfer,
-        data: Data,
-    ) -> Option<(Self, Irp, Result<usize, Status>)> {
-        let memory = match self.memory(&irp, data) {
-            Ok(memory) if !irp.is_cancelled() => memory,
-            Ok(_) => return Some((self, irp, Err(Status::CANCELLED))),
-            Err(status) => return Some((self, irp, Err(status))),
-        };
-        self.work().length = memory.length();
-        if let Err(refusal) = self.0.traffic.enter() {
-            return Some((self, irp, Err(refusal)));
-        }
-        let urb = self.0.urb.get();
-        // SAFETY: the runner's until the IRP is sent.
-        unsafe { urb.write(Urb::transfer(transfer, memory)) };
-        let raw = irp.raw();
-        let channel = self.0.clone();
-        let context = channel.as_raw().as_ptr();
-        irp.set_urb(urb.cast(), Some(completed::<E>), context);
-        let refused = channel.flight.with(move |flight| {
-            if let Some(why) = flight.why {
-                return Err((irp, why));
-            }
-            flight.irp = Some(irp);
-            // This sender, and the completion.
-            flight.holders = 2;
-            Ok(())
-        });
-        if let Err((irp, why)) = refused {
-            channel.traffic.leave();
-            return Some((self, irp, Err(why)));
-        }
-        // The runner is nobody's now. Its owner of the channel stays with it.
-        let Self(owner) = self;
-        let _ = owner.into_raw();
-        // SAFETY: the stack location is filled, and the IRP handed over; the completion routine
-        // keeps it. What it returns says nothing new.
-        let _ = unsafe { IofCallDriver(channel.lower.raw().as_ptr(), raw.as_ptr()) };
-        // SAFETY: this is a holder.
-        unsafe { let_go(channel.as_raw()) }
-    }
-}
-
-/// A holder of the request that the USB stack had lets go of it. The last one takes up the runner.
-///
-/// # Safety
-/// `channel` is a `Shared<Channel<E>>`. The caller is one of the holders, and none any more after
-/// this.
-unsafe fn let_go<E: Exchange>(
-    channel: NonNull<c_void>,
-) -> Option<(Runner<E>, Irp, Result<usize, Status>)> {
-    let raw = channel;
-    // SAFETY: the channel stays while there are holders.
-    let channel = unsafe { Shared::<Channel<E>>::peek(raw) };
-    let (irp, why) = channel.flight.with(|flight| {
-        flight.holders = flight.holders.saturating_sub(1);
-        let last = flight.holders == 0;
-        Some((flight.irp.take_if(|_| last)?, flight.why))
-    })?;
-    channel.traffic.leave();
-    // SAFETY: `send` left its owner for the last holder.
-    let mut runner = Runner(unsafe { Shared::from_raw(raw) });
-    let status = irp.status();
-    let result = if status.is_success() {
-        // SAFETY: the URB came back, and the runner is here.
-        let moved = unsafe { &*channel.urb.get() }.moved();
-        Ok(moved.min(runner.work().length))
-    } else {
-        Err(why.unwrap_or(status))
-    };
-    Some((runner, irp, result))
-}
-
-/// Completion routine of a request's IRP, at <= `DISPATCH_LEVEL`.
-unsafe extern "C" fn completed<E: Exchange>(
-    _object: *mut DEVICE_OBJECT,
-    _irp: *mut IRP,
-    context: PVOID,
-) -> NTSTATUS {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `send` passed the channel; the completion is a holder.
-        if let Some((runner, irp, result)) = unsafe { let_go::<E>(context) } {
-            runner.run(irp, Some(result));
-        }
-    }
-    STATUS_MORE_PROCESSING_REQUIRED
 }
 
 /// The time of a request is over.

@@ -75,8 +75,8 @@ pub(crate) enum Data {
     Output { length: usize },
     /// In the channel's own memory, from its start.
     Own { length: usize },
-    /// The memory that came with the request, all of it.
-    Carried,
+    /// In the memory that came with the request, from its start.
+    Carried { length: usize },
 }
 
 /// The same as the USB stack wants it: nonpaged memory, or an MDL of locked pages.
