@@ -365,6 +365,40 @@ fn kernel_callers_come_at_dispatch_level() -> Result<(), Bugcheck> {
 }
 
 #[test]
+fn a_kernel_component_stays_at_dispatch_level() -> Result<(), Bugcheck> {
+    let b = bench(Config::default(), 0);
+    up(&b)?;
+    let name = r"\Device\Misbehave0";
+    let h = b.machine.open(name, Caller::Kernel)?.expect("open");
+    // Some of everything, and much of that is for PASSIVE_LEVEL only.
+    let everything = || b.machine.device_io_control(h, code(0x805), &[], 0);
+    assert_eq!(everything()?.status, NtStatus::SUCCESS);
+    b.machine.use_at_dispatch(h, true);
+    let echo = b.machine.device_io_control(h, code(0x800), b"abc", 3)?;
+    assert_eq!(echo.output, b"abc");
+    b.machine.use_at_dispatch(h, false);
+    assert_eq!(everything()?.status, NtStatus::SUCCESS);
+    b.machine.use_at_dispatch(h, true);
+    assert!(everything().is_err());
+    Ok(())
+}
+
+#[test]
+fn what_a_driver_gets_is_counted() -> Result<(), Bugcheck> {
+    let b = bench(Config::default(), 0);
+    up(&b)?;
+    let h = b.machine.open(r"\\.\MISB", Caller::User64)?.expect("open");
+    // The I/O manager's own memory is not the driver's; a work item is, a block of pool too.
+    for (request, blocks) in [(code(0x800), 0), (code(0x803), 1), (code(0x810) | 3, 1)] {
+        let before = b.machine.allocations(b.driver);
+        let answer = b.machine.device_io_control(h, request, b"abc", 3)?;
+        assert_eq!(answer.status, NtStatus::SUCCESS);
+        assert_eq!(b.machine.allocations(b.driver) - before, blocks);
+    }
+    Ok(())
+}
+
+#[test]
 fn memory_is_read_as_a_driver_would() {
     let machine = Machine::boot(Config::default());
     let at = machine.allocate(16);
