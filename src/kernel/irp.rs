@@ -254,6 +254,12 @@ impl Irp {
         irp.RequestorMode != KERNEL_MODE
     }
 
+    /// The open of a program, whose requests end with its handle. `None`: a driver sent the request,
+    /// and may do so for as long as it has the open.
+    pub(super) fn program(&self) -> Option<FileId> {
+        self.is_from_user().then(|| self.file())
+    }
+
     /// The control code of a device control request.
     pub(crate) fn code(&self) -> u32 {
         // SAFETY: any bit pattern is a code; for other majors it means nothing.
@@ -618,8 +624,8 @@ impl FileId {
         }
     }
 
-    fn is_cleaned_up(&self) -> bool {
+    pub(super) fn is_cleaned_up(&self) -> bool {
         self.cleaned_up()
-            .is_some_and(|word| !word.load(Ordering::Acquire).is_null())
+            .is_some_and(|word| word.load(Ordering::Acquire) == self.0.cast())
     }
 }

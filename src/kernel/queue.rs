@@ -55,15 +55,29 @@ pub(super) trait Admission: Send + 'static {
     fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status>;
 }
 
+/// Whether a request of a program's open may queue; of others it may. Whoever cleans the open up
+/// notes that first and empties the queue then: a request either is in the queue by then, or sees
+/// the note.
+///
+/// # Errors
+/// `STATUS_CANCELLED`: the open was cleaned up while the request was on its way.
+pub(super) fn admit_of(program: Option<FileId>) -> Result<u64, Status> {
+    match program {
+        Some(file) if file.is_cleaned_up() => Err(Status::CANCELLED),
+        _ => Ok(0),
+    }
+}
+
 /// A queue that lets everybody in while its status is a success.
 pub(super) struct Refusal(pub(super) Status);
 
 impl Admission for Refusal {
-    type Arrival = ();
+    /// [`Irp::program`]
+    type Arrival = Option<FileId>;
 
-    fn admit(&mut self, _arrival: &mut ()) -> Result<u64, Status> {
+    fn admit(&mut self, program: &mut Option<FileId>) -> Result<u64, Status> {
         if self.0.is_success() {
-            Ok(0)
+            admit_of(*program)
         } else {
             Err(self.0)
         }

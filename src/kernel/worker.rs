@@ -118,8 +118,11 @@ impl Worker {
 
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
     pub(crate) fn queue(&self, irp: Irp) -> Disposition {
-        irp.file().set_used();
-        let pending = match self.queue.insert(irp, &mut ()) {
+        let mut program = irp.program();
+        if program.is_none() {
+            irp.file().set_used();
+        }
+        let pending = match self.queue.insert(irp, &mut program) {
             Ok(pending) => pending,
             Err((irp, refusal)) => irp.complete(refusal).pending(),
         };

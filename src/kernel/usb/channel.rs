@@ -16,8 +16,8 @@ use wdk_sys::{
 
 use super::{
     super::{
-        Buffer, Device, Disposition, Irp, Lower, Role, Shared, SpinLock,
-        queue::{Admission, Pick, Queue},
+        Buffer, Device, Disposition, FileId, Irp, Lower, Role, Shared, SpinLock,
+        queue::{Admission, Pick, Queue, admit_of},
     },
     Data, PartialMdl, Timer, Traffic, Transfer, Urb,
 };
@@ -102,10 +102,11 @@ unsafe impl<E: Send> Sync for Channel<E> {}
 struct Busy(bool);
 
 impl Admission for Busy {
-    type Arrival = ();
+    /// [`Irp::program`]
+    type Arrival = Option<FileId>;
 
-    fn admit(&mut self, (): &mut ()) -> Result<u64, Status> {
-        Ok(0)
+    fn admit(&mut self, program: &mut Option<FileId>) -> Result<u64, Status> {
+        admit_of(*program)
     }
 }
 
@@ -209,7 +210,8 @@ unsafe impl Send for Held {}
 impl<E: Exchange> Shared<Channel<E>> {
     /// Queues a request, which may have brought memory with it. At <= `DISPATCH_LEVEL`.
     pub(crate) fn request(&self, irp: Irp, carried: Option<Buffer>) -> Disposition {
-        let pending = match self.queue.insert_with(irp, &mut (), carried) {
+        let mut program = irp.program();
+        let pending = match self.queue.insert_with(irp, &mut program, carried) {
             Ok(pending) => pending,
             Err((irp, refusal)) => return irp.complete(refusal).pending(),
         };

@@ -1,5 +1,7 @@
 //! Requests that end early: cancelled, their handle closed, their port pulled out.
 
+use std::{cell::Cell, rc::Rc};
+
 use ntsim::{NtStatus, When};
 use parscan_lab::{MS, Pc, check};
 use parscan_models::{Condition, Line};
@@ -170,5 +172,27 @@ fn the_port_can_be_pulled_out_at_every_access() {
         // The removal goes on by itself until the device is gone.
         check(pc.machine.run_until_idle());
         check(pc.machine.unload(pc.driver));
+    }
+}
+
+/// The handle is closed while another thread's write is on its way into the driver: it ends,
+/// wherever it is just then.
+#[test]
+fn the_handle_can_be_closed_at_any_kernel_call_of_a_write() {
+    for k in 1..=60 {
+        let pc = waiting_pc();
+        let lpt1 = pc.open();
+        let closed = Rc::new(Cell::new(false));
+        let done = Rc::clone(&closed);
+        let call = pc.machine.kernel_calls() + k;
+        pc.machine.at(When::KernelCall(call), move |machine| {
+            done.set(true);
+            assert_eq!(check(machine.close(lpt1)), NtStatus::SUCCESS);
+        });
+        let write = pc.machine.start_write(lpt1, b"never printed");
+        let result = check(pc.machine.finish(&write));
+        assert!(closed.get());
+        assert_eq!(result.status, NtStatus::CANCELLED, "closed at call {k}");
+        pc.remove();
     }
 }

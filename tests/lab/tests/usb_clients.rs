@@ -1,7 +1,9 @@
 //! Clients of a scanner that are no programs, and clients that are left over: kernel components at
 //! `DISPATCH_LEVEL`, and handles that outlive the device.
 
-use ntsim::{Caller, Config, NodeState, NtStatus, usb::layout::function};
+use std::{cell::Cell, rc::Rc};
+
+use ntsim::{Caller, Config, NodeState, NtStatus, When, usb::layout::function};
 use parscan_lab::{
     MS, check,
     scanner::{Opened, ScannerPc, ScannerSetup},
@@ -18,6 +20,7 @@ use parscan_models::Scanner;
 /// bEndpointAddress of the default scanner's bulk pipes.
 const BULK_IN: u8 = 0x81;
 const BULK_OUT: u8 = 0x02;
+const SECOND: u64 = 1000 * MS;
 
 fn setups() -> impl Iterator<Item = ScannerSetup> {
     (0..4).map(|seed| ScannerSetup {
@@ -280,4 +283,45 @@ fn an_open_handle_keeps_the_device_from_being_disabled() {
     // Between the question and the removal nobody gets in.
     assert!(pc.try_open(r"\\.\Usbscan0", Caller::User64).is_err());
     pc.finish();
+}
+
+/// A program closes its handle while another thread's request is on its way into the driver: the
+/// request ends, wherever it is just then. Nobody else would end it, as it has no time-out.
+#[test]
+fn a_handle_can_be_closed_at_any_kernel_call() {
+    for wait in [
+        |pc: &ScannerPc, file: Opened| {
+            pc.machine
+                .start_io_control(file.handle, IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8)
+        },
+        |pc: &ScannerPc, file: Opened| pc.machine.start_read(file.handle, 64),
+        |pc: &ScannerPc, file: Opened| pc.machine.start_write(file.handle, &[1; 64]),
+    ] {
+        let mut ended = 0;
+        for k in 1.. {
+            let pc = ScannerPc::new();
+            let file = pc.open();
+            let forever = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(0, 0, 0), 0);
+            assert_eq!(forever.status, NtStatus::SUCCESS);
+            pc.scanner.set_silent(BULK_OUT, true);
+            let call = pc.machine.kernel_calls() + k;
+            let closed = Rc::new(Cell::new(false));
+            let done = Rc::clone(&closed);
+            pc.machine.at(When::KernelCall(call), move |machine| {
+                done.set(true);
+                assert_eq!(check(machine.close(file.handle)), NtStatus::SUCCESS);
+            });
+            let request = wait(&pc, file);
+            check(pc.machine.run_for(SECOND));
+            if !closed.get() {
+                // The request waits, and has no more calls.
+                break;
+            }
+            assert!(pc.machine.is_done(&request), "closed at call {k}");
+            assert_eq!(pc.finish_request(&request).status, NtStatus::CANCELLED);
+            ended += 1;
+            pc.finish();
+        }
+        assert!(ended > 5, "a request makes some calls");
+    }
 }
