@@ -1,7 +1,7 @@
 //! `ReadFile` and `WriteFile` on a scanner: one stream each, in transfers that suit the bus.
 
 use ntsim::{
-    Config, NtStatus, When,
+    Caller, Config, NtStatus, Protection, When,
     usb::{Urb, layout::function},
 };
 use parscan_lab::{
@@ -180,6 +180,39 @@ fn writes_arrive_whole_and_in_order() {
             all.extend(data);
         }
         assert!(pc.scanner.written(BULK_OUT) == all, "seed {seed}");
+        pc.close(file);
+        pc.finish();
+    }
+}
+
+/// Memory that a program may not write to, or read from, is the I/O manager's to refuse; memory that
+/// can only be read can be sent.
+#[test]
+fn buffers_that_are_not_the_caller_s_reach_no_device() {
+    for caller in [Caller::User64, Caller::User32] {
+        let pc = ScannerPc::new();
+        let file = pc.open_as(r"\\.\Usbscan0", caller);
+        let address = pc.machine.user_alloc(caller, &[7; 4096]);
+        let before = pc.machine.urb_count();
+        let read = |length| check(pc.machine.read_to(file.handle, address, length)).status;
+        let write = |length| check(pc.machine.write_from(file.handle, address, length)).status;
+        pc.scanner.send(BULK_IN, &[1; 4096], false);
+        // One byte more than there is.
+        assert_eq!(read(4097), NtStatus::ACCESS_VIOLATION);
+        assert_eq!(write(4097), NtStatus::ACCESS_VIOLATION);
+        pc.machine.user_protect(address, 4096, Protection::None);
+        assert_eq!(read(4096), NtStatus::ACCESS_VIOLATION);
+        assert_eq!(write(4096), NtStatus::ACCESS_VIOLATION);
+        pc.machine.user_protect(address, 4096, Protection::Read);
+        assert_eq!(read(4096), NtStatus::ACCESS_VIOLATION);
+        assert_eq!(pc.machine.urb_count(), before);
+        assert_eq!(write(4096), NtStatus::SUCCESS);
+        assert_eq!(pc.scanner.written(BULK_OUT), [7; 4096]);
+        pc.machine
+            .user_protect(address, 4096, Protection::ReadWrite);
+        assert_eq!(read(4096), NtStatus::SUCCESS);
+        assert_eq!(pc.machine.user_read(address, 4096), [1; 4096]);
+        assert_eq!(pc.machine.touches(address), 0, "the device's business");
         pc.close(file);
         pc.finish();
     }
