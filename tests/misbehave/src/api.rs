@@ -348,6 +348,15 @@ unsafe extern "C" {
     ) -> Status;
     pub(crate) fn IoCsqInsertIrp(csq: *mut IO_CSQ, irp: *mut IRP, context: Ptr);
     pub(crate) fn IoCsqRemoveNextIrp(csq: *mut IO_CSQ, context: Ptr) -> *mut IRP;
+    pub(crate) fn PoSetPowerState(device: *mut DEVICE_OBJECT, kind: u32, state: u32) -> u32;
+    pub(crate) fn PoRequestPowerIrp(
+        device: *mut DEVICE_OBJECT,
+        minor: u8,
+        state: u32,
+        routine: *const (),
+        context: Ptr,
+        irp: Ptr,
+    ) -> Status;
     pub(crate) fn KeGetCurrentIrql() -> u8;
     pub(crate) fn KfRaiseIrql(irql: u8) -> u8;
     pub(crate) fn KeLowerIrql(irql: u8);

@@ -9,7 +9,7 @@
 use core::ptr::{null, null_mut};
 
 use crate::api::*;
-use crate::{client, server, sins, user};
+use crate::{client, power, server, sins, user};
 
 pub(crate) const CREATE: usize = 0;
 const CLOSE: usize = 2;
@@ -96,7 +96,7 @@ unsafe extern "system" fn DriverEntry(
         (CLEANUP, cleanup),
         (DEVICE_CONTROL, control),
         (INTERNAL_DEVICE_CONTROL, server::internal),
-        (POWER, power),
+        (POWER, power::power),
         (SYSTEM_CONTROL, wmi),
         (PNP, pnp),
     ];
@@ -470,22 +470,6 @@ pub(crate) fn pass(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     unsafe { IofCallDriver((*extension(device)).lower, irp) }
 }
 
-unsafe extern "C" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
-    let minor = unsafe { (*current(irp)).MinorFunction };
-    if unsafe { (*extension(device)).is_child } {
-        let status = if minor == 2 || minor == 3 {
-            SUCCESS
-        } else {
-            status(irp)
-        };
-        return finish(irp, status, 0);
-    }
-    if sin(16) && minor > 3 {
-        set_status(irp, SUCCESS, 0);
-    }
-    pass(device, irp)
-}
-
 unsafe extern "C" fn wmi(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     if unsafe { (*extension(device)).is_child } {
         return finish(irp, status(irp), 0);
@@ -542,6 +526,7 @@ unsafe extern "C" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
                 return finish(irp, status, 0);
             }
             unsafe { start(device) };
+            power::started(device);
             return finish(irp, SUCCESS, 0);
         }
         2 => return unsafe { remove(device, irp) },
@@ -689,6 +674,7 @@ unsafe fn remove(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
             IoDeleteSymbolicLink(&raw const link);
         }
         let lower = (*ext).lower;
+        power::removed(device);
         set_status(irp, SUCCESS, 0);
         let status = pass(device, irp);
         if sin(31) {
@@ -740,7 +726,8 @@ unsafe fn make_child(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
         (*c).own = child;
         (*c).pdo = device;
         init(child);
-        (*child).Flags = (*child).Flags & !0x80 | 0x2000;
+        let pageable = if sin(76) { 0 } else { (*device).Flags & 0x2000 };
+        (*child).Flags = (*child).Flags & !0x80 | pageable;
     }
     child
 }
@@ -813,7 +800,11 @@ unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     let kind = argument(irp, 0) & 0xFFFF_FFFF;
     match minor {
         0..=6 | 0x17 => {
+            if minor == 0 {
+                power::started(device);
+            }
             if minor == 2 {
+                power::removed(device);
                 flush(device, null_mut(), UNSUCCESSFUL);
                 let ext = extension(device);
                 let parent = unsafe { (*ext).pdo };

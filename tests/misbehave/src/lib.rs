@@ -12,6 +12,8 @@ mod client;
 #[cfg(windows)]
 mod driver;
 #[cfg(windows)]
+mod power;
+#[cfg(windows)]
 mod seh;
 #[cfg(windows)]
 mod server;

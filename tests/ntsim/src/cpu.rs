@@ -745,6 +745,9 @@ const fn merge(old: u64, value: u32, width: Width) -> u64 {
 }
 
 fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
+    if let Some((rule, what)) = with(|k| crate::power::check_port(k, port)) {
+        crate::state::fail(rule, what);
+    }
     let (found, now) = with(|k| {
         let cost = k.config.port_access_ns;
         k.now += cost;

@@ -46,6 +46,8 @@ pub(crate) struct Running {
     pub minor: u8,
     pub driver: DriverId,
     pub user: bool,
+    /// A power IRP that takes power away.
+    pub power_down: bool,
 }
 
 /// One device's turn with an IRP.
@@ -388,6 +390,9 @@ fn check_forward(k: &Kernel, f: &Frame, irp: Irp, target: Va) -> Broken {
     } else {
         return Some((rules::FORWARD_LOCATION, what));
     }
+    if let Some(broken) = crate::power::check_forward(k, f.device, own) {
+        return Some(broken);
+    }
     let status = irp.status();
     let (was, information) = f.entry;
     let own_error = status.is_error() && status != NtStatus::NOT_SUPPORTED && status != was;
@@ -614,6 +619,7 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
             minor,
             driver,
             user,
+            power_down: crate::power::is_down(sl),
         });
         Some((index, Drv(object).major(major), internal))
     }) else {
@@ -657,6 +663,11 @@ fn check_return(irp: Irp, index: usize, status: NtStatus) {
         });
         if status.0 == u32::MAX {
             return Some((rules::SUSPICIOUS_STATUS, what));
+        }
+        if f.major == POWER
+            && let Some(broken) = crate::power::check_return(k, f.device, f.minor, status)
+        {
+            return Some(broken);
         }
         if let Some((left, marked)) = f.left {
             return match (status == NtStatus::PENDING, marked) {
@@ -778,15 +789,26 @@ pub(crate) fn finish(irp: Va) {
         let (control, routine, context) = (sl.control(), sl.routine(), sl.context());
         let pending = sl.pending();
         let status = irp.status();
-        with(|k| {
-            if let Some(r) = k.io.irps.get_mut(&irp.0) {
-                for f in &mut r.frames {
-                    if f.location == location && f.left.is_none() {
-                        f.left = Some((status, pending));
+        let broken = with(|k| {
+            let r = k.io.irps.get_mut(&irp.0)?;
+            let lower = r.frames.iter().find(|f| f.location < location);
+            let lower = lower.and_then(|f| Some(f.left?.0));
+            let mut leaving = Vec::new();
+            for f in &mut r.frames {
+                if f.location == location && f.left.is_none() {
+                    f.left = Some((status, pending));
+                    if !f.internal {
+                        leaving.push(f.device);
                     }
                 }
             }
+            leaving
+                .into_iter()
+                .find_map(|d| crate::power::check_leaving(k, d, sl, status, lower))
         });
+        if let Some((rule, what)) = broken {
+            fail(rule, what);
+        }
         irp.set_pending_returned(u8::from(pending));
         irp.move_location(1);
         let above = (irp.location() <= irp.stack_count()).then(|| irp.sl());
@@ -998,14 +1020,19 @@ pub(crate) fn prepare(device: Va, fill: impl FnOnce(Irp, Sl)) -> (Irp, Va) {
 /// Sends an IRP and waits for its end.
 pub(crate) fn send(irp: Irp, top: Va) -> (NtStatus, usize) {
     call_driver(top, irp.0);
-    let (status, information) = wait_done(irp.0);
-    collect(irp.0);
-    (status, information)
+    wait_done(irp.0);
+    finished(irp.0)
 }
 
 pub(crate) fn wait_done(irp: Va) -> (NtStatus, usize) {
     sched::wait("an IRP", None, move |k| k.io.is_done(irp));
     with(|k| k.io.irps.get(&irp).and_then(|r| r.done)).unwrap_or((NtStatus::UNSUCCESSFUL, 0))
+}
+
+/// Status and Information of an IRP that has ended; its details are forgotten.
+pub(crate) fn finished(irp: Va) -> (NtStatus, usize) {
+    let (status, information, _) = collect(irp);
+    (status, information)
 }
 
 /// The result of a request for whoever sent it; forgets the IRP's details.

@@ -48,6 +48,7 @@
 //! | `nt` | the exported functions, one file a prefix, one table |
 //! | `iomgr` | IRPs: dispatch, completion, cancellation, the user's side |
 //! | `pnp` | device tree, bus driver, start and removal |
+//! | `power` | sleep and wake-up, device power IRPs |
 //! | `majors` | requests of user mode, by any major function |
 //! | `routine` | routines whose addresses drivers gave away |
 //! | `leaks` | what an answer must not hold |
@@ -65,7 +66,7 @@
 //! processor, and comes when the test says so. A DPC waits for the thread that queued it to come
 //! below `DISPATCH_LEVEL`. Exceptions are those of user addresses and those that kernel functions
 //! raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there: MDLs mapped
-//! into user space, message-signalled interrupts, DMA, `PoRequestPowerIrp`, access checks at open.
+//! into user space, message-signalled interrupts, DMA, `IRP_MN_WAIT_WAKE`, access checks at open.
 #![allow(
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
@@ -82,6 +83,7 @@ mod nt;
 mod patch;
 mod pnp;
 mod ports;
+mod power;
 mod registry;
 mod routine;
 pub mod rules;
@@ -499,6 +501,7 @@ impl Machine {
             interfaces: Vec::new(),
             io: iomgr::Io::default(),
             pnp: pnp::Pnp::default(),
+            po: power::Po::default(),
             usb: usb::Usb::default(),
             ke: nt::ke::Ke::default(),
             mdls: std::collections::BTreeMap::new(),
@@ -804,7 +807,50 @@ impl Machine {
         minor: u8,
         arguments: [usize; 4],
     ) -> Result<(NtStatus, usize), Bugcheck> {
-        self.send_irp(node, iomgr::POWER, minor, arguments)
+        sched::call("a power IRP", move || power::send(node, minor, arguments))
+    }
+
+    /// The system goes to sleep (S3): every started device, children first, is asked, and then told.
+    /// When this returns all have completed their `SET_POWER`. If a device refuses, gives its
+    /// status, and whoever was asked is told that the system works. Time goes on as always.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn sleep(&self) -> Result<NtStatus, Bugcheck> {
+        sched::call("sleep", || pnp::exclusive(|| power::sleep(power::S3)))
+    }
+
+    /// The system is shut down (S5): as [`Machine::sleep`], but nobody is asked.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn shut_down(&self) -> Result<NtStatus, Bugcheck> {
+        sched::call("shutdown", || pnp::exclusive(|| power::sleep(power::S5)))
+    }
+
+    /// The system works again (S0): every device is told, parents first. When this returns devices
+    /// may still be on their way to full power, see [`Machine::settle`].
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn wake(&self) -> Result<(), Bugcheck> {
+        sched::call("wake-up", || pnp::exclusive(power::wake))
+    }
+
+    /// Waits until no device changes its power any more.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn settle(&self) -> Result<(), Bugcheck> {
+        sched::call("power changes", || {
+            sched::wait("power changes", None, power::is_settled);
+        })
+    }
+
+    /// The device is off its bus, and nobody has noticed: what needs it fails. Its
+    /// [`Machine::unplug`] is to follow.
+    pub fn disconnect(&self, node: DevNode) {
+        self.with(|k| pnp::disconnect(k, node));
     }
 
     /// Sends an `IRP_MJ_SYSTEM_CONTROL`; see [`Machine::send_pnp_irp`].

@@ -7,6 +7,7 @@ use crate::nt::types::{
     DO_POWER_PAGABLE, Dev, Drv, Irp, SL_PENDING_RETURNED, Sl, wide,
 };
 use crate::nt::{Entry, guest, io};
+use crate::power;
 use crate::registry::RegValue;
 use crate::rules;
 use crate::sched::{self, ThreadKind};
@@ -57,6 +58,8 @@ pub struct DeviceIds {
 
 pub(crate) struct Node {
     pub pdo: Va,
+    /// The device power state that the machine's own bus gave it.
+    pub power: u32,
     pub parent: Option<DevNode>,
     pub state: NodeState,
     pub spec: DeviceSpec,
@@ -95,14 +98,14 @@ impl Pnp {
     }
 }
 
-fn bottom_of(k: &Kernel, mut device: Va) -> Va {
+pub(crate) fn bottom_of(k: &Kernel, mut device: Va) -> Va {
     while let Some(lower) = k.devices.get(&device).and_then(|d| d.lower) {
         device = lower;
     }
     device
 }
 
-fn node_of(k: &Kernel, device: Va) -> Option<usize> {
+pub(crate) fn node_of(k: &Kernel, device: Va) -> Option<usize> {
     k.pnp.of_pdo(bottom_of(k, device))
 }
 
@@ -197,8 +200,8 @@ pub(crate) extern "win64" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let sl = i.sl();
     let answer = match (sl.major(), sl.minor()) {
         (PNP, minor) => bus_pnp(device, i, sl, minor),
-        // SET_POWER, QUERY_POWER
-        (POWER, 2 | 3) => Some(NtStatus::SUCCESS),
+        (POWER, power::SET_POWER) => Some(with(|k| bus_power(k, device, sl))),
+        (POWER, power::QUERY_POWER) => Some(NtStatus::SUCCESS),
         (POWER | SYSTEM_CONTROL, _) => None,
         _ => Some(NtStatus::INVALID_DEVICE_REQUEST),
     };
@@ -222,10 +225,28 @@ pub(crate) extern "win64" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     status.raw()
 }
 
+/// `SET_POWER` at the bus. A device that is gone has no power any more.
+fn bus_power(k: &mut Kernel, device: Va, sl: Sl) -> NtStatus {
+    let (kind, state) = (sl.low(1), sl.low(2));
+    if kind == 1 {
+        let gone = node_of(k, device).is_some_and(|n| k.pnp.nodes[n].gone);
+        if gone && state == power::D0 {
+            return NtStatus::NO_SUCH_DEVICE;
+        }
+        power::set_actual(k, device, state);
+    }
+    NtStatus::SUCCESS
+}
+
 fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
     const TARGET_RELATION: u32 = 4;
     match minor {
-        0..=6 | SURPRISE => Some(NtStatus::SUCCESS),
+        0..=6 | SURPRISE => {
+            if minor == 0 {
+                with(|k| power::set_actual(k, device, power::D0));
+            }
+            Some(NtStatus::SUCCESS)
+        }
         7 if sl.low(0) == TARGET_RELATION => {
             with(|k| io::reference(k, device));
             let mut list = [0_u8; 16];
@@ -319,6 +340,7 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
     k.note(format!("device {path}"));
     k.pnp.nodes.push(Node {
         pdo,
+        power: power::D0,
         parent,
         state: NodeState::Found,
         spec,
@@ -535,6 +557,9 @@ pub(crate) fn start(node: DevNode) -> NtStatus {
         remove(node);
         return status;
     }
+    if let Some((rule, what)) = with(|k| power::check_started(k, k.pnp.nodes[node.0].pdo)) {
+        fail(rule, what);
+    }
     with(|k| {
         let n = &mut k.pnp.nodes[node.0];
         (n.state, n.idle) = (NodeState::Started, false);
@@ -688,6 +713,16 @@ pub(crate) fn enumerate(node: DevNode) {
             // The manager holds one from the first report.
             io::dereference(*pdo);
         } else {
+            let agrees = with(|k| {
+                let top = iomgr::top_of(k, k.pnp.nodes[node.0].pdo);
+                (Dev(top).flags() ^ Dev(*pdo).flags()) & DO_POWER_PAGABLE == 0
+            });
+            if !agrees {
+                fail(
+                    rules::POWER_PAGABLE,
+                    format!("child {pdo:#x} and its parent"),
+                );
+            }
             with(|k| {
                 if let Some(d) = k.devices.get_mut(pdo) {
                     d.is_pdo = true;
@@ -1090,16 +1125,19 @@ pub(crate) fn remove(node: DevNode) -> NtStatus {
     status
 }
 
+/// The device is off its bus, and the PnP manager does not know yet.
+pub(crate) fn disconnect(k: &mut Kernel, node: DevNode) {
+    let n = &mut k.pnp.nodes[node.0];
+    n.gone = true;
+    let pdo = n.pdo;
+    if let Some(d) = k.devices.get_mut(&pdo) {
+        d.reported = false;
+    }
+    crate::usb::disconnect(k, pdo);
+}
+
 /// The device disappears from its bus.
 pub(crate) fn unplug(node: DevNode) -> NtStatus {
-    with(|k| {
-        let n = &mut k.pnp.nodes[node.0];
-        n.gone = true;
-        let pdo = n.pdo;
-        if let Some(d) = k.devices.get_mut(&pdo) {
-            d.reported = false;
-        }
-        crate::usb::disconnect(k, pdo);
-    });
+    with(|k| disconnect(k, node));
     surprise_remove(node)
 }

@@ -1,7 +1,7 @@
 //! The rules that a driver must keep, each with the name under which a failure reports it.
 //!
 //! `id` is the group of the rule book (I = IRP life, Q = IRQL, M = memory, L = locks, K = remove
-//! lock, F = forwarding, A = AddDevice and objects, U = user memory, handles and MDLs,
+//! lock, F = forwarding, P = power, A = AddDevice and objects, U = user memory, handles and MDLs,
 //! B = USB requests, N = unload, X = processor faults, H = hangs); `code` is the bug check that
 //! Driver Verifier raises for it (`C9/226` = bug check 0xC9, parameter 1 = 0x226), or another bug
 //! check's name.
@@ -107,6 +107,16 @@ rules! {
     NOT_SUPPORTED_SET = "F3", "C9/216", "earlier status turned into STATUS_NOT_SUPPORTED";
     MUST_NOT_FAIL = "F3", "C9/247", "failed an IRP that must not fail";
     POWER_FORWARDING = "F4", "C9/230", "power IRP changed, failed-and-forwarded or not passed down";
+    POWER_WAIT = "F4", "ntsim/power-wait", "wait while a power IRP is being dispatched";
+    POWER_NOT_PENDED = "P1", "MarkPower", "SET_POWER not pended by a function driver";
+    POWER_FAILED = "P1", "PowerDownFail", "SET_POWER failed, which the lower drivers completed with success";
+    POWER_POLICY = "P1", "ntsim/policy", "system power IRP completed without the device power IRP that follows from it";
+    POWER_UNTOLD = "P1", "ntsim/power-untold", "PoSetPowerState not called before the power goes, after it came, at START or at REMOVE";
+    POWER_EARLY = "P1", "ntsim/power-early", "PoSetPowerState for D0 before the bus gave the power";
+    POWER_REQUEST = "P1", "C4/4100B", "PoRequestPowerIrp or PoSetPowerState with wrong arguments";
+    POWER_ALLOCATE = "P1", "PowerDownAllocate", "memory allocated while a power IRP that takes power away is being dispatched";
+    POWER_ACCESS = "P1", "ntsim/power-access", "port of a device without power accessed";
+    POWER_TIMEOUT = "P1", "9F", "power IRP not completed in time";
     WMI_FORWARDING = "F5", "C9/220", "IRP_MJ_SYSTEM_CONTROL completed by someone who is not the provider";
     OWN_PNP_STATUS = "F6", "C9/20E", "PnP, power or WMI IRP sent without initial STATUS_NOT_SUPPORTED";
     NO_DISPATCH = "F7", "C9/21F", "dispatch routine missing for a required major";

@@ -59,6 +59,8 @@ pub(crate) struct Device {
     pub security: Vec<u8>,
     pub is_pdo: bool,
     pub reported: bool,
+    /// The device power state that its driver told: 0 before it did.
+    pub power: u32,
 }
 
 /// An object that drivers reference or have handles to.
@@ -116,6 +118,7 @@ pub(crate) struct Kernel {
     pub interfaces: Vec<Interface>,
     pub io: crate::iomgr::Io,
     pub pnp: crate::pnp::Pnp,
+    pub po: crate::power::Po,
     pub usb: crate::usb::Usb,
     pub ke: crate::nt::ke::Ke,
     pub mdls: BTreeMap<Va, crate::nt::mm::Mdl>,

@@ -56,6 +56,13 @@ fn virtue(seed: u64) -> Result<(), Bugcheck> {
     );
     m.send_power_irp(b.node, 0x20, [0; 4])?;
     m.send_wmi_irp(b.node, 8, [0; 4])?;
+    // Sleep and wake-up.
+    for _ in 0..2 {
+        assert!(m.sleep()?.is_success());
+        m.run_for(1_000_000)?;
+        m.wake()?;
+        m.settle()?;
+    }
     // The child goes and comes back.
     m.device_io_control(h, code(0x806), &[], 0)?;
     m.run_for(10_000_000)?;
@@ -293,6 +300,9 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
     for (child, _) in m.children(b.node) {
         m.send_pnp_irp(child, 0x30, [0; 4])?;
     }
+    m.sleep()?;
+    m.wake()?;
+    m.settle()?;
     m.query_stop(b.node)?;
     m.cancel_stop(b.node)?;
     m.close(h)?;
@@ -303,7 +313,7 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
     }
     m.query_remove(b.node)?;
     m.cancel_remove(b.node)?;
-    if seed.is_multiple_of(2) || sin == 15 {
+    if (seed.is_multiple_of(2) || sin == 15) && sin != 61 {
         m.unplug(b.node)?;
     } else {
         m.remove(b.node)?;
@@ -351,6 +361,23 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
     (40, "I5", "C9/212"),  // location neither copied nor skipped
     (41, "A3", "C9/249"),  // two children with one id
     (42, "N1", "ntsim/interrupt"),
+    (60, "P1", "ntsim/power-untold"), // START
+    (61, "P1", "ntsim/power-untold"), // REMOVE
+    (62, "F4", "C9/230"),             // QUERY_POWER completed instead of passed down
+    (63, "P1", "MarkPower"),          // SET_POWER not pended
+    (64, "P1", "9F"),                 // SET_POWER never completed
+    (65, "P1", "PowerDownAllocate"),
+    (66, "F4", "ntsim/power-wait"),
+    (67, "P1", "ntsim/power-early"),
+    (68, "P1", "ntsim/power-untold"), // power goes
+    (69, "P1", "PowerDownFail"),
+    (70, "P1", "ntsim/policy"), // no device power request
+    (71, "P1", "C4/4100B"),     // a place for the IRP
+    (72, "P1", "ntsim/policy"), // not waited for the device power request
+    (73, "P1", "ntsim/power-access"),
+    (74, "P1", "ntsim/power-untold"), // power came
+    (75, "Q1", "C4/E5"),              // powered down at DISPATCH
+    (76, "A1", "C9/23F"),             // a child's DO_POWER_PAGABLE
 ];
 
 #[test]
@@ -368,6 +395,16 @@ fn every_life_sin_is_named() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_driver_may_refuse_to_sleep() {
+    let b = bench(Config::default(), 77);
+    let up = up(&b);
+    let m = &b.machine;
+    assert_eq!(m.sleep(), Ok(NtStatus::UNSUCCESSFUL));
+    assert_eq!(m.settle(), Ok(()));
+    assert_eq!(down(&b, up.expect("started")), Ok(()));
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub(crate) fn make_device(
             security: Vec::new(),
             is_pdo: false,
             reported: false,
+            power: 0,
         },
     );
     va

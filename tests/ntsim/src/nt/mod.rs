@@ -12,6 +12,7 @@ pub(crate) mod io;
 pub(crate) mod ke;
 pub(crate) mod mm;
 pub(crate) mod ob;
+pub(crate) mod po;
 pub(crate) mod remlock;
 pub(crate) mod rtl;
 pub(crate) mod types;
@@ -214,8 +215,9 @@ fn build() -> Vec<Export> {
         MmMapLockedPagesSpecifyCache = mm::mm_map_locked_pages_specify_cache, PASSIVE, DISPATCH, fails;
         MmUnmapLockedPages = mm::mm_unmap_locked_pages, PASSIVE, DISPATCH;
 
-        PoSetPowerState = rtl::po_set_power_state, PASSIVE, DISPATCH;
-        PoStartNextPowerIrp = rtl::po_start_next_power_irp, PASSIVE, DISPATCH;
+        PoSetPowerState = po::po_set_power_state, PASSIVE, DISPATCH;
+        PoRequestPowerIrp = po::po_request_power_irp, PASSIVE, DISPATCH, fails;
+        PoStartNextPowerIrp = po::po_start_next_power_irp, PASSIVE, DISPATCH;
         PoCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
 
         USBD_CreateConfigurationRequestEx = usbd::create_configuration_request_ex, PASSIVE, DISPATCH, fails;
@@ -357,6 +359,9 @@ pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usi
                 export.min, export.max
             ),
         );
+    }
+    if let Some((rule, what)) = with(|k| crate::power::check_call(k, export.name)) {
+        fail(rule, what);
     }
     let inject = with(|k| k.inject);
     crate::sched::tick();

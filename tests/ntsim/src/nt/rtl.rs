@@ -177,12 +177,6 @@ pub(super) extern "win64" fn mm_get_system_routine_address(name: Va) -> Va {
     0
 }
 
-pub(super) extern "win64" fn po_set_power_state(_device: Va, _kind: i32, state: i32) -> i32 {
-    state
-}
-
-pub(super) extern "win64" fn po_start_next_power_irp(_irp: Va) {}
-
 /// Stacks here are one mapping: nothing to probe. rax and all others must stay as they are.
 #[unsafe(naked)]
 pub(super) extern "C" fn chkstk() {
