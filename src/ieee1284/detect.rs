@@ -107,12 +107,17 @@ pub fn detect(port: &mut impl Port) -> Capabilities {
             found.fifo = fifo(port);
         }
     }
-    if found.ecr {
+    rest(port, &found);
+    found
+}
+
+/// Puts the port at rest: compatibility mode, and no line asks anything of a peripheral.
+pub fn rest(port: &mut impl Port, capabilities: &Capabilities) {
+    if capabilities.ecr {
         port.write(Register::Ecr, Ecr::SPP.bits());
     }
     port.write(Register::Data, 0);
     port.write(Register::Dcr, Dcr::IDLE.bits());
-    found
 }
 
 /// Clears a pending EPP time-out in all the ways that chips want, and says whether there is none

@@ -32,7 +32,7 @@ mod registers;
 mod session;
 
 pub use condition::Condition;
-pub use detect::{Capabilities, Fifo, detect};
+pub use detect::{Capabilities, Fifo, detect, rest};
 pub use device_id::{DeviceId, IdLength};
 pub use fault::Fault;
 pub use hardware_id::{PlugAndPlayId, PlugAndPlayText};

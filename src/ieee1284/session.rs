@@ -289,6 +289,16 @@ impl Session {
         self.ecp = Ecp::NONE;
     }
 
+    /// The port was put at rest by somebody else: a mode that was connected is not any more.
+    pub fn disconnected(&mut self) {
+        if self.is_connected() {
+            self.link = Link::Compatibility;
+            self.ecp = Ecp::NONE;
+            self.address = None;
+        }
+        self.dcr = Dcr::IDLE;
+    }
+
     /// Gives the port back in compatibility mode between two requests of one program. Bytes that
     /// the chip's FIFO took from the peripheral and nobody has asked for yet wait for the next
     /// read. Never fails.

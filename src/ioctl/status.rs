@@ -87,6 +87,8 @@ statuses! {
     DEVICE_CONFIGURATION_ERROR = 0xC000_0182;
     /// The device was pulled out.
     DEVICE_REMOVED = 0xC000_02B6;
+    /// The device's power went in the middle of the operation.
+    POWER_STATE_INVALID = 0xC000_02D3;
 }
 
 impl Status {

@@ -3,17 +3,16 @@ use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use wdk_sys::{
-    _DEVICE_RELATION_TYPE, _IO_WORKITEM as IO_WORKITEM, DEVICE_OBJECT, DO_BUFFERED_IO,
-    DO_DEVICE_INITIALIZING, DO_DIRECT_IO, DO_POWER_PAGABLE, FILE_DEVICE_SECURE_OPEN,
-    IO_REMOVE_LOCK, IRP,
+    _DEVICE_RELATION_TYPE, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
+    DO_POWER_PAGABLE, FILE_DEVICE_SECURE_OPEN, IO_REMOVE_LOCK, IRP,
     ntddk::{
-        IoAcquireRemoveLockEx, IoAllocateWorkItem, IoAttachDeviceToDeviceStack, IoCreateDevice,
-        IoDeleteDevice, IoDetachDevice, IoFreeWorkItem, IoInitializeRemoveLockEx,
-        IoInvalidateDeviceRelations, IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
+        IoAcquireRemoveLockEx, IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice,
+        IoDetachDevice, IoInitializeRemoveLockEx, IoInvalidateDeviceRelations,
+        IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
     },
 };
 
@@ -75,8 +74,6 @@ impl PhysicalDevice {
 #[repr(C)]
 pub(super) struct Extension<R> {
     remove_lock: UnsafeCell<IO_REMOVE_LOCK>,
-    /// Carries a PnP request from its completion routine to `PASSIVE_LEVEL`. Null for a child.
-    work_item: AtomicPtr<IO_WORKITEM>,
     state: AtomicU8,
     previous: AtomicU8,
     installed: AtomicBool,
@@ -135,11 +132,6 @@ impl<'d, R: Role> Device<'d, R> {
         let role = unsafe { &*self.extension.role.get() };
         // SAFETY: likewise.
         unsafe { role.assume_init_ref() }
-    }
-
-    /// The work item that carries a PnP request to `PASSIVE_LEVEL`.
-    pub(super) fn work_item(self) -> *mut IO_WORKITEM {
-        self.extension.work_item.load(Ordering::Acquire)
     }
 
     /// Where the device stands in its PnP life.
@@ -283,11 +275,6 @@ unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>, lower: Option<Lower
         // SAFETY: likewise; it is not dropped again.
         unsafe { role.assume_init_drop() };
     }
-    let item = extension.work_item.swap(ptr::null_mut(), Ordering::AcqRel);
-    if !item.is_null() {
-        // SAFETY: allocated for this device, and not queued: its request would hold the device.
-        unsafe { IoFreeWorkItem(item) };
-    }
     // SAFETY: at PASSIVE_LEVEL, once.
     unsafe { IoDeleteDevice(object.as_ptr()) };
 }
@@ -308,16 +295,6 @@ impl<R: Role> Driver<R> {
     ) -> Result<(), Status> {
         let mut draft = Draft::create(self, options, passive)?;
         let object = draft.object.as_ptr();
-        // SAFETY: the object is live; freed with it.
-        let item = unsafe { IoAllocateWorkItem(object) };
-        if item.is_null() {
-            return Err(Status::INSUFFICIENT_RESOURCES);
-        }
-        draft
-            .device()
-            .extension()
-            .work_item
-            .store(item, Ordering::Release);
         // SAFETY: both objects are live.
         let lower = unsafe { IoAttachDeviceToDeviceStack(object, pdo.raw()) };
         let lower = Lower(NonNull::new(lower).ok_or(Status::NO_SUCH_DEVICE)?);

@@ -2,7 +2,7 @@ use core::ptr::NonNull;
 
 use wdk_sys::{DEVICE_OBJECT, IRP, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SYSTEM_CONTROL, NTSTATUS};
 
-use super::{Device, Irp, Request, Role, pnp};
+use super::{Device, Irp, Request, Role, pnp, power};
 use crate::ioctl::Status;
 
 /// The dispatch routine of every major function of every device object.
@@ -22,7 +22,7 @@ pub(super) unsafe extern "C" fn dispatch<R: Role>(
     };
     let disposition = match u32::from(irp.stack().MajorFunction) {
         IRP_MJ_PNP => pnp::plug_and_play(device, irp),
-        IRP_MJ_POWER => pnp::power(device, irp),
+        IRP_MJ_POWER => power::power(device, irp),
         IRP_MJ_SYSTEM_CONTROL => pnp::system_control(device, irp),
         _ => {
             // SAFETY: the IRP holds the remove lock until it ends, and the role is looked at only

@@ -10,10 +10,10 @@ use core::{
 };
 
 use wdk_sys::{
-    CCHAR, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION, IO_STATUS_BLOCK,
-    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION,
+    IO_STATUS_BLOCK, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
-    PIO_COMPLETION_ROUTINE, PVOID, ULONG,
+    PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS, ULONG,
     ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
 };
 
@@ -417,9 +417,7 @@ impl Irp {
     /// Ends a request with `STATUS_SUCCESS` after `end`, which releases the remove lock for good: it
     /// is given the tag that the lock is held with.
     pub(super) fn complete_after(self, end: impl FnOnce(NonNull<IRP>)) -> Disposition {
-        let information = self.information();
-        self.set_status(Status::SUCCESS, information);
-        let raw = self.raw;
+        let raw = self.agreed().put_aside();
         end(raw);
         // SAFETY: the IRP is ours, and this consumes it; <= DISPATCH_LEVEL, no lock held.
         unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
@@ -453,11 +451,16 @@ impl Irp {
         status
     }
 
-    /// As [`Irp::forward`], with success as this driver's word.
-    pub(super) fn forward_success(self, lower: Lower) -> Disposition {
+    /// The request with success as this driver's word; Information stays what it is.
+    pub(super) fn agreed(self) -> Self {
         let information = self.information();
         self.set_status(Status::SUCCESS, information);
-        self.forward(lower)
+        self
+    }
+
+    /// As [`Irp::forward`], with success as this driver's word.
+    pub(super) fn forward_success(self, lower: Lower) -> Disposition {
+        self.agreed().forward(lower)
     }
 
     /// As [`Irp::forward_success`], with `information` as the answer.
@@ -469,10 +472,8 @@ impl Irp {
     /// As [`Irp::forward_success`], but the remove lock stays held; the tag that it is held with
     /// comes back.
     pub(super) fn forward_success_locked(self, lower: Lower) -> (Disposition, NonNull<IRP>) {
-        let information = self.information();
-        self.set_status(Status::SUCCESS, information);
         let tag = self.raw;
-        (self.forward_locked(lower), tag)
+        (self.agreed().forward_locked(lower), tag)
     }
 
     fn forward_locked(self, lower: Lower) -> Disposition {
@@ -489,7 +490,8 @@ impl Irp {
     }
 
     /// Forwards the IRP and takes it back in `routine` when the lower drivers are done with it.
-    /// The routine must return `STATUS_MORE_PROCESSING_REQUIRED` and see to the IRP.
+    /// The routine returns `STATUS_MORE_PROCESSING_REQUIRED` and sees to the IRP, or what
+    /// [`Irp::go_on`] says.
     pub(super) fn forward_then(
         self,
         lower: Lower,
@@ -513,6 +515,28 @@ impl Irp {
         // whatever the lower driver says.
         let _ = unsafe { IofCallDriver(lower.raw().as_ptr(), raw.as_ptr()) };
         pending
+    }
+}
+
+impl Irp {
+    /// In a completion routine of [`Irp::forward_then`]: the IRP goes on upwards, with the status
+    /// that it has. What the routine returns.
+    pub(super) fn go_on(self) -> NTSTATUS {
+        let (raw, lock) = (self.raw, self.lock);
+        // SAFETY: acquired with this tag in `accept`.
+        unsafe { release(lock, raw) };
+        STATUS_SUCCESS
+    }
+
+    /// The device object that an IRP which was put aside belongs to.
+    ///
+    /// # Safety
+    /// The IRP is this driver's at this moment.
+    pub(super) unsafe fn device_of(irp: NonNull<IRP>) -> *mut DEVICE_OBJECT {
+        // SAFETY: the IRP is live.
+        let stack = unsafe { current_slot(irp).read() };
+        // SAFETY: its current location is this driver's.
+        unsafe { (*stack).DeviceObject }
     }
 }
 

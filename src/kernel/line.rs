@@ -52,6 +52,8 @@ struct Places {
     /// walked in a loop, and not by a completion routine that frees in the completion that it
     /// frees in.
     passing: bool,
+    /// The system has the thing next, before everybody who waits.
+    reserved: bool,
     /// What arrivals are answered with: success while the line is open.
     refusal: Status,
     next_ticket: u64,
@@ -201,6 +203,7 @@ impl Line {
                 Places {
                     owner: Some(Owner::System),
                     passing: false,
+                    reserved: false,
                     refusal: Status::SUCCESS,
                     next_ticket: 0,
                     threads: ptr::null(),
@@ -235,6 +238,24 @@ impl Line {
             }
             free
         })
+    }
+
+    /// The system takes the thing: now, or as soon as its owner leaves it. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn reserve(&self) {
+        let taken = &self.taken;
+        self.queue.with(|line, _| {
+            if taken.swap(true, Ordering::AcqRel) {
+                line.reserved = true;
+            } else {
+                line.owner = Some(Owner::System);
+            }
+        });
+    }
+
+    /// The end of [`Line::reserve`]. Whether the system has taken the thing: it is to leave it.
+    pub(crate) fn end_reservation(&self) -> bool {
+        self.queue
+            .with(|line, _| !core::mem::replace(&mut line.reserved, false))
     }
 
     /// Takes the thing if it is free, from an interrupt service routine. Its end begins
@@ -382,6 +403,11 @@ impl Line {
         let taken = &self.taken;
         self.queue.with(|line, queued| {
             if line.owner.is_some() {
+                line.passing = false;
+                return Next::Done;
+            }
+            if core::mem::replace(&mut line.reserved, false) {
+                line.owner = Some(Owner::System);
                 line.passing = false;
                 return Next::Done;
             }

@@ -23,6 +23,7 @@ mod line;
 mod members;
 mod pnp;
 mod pool;
+mod power;
 mod queue;
 mod registry;
 mod resources;
@@ -33,6 +34,7 @@ mod time;
 mod usb;
 mod user;
 mod wait;
+mod work;
 mod worker;
 
 pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port_routines};
@@ -46,20 +48,21 @@ pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive};
 pub(crate) use line::{Accepts, Line, Owner};
 pub(crate) use members::Members;
-pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, Power, State};
+pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
 pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::Wide;
-pub(crate) use sync::{Gate, Inside, SpinLock};
+pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
 pub(crate) use time::{milliseconds, stall};
 pub(crate) use usb::{
-    Channel, ChannelOptions, Closed, Data, Exchange, MOST_PIPES, Next, PipeHandle, SelectedPipe,
-    Traffic, Transfer, UsbDevice, VendorTransfer, flush_deferred,
+    Channel, ChannelOptions, Data, Exchange, MOST_PIPES, Next, PipeHandle, SelectedPipe, Traffic,
+    Transfer, UsbDevice, VendorTransfer, flush_deferred,
 };
 pub(crate) use user::Requester;
 pub(crate) use wait::{Taken, Turn, Waiter, Waits};
+pub(crate) use work::PassiveWork;
 pub(crate) use worker::{Task, Worker};
 
 use crate::ioctl::Status;

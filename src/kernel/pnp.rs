@@ -1,32 +1,31 @@
-//! The PnP, power and WMI requests of function devices and of the children they enumerate.
+//! The PnP and WMI requests of function devices and of the children they enumerate.
 //!
 //! A function device (FDO) acts and passes a request down; a child (PDO) is the bottom of its
 //! stack and completes everything. What a device does not know passes, or ends, with its status
 //! untouched: Driver Verifier sends minor codes that nobody knows to see just that.
 //!
-//! Sources: the pages of the minor IRPs, "Removing a Device in a Function Driver", "Using Remove
-//! Locks" and "Passing Power IRPs" of the Windows driver documentation.
+//! Sources: the pages of the minor IRPs, "Removing a Device in a Function Driver" and "Using Remove
+//! Locks" of the Windows driver documentation.
 
 use core::ptr::NonNull;
 
 use wdk_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
-    _POWER_STATE_TYPE, _SYSTEM_POWER_STATE, _WORK_QUEUE_TYPE, BUS_QUERY_ID_TYPE,
-    DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_POWER_STATE, DEVICE_RELATIONS, IO_REMOVE_LOCK, IRP,
+    BUS_QUERY_ID_TYPE, DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_RELATIONS, IO_REMOVE_LOCK, IRP,
     IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
     IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
-    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_POWER, IRP_MN_QUERY_REMOVE_DEVICE,
-    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_SET_POWER, IRP_MN_START_DEVICE,
-    IRP_MN_STOP_DEVICE, IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION,
-    POWER_STATE, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
-    ntddk::{IoQueueWorkItem, IoReleaseRemoveLockAndWaitEx, PoSetPowerState},
+    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_REMOVE_DEVICE,
+    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
+    IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION, PVOID,
+    STATUS_MORE_PROCESSING_REQUIRED, ntddk::IoReleaseRemoveLockAndWaitEx,
 };
 
 use super::{
-    Device, Disposition, Guid, Irp, Lower, Passive, PhysicalDevice, Resources, Role, Wide,
+    Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources, Role,
+    Wide,
     device::{delete_function, delete_missing},
     pool::{allocate_paged, free},
-    size,
+    power, size,
 };
 use crate::ioctl::Status;
 
@@ -85,7 +84,7 @@ pub(crate) enum Pnp<'a, R> {
     Child(&'a dyn Child<R>),
 }
 
-/// A function device. All calls come from the PnP manager, one at a time.
+/// A function device. The PnP and the power manager call it, one at a time.
 pub(crate) trait Function<R> {
     /// The object that unhandled requests go on to.
     fn lower(&self) -> Lower;
@@ -141,45 +140,20 @@ pub(crate) trait Function<R> {
         Ok(())
     }
 
-    /// `IRP_MN_SET_POWER`, at <= `DISPATCH_LEVEL`: the IRP is sent on, now or later.
-    fn set_power(&self, irp: Irp, _power: Power) -> Disposition {
-        irp.forward(self.lower())
-    }
-}
+    /// What carries the device's requests to `PASSIVE_LEVEL`.
+    fn work(&self) -> &PassiveWork;
 
-/// What an `IRP_MN_SET_POWER` sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Power {
-    /// The system: whether it works (`PowerSystemWorking`).
-    System {
-        /// S0.
-        works: bool,
-    },
-    /// The device: whether it has full power (`PowerDeviceD0`).
-    Device {
-        /// D0.
-        full: bool,
-    },
-}
+    /// The device's power goes. Whatever is under way waits for [`Function::wake`] or ends; the
+    /// hardware is not touched any more when this returns. A second one is a no-operation.
+    fn sleep(&self, passive: Passive);
 
-impl Power {
-    /// Of an `IRP_MN_SET_POWER`.
-    pub(super) fn of(irp: &Irp) -> Option<Self> {
-        // SAFETY: the member that belongs to SET_POWER.
-        let power = unsafe { irp.stack().Parameters.Power };
-        match power.Type {
-            _POWER_STATE_TYPE::SystemPowerState => Some(Self::System {
-                // SAFETY: the type says which member there is.
-                works: unsafe { power.State.SystemState }
-                    == _SYSTEM_POWER_STATE::PowerSystemWorking,
-            }),
-            _POWER_STATE_TYPE::DevicePowerState => Some(Self::Device {
-                // SAFETY: the type says which member there is.
-                full: unsafe { power.State.DeviceState } == _DEVICE_POWER_STATE::PowerDeviceD0,
-            }),
-            _ => None,
-        }
-    }
+    /// The device has full power again, and forgot what it was told. Without a
+    /// [`Function::sleep`] before it a no-operation.
+    fn wake(&self, passive: Passive);
+
+    /// [`Function::wake`] follows soon, or was there already: the system works again, and did not
+    /// wait for the device. At <= `DISPATCH_LEVEL`.
+    fn awaken(&self) {}
 }
 
 /// A child: a device that this driver enumerates and that runs without another function driver.
@@ -262,8 +236,10 @@ fn function_pnp<R: Role>(
             irp.forward_success(lower)
         }
         IRP_MN_STOP_DEVICE => {
-            function.stop(passive);
-            device.set_state(State::Stopped);
+            function.work().alone(passive, || {
+                function.stop(passive);
+                device.set_state(State::Stopped);
+            });
             irp.forward_success(lower)
         }
         IRP_MN_CANCEL_STOP_DEVICE if device.state() == State::StopPending => {
@@ -282,7 +258,7 @@ fn function_pnp<R: Role>(
         IRP_MN_CANCEL_STOP_DEVICE | IRP_MN_CANCEL_REMOVE_DEVICE => irp.forward_success(lower),
         IRP_MN_SURPRISE_REMOVAL => {
             device.set_state(State::SurpriseRemoved);
-            function.vanish(passive);
+            function.work().alone(passive, || function.vanish(passive));
             irp.forward_success(lower)
         }
         IRP_MN_REMOVE_DEVICE => remove_function(device, function, irp, passive),
@@ -312,8 +288,10 @@ fn remove_function<R: Role>(
 ) -> Disposition {
     let lower = function.lower();
     device.set_state(State::Removed);
-    function.vanish(passive);
-    set_power(device, _DEVICE_POWER_STATE::PowerDeviceD3);
+    function.work().alone(passive, || {
+        function.vanish(passive);
+        power::removed(device);
+    });
     let lock = device.remove_lock();
     let (disposition, tag) = irp.forward_success_locked(lower);
     // SAFETY: acquired with this tag when the IRP was accepted; at PASSIVE_LEVEL.
@@ -342,15 +320,14 @@ unsafe extern "C" fn lower_done<R: Role>(
     if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
         // SAFETY: `forward_then_resume` passed it, and the IRP holds the device.
         let device = unsafe { Device::<R>::from_raw(object) };
-        // SAFETY: allocated for this device; only one such request is under way at a time, for
-        // the PnP manager waits for each.
-        unsafe {
-            IoQueueWorkItem(
-                device.work_item(),
-                Some(resume::<R>),
-                _WORK_QUEUE_TYPE::DelayedWorkQueue,
-                irp.cast(),
-            );
+        // SAFETY: likewise.
+        let pnp = unsafe { device.role() }.pnp();
+        if let (Pnp::Function(function), Some(irp)) = (pnp, NonNull::new(irp)) {
+            // SAFETY: accepted under this lock, and stopped on its way up here.
+            let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+            // SAFETY: only one such request is under way at a time, for the PnP manager waits for
+            // each.
+            unsafe { function.work().pnp.queue(Some(resume::<R>), irp) };
         }
     }
     STATUS_MORE_PROCESSING_REQUIRED
@@ -382,13 +359,14 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
             let resources = unsafe { Resources::new(start.AllocatedResourcesTranslated) };
             // SAFETY: likewise.
             let raw = unsafe { Resources::new(start.AllocatedResources) };
-            match function.start(device, raw, resources, passive) {
-                Ok(()) => {
-                    // START implies full power.
-                    set_power(device, _DEVICE_POWER_STATE::PowerDeviceD0);
-                    device.set_state(State::Started);
-                    Status::SUCCESS
-                }
+            let started = function.work().alone(passive, || {
+                function.start(device, raw, resources, passive)?;
+                power::started(device);
+                device.set_state(State::Started);
+                Ok(())
+            });
+            match started {
+                Ok(()) => Status::SUCCESS,
                 Err(status) => status,
             }
         }
@@ -406,13 +384,6 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     let _ = irp.complete_with_status(status);
 }
 
-fn set_power<R: Role>(device: Device<'_, R>, state: DEVICE_POWER_STATE) {
-    let mut power = POWER_STATE::default();
-    power.DeviceState = state;
-    // SAFETY: the object is live; at PASSIVE_LEVEL.
-    unsafe { PoSetPowerState(device.raw(), _POWER_STATE_TYPE::DevicePowerState, power) };
-}
-
 fn child_pnp<R: Role>(
     device: Device<'_, R>,
     child: &dyn Child<R>,
@@ -422,6 +393,7 @@ fn child_pnp<R: Role>(
     let status = match u32::from(irp.stack().MinorFunction) {
         IRP_MN_START_DEVICE => match child.start(device, passive) {
             Ok(()) => {
+                power::started(device);
                 device.set_state(State::Started);
                 Status::SUCCESS
             }
@@ -454,6 +426,7 @@ fn child_pnp<R: Role>(
         IRP_MN_REMOVE_DEVICE => {
             device.set_state(State::Removed);
             child.vanish(Status::DELETE_PENDING, passive);
+            power::removed(device);
             if device.is_missing() {
                 return irp.complete_after(|tag| {
                     // SAFETY: the tag that the IRP was accepted with; this is its REMOVE, after
@@ -665,28 +638,6 @@ fn capabilities(irp: &Irp) -> Status {
     *unspecified = _DEVICE_POWER_STATE::PowerDeviceUnspecified;
     *working = _DEVICE_POWER_STATE::PowerDeviceD0;
     Status::SUCCESS
-}
-
-/// `IRP_MJ_POWER`, at <= `DISPATCH_LEVEL`. A function device hears what is set, and leaves the
-/// rest to the bus driver below it; a child has no power of its own, and agrees.
-pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
-    // SAFETY: the IRP holds the remove lock.
-    match unsafe { device.role() }.pnp() {
-        Pnp::Function(function) => {
-            let power = match u32::from(irp.stack().MinorFunction) {
-                IRP_MN_SET_POWER => Power::of(&irp),
-                _ => None,
-            };
-            match power {
-                Some(power) => function.set_power(irp, power),
-                None => irp.forward(function.lower()),
-            }
-        }
-        Pnp::Child(_) => match u32::from(irp.stack().MinorFunction) {
-            IRP_MN_SET_POWER | IRP_MN_QUERY_POWER => irp.complete_with_status(Status::SUCCESS),
-            _ => irp.complete_as_is(),
-        },
-    }
 }
 
 /// `IRP_MJ_SYSTEM_CONTROL`: no device here provides WMI data.

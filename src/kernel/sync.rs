@@ -4,7 +4,7 @@ use core::{
     cell::UnsafeCell,
     mem::MaybeUninit,
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use wdk_sys::{
@@ -52,7 +52,7 @@ impl<T> SpinLock<T> {
 }
 
 /// What a time-out looks like to the wait functions: relative, in 100 ns.
-fn relative(milliseconds: u32) -> LARGE_INTEGER {
+pub(super) fn relative(milliseconds: u32) -> LARGE_INTEGER {
     LARGE_INTEGER {
         QuadPart: -(i64::from(milliseconds) * 10_000),
     }
@@ -130,7 +130,35 @@ pub(crate) struct Gate<T> {
     rundown: UnsafeCell<EX_RUNDOWN_REF>,
     value: UnsafeCell<MaybeUninit<T>>,
     open: AtomicBool,
-    leave: AtomicBool,
+    suspended: AtomicBool,
+    leave: AtomicU8,
+}
+
+/// Why whoever is inside a [`Gate`] shall leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// The thing behind the gate is gone.
+    Gone,
+    /// It will be there again.
+    Suspended,
+}
+
+impl Leave {
+    /// As [`Gate`] keeps it: 0 is nothing.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Gone => 1,
+            Self::Suspended => 2,
+        }
+    }
+
+    const fn of(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Gone),
+            2 => Some(Self::Suspended),
+            _ => None,
+        }
+    }
 }
 
 // SAFETY: the value is written only while the gate is closed, when nobody is inside.
@@ -151,34 +179,67 @@ impl<T: Copy> Gate<T> {
             rundown: UnsafeCell::new(rundown),
             value: UnsafeCell::new(MaybeUninit::uninit()),
             open: AtomicBool::new(false),
-            leave: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            leave: AtomicU8::new(0),
         }
     }
 
-    /// Opens the gate with `value` behind it. Called by the PnP path alone, which Windows
-    /// serialises; an open gate is closed first.
+    /// Opens the gate with `value` behind it; an open gate is closed first. This and what follows
+    /// is called by one at a time, in the PnP and the power path.
     pub(crate) fn open(&self, value: T, passive: Passive) {
         self.close(passive);
         // SAFETY: the gate is closed: nobody reads the value.
         unsafe { (*self.value.get()).write(value) };
-        self.leave.store(false, Ordering::Relaxed);
+        self.let_in();
+    }
+
+    fn let_in(&self) {
+        self.leave.store(0, Ordering::Relaxed);
         // SAFETY: run down, so it may be initialised again.
         unsafe { ExReInitializeRundownProtection(self.rundown.get()) };
         self.open.store(true, Ordering::Release);
     }
 
-    /// Closes the gate and waits until nobody is inside. Called by the PnP path alone.
-    pub(crate) fn close(&self, _: Passive) {
-        if self.open.swap(false, Ordering::AcqRel) {
+    /// Closes the gate and waits until nobody is inside. Whether it was open.
+    fn shut(&self, _: Passive) -> bool {
+        let open = self.open.swap(false, Ordering::AcqRel);
+        if open {
             // SAFETY: initialised; at PASSIVE_LEVEL; nobody inside waits for this thread.
             unsafe { ExWaitForRundownProtectionRelease(self.rundown.get()) };
         }
+        open
+    }
+
+    /// Closes the gate for good, or until it is opened with something else behind it. Waits until
+    /// nobody is inside.
+    pub(crate) fn close(&self, passive: Passive) {
+        self.shut(passive);
+        self.suspended.store(false, Ordering::Relaxed);
     }
 
     /// Closes the gate after asking everybody inside to leave at once.
     pub(crate) fn evict(&self, passive: Passive) {
-        self.leave.store(true, Ordering::Release);
+        self.leave.store(Leave::Gone.code(), Ordering::Release);
         self.close(passive);
+    }
+
+    /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once.
+    pub(crate) fn suspend(&self, passive: Passive) {
+        self.leave.store(Leave::Suspended.code(), Ordering::Release);
+        if self.shut(passive) {
+            self.suspended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens the gate that [`Gate::suspend`] closed, with the same behind it, after `prepare`.
+    pub(crate) fn resume(&self, prepare: impl FnOnce(&T), _: Passive) {
+        if self.suspended.swap(false, Ordering::Relaxed) {
+            // SAFETY: written before the gate was first open, and nobody writes it now.
+            let value = unsafe { &*self.value.get() };
+            // SAFETY: likewise.
+            prepare(unsafe { value.assume_init_ref() });
+            self.let_in();
+        }
     }
 
     /// Enters, if the gate is open. At <= `DISPATCH_LEVEL`.
@@ -201,9 +262,9 @@ impl<T: Copy> Inside<'_, T> {
         unsafe { value.assume_init() }
     }
 
-    /// Whether whoever is inside shall leave: the thing behind the gate is gone.
-    pub(crate) fn must_leave(&self) -> bool {
-        self.0.leave.load(Ordering::Acquire)
+    /// Whether whoever is inside shall leave, and why.
+    pub(crate) fn must_leave(&self) -> Option<Leave> {
+        Leave::of(self.0.leave.load(Ordering::Acquire))
     }
 }
 

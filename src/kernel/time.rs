@@ -1,9 +1,8 @@
-use wdk_sys::{
-    LARGE_INTEGER,
-    ntddk::{KeDelayExecutionThread, KeQueryUnbiasedInterruptTime, KeStallExecutionProcessor},
+use wdk_sys::ntddk::{
+    KeDelayExecutionThread, KeQueryUnbiasedInterruptTime, KeStallExecutionProcessor,
 };
 
-use super::{Blocking, KERNEL_MODE};
+use super::{Blocking, KERNEL_MODE, sync::relative};
 
 /// A clock that never goes back and does not run while the system sleeps, in milliseconds. At any
 /// IRQL; its steps are those of the system's timer.
@@ -14,8 +13,13 @@ pub(crate) fn milliseconds() -> u64 {
 }
 
 /// Lets other threads run that wait for the processor; comes back at once if there are none.
-pub(super) fn yield_now(_: Blocking) {
-    let mut interval = LARGE_INTEGER { QuadPart: 0 };
+pub(super) fn yield_now(blocking: Blocking) {
+    delay(0, blocking);
+}
+
+/// Waits for this many milliseconds, whatever happens meanwhile.
+pub(super) fn delay(milliseconds: u32, _: Blocking) {
+    let mut interval = relative(milliseconds);
     // SAFETY: at <= APC_LEVEL; not alertable, kernel mode.
     let _ = unsafe { KeDelayExecutionThread(KERNEL_MODE, 0, &raw mut interval) };
 }

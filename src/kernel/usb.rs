@@ -14,7 +14,7 @@ mod urb;
 pub(crate) use call::{MOST_PIPES, SelectedPipe, UsbDevice};
 pub(crate) use channel::{Channel, ChannelOptions, Exchange, Next};
 pub(crate) use timer::flush_deferred;
-pub(crate) use traffic::{Closed, Traffic};
+pub(crate) use traffic::Traffic;
 pub(crate) use urb::{Data, PipeHandle, Transfer, VendorTransfer};
 
 use mdl::PartialMdl;

@@ -1,13 +1,13 @@
 use core::ptr::{self, NonNull};
 
 use wdk_sys::{
-    DEVICE_OBJECT, HANDLE, IRP, IRP_MJ_POWER, NTSTATUS, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES,
-    PVOID, STATUS_MORE_PROCESSING_REQUIRED, STATUS_SUCCESS, THREAD_ALL_ACCESS,
+    DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
+    THREAD_ALL_ACCESS,
     ntddk::{PsCreateSystemThread, PsTerminateSystemThread, ZwClose, ZwWaitForSingleObject},
 };
 
 use super::{
-    Device, Disposition, Irp, Lower, Passive, Power, Role, SpinLock, Waiter, Waits, check,
+    Device, Disposition, Irp, Passive, Role, SpinLock, Waiter, Waits, check,
     irp::FileId,
     queue::{Pick, Queue, Refusal},
     size,
@@ -130,17 +130,6 @@ impl Worker {
         pending
     }
 
-    /// Hands a power request to the worker. At <= `DISPATCH_LEVEL`.
-    ///
-    /// # Errors
-    /// The worker does not run. The request is not pending.
-    pub(crate) fn queue_power(&self, irp: Irp) -> Result<Disposition, Irp> {
-        if self.queue.with(|refusal, _| !refusal.0.is_success()) {
-            return Err(irp);
-        }
-        Ok(self.queue(irp))
-    }
-
     /// What the queue answers from now on: success opens it.
     fn refuse(&self, status: Status) {
         self.queue.with(move |refusal, _| refusal.0 = status);
@@ -211,19 +200,6 @@ unsafe extern "C" fn thread<R: Role>(context: PVOID) {
     let _ = unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
 }
 
-/// Completion routine: tells the worker that the lower drivers are done.
-unsafe extern "C" fn returned(
-    _object: *mut DEVICE_OBJECT,
-    _irp: *mut IRP,
-    event: PVOID,
-) -> NTSTATUS {
-    // SAFETY: `forward_and_wait` passed its event, and waits for it.
-    if let Some(event) = unsafe { event.cast::<Event>().as_ref() } {
-        event.set();
-    }
-    STATUS_MORE_PROCESSING_REQUIRED
-}
-
 /// A request in the hands of a worker.
 #[must_use = "a task must be completed"]
 pub(crate) struct Task<'a> {
@@ -256,51 +232,9 @@ impl Task<'_> {
         (waits, unsafe { &mut *buffer })
     }
 
-    /// Whether the request is an `IRP_MJ_POWER`, which [`Worker::queue_power`] queued.
-    pub(crate) fn is_power(&self) -> bool {
-        u32::from(self.irp.stack().MajorFunction) == IRP_MJ_POWER
-    }
-
-    /// What the power request sets.
-    pub(crate) fn power(&self) -> Option<Power> {
-        Power::of(&self.irp)
-    }
-
     /// The level that the worker's thread runs at.
     pub(crate) const fn passive(&self) -> Passive<'_> {
         self.passive
-    }
-
-    /// Hands the request to the next-lower driver, for good.
-    pub(crate) fn forward(self, lower: Lower) -> Disposition {
-        self.irp.forward(lower)
-    }
-
-    /// Hands the request to the next-lower drivers, and waits until they are done with it.
-    pub(crate) fn forward_and_wait(self, lower: Lower) -> Self {
-        let Self {
-            irp,
-            worker,
-            passive,
-        } = self;
-        let (raw, lock) = (irp.raw(), irp.remove_lock());
-        // The worker's thread waits for one thing at a time.
-        let done = worker.waiter.granted();
-        let context = ptr::from_ref(done).cast_mut().cast();
-        let _ = irp.forward_then(lower, Some(returned), context);
-        done.wait(passive.blocking());
-        // SAFETY: `returned` stopped it on its way up, for this thread.
-        let irp = unsafe { Irp::resume(raw, lock) };
-        Self {
-            irp,
-            worker,
-            passive,
-        }
-    }
-
-    /// Ends the request with the status that it has.
-    pub(crate) fn complete_as_is(self) -> Disposition {
-        self.irp.complete_as_is()
     }
 
     /// Ends the request without data.

@@ -37,6 +37,8 @@ pub(crate) struct DeviceCore {
     lock: SpinLock<Lock>,
     /// Connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not ended.
     connections: AtomicU32,
+    /// What [`PortCore::wakes`] was when the session was used last.
+    wakes: AtomicU32,
     /// For the waits of the class driver's calls.
     client: Waiter,
 }
@@ -84,6 +86,7 @@ impl DeviceCore {
             turn: Turn::try_new()?,
             lock: SpinLock::new(Lock::FREE),
             connections: AtomicU32::new(0),
+            wakes: AtomicU32::new(0),
             client: Waiter::try_new()?,
         })
     }
@@ -174,6 +177,22 @@ impl DeviceCore {
 
     // Operations on the port.
 
+    /// As [`DeviceCore::with_port`], for an operation that gives a status. If the port's power goes
+    /// meanwhile, it is done again when it is back, and its time begins anew.
+    pub(super) fn with_power<'a, T>(
+        &'a self,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        mut operation: impl FnMut(&mut Session, &mut PortInUse<'a>) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        loop {
+            match self.with_port(waits, limit, &mut operation).flatten() {
+                Err(Status::POWER_STATE_INVALID) => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Runs `operation` on the port: takes it, unless a class driver has locked it, and gives it
     /// back at rest. `limit` is the time of the operation in milliseconds.
     ///
@@ -203,21 +222,27 @@ impl DeviceCore {
             _turn: turn,
         };
         if !locked {
-            self.select(true)?;
+            self.select(waits)?;
         }
         Ok(allocation)
     }
 
-    /// Selects the device, or deselects it. The port is ours.
-    fn select(&self, select: bool) -> Result<(), Status> {
+    /// Selects the device, when the hardware is there. The port is ours.
+    fn select(&self, waits: &Waits<'_>) -> Result<(), Status> {
         let device = match self.place {
-            Place::Chain(device) if select => Some(device),
+            Place::Chain(device) => Some(device),
             _ => None,
         };
-        match self.port.select(device) {
+        match self.select_any(device, waits)? {
             Status::SUCCESS => Ok(()),
             status => Err(status),
         }
+    }
+
+    /// As [`PortCore::select`], when the hardware is there.
+    fn select_any(&self, device: Option<u8>, waits: &Waits<'_>) -> Result<Status, Status> {
+        let inside = self.enter(waits)?;
+        Ok(self.port.select_on(Some(&inside.value()), device))
     }
 
     /// Runs an operation with the session of whoever uses the device. The port is ours; `keep` says
@@ -231,6 +256,7 @@ impl DeviceCore {
     ) -> Result<T, Status> {
         let inside = self.enter(&waits)?;
         let capabilities = inside.value().capabilities();
+        let wakes = self.port.wakes();
         let mut port = PortInUse::new(inside, waits, limit);
         let mut session = self
             .preferences
@@ -238,9 +264,12 @@ impl DeviceCore {
             // A port that was restarted may be another one.
             .filter(|session| *session.capabilities() == capabilities)
             .unwrap_or(Session::new(capabilities));
+        if self.wakes.swap(wakes, Ordering::AcqRel) != wakes {
+            session.disconnected();
+        }
         let result = operation(&mut session, &mut port);
         if !keep {
-            port.forget_deadline();
+            port.end();
             session.release(&mut port);
         }
         self.preferences.with(|it| it.session = Some(session));
@@ -333,7 +362,7 @@ impl DeviceCore {
     fn lock(&self, waits: &Waits<'_>, select: bool) -> Result<(), Status> {
         let mut allocation = self.allocate_for_lock(waits)?;
         if select {
-            self.select(true)?;
+            self.select(waits)?;
         }
         self.hold();
         allocation.locked = true;
@@ -373,7 +402,7 @@ impl DeviceCore {
         self.end_mode(*waits);
         if deselect {
             // One that does not answer any more is deselected.
-            let _ = self.select(false);
+            let _ = self.port.select(None);
         }
         self.lock.with(|lock| *lock = Lock::FREE);
         self.free_port();
@@ -550,7 +579,7 @@ impl DeviceCallbacks for DeviceCore {
             }
             self.hold();
         }
-        self.port.select(device)
+        self.select_any(device, &waits).unwrap_or_else(|why| why)
     }
 
     fn deselect(&self, command: SelectCommand, blocking: Blocking<'_>) -> Status {

@@ -3,7 +3,8 @@ use crate::{
     ieee1284::{Capabilities, Interrupted, Register},
     ioctl::Status,
     kernel::{
-        Bus, Inside, InterruptResource, IoRange, Resource, Resources, Waits, milliseconds, stall,
+        Bus, Inside, InterruptResource, IoRange, Leave, Resource, Resources, Waits, milliseconds,
+        stall,
     },
 };
 
@@ -83,6 +84,11 @@ impl Hardware {
     /// The port, for steps that do not wait: at <= `DISPATCH_LEVEL`.
     pub(super) const fn unwaiting(&self) -> Unwaiting {
         Unwaiting(self.ranges)
+    }
+
+    /// Puts the port at rest.
+    pub(super) fn rest(&self) {
+        ieee1284::rest(&mut self.unwaiting(), &self.capabilities);
     }
 
     /// Writes the ECR, if there is one: a chip without it needs no mode for its registers.
@@ -223,6 +229,8 @@ pub(super) struct PortInUse<'a> {
     waits: Waits<'a>,
     /// When the request's time is over, on the clock of `milliseconds`.
     deadline: Option<u64>,
+    /// The operation is on its way back to rest.
+    ending: bool,
     why: Status,
 }
 
@@ -233,6 +241,7 @@ impl<'a> PortInUse<'a> {
             inside,
             waits,
             deadline: limit.map(|limit| milliseconds().saturating_add(limit)),
+            ending: false,
             why: Status::CANCELLED,
         }
     }
@@ -252,13 +261,16 @@ impl<'a> PortInUse<'a> {
 
     /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the
     /// hardware ends its waits.
-    pub(super) fn forget_deadline(&mut self) {
+    pub(super) fn end(&mut self) {
         self.deadline = None;
+        self.ending = true;
     }
 
     fn check(&self) -> Result<(), Status> {
-        if self.inside.must_leave() {
-            return Err(Status::DEVICE_REMOVED);
+        match self.inside.must_leave() {
+            Some(Leave::Gone) => return Err(Status::DEVICE_REMOVED),
+            Some(Leave::Suspended) if !self.ending => return Err(Status::POWER_STATE_INVALID),
+            Some(Leave::Suspended) | None => {}
         }
         if self.deadline.is_some_and(|end| milliseconds() >= end) {
             return Err(Status::TIMEOUT);

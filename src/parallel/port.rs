@@ -1,6 +1,7 @@
 use super::{
-    Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber, hardware::PortInUse,
-    requests::LONGEST_ID,
+    Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber,
+    hardware::PortInUse,
+    requests::{LONGEST_ID, status_of},
 };
 use crate::{
     Role,
@@ -8,8 +9,8 @@ use crate::{
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
         Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
-        Lower, OwnedDevice, Owner, Passive, PhysicalDevice, Request, Resources, SecurityDescriptor,
-        Shared, SpinLock, State, Wide,
+        Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, Request, Resources,
+        SecurityDescriptor, Shared, SpinLock, State, Wide,
     },
 };
 
@@ -31,6 +32,7 @@ const LOOK_LIMIT_MS: u64 = 2000;
 pub(crate) struct Port {
     lower: Lower,
     interface: Interface,
+    work: PassiveWork,
     core: Shared<PortCore>,
     /// The devices that Windows knows, by [`PLACES`]. Changed in the PnP path alone.
     children: SpinLock<[Option<Attached>; PLACES.len()]>,
@@ -82,6 +84,7 @@ pub(crate) fn add_port(
         result = driver.create_function(pdo, &options, passive, |device, lower| {
             Ok(Role::Port(Port {
                 lower,
+                work: PassiveWork::try_new(device)?,
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
                 core: Shared::try_new(PortCore::try_new(device, pdo, number, passive)?)?,
                 children: SpinLock::new([const { None }; PLACES.len()]),
@@ -150,19 +153,27 @@ impl Port {
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
             return Ok(Look::Unknown);
         }
-        let length = self.core.enter().map(|inside| {
+        let length = self.core.enter().and_then(|inside| {
             let capabilities = inside.value().capabilities();
             let mut port = PortInUse::new(inside, waits, Some(LOOK_LIMIT_MS));
             let mut session = Session::new(capabilities);
-            match self.core.select(device) {
-                Status::SUCCESS => session.device_id(&mut port, &mut id).ok(),
-                _ => None,
+            if self.core.select(device) != Status::SUCCESS {
+                return Some(None);
+            }
+            match session.device_id(&mut port, &mut id) {
+                Ok(length) => Some(Some(length)),
+                Err(fault) => {
+                    (status_of(fault, &port) != Status::POWER_STATE_INVALID).then_some(None)
+                }
             }
         });
         // Deselects it, too.
         self.core.free_if(&|other| other == owner);
         Ok(match length {
-            None => Look::Unknown,
+            None => {
+                self.core.look_again();
+                Look::Unknown
+            }
             Some(None) => Look::Nobody,
             Some(Some(length)) => {
                 let id = DeviceId(id.get(..length.stored).unwrap_or_default());
@@ -243,6 +254,10 @@ impl Function<Role> for Port {
         self.lower
     }
 
+    fn work(&self) -> &PassiveWork {
+        &self.work
+    }
+
     fn start(
         &self,
         _device: Device<'_, Role>,
@@ -273,6 +288,14 @@ impl Function<Role> for Port {
 
     fn stop(&self, passive: Passive) {
         self.core.stop(passive);
+    }
+
+    fn sleep(&self, passive: Passive) {
+        self.core.sleep(passive);
+    }
+
+    fn wake(&self, passive: Passive) {
+        self.core.wake(passive);
     }
 
     fn vanish(&self, passive: Passive) {

@@ -39,6 +39,12 @@ pub(crate) struct PortCore {
     line: Line,
     /// For waits of the driver itself: they end when the port vanishes.
     waiter: Waiter,
+    /// The port is the system's, now or next, for its power went.
+    sleeps: AtomicBool,
+    /// How often the port was put at rest after its power came back.
+    wakes: AtomicU32,
+    /// A look at the devices on the port did not find out who is there.
+    unknown: AtomicBool,
     /// How long a request waits for the port, in milliseconds.
     patience: AtomicU32,
     /// The ECR value that a client has set; 0: none.
@@ -72,6 +78,9 @@ impl PortCore {
             hardware: Gate::closed(passive),
             line: Line::try_new(device)?,
             waiter: Waiter::try_new()?,
+            sleeps: AtomicBool::new(false),
+            wakes: AtomicU32::new(0),
+            unknown: AtomicBool::new(false),
             patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
             chip_mode: AtomicU8::new(0),
             chain: AtomicU8::new(0),
@@ -116,6 +125,9 @@ impl PortCore {
         // Nobody has the port yet: it is the system's until the end of the start.
         self.assign_addresses(&hardware);
         self.hardware.open(hardware, passive);
+        if self.sleeps.swap(false, Ordering::AcqRel) {
+            self.line.end_reservation();
+        }
         self.give_back();
     }
 
@@ -142,6 +154,53 @@ impl PortCore {
     pub(super) fn stop(&self, passive: Passive) {
         self.interrupt.clear(passive);
         self.hardware.close(passive);
+    }
+
+    /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
+    /// the port keeps it; nobody else gets it, and nobody who waits loses patience once it is free.
+    pub(super) fn sleep(&self, passive: Passive) {
+        if !self.sleeps.swap(true, Ordering::AcqRel) {
+            self.line.reserve();
+        }
+        self.hardware.suspend(passive);
+    }
+
+    /// The hardware has power again: what its owner and the chain need is set up as it was.
+    pub(super) fn wake(&self, passive: Passive) {
+        let before = self.chain();
+        self.hardware.resume(
+            |hardware| {
+                hardware.rest();
+                let selected = self.selected.load(Ordering::Acquire);
+                self.assign_addresses(hardware);
+                if selected < self.chain() && daisy::select(&mut hardware.unwaiting(), selected) {
+                    self.selected.store(selected, Ordering::Release);
+                }
+                let mode = self.chip_mode.load(Ordering::Acquire);
+                if mode != 0 {
+                    hardware.set_ecr(mode);
+                }
+                self.wakes.fetch_add(1, Ordering::AcqRel);
+            },
+            passive,
+        );
+        if self.unknown.swap(false, Ordering::AcqRel) || self.chain() != before {
+            self.pdo.children_changed();
+        }
+        if self.sleeps.swap(false, Ordering::AcqRel) && self.line.end_reservation() {
+            self.give_back();
+        }
+    }
+
+    /// How often the port was put at rest after its power came back: then no mode is connected.
+    pub(super) fn wakes(&self) -> u32 {
+        self.wakes.load(Ordering::Acquire)
+    }
+
+    /// A look at the devices on the port did not find out who is there, for the hardware was not:
+    /// it is done again when it is.
+    pub(super) fn look_again(&self) {
+        self.unknown.store(true, Ordering::Release);
     }
 
     /// The hardware has gone for good.
@@ -265,16 +324,23 @@ impl PortCore {
     /// Selects a device of the chain, or the one at its end. The port is the caller's.
     /// `STATUS_UNSUCCESSFUL`: the device did not answer.
     pub(super) fn select(&self, device: Option<u8>) -> Status {
+        let inside = self.hardware.enter();
+        let hardware = inside.as_ref().map(Inside::value);
+        self.select_on(hardware.as_ref(), device)
+    }
+
+    /// As [`PortCore::select`], on the hardware that was entered, if it is there.
+    pub(super) fn select_on(&self, hardware: Option<&Hardware>, device: Option<u8>) -> Status {
         let wanted = device.unwrap_or(NONE);
         let before = self.selected.swap(NONE, Ordering::AcqRel);
         if before == wanted {
             self.selected.store(wanted, Ordering::Release);
             return Status::SUCCESS;
         }
-        let Some(inside) = self.hardware.enter() else {
+        let Some(hardware) = hardware else {
             return Status::DEVICE_REMOVED;
         };
-        let mut port = inside.value().unwaiting();
+        let mut port = hardware.unwaiting();
         let Some(device) = device else {
             daisy::deselect_all(&mut port);
             return Status::SUCCESS;

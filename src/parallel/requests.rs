@@ -191,24 +191,32 @@ impl DeviceCore {
     pub(super) fn write_request(&self, task: Task) -> Disposition {
         let data = task.irp().write_data();
         let limit = self.write_limit(data.len());
-        let (count, status) = self
-            .with_port(task.waits(), limit, |session, port| {
-                Self::write_bytes(session, port, data)
-            })
-            .unwrap_or_else(|why| (0, why));
-        task.complete_transfer(status, count)
+        let mut written = 0;
+        let result = self.with_power(task.waits(), limit, |session, port| {
+            // After a sleep, the rest.
+            let rest = data.get(written..).unwrap_or_default();
+            let (count, status) = Self::write_bytes(session, port, rest);
+            written += count;
+            unless_asleep(status)
+        });
+        task.complete_transfer(result.unwrap_or_else(|why| why), written)
     }
 
     /// `IRP_MJ_READ`
     pub(super) fn read_request(&self, mut task: Task) -> Disposition {
         let (waits, buffer) = task.read_parts();
         let limit = self.read_limit(buffer.len());
-        let (count, status) = self
-            .with_port(waits, limit, |session, port| {
-                Self::read_bytes(session, port, limit, buffer)
-            })
-            .unwrap_or_else(|why| (0, why));
-        task.complete_transfer(status, count)
+        let mut read = 0;
+        let result = self.with_power(waits, limit, |session, port| {
+            let (count, status) = Self::read_bytes(session, port, limit, buffer);
+            read = count;
+            match status {
+                // What is there is what there was.
+                Status::POWER_STATE_INVALID if count > 0 => Ok(Status::SUCCESS),
+                status => unless_asleep(status),
+            }
+        });
+        task.complete_transfer(result.unwrap_or_else(|why| why), read)
     }
 
     /// The time of a write, in milliseconds.
@@ -294,12 +302,11 @@ impl DeviceCore {
     fn on_port<T>(
         &self,
         task: &Task,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'_>) -> Result<T, Fault>,
+        mut operation: impl FnMut(&mut Session, &mut PortInUse<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
-        self.with_port(task.waits(), None, |session, port| {
+        self.with_power(task.waits(), None, |session, port| {
             operation(session, port).map_err(|fault| status_of(fault, port))
         })
-        .flatten()
     }
 }
 
@@ -309,6 +316,14 @@ enum Id<'id> {
     Text(&'id [u8]),
     /// `PAR_DEVICE_ID_SIZE_INFORMATION`
     Size(u32),
+}
+
+/// The status of a transfer, an error only if it shall go on when the port has power again.
+fn unless_asleep(status: Status) -> Result<Status, Status> {
+    match status {
+        Status::POWER_STATE_INVALID => Err(status),
+        status => Ok(status),
+    }
 }
 
 /// The status of a request that ended with a fault.

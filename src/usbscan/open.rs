@@ -181,6 +181,20 @@ impl Open {
         }
     }
 
+    /// Goes on with every queue. At <= `DISPATCH_LEVEL`.
+    pub(super) fn resume_all(&self) {
+        if let Some(channel) = &self.event {
+            channel.resume();
+        }
+        if let Some(channel) = &self.read {
+            channel.resume();
+        }
+        if let Some(channel) = &self.write {
+            channel.resume();
+        }
+        self.control.resume();
+    }
+
     /// Ends every request. At <= `DISPATCH_LEVEL`.
     pub(super) fn end_all(&self, status: Status) {
         self.end(PipeType::All, status);

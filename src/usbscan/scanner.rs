@@ -8,8 +8,8 @@ use crate::{
         },
     },
     kernel::{
-        Closed, Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp,
-        Key, Lower, Passive, PhysicalDevice, Power, Request, Requester, Resources,
+        Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
+        Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
         SecurityDescriptor, Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker,
         flush_deferred,
     },
@@ -19,6 +19,8 @@ use crate::{
 const GUID_DEVINTERFACE_IMAGE: Guid = Guid::new(0x6BDD_1FC6, 0x810F, 0x11D0, 0xBEC7_0800_2BE2_092F);
 /// `REG_SZ` in the software key: what programs pass to `CreateFile`.
 const CREATE_FILE_NAME: &str = "CreateFileName";
+/// Between two looks whether the device has power, in milliseconds.
+const LOOK_MS: u32 = 10;
 /// The highest N of `UsbscanN`.
 const HIGHEST: u32 = 255;
 
@@ -31,8 +33,9 @@ pub(crate) struct Scanner {
     /// `\DosDevices\UsbscanN`, until the device is gone.
     link: SpinLock<Option<SymbolicLink>>,
     core: Shared<ScannerCore>,
-    /// Resets pipes, and lets the device sleep.
+    /// Resets pipes.
     worker: Worker,
+    work: PassiveWork,
 }
 
 /// `AddDevice` for a still-image device.
@@ -63,6 +66,7 @@ pub(crate) fn add_scanner(
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_IMAGE, passive)?,
                 core: Shared::try_new(ScannerCore::try_new(lower)?)?,
                 worker: Worker::try_new(device)?,
+                work: PassiveWork::try_new(device)?,
             }))
         });
         // A name that another device has: the next number.
@@ -199,9 +203,6 @@ impl Scanner {
 
     /// A request that was queued to the worker, now in its thread.
     pub(crate) fn serve(&self, task: Task) -> Disposition {
-        if task.is_power() {
-            return self.serve_power(task);
-        }
         let status = match self.reset(&task) {
             Ok(()) => Status::SUCCESS,
             Err(status) => status,
@@ -220,50 +221,33 @@ impl Scanner {
         let UsbscanRequest::ResetPipe(which) = parse(irp)? else {
             return Err(Status::INVALID_DEVICE_REQUEST);
         };
+        while self.core.traffic().is_waking() {
+            task.waits().wait(LOOK_MS)?;
+        }
         for index in pipes.select(open.pipes(), which)? {
             self.core.reset_pipe(index, &task.waits(), task.passive())?;
         }
         Ok(())
     }
 
-    /// Ends every request; new ones are refused until the reason is over.
-    fn end_all(&self, reason: Closed) {
-        self.core.traffic().close(reason);
-        self.core
-            .opens()
-            .for_each(|open| open.end_all(reason.end()));
+    /// Ends every request with `status`; new ones that need the device are refused with `refusal`.
+    fn end_all(&self, refusal: Status, status: Status) {
+        self.core.traffic().close(refusal, status);
+        self.end_opens(status);
     }
 
-    /// An `IRP_MN_SET_POWER` in the worker's thread. Before the device sleeps its requests end;
-    /// after it woke up there may be new ones.
-    fn serve_power(&self, task: Task) -> Disposition {
-        let lower = self.core.lower();
-        match task.power() {
-            Some(Power::System { works: false } | Power::Device { full: false }) => {
-                self.core.traffic().wait_idle(task.passive().blocking());
-                task.forward(lower)
-            }
-            Some(power) => {
-                let task = task.forward_and_wait(lower);
-                self.core.traffic().open(asleep(power));
-                task.complete_as_is()
-            }
-            None => task.forward(lower),
-        }
-    }
-}
-
-/// What sleeps where this power is not the full one.
-const fn asleep(power: Power) -> Closed {
-    match power {
-        Power::System { .. } => Closed::SystemSleeps,
-        Power::Device { .. } => Closed::DeviceSleeps,
+    fn end_opens(&self, status: Status) {
+        self.core.opens().for_each(|open| open.end_all(status));
     }
 }
 
 impl Function<Role> for Scanner {
     fn lower(&self) -> Lower {
         self.core.lower()
+    }
+
+    fn work(&self) -> &PassiveWork {
+        &self.work
     }
 
     fn start(
@@ -276,14 +260,7 @@ impl Function<Role> for Scanner {
         self.stop(passive);
         self.core.start(passive)?;
         self.worker.start(device, passive)?;
-        // START implies full power.
-        for reason in [
-            Closed::SystemSleeps,
-            Closed::DeviceSleeps,
-            Closed::NotStarted,
-        ] {
-            self.core.traffic().open(reason);
-        }
+        self.core.traffic().open();
         // Without it the device works, too, and is found by its interface.
         if let Ok(key) = Key::of_software(self.pdo, passive) {
             let name = Wide::new(r"\\.\Usbscan").push_number(self.number);
@@ -301,14 +278,14 @@ impl Function<Role> for Scanner {
     fn cancel_stop(&self) {}
 
     fn stop(&self, passive: Passive) {
-        self.end_all(Closed::NotStarted);
+        self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
         self.core.traffic().wait_idle(passive.blocking());
     }
 
     fn vanish(&self, passive: Passive) {
         self.interface.enable(false, passive);
         drop(self.link.with(Option::take));
-        self.end_all(Closed::Gone);
+        self.end_all(Status::DELETE_PENDING, Status::NO_SUCH_DEVICE);
         self.worker.stop(Status::DELETE_PENDING, passive);
         self.core.traffic().wait_idle(passive.blocking());
     }
@@ -319,17 +296,22 @@ impl Function<Role> for Scanner {
         flush_deferred(passive);
     }
 
-    fn set_power(&self, irp: Irp, power: Power) -> Disposition {
-        if matches!(
-            power,
-            Power::System { works: false } | Power::Device { full: false }
-        ) {
-            self.end_all(asleep(power));
+    /// Documented: requests end before the device sleeps, and programs begin them again.
+    fn sleep(&self, passive: Passive) {
+        let traffic = self.core.traffic();
+        traffic.sleep(Status::DEVICE_NOT_READY, Status::CANCELLED);
+        self.end_opens(Status::CANCELLED);
+        traffic.wait_idle(passive.blocking());
+    }
+
+    /// The configuration and its pipes are those from before.
+    fn wake(&self, _passive: Passive) {
+        if self.core.traffic().wake() {
+            self.core.opens().for_each(Open::resume_all);
         }
-        match self.worker.queue_power(irp) {
-            Ok(pending) => pending,
-            // Before the start, or after the end.
-            Err(irp) => irp.forward(self.core.lower()),
-        }
+    }
+
+    fn awaken(&self) {
+        self.core.traffic().awaken();
     }
 }

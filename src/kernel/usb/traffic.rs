@@ -5,70 +5,42 @@ use crate::ioctl::Status;
 
 /// The URBs of a device that the USB stack has. While the device is stopped, asleep or gone, there
 /// are none and no more go out.
+///
+/// When the system works again its programs do not wait for the device: their requests are queued
+/// until it has power, too.
 pub(crate) struct Traffic {
     gate: SpinLock<Gate>,
     /// Signalled while there are no URBs.
     idle: Event,
-    /// The pipes that are being reset, a bit each.
+    /// The pipes that are being reset, a bit each; or all pipes, for want of power.
     held: AtomicU32,
 }
 
+/// Every pipe, also the default pipe. No pipe has this bit.
+const EVERY_PIPE: u32 = 1 << 31;
+
+/// Whether URBs go out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    Closed,
+    /// The device has no power.
+    Asleep,
+    /// Nor has it now, but new requests wait for it.
+    Waking,
+}
+
 struct Gate {
-    /// A bit for each reason why no URB goes out.
-    closed: u8,
+    flow: Flow,
+    /// What new requests are refused with, unless they are let in.
+    refusal: Status,
+    /// What requests that are under way end with then.
+    end: Status,
     urbs: u32,
 }
 
-/// Why no URB goes out. Each reason ends by itself: a device that wakes up may be stopped yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// The device is not started, or it is stopped.
-    NotStarted,
-    /// The system sleeps.
-    SystemSleeps,
-    /// The device sleeps.
-    DeviceSleeps,
-    /// The device is gone.
-    Gone,
-}
-
-impl Closed {
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-
-    /// What new requests are refused with.
-    const fn refusal(self) -> Status {
-        match self {
-            Self::Gone => Status::DELETE_PENDING,
-            _ => Status::DEVICE_NOT_READY,
-        }
-    }
-
-    /// What requests that are under way end with.
-    pub(crate) const fn end(self) -> Status {
-        match self {
-            Self::Gone => Status::NO_SUCH_DEVICE,
-            _ => Status::CANCELLED,
-        }
-    }
-}
-
-impl Gate {
-    /// The reason that counts, if there is one: that the device is gone. The others are alike.
-    const fn closed(&self) -> Option<Closed> {
-        if self.closed & Closed::Gone.bit() != 0 {
-            Some(Closed::Gone)
-        } else if self.closed != 0 {
-            Some(Closed::NotStarted)
-        } else {
-            None
-        }
-    }
-}
-
 impl Traffic {
-    /// Lets nothing through yet: [`Closed::NotStarted`].
+    /// Lets nothing through yet.
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
@@ -77,7 +49,9 @@ impl Traffic {
         idle.set();
         Ok(Self {
             gate: SpinLock::new(Gate {
-                closed: Closed::NotStarted.bit(),
+                flow: Flow::Closed,
+                refusal: Status::DEVICE_NOT_READY,
+                end: Status::DEVICE_NOT_READY,
                 urbs: 0,
             }),
             idle,
@@ -85,15 +59,64 @@ impl Traffic {
         })
     }
 
-    /// This is no reason any more. Lets URBs through, if there is no other. At
-    /// <= `DISPATCH_LEVEL`.
-    pub(crate) fn open(&self, reason: Closed) {
-        self.gate.with(move |gate| gate.closed &= !reason.bit());
+    /// Lets URBs through. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn open(&self) {
+        self.gate.with(|gate| gate.flow = Flow::Open);
+        self.held.fetch_and(!EVERY_PIPE, Ordering::AcqRel);
     }
 
-    /// Lets no URB through from now on. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn close(&self, reason: Closed) {
-        self.gate.with(move |gate| gate.closed |= reason.bit());
+    /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
+    /// are under way end with `end`. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn close(&self, refusal: Status, end: Status) {
+        self.shut(Flow::Closed, refusal, end);
+    }
+
+    /// As [`Traffic::close`], until [`Traffic::wake`].
+    pub(crate) fn sleep(&self, refusal: Status, end: Status) {
+        self.shut(Flow::Asleep, refusal, end);
+    }
+
+    /// Whoever was let in before ends, as it goes on: nobody waits for power any more.
+    fn shut(&self, flow: Flow, refusal: Status, end: Status) {
+        let held = &self.held;
+        self.gate.with(move |gate| {
+            *gate = Gate {
+                flow,
+                refusal,
+                end,
+                urbs: gate.urbs,
+            };
+            held.fetch_and(!EVERY_PIPE, Ordering::AcqRel);
+        });
+    }
+
+    /// Power comes soon: lets requests in again, which wait for [`Traffic::wake`]. At
+    /// <= `DISPATCH_LEVEL`.
+    pub(crate) fn awaken(&self) {
+        let held = &self.held;
+        self.gate.with(move |gate| {
+            if gate.flow == Flow::Asleep {
+                gate.flow = Flow::Waking;
+                held.fetch_or(EVERY_PIPE, Ordering::AcqRel);
+            }
+        });
+    }
+
+    /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not
+    /// told.
+    pub(crate) fn wake(&self) -> bool {
+        let slept = self
+            .gate
+            .with(|gate| matches!(gate.flow, Flow::Asleep | Flow::Waking));
+        if slept {
+            self.open();
+        }
+        slept
+    }
+
+    /// Whether requests wait for [`Traffic::wake`].
+    pub(crate) fn is_waking(&self) -> bool {
+        self.is_held(EVERY_PIPE)
     }
 
     /// Waits until the USB stack has no URB. After [`Traffic::close`], when everything that is
@@ -107,10 +130,10 @@ impl Traffic {
     /// # Errors
     /// The refusal.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        match self.gate.with(|gate| gate.closed()) {
-            Some(reason) => Err(reason.refusal()),
-            None => Ok(()),
-        }
+        self.gate.with(|gate| match gate.flow {
+            Flow::Open | Flow::Waking => Ok(()),
+            Flow::Closed | Flow::Asleep => Err(gate.refusal),
+        })
     }
 
     /// A URB goes to the USB stack.
@@ -120,8 +143,8 @@ impl Traffic {
     pub(super) fn enter(&self) -> Result<(), Status> {
         let idle = &self.idle;
         self.gate.with(move |gate| {
-            if let Some(reason) = gate.closed() {
-                return Err(reason.end());
+            if gate.flow != Flow::Open {
+                return Err(gate.end);
             }
             gate.urbs += 1;
             idle.reset();
@@ -151,6 +174,6 @@ impl Traffic {
     }
 
     pub(super) fn is_held(&self, lane: u32) -> bool {
-        self.held.load(Ordering::Acquire) & lane != 0
+        self.held.load(Ordering::Acquire) & (lane | EVERY_PIPE) != 0
     }
 }
