@@ -3,7 +3,7 @@ use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering},
 };
 
 use wdk_sys::{
@@ -74,6 +74,8 @@ impl PhysicalDevice {
 #[repr(C)]
 pub(super) struct Extension<R> {
     remove_lock: UnsafeCell<IO_REMOVE_LOCK>,
+    /// What it is attached to. Null for a child.
+    lower: AtomicPtr<DEVICE_OBJECT>,
     state: AtomicU8,
     previous: AtomicU8,
     installed: AtomicBool,
@@ -127,11 +129,21 @@ impl<'d, R: Role> Device<'d, R> {
     /// # Safety
     /// The caller holds the remove lock, or is what the removal of the device waits for.
     pub(super) unsafe fn role(self) -> &'d R {
-        // SAFETY: `install` wrote it before any request could arrive, and `delete` drops it when
-        // none can arrive any more.
+        // SAFETY: `install` wrote it before `dispatch` lets any request through, and `delete` drops
+        // it when none can arrive any more.
         let role = unsafe { &*self.extension.role.get() };
         // SAFETY: likewise.
         unsafe { role.assume_init_ref() }
+    }
+
+    /// Whether it has its role: not yet while `AddDevice` makes it, though it is attached.
+    pub(super) fn is_installed(self) -> bool {
+        self.extension.installed.load(Ordering::Acquire)
+    }
+
+    /// The device object that it is attached to.
+    pub(super) fn attached_to(self) -> Option<Lower> {
+        NonNull::new(self.extension.lower.load(Ordering::Acquire)).map(Lower)
     }
 
     /// Where the device stands in its PnP life.
@@ -175,7 +187,6 @@ pub(crate) struct DeviceOptions<'a> {
 /// A device object under construction: deleted again unless it is finished.
 struct Draft<R: Role> {
     object: NonNull<DEVICE_OBJECT>,
-    lower: Option<Lower>,
     _role: PhantomData<R>,
 }
 
@@ -205,7 +216,6 @@ impl<R: Role> Draft<R> {
         let object = NonNull::new(object).ok_or(Status::INSUFFICIENT_RESOURCES)?;
         let draft = Self {
             object,
-            lower: None,
             _role: PhantomData,
         };
         // SAFETY: nobody else uses the object yet.
@@ -237,8 +247,7 @@ impl<R: Role> Draft<R> {
     /// Writes the role and opens the device for requests.
     fn install(self, role: R) -> NonNull<DEVICE_OBJECT> {
         let extension = self.device().extension();
-        // SAFETY: no request arrives before DO_DEVICE_INITIALIZING is cleared and AddDevice (or
-        // the enumeration) has returned, so nobody looks at the role.
+        // SAFETY: nobody looks at the role before it is said to be installed.
         unsafe { (*extension.role.get()).write(role) };
         extension.installed.store(true, Ordering::Release);
         let object = self.object;
@@ -253,7 +262,7 @@ impl<R: Role> Drop for Draft<R> {
     fn drop(&mut self) {
         // SAFETY: the draft was not finished, so nobody else has the object; drafts live in the
         // PnP path at PASSIVE_LEVEL.
-        unsafe { dismantle::<R>(self.object, self.lower) };
+        unsafe { dismantle::<R>(self.object) };
     }
 }
 
@@ -261,13 +270,13 @@ impl<R: Role> Drop for Draft<R> {
 ///
 /// # Safety
 /// At `PASSIVE_LEVEL`; `create` made the object; nobody uses it or its role any more.
-unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>, lower: Option<Lower>) {
-    if let Some(lower) = lower {
+unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>) {
+    // SAFETY: the object is live.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    if let Some(lower) = device.attached_to() {
         // SAFETY: the object is attached to it.
         unsafe { IoDetachDevice(lower.raw().as_ptr()) };
     }
-    // SAFETY: the object is live.
-    let device = unsafe { Device::<R>::from_raw(object) };
     let extension = device.extension();
     if extension.installed.swap(false, Ordering::AcqRel) {
         // SAFETY: installed, and nobody uses it any more.
@@ -293,12 +302,15 @@ impl<R: Role> Driver<R> {
         passive: Passive,
         role: impl FnOnce(Device<'_, R>, Lower) -> Result<R, Status>,
     ) -> Result<(), Status> {
-        let mut draft = Draft::create(self, options, passive)?;
+        let draft = Draft::create(self, options, passive)?;
         let object = draft.object.as_ptr();
         // SAFETY: both objects are live.
         let lower = unsafe { IoAttachDeviceToDeviceStack(object, pdo.raw()) };
         let lower = Lower(NonNull::new(lower).ok_or(Status::NO_SUCH_DEVICE)?);
-        draft.lower = Some(lower);
+        let extension = draft.device().extension();
+        extension
+            .lower
+            .store(lower.raw().as_ptr(), Ordering::Release);
         // SAFETY: the object below us stays while we are attached.
         let below = unsafe { lower.raw().as_ref() };
         // SAFETY: nobody else uses the object yet.
@@ -384,7 +396,7 @@ impl<R: Role> OwnedDevice<R> {
             unsafe { IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag, size) };
         }
         // SAFETY: no request of the child is left, and none gets in.
-        unsafe { dismantle::<R>(self.object, None) };
+        unsafe { dismantle::<R>(self.object) };
     }
 }
 
@@ -400,14 +412,14 @@ pub(super) unsafe fn delete_missing<R: Role>(device: Device<'_, R>, tag: NonNull
         IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag.as_ptr().cast(), size::<IO_REMOVE_LOCK>());
     }
     // SAFETY: no request of the child is left, and none gets in.
-    unsafe { dismantle::<R>(device.object, None) };
+    unsafe { dismantle::<R>(device.object) };
 }
 
 /// Deletes a function device object, the end of its `REMOVE_DEVICE`.
 ///
 /// # Safety
 /// At `PASSIVE_LEVEL`; its remove lock has been released for good, and the IRP is forwarded.
-pub(super) unsafe fn delete_function<R: Role>(device: Device<'_, R>, lower: Lower) {
+pub(super) unsafe fn delete_function<R: Role>(device: Device<'_, R>) {
     // SAFETY: the caller's promise: no request can reach the role any more.
-    unsafe { dismantle::<R>(device.object, Some(lower)) };
+    unsafe { dismantle::<R>(device.object) };
 }

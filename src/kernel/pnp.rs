@@ -300,7 +300,7 @@ fn remove_function<R: Role>(
     }
     function.remove(passive);
     // SAFETY: no request is left, and `function` is not used any more.
-    unsafe { delete_function(device, lower) };
+    unsafe { delete_function(device) };
     disposition
 }
 

@@ -1,9 +1,12 @@
 //! Start, stop and removal; names, links and interfaces; what Windows may send besides.
 
-use ntsim::{Caller, Config, NodeState, NtStatus, RegValue, Resource};
+use ntsim::{
+    Caller, Config, DevNode, DriverId, Machine, NodeState, NtStatus, RegValue, Resource, When,
+};
 use parscan_lab::{
     LPT1_REGISTERS, MS, Pc, Setup, check,
     ntddpar::{GUID_DEVINTERFACE_PARALLEL, GUID_DEVINTERFACE_PARCLASS},
+    scanner::ScannerSetup,
 };
 use parscan_models::Condition;
 
@@ -543,6 +546,41 @@ fn unknown_minors_pass_untouched() {
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
     check(pc.machine.close(lpt1));
     pc.finish();
+}
+
+/// `AddDevice` and `START_DEVICE`, with requests at a kernel call of `AddDevice`. Whether there was
+/// such a call.
+fn add_with_requests(machine: &Machine, node: DevNode, driver: DriverId, step: u64) -> bool {
+    let at = machine.kernel_calls() + 1 + step;
+    machine.at(When::KernelCall(at), move |machine| {
+        // QUERY_PNP_DEVICE_STATE; QUERY_POWER for D0; REGINFO.
+        check(machine.send_pnp_irp(node, 0x14, [0; 4]));
+        check(machine.send_power_irp(node, 3, [0, 1, 1, 0]));
+        check(machine.send_wmi_irp(node, 8, [0; 4]));
+    });
+    assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
+    let reached = machine.kernel_calls() >= at;
+    assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+    reached
+}
+
+/// Once `AddDevice` has attached the device, whoever knows its stack can send something.
+#[test]
+fn requests_may_come_while_the_device_is_made() {
+    let port = |step| {
+        let pc = Setup::default().loaded();
+        let reached = add_with_requests(&pc.machine, pc.node, pc.driver, step);
+        pc.finish();
+        reached
+    };
+    let scanner = |step| {
+        let pc = ScannerSetup::default().loaded();
+        let reached = add_with_requests(&pc.machine, pc.node, pc.driver, step);
+        pc.finish();
+        reached
+    };
+    assert!((0..).take_while(|step| port(*step)).count() > 10);
+    assert!((0..).take_while(|step| scanner(*step)).count() > 10);
 }
 
 #[test]
