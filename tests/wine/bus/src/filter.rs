@@ -1,0 +1,133 @@
+//! The filter above parscan's devices: on top of each function device that it attaches to our bus,
+//! and on top of each child that it reports. It does what Wine's kernel leaves out:
+//!
+//! - START_DEVICE carries no resources there, and the I/O manager waits for ever if it is pending;
+//! - IRP_MJ_CLEANUP is not sent;
+//! - a pointer in a request's buffer is good in the program's process, not in this one.
+
+use crate::{
+    bus::{self, State},
+    client_memory, entry,
+    hooks::give_away,
+    nt::{Device, Filter, Irp, Role, SUCCESS, Status, Which, major, pnp},
+    report::say,
+};
+
+/// The driver under test has attached `function` to `target`.
+pub(crate) fn driver_attached(function: Device, target: Device) {
+    if target.driver() == entry::driver()
+        && let Role::Child(which) = target.role()
+    {
+        entry::watch_unload(function.driver());
+        attach(function, Some(which));
+    }
+}
+
+fn attach(device: Device, which: Option<Which>) {
+    let filter = Filter {
+        lower: device,
+        which,
+    };
+    let made = Device::create(entry::driver(), Role::Filter(filter), None, false);
+    let above = made.ok().and_then(|it| Some((it, it.attach(device)?)));
+    let Some((it, lower)) = above else {
+        say!("no filter above a device");
+        return;
+    };
+    it.set_role(Role::Filter(Filter { lower, which }));
+    it.inherit(lower);
+    it.finish();
+}
+
+/// A request to a filter.
+pub(crate) fn dispatch(device: Device, filter: Filter, irp: Irp) -> Status {
+    match irp.major() {
+        major::PNP => plug_and_play(device, filter, irp),
+        major::CLOSE => {
+            // Not sent by Wine. The program is still there, and so is its process.
+            let file = irp.file();
+            filter.lower.request(|cleanup| {
+                cleanup.set_function(major::CLEANUP, 0);
+                cleanup.set_file(file);
+                cleanup.set_user_mode();
+            });
+            irp.forward(filter.lower)
+        }
+        major::DEVICE_CONTROL => {
+            // Until the dispatch routine is back: no longer may a driver rely on the sender's
+            // address space.
+            let _memory = client_memory::stand_in(irp);
+            irp.forward(filter.lower)
+        }
+        _ => irp.forward(filter.lower),
+    }
+}
+
+fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
+    let Filter { lower, which } = filter;
+    match irp.minor() {
+        pnp::START_DEVICE => {
+            device.inherit(lower);
+            if which == Some(Which::Port) {
+                let resources = bus::resources();
+                irp.set_parameter(0, resources);
+                irp.set_parameter(1, resources);
+            }
+            let status = irp.forward_and_wait(lower);
+            if let Some(which) = which {
+                let state = if status < 0 {
+                    State::Failed(status)
+                } else {
+                    State::Started
+                };
+                bus::set_state(which, state);
+            }
+        }
+        pnp::REMOVE_DEVICE => {
+            // Before: Wine frees the lower device at once when its driver deletes it.
+            lower.detach_upper();
+            irp.forward_and_wait(lower);
+            if let Some(which) = which {
+                bus::set_state(which, State::Removed);
+            }
+            let status = irp.complete_as_is();
+            device.delete();
+            return status;
+        }
+        pnp::STOP_DEVICE => {
+            irp.forward_and_wait(lower);
+            if let Some(which) = which {
+                bus::set_state(which, State::Stopped);
+            }
+        }
+        pnp::QUERY_DEVICE_RELATIONS => {
+            let status = irp.forward_and_wait(lower);
+            // BusRelations
+            if status >= SUCCESS && irp.parameter_u32(0) == 0 {
+                filter_children(device, irp.information());
+            }
+            give_away(irp.information());
+        }
+        // Their answers are pool that the PnP manager frees.
+        pnp::QUERY_ID | pnp::QUERY_DEVICE_TEXT | pnp::QUERY_BUS_INFORMATION => {
+            irp.forward_and_wait(lower);
+            give_away(irp.information());
+        }
+        _ => {
+            irp.forward_and_wait(lower);
+        }
+    }
+    irp.complete_as_is()
+}
+
+/// Puts filters above the children in a `DEVICE_RELATIONS` that have none.
+fn filter_children(device: Device, relations: usize) {
+    if relations == 0 {
+        return;
+    }
+    for child in bus::relations_of(relations) {
+        if child.driver() != device.driver() && child.upper().is_none() {
+            attach(child, None);
+        }
+    }
+}
