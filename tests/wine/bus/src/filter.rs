@@ -3,6 +3,7 @@
 //!
 //! - START_DEVICE carries no resources there, and the I/O manager waits for ever if it is pending;
 //! - IRP_MJ_CLEANUP is not sent;
+//! - devices are asked for their IDs while AddDevice still makes them;
 //! - a pointer in a request's buffer is good in the program's process, not in this one.
 
 use crate::{
@@ -19,14 +20,15 @@ pub(crate) fn driver_attached(function: Device, target: Device) {
         && let Role::Child(which) = target.role()
     {
         entry::watch_unload(function.driver());
-        attach(function, Some(which));
+        function.begin();
+        attach(function, Some((target, which)));
     }
 }
 
-fn attach(device: Device, which: Option<Which>) {
+fn attach(device: Device, bottom: Option<(Device, Which)>) {
     let filter = Filter {
         lower: device,
-        which,
+        bottom,
     };
     let made = Device::create(entry::driver(), Role::Filter(filter), None, false);
     let above = made.ok().and_then(|it| Some((it, it.attach(device)?)));
@@ -34,13 +36,19 @@ fn attach(device: Device, which: Option<Which>) {
         say!("no filter above a device");
         return;
     };
-    it.set_role(Role::Filter(Filter { lower, which }));
+    it.set_role(Role::Filter(Filter { lower, bottom }));
     it.inherit(lower);
     it.finish();
 }
 
 /// A request to a filter.
 pub(crate) fn dispatch(device: Device, filter: Filter, irp: Irp) -> Status {
+    if let Some((bottom, _)) = filter.bottom
+        && filter.lower.is_initializing()
+    {
+        // Windows asks nothing before AddDevice is back; Wine asks for IDs on the way.
+        return irp.forward(bottom);
+    }
     match irp.major() {
         major::PNP => plug_and_play(device, filter, irp),
         major::CLOSE => {
@@ -64,7 +72,8 @@ pub(crate) fn dispatch(device: Device, filter: Filter, irp: Irp) -> Status {
 }
 
 fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
-    let Filter { lower, which } = filter;
+    let Filter { lower, bottom } = filter;
+    let which = bottom.map(|(_, which)| which);
     match irp.minor() {
         pnp::START_DEVICE => {
             device.inherit(lower);

@@ -198,8 +198,9 @@ pub(crate) enum Which {
 pub(crate) struct Filter {
     /// What it is attached to.
     pub(crate) lower: Device,
-    /// The device on the bus at the bottom; `None`: a child of the driver under test.
-    pub(crate) which: Option<Which>,
+    /// The device on the bus at the bottom, and which it is; `None`: it is attached to a child of
+    /// the driver under test.
+    pub(crate) bottom: Option<(Device, Which)>,
 }
 
 /// A live device object.
@@ -285,6 +286,17 @@ impl Device {
     pub(crate) fn finish(self) {
         // SAFETY: a live device of this driver.
         unsafe { (*self.0).Flags &= !INITIALIZING };
+    }
+
+    /// Its driver is still making it, as Windows says of every new device.
+    pub(crate) fn begin(self) {
+        // SAFETY: a live device.
+        unsafe { (*self.0).Flags |= INITIALIZING };
+    }
+
+    pub(crate) fn is_initializing(self) -> bool {
+        // SAFETY: a live device.
+        unsafe { (*self.0).Flags & INITIALIZING != 0 }
     }
 
     /// Wants its requests' buffers as the device below does.
