@@ -140,7 +140,7 @@ pub(crate) fn plug(which: Which) -> bool {
     place.present = true;
     place.state = State::Plugged;
     drop(bus);
-    tell(root);
+    ask_for_children(root);
     true
 }
 
@@ -155,14 +155,14 @@ pub(crate) fn unplug(which: Which) -> bool {
     };
     place.present = false;
     drop(bus);
-    tell(root);
+    ask_for_children(root);
     true
 }
 
-/// The PnP manager shall ask which children there are.
-fn tell(root: Device) {
-    // SAFETY: the root device's physical device object.
-    unsafe { IoInvalidateDeviceRelations(root.raw(), BusRelations) };
+/// The PnP manager shall ask a device, by its physical device object, which children it has.
+pub(crate) fn ask_for_children(physical: Device) {
+    // SAFETY: a physical device object.
+    unsafe { IoInvalidateDeviceRelations(physical.raw(), BusRelations) };
 }
 
 /// A request to the root device.
@@ -331,10 +331,10 @@ fn child_pnp(device: Device, which: Which, irp: Irp) -> Status {
 // `BUS_QUERY_ID_TYPE`
 const DEVICE_ID: u32 = 0;
 const HARDWARE_IDS: u32 = 1;
-const COMPATIBLE_IDS: u32 = 2;
+pub(crate) const COMPATIBLE_IDS: u32 = 2;
 const INSTANCE_ID: u32 = 3;
 
-/// Answers of `IRP_MN_QUERY_ID`: strings, in pool.
+/// The answer to `IRP_MN_QUERY_ID`.
 fn identity(which: Which, kind: u32) -> Option<usize> {
     let texts: &[&str] = match (which, kind) {
         (Which::Port, DEVICE_ID) => &[r"ACPI\PNP0401"],
@@ -356,6 +356,11 @@ fn identity(which: Which, kind: u32) -> Option<usize> {
         ],
         _ => return None,
     };
+    strings(texts)
+}
+
+/// Strings in pool, each with its zero; the address.
+pub(crate) fn strings(texts: &[&str]) -> Option<usize> {
     let units: Vec<u16> = texts
         .iter()
         .flat_map(|text| text.encode_utf16().chain([0]))

@@ -10,7 +10,7 @@ use crate::{
     bus::{self, State},
     client_memory, entry,
     hooks::give_away,
-    nt::{Device, Filter, Irp, Role, SUCCESS, Status, Which, major, pnp},
+    nt::{Device, Filter, Irp, NOT_SUPPORTED, Role, SUCCESS, Status, Which, major, pnp},
     report::say,
 };
 
@@ -91,6 +91,14 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
                 };
                 bus::set_state(which, state);
             }
+            irp.complete_as_is();
+            if status >= SUCCESS
+                && let Some((bottom, _)) = bottom
+            {
+                // Windows asks every device that has started, Wine only when it is told to.
+                bus::ask_for_children(bottom);
+            }
+            return status;
         }
         pnp::REMOVE_DEVICE => {
             // Before: Wine frees the lower device at once when its driver deletes it.
@@ -116,6 +124,16 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
                 filter_children(device, irp.information());
             }
             give_away(irp.information());
+        }
+        pnp::QUERY_ID if irp.parameter_u32(0) == bus::COMPATIBLE_IDS => {
+            let status = irp.forward_and_wait(lower);
+            give_away(irp.information());
+            // No answer means none to Windows; Wine installs no device without.
+            if status == NOT_SUPPORTED
+                && let Some(none) = bus::strings(&[""])
+            {
+                irp.set_result(SUCCESS, none);
+            }
         }
         // Their answers are pool that the PnP manager frees.
         pnp::QUERY_ID | pnp::QUERY_DEVICE_TEXT | pnp::QUERY_BUS_INFORMATION => {
