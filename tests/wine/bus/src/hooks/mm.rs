@@ -22,6 +22,8 @@ pub(super) fn hooks() -> [Hook; 4] {
 pub(crate) static USER_PROBE_ADDRESS: u64 = 0x7FFF_FFFF_0000;
 
 const PAGE: usize = 0x1000;
+/// Wine's room for a page's number behind an MDL; Windows has twice that.
+const FRAME: usize = 4;
 const MAPPED_TO_SYSTEM_VA: i16 = 0x1;
 const PARTIAL: i16 = 0x10;
 const PARTIAL_HAS_BEEN_MAPPED: i16 = 0x20;
@@ -52,11 +54,13 @@ unsafe extern "system" fn io_build_partial_mdl(
     let rest = count.saturating_sub(skip);
     let length = if length == 0 { rest } else { length as usize };
     let offset = start.addr() % PAGE;
-    // SAFETY: likewise. Behind the structure is one number for each page.
+    // SAFETY: likewise.
     let room = unsafe { usize::try_from((*target).Size).unwrap_or(0) };
-    let need = size_of::<MDL>() + size_of::<usize>() * (offset + length).div_ceil(PAGE);
+    let need = size_of::<MDL>() + FRAME * (offset + length).div_ceil(PAGE);
     if skip > count || length > rest || need > room {
-        broken!("IoBuildPartialMdl: {length} bytes at {start:p} do not fit source and target");
+        broken!(
+            "IoBuildPartialMdl: {length} bytes at {start:p} do not fit source and target; from {from:p} count {count} room {room} need {need} "
+        );
         return;
     }
     // SAFETY: likewise.
