@@ -94,15 +94,9 @@ fn command(line: &str, room: usize) -> Reply {
         ["scanner", ref words @ ..] => scanner(words),
         ["urbs"] => usb::take_log(room).map(Into::into).ok_or(BUFFER_TOO_SMALL),
         ["leaks"] => Ok(hooks::summary().into()),
-        ["unload", service] => {
-            let path = nt::wide(&format!(
-                r"\Registry\Machine\System\CurrentControlSet\Services\{service}"
-            ));
-            // SAFETY: the name is only read.
-            Ok(status(unsafe {
-                nt::ZwUnloadDriver(&raw const *&nt::unicode(&path))
-            }))
-        }
+        ["unload", service] => Ok(status(nt::unload_driver(&format!(
+            r"\Registry\Machine\System\CurrentControlSet\Services\{service}"
+        )))),
         _ => Err(INVALID_PARAMETER),
     }
 }

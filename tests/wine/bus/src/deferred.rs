@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{clock, irql, lock::Lock, nt::Ptr, thread::Thread};
+use crate::{clock, irql, lock::Lock, nt::Ptr, thread};
 
 /// `KDPC`
 #[repr(C)]
@@ -25,13 +25,11 @@ struct Timer {
 struct Timers {
     set: Vec<Timer>,
     running: bool,
-    over: bool,
 }
 
 static TIMERS: Lock<Timers> = Lock::new(Timers {
     set: Vec::new(),
     running: false,
-    over: false,
 });
 
 /// Has a DPC called at this time; gives whether the timer was set already.
@@ -61,21 +59,14 @@ pub(crate) fn flush() {
     }
 }
 
-/// Starts the thread.
-pub(crate) fn start() -> Option<Thread> {
-    TIMERS.lock().over = false;
-    Thread::start(run)
-}
-
-/// Makes the thread end.
-pub(crate) fn stop() {
-    TIMERS.lock().over = true;
-    TIMERS.notify();
+/// Starts the thread. Whether it could.
+pub(crate) fn start() -> bool {
+    thread::start(run)
 }
 
 fn run() {
     let mut timers = TIMERS.lock();
-    while !timers.over {
+    loop {
         let now = clock::now();
         if let Some(at) = timers.set.iter().position(|it| it.due <= now) {
             let dpc = timers.set.swap_remove(at).dpc;

@@ -14,7 +14,13 @@ use windows_sys::{
     },
     Win32::{
         Foundation::UNICODE_STRING,
-        System::Memory::{GetProcessHeap, HeapAlloc, HeapFree},
+        System::{
+            LibraryLoader::{
+                GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN,
+                GetModuleHandleExW,
+            },
+            Memory::{GetProcessHeap, HeapAlloc, HeapFree},
+        },
     },
 };
 
@@ -24,7 +30,6 @@ use crate::{
     nt::{self, DEVICE_OBJECT, DRIVER_OBJECT, Device, IRP, Irp, Role, SUCCESS, Status},
     port, port_io,
     report::say,
-    thread::Thread,
     usb,
 };
 
@@ -35,16 +40,8 @@ pub(crate) fn driver() -> *mut DRIVER_OBJECT {
     DRIVER.load(SeqCst)
 }
 
-/// What unload has to undo.
-struct Running {
-    threads: Vec<Thread>,
-    control: Option<Device>,
-}
-
-static RUNNING: Lock<Running> = Lock::new(Running {
-    threads: Vec::new(),
-    control: None,
-});
+/// The control device.
+static CONTROL: Lock<Option<Device>> = Lock::new(None);
 
 /// `TRUE` of `DllMain`
 const TRUE: Status = 1;
@@ -89,45 +86,42 @@ unsafe extern "system" fn DriverEntry(
         return status;
     }
     control.finish();
+    *CONTROL.lock() = Some(control);
     port::initialize();
-    port_io::start();
-    {
-        let mut running = RUNNING.lock();
-        running.control = Some(control);
-        running.threads = [deferred::start(), usb::start()]
-            .into_iter()
-            .flatten()
-            .collect();
+    stay();
+    if !(port_io::start() && deferred::start() && usb::start()) {
+        say!("no thread or exception handler");
     }
-    // SAFETY: removed before the image goes.
+    // SAFETY: this image stays.
     unsafe { PsSetLoadImageNotifyRoutine(Some(hooks::image_loaded)) };
     say!("version {}", env!("CARGO_PKG_VERSION"));
     SUCCESS
 }
 
+/// Keeps this image in the process. Wine stops all drivers of a process in the order of their
+/// names, and then ends the process: those that call into this one may go later than it does. So
+/// the handler, the threads and the functions in import tables stay.
+fn stay() {
+    let mut module = ptr::null_mut();
+    // SAFETY: the flags say that the name is an address in the image.
+    unsafe {
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            (&raw const DRIVER).cast(),
+            &raw mut module,
+        )
+    };
+}
+
 unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
     // SAFETY: set by DriverEntry.
     unsafe { PsRemoveLoadImageNotifyRoutine(Some(hooks::image_loaded)) };
-    deferred::stop();
-    usb::stop();
-    let running = {
-        let mut running = RUNNING.lock();
-        (
-            core::mem::take(&mut running.threads),
-            running.control.take(),
-        )
-    };
-    for thread in running.0 {
-        thread.join();
-    }
-    port_io::stop();
     let link = nt::wide(bench::LINK);
     // SAFETY: the name is only read.
     unsafe { IoDeleteSymbolicLink(&raw const *&nt::unicode(&link)) };
-    if let Some(control) = running.1 {
+    if let Some(control) = CONTROL.lock().take() {
         control.delete();
     }
-    say!("unloaded");
 }
 
 unsafe extern "system" fn dispatch(device: *const DEVICE_OBJECT, irp: *mut IRP) -> Status {

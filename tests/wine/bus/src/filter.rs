@@ -93,7 +93,7 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
             }
             irp.complete_as_is();
             if status >= SUCCESS
-                && let Some((bottom, _)) = bottom
+                && let Some((bottom, Which::Port)) = bottom
             {
                 // Windows asks every device that has started, Wine only when it is told to.
                 bus::ask_for_children(bottom);

@@ -20,7 +20,7 @@ use windows_sys::{
         System::SystemServices::{
             ExAllocatePoolWithTag, IoAllocateIrp, IoAttachDeviceToDeviceStack, IoCreateDevice,
             IoDeleteDevice, IoDetachDevice, IoFreeIrp, IofCallDriver, IofCompleteRequest,
-            KeInitializeEvent, KeSetEvent, KeWaitForSingleObject,
+            KeInitializeEvent, KeSetEvent, KeWaitForSingleObject, MmGetSystemRoutineAddress,
         },
     },
     Win32::Foundation::UNICODE_STRING,
@@ -115,7 +115,6 @@ const _: () = {
 #[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
     pub(crate) fn DbgPrint(format: *const c_char, ...) -> u32;
-    pub(crate) fn ZwUnloadDriver(name: *const UNICODE_STRING) -> Status;
     pub(crate) fn ZwCreateKey(
         key: *mut Ptr,
         access: u32,
@@ -583,6 +582,22 @@ unsafe extern "system" fn signal(_device: *mut DEVICE_OBJECT, irp: *mut IRP, eve
     // SAFETY: `forward_and_wait` passed it, and waits if the request was pending.
     unsafe { KeSetEvent(event.cast(), 0, false) };
     MORE_PROCESSING_REQUIRED
+}
+
+/// `ZwUnloadDriver`. Asked for by name: linked, it would be the function of ntdll.dll.
+pub(crate) fn unload_driver(service: &str) -> Status {
+    type ZwUnloadDriver = unsafe extern "system" fn(*const UNICODE_STRING) -> Status;
+    let name = wide("ZwUnloadDriver");
+    // SAFETY: the name is only read.
+    let routine = unsafe { MmGetSystemRoutineAddress(&raw const *&unicode(&name)) };
+    if routine.is_null() {
+        return NOT_SUPPORTED;
+    }
+    // SAFETY: Wine's function of this name.
+    let routine = unsafe { core::mem::transmute::<Ptr, ZwUnloadDriver>(routine) };
+    let path = wide(service);
+    // SAFETY: the name is only read.
+    unsafe { routine(&raw const *&unicode(&path)) }
 }
 
 /// An ASCII text in UTF-16.

@@ -1,32 +1,23 @@
 //! Instructions that a program may not execute: `in` and `out` in all their forms, and moves from
 //! and to CR8. Each one raises an exception, is done here, and the program goes on behind it.
 
-use core::{ptr, sync::atomic::AtomicPtr, sync::atomic::Ordering::SeqCst};
+use core::ptr;
 
 use parscan_models::Width;
 use windows_sys::Win32::{
     Foundation::EXCEPTION_PRIV_INSTRUCTION,
     System::Diagnostics::Debug::{
         AddVectoredExceptionHandler, CONTEXT, EXCEPTION_CONTINUE_EXECUTION,
-        EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS, RemoveVectoredExceptionHandler,
+        EXCEPTION_CONTINUE_SEARCH, EXCEPTION_POINTERS,
     },
 };
 
 use crate::{irql, port, report::say};
 
-static HANDLER: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(ptr::null_mut());
-
-pub(crate) fn start() {
-    // SAFETY: the handler has this type, and is removed before the image goes.
-    HANDLER.store(
-        unsafe { AddVectoredExceptionHandler(1, Some(handle)) },
-        SeqCst,
-    );
-}
-
-pub(crate) fn stop() {
-    // SAFETY: added by `start`.
-    unsafe { RemoveVectoredExceptionHandler(HANDLER.swap(ptr::null_mut(), SeqCst)) };
+/// Whether it could.
+pub(crate) fn start() -> bool {
+    // SAFETY: the handler has this type, and this image stays.
+    !unsafe { AddVectoredExceptionHandler(1, Some(handle)) }.is_null()
 }
 
 unsafe extern "system" fn handle(exception: *mut EXCEPTION_POINTERS) -> i32 {

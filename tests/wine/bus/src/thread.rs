@@ -1,39 +1,28 @@
-//! Threads of this driver.
+//! Threads of this driver. They run until the process ends.
 
 use core::{ffi::c_void, ptr};
 
-use windows_sys::Win32::{
-    Foundation::{CloseHandle, HANDLE},
-    System::Threading::{CreateThread, INFINITE, WaitForSingleObject},
-};
+use windows_sys::Win32::{Foundation::CloseHandle, System::Threading::CreateThread};
 
-/// A thread that runs.
-pub(crate) struct Thread(HANDLE);
-
-impl Thread {
-    pub(crate) fn start(run: fn()) -> Option<Self> {
-        // SAFETY: `enter` gets what it expects.
-        let handle = unsafe {
-            CreateThread(
-                ptr::null(),
-                0,
-                Some(enter),
-                run as *const c_void,
-                0,
-                ptr::null_mut(),
-            )
-        };
-        (!handle.is_null()).then_some(Self(handle))
+/// Whether it could be started.
+pub(crate) fn start(run: fn()) -> bool {
+    // SAFETY: `enter` gets what it expects.
+    let thread = unsafe {
+        CreateThread(
+            ptr::null(),
+            0,
+            Some(enter),
+            run as *const c_void,
+            0,
+            ptr::null_mut(),
+        )
+    };
+    if thread.is_null() {
+        return false;
     }
-
-    /// Waits for its end.
-    pub(crate) fn join(self) {
-        // SAFETY: a thread's handle, closed once.
-        unsafe {
-            WaitForSingleObject(self.0, INFINITE);
-            CloseHandle(self.0);
-        }
-    }
+    // SAFETY: just opened.
+    unsafe { CloseHandle(thread) };
+    true
 }
 
 unsafe extern "system" fn enter(run: *mut c_void) -> u32 {

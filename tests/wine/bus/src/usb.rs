@@ -17,7 +17,7 @@ use crate::{
         NO_SUCH_DEVICE, PENDING, SUCCESS, Status, UNSUCCESSFUL,
     },
     report::broken,
-    thread::Thread,
+    thread,
 };
 
 /// `IOCTL_INTERNAL_USB_SUBMIT_URB`
@@ -181,7 +181,6 @@ struct Usb {
     halted: Vec<u8>,
     flights: VecDeque<Flight>,
     log: String,
-    over: bool,
 }
 
 static USB: Lock<Usb> = Lock::new(Usb {
@@ -191,14 +190,13 @@ static USB: Lock<Usb> = Lock::new(Usb {
     halted: Vec::new(),
     flights: VecDeque::new(),
     log: String::new(),
-    over: false,
 });
 
 /// idVendor and idProduct of a Canon LiDE 110, in a device descriptor.
 const IDENTITY: [u8; 4] = [0xA9, 0x04, 0x09, 0x19];
 
-/// Builds the scanner and starts the thread.
-pub(crate) fn start() -> Option<Thread> {
+/// Builds the scanner and starts the thread. Whether it could.
+pub(crate) fn start() -> bool {
     let scanner = Scanner::new(Speed::High);
     let mut set: DescriptorSet = scanner.descriptors();
     if let Some(identity) = set.device.get_mut(8..12) {
@@ -206,13 +204,7 @@ pub(crate) fn start() -> Option<Thread> {
     }
     scanner.set_descriptors(set);
     USB.lock().scanner = Some(scanner);
-    Thread::start(run)
-}
-
-/// Makes the thread end.
-pub(crate) fn stop() {
-    USB.lock().over = true;
-    USB.notify();
+    thread::start(run)
 }
 
 /// The device has power.
@@ -303,7 +295,7 @@ unsafe extern "system" fn cancel(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
 
 fn run() {
     let mut usb = USB.lock();
-    while !usb.over {
+    loop {
         let done = usb.frame();
         if done.is_empty() {
             // Nothing under way: until something comes.
