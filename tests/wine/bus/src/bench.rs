@@ -7,8 +7,8 @@ use parscan_models::{Condition, Misbehaviour};
 use crate::{
     bus, hooks,
     nt::{
-        self, BUFFER_TOO_SMALL, INVALID_DEVICE_REQUEST, INVALID_PARAMETER, Irp, SUCCESS, Status,
-        Which, major, pnp,
+        self, BUFFER_TOO_SMALL, DEVICE_POWER, INVALID_DEVICE_REQUEST, INVALID_PARAMETER, Irp,
+        SET_POWER, SUCCESS, SYSTEM_POWER, Status, Which, major, pnp,
     },
     port,
     usb::{self, hex},
@@ -133,7 +133,7 @@ fn number<T: TryFrom<u64>>(word: &str) -> Result<T, Status> {
 
 /// Bytes as pairs of digits.
 fn hexadecimal(word: &str) -> Result<Vec<u8>, Status> {
-    if !word.is_ascii() || word.len() % 2 != 0 {
+    if !word.is_ascii() || !word.len().is_multiple_of(2) {
         return Err(INVALID_PARAMETER);
     }
     (0..word.len() / 2)
@@ -243,21 +243,24 @@ fn stop(which: Which) -> Reply {
     ))
 }
 
-/// `IRP_MN_SET_POWER` of the device.
+/// `IRP_MN_SET_POWER` of the device or the system.
 fn power(which: Which, state: &str) -> Reply {
-    /// `IRP_MN_SET_POWER`, `DevicePowerState`, `PowerDeviceD0`, `PowerDeviceD3`
-    const SET_POWER: u8 = 2;
-    const DEVICE: usize = 1;
-    let state = match state {
-        "D0" => 1,
-        "D3" => 4,
+    /// `PowerActionSleep`
+    const SLEEP: usize = 2;
+    let (kind, state) = match state {
+        "D0" => (DEVICE_POWER, 1),
+        "D3" => (DEVICE_POWER, 4),
+        // PowerSystemWorking, PowerSystemSleeping3
+        "S0" => (SYSTEM_POWER, 1),
+        "S3" => (SYSTEM_POWER, 4),
         _ => return Err(INVALID_PARAMETER),
     };
     let top = bus::device(which).ok_or(INVALID_PARAMETER)?.top();
     let (result, _) = top.request(|irp| {
         irp.set_function(major::POWER, SET_POWER);
-        irp.set_parameter(1, DEVICE);
+        irp.set_parameter(1, kind);
         irp.set_parameter(2, state);
+        irp.set_parameter(3, SLEEP);
     });
     Ok(status(result))
 }

@@ -255,9 +255,8 @@ pub(crate) fn relations_of(list: usize) -> Vec<Device> {
 pub(crate) fn dispatch_child(device: Device, which: Which, irp: Irp) -> Status {
     match irp.major() {
         major::PNP => child_pnp(device, which, irp),
-        major::POWER => irp.complete(SUCCESS, 0),
         major::INTERNAL_DEVICE_CONTROL if which == Which::Scanner => usb::internal_control(irp),
-        major::CREATE | major::CLOSE | major::CLEANUP => irp.complete(SUCCESS, 0),
+        major::POWER | major::CREATE | major::CLOSE | major::CLEANUP => irp.complete(SUCCESS, 0),
         major::DEVICE_CONTROL | major::INTERNAL_DEVICE_CONTROL => {
             irp.complete(INVALID_DEVICE_REQUEST, 0)
         }
@@ -272,8 +271,9 @@ fn child_pnp(device: Device, which: Which, irp: Irp) -> Status {
             None => irp.complete_as_is(),
         },
         pnp::QUERY_CAPABILITIES => {
-            /// UniqueID; Removable and SurpriseRemovalOK of what has a plug
+            /// `UniqueID`
             const UNIQUE: u32 = 1 << 6;
+            /// `Removable` and `SurpriseRemovalOK`, of what has a plug
             const REMOVABLE: u32 = 1 << 4 | 1 << 9;
             let capabilities =
                 ptr::with_exposed_provenance_mut::<DEVICE_CAPABILITIES>(irp.parameter(0));
@@ -292,13 +292,7 @@ fn child_pnp(device: Device, which: Which, irp: Irp) -> Status {
             }
             irp.complete(SUCCESS, 0)
         }
-        pnp::STOP_DEVICE => {
-            if which == Which::Scanner {
-                usb::disconnect();
-            }
-            irp.complete(SUCCESS, 0)
-        }
-        pnp::SURPRISE_REMOVAL => {
+        pnp::STOP_DEVICE | pnp::SURPRISE_REMOVAL => {
             if which == Which::Scanner {
                 usb::disconnect();
             }

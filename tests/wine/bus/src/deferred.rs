@@ -16,8 +16,8 @@ pub(crate) struct Dpc {
 }
 
 struct Timer {
-    /// Which one: the address of the `KTIMER`.
-    timer: usize,
+    /// The address of the `KTIMER`.
+    address: usize,
     due: u64,
     dpc: usize,
 }
@@ -36,9 +36,13 @@ static TIMERS: Lock<Timers> = Lock::new(Timers {
 pub(crate) fn set_timer(timer: usize, due: u64, dpc: usize) -> bool {
     let mut timers = TIMERS.lock();
     let before = timers.set.len();
-    timers.set.retain(|it| it.timer != timer);
+    timers.set.retain(|it| it.address != timer);
     let was_set = timers.set.len() != before;
-    timers.set.push(Timer { timer, due, dpc });
+    timers.set.push(Timer {
+        address: timer,
+        due,
+        dpc,
+    });
     TIMERS.notify();
     was_set
 }
@@ -47,7 +51,7 @@ pub(crate) fn set_timer(timer: usize, due: u64, dpc: usize) -> bool {
 pub(crate) fn cancel_timer(timer: usize) -> bool {
     let mut timers = TIMERS.lock();
     let before = timers.set.len();
-    timers.set.retain(|it| it.timer != timer);
+    timers.set.retain(|it| it.address != timer);
     timers.set.len() != before
 }
 

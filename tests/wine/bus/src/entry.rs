@@ -48,7 +48,7 @@ const TRUE: Status = 1;
 /// The last `DLL_` reason of a call to `DllMain`.
 const LAST_REASON: usize = 3;
 
-/// The entry point of the image. Wine calls it twice over: as DllMain, since the image imports from
+/// The entry point of the image. Wine calls it twice over: as `DllMain`, since the image imports from
 /// kernel32.dll, where the second argument is a small number; and as DriverEntry, with a string.
 ///
 /// # Safety
@@ -74,13 +74,9 @@ unsafe extern "system" fn DriverEntry(
         Err(status) => return status,
     };
     let (name, link) = (nt::wide(bench::NAME), nt::wide(bench::LINK));
+    let (name, link) = (nt::unicode(&name), nt::unicode(&link));
     // SAFETY: both names are only read.
-    let status = unsafe {
-        IoCreateSymbolicLink(
-            &raw const *&nt::unicode(&link),
-            &raw const *&nt::unicode(&name),
-        )
-    };
+    let status = unsafe { IoCreateSymbolicLink(&raw const link, &raw const name) };
     if status < 0 {
         control.delete();
         return status;
@@ -117,8 +113,9 @@ unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
     // SAFETY: set by DriverEntry.
     unsafe { PsRemoveLoadImageNotifyRoutine(Some(hooks::image_loaded)) };
     let link = nt::wide(bench::LINK);
+    let link = nt::unicode(&link);
     // SAFETY: the name is only read.
-    unsafe { IoDeleteSymbolicLink(&raw const *&nt::unicode(&link)) };
+    unsafe { IoDeleteSymbolicLink(&raw const link) };
     if let Some(control) = CONTROL.lock().take() {
         control.delete();
     }

@@ -1,8 +1,8 @@
 //! The filter above parscan's devices: on top of each function device that it attaches to our bus,
 //! and on top of each child that it reports. It does what Wine's kernel leaves out:
 //!
-//! - START_DEVICE carries no resources there, and the I/O manager waits for ever if it is pending;
-//! - IRP_MJ_CLEANUP is not sent;
+//! - `START_DEVICE` carries no resources there, and the I/O manager waits for ever if it is pending;
+//! - `IRP_MJ_CLEANUP` is not sent;
 //! - devices are asked for their IDs while AddDevice still makes them;
 //! - a pointer in a request's buffer is good in the program's process, not in this one.
 

@@ -59,11 +59,15 @@
 //! | `urbs` | | one line for each URB that ended since the last `urbs`, below it its SETUP packets |
 //! | `leaks` | | first line: how many pool blocks parscan has; then a line for each tag, and one for each rule that was broken |
 //! | `unload SERVICE` | unloads a driver without devices | NTSTATUS, hexadecimal |
-//! | `stop port`, `start port`, … `scanner` | QUERY_STOP and STOP, or START | NTSTATUS, hexadecimal |
-//! | `power port D0`, `D3`, … `scanner` | SET_POWER of the device | NTSTATUS, hexadecimal |
+//! | `stop port`, `start port`, … `scanner` | stops the device as for other resources, or starts it again | NTSTATUS, hexadecimal |
+//! | `power port D0`, `D3`, `S0`, `S3`, … `scanner` | tells the device its power state, or the system's | NTSTATUS, hexadecimal |
 //!
-//! Scanner on the bench: Canon LiDE 110 (`USB\VID_04A9&PID_1909`), bulk IN 0x81, bulk OUT 0x02,
-//! interrupt IN 0x83. Port: `ACPI\PNP0401` at 0x378 with an ECP block at 0x778, no interrupt.
+//! The scanner says that it is a Canon `LiDE` 110 (`USB\VID_04A9&PID_1909`), bulk IN 0x81, bulk OUT 0x02,
+//! interrupt IN 0x83. The port is `ACPI\PNP0401` at 0x378 with an ECP block at 0x778, no interrupt.
+//!
+//! Rules that the driver breaks, and what it leaves when it is unloaded, are told on Wine's debug
+//! output (`WINEDEBUG=+debugstr`), too. At the end of its process Wine does not unload every driver:
+//! to see what is left, unplug, and use `unload`.
 #![cfg_attr(windows, no_std)]
 #![allow(
     clippy::multiple_unsafe_ops_per_block,

@@ -13,7 +13,7 @@ use windows_sys::Win32::System::Threading::{
 
 /// A value for one thread at a time, which is not to take the lock twice.
 pub(crate) struct Lock<T> {
-    lock: UnsafeCell<SRWLOCK>,
+    taken: UnsafeCell<SRWLOCK>,
     changed: UnsafeCell<CONDITION_VARIABLE>,
     value: UnsafeCell<T>,
 }
@@ -25,7 +25,7 @@ unsafe impl<T> Sync for Lock<T> {}
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self {
-            lock: UnsafeCell::new(SRWLOCK_INIT),
+            taken: UnsafeCell::new(SRWLOCK_INIT),
             changed: UnsafeCell::new(CONDITION_VARIABLE_INIT),
             value: UnsafeCell::new(value),
         }
@@ -33,7 +33,7 @@ impl<T> Lock<T> {
 
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         // SAFETY: initialised; given back by `Locked`.
-        unsafe { AcquireSRWLockExclusive(self.lock.get()) };
+        unsafe { AcquireSRWLockExclusive(self.taken.get()) };
         Locked(self)
     }
 
@@ -54,7 +54,7 @@ impl<T> Locked<'_, T> {
         let milliseconds = milliseconds.unwrap_or(INFINITE);
         // SAFETY: this thread has the lock, and has it again afterwards.
         unsafe {
-            SleepConditionVariableSRW(self.0.changed.get(), self.0.lock.get(), milliseconds, 0)
+            SleepConditionVariableSRW(self.0.changed.get(), self.0.taken.get(), milliseconds, 0)
         };
     }
 }
@@ -78,6 +78,6 @@ impl<T> DerefMut for Locked<'_, T> {
 impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         // SAFETY: this thread has the lock.
-        unsafe { ReleaseSRWLockExclusive(self.0.lock.get()) };
+        unsafe { ReleaseSRWLockExclusive(self.0.taken.get()) };
     }
 }

@@ -23,7 +23,10 @@ use windows_sys::{
             KeInitializeEvent, KeSetEvent, KeWaitForSingleObject, MmGetSystemRoutineAddress,
         },
     },
-    Win32::Foundation::UNICODE_STRING,
+    Win32::{
+        Foundation::UNICODE_STRING,
+        System::IO::{IO_STATUS_BLOCK, IO_STATUS_BLOCK_0},
+    },
 };
 
 /// `NTSTATUS`
@@ -69,6 +72,12 @@ pub(crate) mod pnp {
     pub(crate) const QUERY_BUS_INFORMATION: u8 = 0x15;
     pub(crate) const SURPRISE_REMOVAL: u8 = 0x17;
 }
+
+/// `IRP_MN_SET_POWER`
+pub(crate) const SET_POWER: u8 = 2;
+/// `SystemPowerState`, `DevicePowerState`
+pub(crate) const SYSTEM_POWER: usize = 0;
+pub(crate) const DEVICE_POWER: usize = 1;
 
 /// `SL_PENDING_RETURNED`
 const PENDING_RETURNED: u8 = 1;
@@ -259,7 +268,7 @@ impl Device {
             (*self.0)
                 .DeviceExtension
                 .cast::<Role>()
-                .write_unaligned(role)
+                .write_unaligned(role);
         };
     }
 
@@ -430,7 +439,8 @@ impl Irp {
 
     pub(crate) fn set_parameter(self, index: usize, value: usize) {
         // SAFETY: the present location.
-        if let Some(place) = unsafe { (&mut (*self.location()).parameters).get_mut(index) } {
+        let parameters = unsafe { &mut (*self.location()).parameters };
+        if let Some(place) = parameters.get_mut(index) {
             *place = value;
         }
     }
@@ -587,22 +597,30 @@ unsafe extern "system" fn signal(_device: *mut DEVICE_OBJECT, irp: *mut IRP, eve
 /// `ZwUnloadDriver`. Asked for by name: linked, it would be the function of ntdll.dll.
 pub(crate) fn unload_driver(service: &str) -> Status {
     type ZwUnloadDriver = unsafe extern "system" fn(*const UNICODE_STRING) -> Status;
-    let name = wide("ZwUnloadDriver");
+    let (name, path) = (wide("ZwUnloadDriver"), wide(service));
+    let (name, path) = (unicode(&name), unicode(&path));
     // SAFETY: the name is only read.
-    let routine = unsafe { MmGetSystemRoutineAddress(&raw const *&unicode(&name)) };
+    let routine = unsafe { MmGetSystemRoutineAddress(&raw const name) };
     if routine.is_null() {
         return NOT_SUPPORTED;
     }
     // SAFETY: Wine's function of this name.
     let routine = unsafe { core::mem::transmute::<Ptr, ZwUnloadDriver>(routine) };
-    let path = wide(service);
     // SAFETY: the name is only read.
-    unsafe { routine(&raw const *&unicode(&path)) }
+    unsafe { routine(&raw const path) }
 }
 
 /// An ASCII text in UTF-16.
 pub(crate) fn wide(text: &str) -> alloc::vec::Vec<u16> {
     text.encode_utf16().collect()
+}
+
+/// `IO_STATUS_BLOCK`
+pub(crate) fn status_block(status: Status) -> IO_STATUS_BLOCK {
+    IO_STATUS_BLOCK {
+        Anonymous: IO_STATUS_BLOCK_0 { Status: status },
+        Information: 0,
+    }
 }
 
 /// Whether a C string is this name.

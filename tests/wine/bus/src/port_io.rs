@@ -36,17 +36,13 @@ unsafe extern "system" fn handle(exception: *mut EXCEPTION_POINTERS) -> i32 {
     // SAFETY: the instruction was executed here. What is behind it is in the same section, which is
     // no shorter than a page.
     unsafe { ptr::copy_nonoverlapping(code, bytes.as_mut_ptr(), LONGEST) };
-    match Instruction::decode(&bytes) {
-        Some((instruction, length)) => {
-            instruction.execute(context);
-            context.Rip += length;
-            EXCEPTION_CONTINUE_EXECUTION
-        }
-        None => {
-            say!("privileged instruction at {code:p} that is not provided: {bytes:02x?}");
-            EXCEPTION_CONTINUE_SEARCH
-        }
-    }
+    let Some((instruction, length)) = Instruction::decode(&bytes) else {
+        say!("privileged instruction at {code:p} that is not provided: {bytes:02x?}");
+        return EXCEPTION_CONTINUE_SEARCH;
+    };
+    instruction.execute(context);
+    context.Rip += length;
+    EXCEPTION_CONTINUE_EXECUTION
 }
 
 /// No longer than this with all their prefixes.

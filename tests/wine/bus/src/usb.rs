@@ -3,7 +3,7 @@
 //! Every URB is pending first. A thread goes on with all of them about once in a millisecond, and
 //! completes at `DISPATCH_LEVEL` those that are done.
 
-use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+use alloc::{collections::VecDeque, string::String, vec::Vec};
 use core::{fmt::Write as _, ptr};
 
 use parscan_models::{Answer, DescriptorSet, Endpoint, Scanner, Setup, Speed, UsbFunction};
@@ -192,7 +192,7 @@ static USB: Lock<Usb> = Lock::new(Usb {
     log: String::new(),
 });
 
-/// idVendor and idProduct of a Canon LiDE 110, in a device descriptor.
+/// idVendor and idProduct of a Canon `LiDE` 110, in a device descriptor.
 const IDENTITY: [u8; 4] = [0xA9, 0x04, 0x09, 0x19];
 
 /// Builds the scanner and starts the thread. Whether it could.
@@ -375,14 +375,7 @@ impl Usb {
         }
         let _ = writeln!(self.log, " -> {end:08X}");
         for setup in &flight.setups {
-            let bytes: String = setup
-                .to_bytes()
-                .iter()
-                .fold(String::new(), |mut text, byte| {
-                    let _ = write!(text, " {byte:02x}");
-                    text
-                });
-            let _ = writeln!(self.log, "  SETUP{bytes}");
+            let _ = writeln!(self.log, "  SETUP {}", hex(&setup.to_bytes()));
         }
     }
 
@@ -412,7 +405,7 @@ impl Usb {
                     // Index is the low byte, DescriptorType the high one.
                     value: urb.get(TAIL + 2),
                     index: urb.get(TAIL + 4),
-                    length: self.setup_length(urb)?,
+                    length: setup_length(urb),
                 };
                 self.control(flight, setup)
             }
@@ -423,7 +416,7 @@ impl Usb {
                     request: urb.get(TAIL + 1),
                     value: urb.get(TAIL + 2),
                     index: urb.get(TAIL + 4),
-                    length: self.setup_length(urb)?,
+                    length: setup_length(urb),
                 };
                 self.control(flight, setup)
             }
@@ -433,16 +426,6 @@ impl Usb {
                 Some(usbd::INVALID_URB_FUNCTION)
             }
         }
-    }
-
-    /// wLength for a URB's buffer.
-    #[allow(clippy::unused_self, reason = "one of the steps")]
-    fn setup_length(&self, urb: Urb) -> Option<u16> {
-        let length = u16::try_from(urb.get::<u32>(BUFFER_LENGTH));
-        if length.is_err() {
-            broken!("a control URB for more than 65535 bytes");
-        }
-        Some(length.unwrap_or(u16::MAX))
     }
 
     /// A control transfer.
@@ -619,6 +602,14 @@ fn packet_out(
     }
 }
 
+/// wLength for a URB's buffer.
+fn setup_length(urb: Urb) -> u16 {
+    u16::try_from(urb.get::<u32>(BUFFER_LENGTH)).unwrap_or_else(|_| {
+        broken!("a control URB for more than 65535 bytes");
+        u16::MAX
+    })
+}
+
 fn set_configuration(value: u8) -> Setup {
     Setup {
         request: 9,
@@ -662,5 +653,9 @@ fn interface(bytes: &[u8], number: u8, alternate: u8) -> Option<([u8; 3], Vec<En
 
 /// Bytes as pairs of digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -6,9 +6,10 @@ mod ex;
 mod io;
 mod ke;
 mod mm;
+mod po;
 mod pool;
 
-use core::ffi::c_char;
+use core::ffi::{c_char, c_void};
 
 use windows_sys::{
     Wdk::System::SystemServices::IMAGE_INFO,
@@ -35,6 +36,7 @@ fn hooks() -> impl Iterator<Item = Hook> {
         .chain(io::hooks())
         .chain(ke::hooks())
         .chain(mm::hooks())
+        .chain(po::hooks())
         .chain(pool::hooks())
 }
 
@@ -84,6 +86,11 @@ struct Import {
     slots: u32,
 }
 
+/// An address in an image; its tables are aligned as their members are.
+fn at(base: *mut u8, offset: u32) -> *mut c_void {
+    base.wrapping_add(offset as usize).cast()
+}
+
 /// Replaces the imports of an image that have a hook; gives how many.
 ///
 /// # Safety
@@ -101,14 +108,14 @@ unsafe fn relink(base: *mut u8) -> usize {
         if directory == 0 {
             return 0;
         }
-        base.add(directory as usize).cast::<Import>()
+        at(base, directory).cast::<Import>()
     };
     let mut replaced = 0;
     // SAFETY: the directory ends with an entry without a module, each table with a zero.
     unsafe {
         while (*import).module != 0 {
-            let mut name = base.add((*import).names as usize).cast::<usize>();
-            let mut slot = base.add((*import).slots as usize).cast::<*const ()>();
+            let mut name = at(base, (*import).names).cast::<usize>();
+            let mut slot = at(base, (*import).slots).cast::<*const ()>();
             while *name != 0 {
                 // Two bytes of hint come before the text.
                 let text = base.wrapping_add(*name + 2).cast::<c_char>();
