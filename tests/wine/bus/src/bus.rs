@@ -29,6 +29,8 @@ pub(crate) enum State {
     Plugged,
     Started,
     Stopped,
+    /// Off the bus by surprise; programs still have it open.
+    Gone,
     Removed,
     Failed(Status),
 }
@@ -40,6 +42,7 @@ impl fmt::Display for State {
             Self::Plugged => f.write_str("plugged"),
             Self::Started => f.write_str("started"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Gone => f.write_str("gone"),
             Self::Removed => f.write_str("removed"),
             Self::Failed(status) => write!(f, "failed {status:08X}"),
         }

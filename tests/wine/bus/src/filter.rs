@@ -4,11 +4,13 @@
 //! - `START_DEVICE` carries no resources there, and the I/O manager waits for ever if it is pending;
 //! - `IRP_MJ_CLEANUP` is not sent;
 //! - devices are asked for their IDs while AddDevice still makes them;
+//! - `REMOVE_DEVICE` does not wait until the device's handles are closed, which then never reaches
+//!   the driver;
 //! - a pointer in a request's buffer is good in the program's process, not in this one.
 
 use crate::{
     bus::{self, State},
-    client_memory, entry,
+    client_memory, entry, files,
     hooks::give_away,
     nt::{Device, Filter, Irp, NOT_SUPPORTED, Role, SUCCESS, Status, Which, major, pnp},
     report::say,
@@ -51,15 +53,20 @@ pub(crate) fn dispatch(device: Device, filter: Filter, irp: Irp) -> Status {
     }
     match irp.major() {
         major::PNP => plug_and_play(device, filter, irp),
-        major::CLOSE => {
-            // Not sent by Wine. The program is still there, and so is its process.
+        major::CREATE => {
+            files::requests_come_here();
             let file = irp.file();
-            filter.lower.request(|cleanup| {
-                cleanup.set_function(major::CLEANUP, 0);
-                cleanup.set_file(file);
-                cleanup.set_user_mode();
-            });
-            irp.forward(filter.lower)
+            if irp.forward_and_wait(filter.lower) >= SUCCESS {
+                files::opened(device, file);
+            }
+            irp.complete_as_is()
+        }
+        major::CLOSE => {
+            let file = irp.file();
+            files::send(filter.lower, major::CLEANUP, file);
+            irp.forward_and_wait(filter.lower);
+            files::closed(device, file);
+            irp.complete_as_is()
         }
         major::DEVICE_CONTROL => {
             // Until the dispatch routine is back: no longer may a driver rely on the sender's
@@ -101,6 +108,7 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
             return status;
         }
         pnp::REMOVE_DEVICE => {
+            files::settle(device, lower);
             // Before: Wine frees the lower device at once when its driver deletes it.
             lower.detach_upper();
             irp.forward_and_wait(lower);
@@ -111,10 +119,15 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
             device.delete();
             return status;
         }
-        pnp::STOP_DEVICE => {
+        pnp::STOP_DEVICE | pnp::SURPRISE_REMOVAL => {
+            let state = if irp.minor() == pnp::STOP_DEVICE {
+                State::Stopped
+            } else {
+                State::Gone
+            };
             irp.forward_and_wait(lower);
             if let Some(which) = which {
-                bus::set_state(which, State::Stopped);
+                bus::set_state(which, state);
             }
         }
         pnp::QUERY_DEVICE_RELATIONS => {

@@ -17,6 +17,7 @@
 //! | `entry` | DriverEntry, unload, dispatch by device object |
 //! | `bus` | the root device, and the children that it enumerates |
 //! | `filter` | the filter above parscan's devices: resources, CLEANUP, user memory |
+//! | `files` | what is open, until it is closed |
 //! | `client_memory` | the memory of the program that sent a request |
 //! | `port_io` | `in` and `out` instructions, and reads of the IRQL register |
 //! | `port` | the port chip and the printer behind it |
@@ -39,7 +40,7 @@
 //! | `version` | | version of this crate |
 //! | `plug port`, `plug scanner` | a new device on the bus; the PnP manager is told | |
 //! | `unplug port`, `unplug scanner` | it is gone, by surprise | |
-//! | `state port`, `state scanner` | | `absent`, `plugged`, `started`, `stopped`, `removed` or `failed STATUS` (hexadecimal) |
+//! | `state port`, `state scanner` | | `absent`, `plugged`, `started`, `stopped`, `gone` (programs still have it open), `removed` or `failed STATUS` (hexadecimal) |
 //! | `printer ready`, `busy`, `paper-out`, `off-line`, `cover-open`, `power-off`, `unconnected` | the printer's condition from now on | |
 //! | `printer dead` | the printer answers nothing more, ever | |
 //! | `printer behave` | ends `dead` and `stall`; the condition stays | |
@@ -89,6 +90,8 @@ mod clock;
 mod deferred;
 #[cfg(windows)]
 mod entry;
+#[cfg(windows)]
+mod files;
 #[cfg(windows)]
 mod filter;
 #[cfg(windows)]
