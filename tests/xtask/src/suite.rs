@@ -60,6 +60,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "--exclude",
                     "client",
+                    "--exclude",
+                    "parscan-wine-bus",
                     "--all-targets",
                     "--locked",
                     "--",
@@ -86,6 +88,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "-p",
                     "client",
+                    "-p",
+                    "parscan-wine-bus",
                     "--locked",
                     "--",
                     "-D",
@@ -293,6 +297,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "--exclude",
                     "client",
+                    "--exclude",
+                    "parscan-wine-bus",
                 ],
             );
             let mut driver = cargo(
@@ -309,6 +315,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "-p",
                     "client",
+                    "-p",
+                    "parscan-wine-bus",
                 ],
             );
             host.env("RUSTDOCFLAGS", "-D warnings");
