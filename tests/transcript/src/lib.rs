@@ -84,6 +84,12 @@ pub fn replay(text: &str, mut run: impl FnMut(&str, &str) -> String) -> String {
             continue;
         } else if !line.starts_with("# ") {
             continue;
+        } else if found
+            .lines()
+            .last()
+            .is_some_and(|last| !last.starts_with("# "))
+        {
+            found.push('\n');
         }
         let _ = writeln!(found, "{line}");
     }
@@ -130,13 +136,13 @@ mod tests {
 
     #[test]
     fn a_replay_keeps_remarks_and_replaces_what_was_printed() {
-        let text = "# About.\n\ncomputer: one\n\n$ a 'b c'\nold\n! old\n\n$ d\n";
+        let text = "# About.\n\ncomputer: one\n\n$ a 'b c'\nold\n! old\n# Then.\n# And.\n\n$ d\n";
         assert_eq!(
             replay(text, |computer, command| format!(
                 "{computer} {:?}\n",
                 words(command)
             )),
-            "# About.\n\ncomputer: one\n\n$ a 'b c'\none [\"a\", \"b c\"]\n\n$ d\none [\"d\"]\n"
+            "# About.\n\ncomputer: one\n\n$ a 'b c'\none [\"a\", \"b c\"]\n\n# Then.\n# And.\n\n$ d\none [\"d\"]\n"
         );
         assert_eq!(commands(text).collect::<Vec<_>>(), ["a 'b c'", "d"]);
     }

@@ -16,7 +16,7 @@ use crate::{
     exports::Exports,
     gate, package,
     setup::{self, Tool},
-    shell::{TARGET, Workspace, good, headline, mirror, remove, run, say, shown},
+    shell::{TARGET, Workspace, good, headline, holds, mirror, remove, run, say},
 };
 
 /// The build command, but for the profile.
@@ -143,15 +143,7 @@ pub(crate) fn bench(workspace: &Workspace, json: bool) -> Result<bool> {
             "PARSCAN_SYS",
             workspace.target().join("parscan/parscan.sys"),
         );
-    let line = shown(&cargo);
-    let status = cargo
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
-    match status.code() {
-        Some(0) => Ok(true),
-        Some(1) => Ok(false),
-        _ => bail!("`{line}` failed ({status})"),
-    }
+    holds(&mut cargo)
 }
 
 /// The linker puts the map beside its own output; cargo copies only the image from there.
@@ -161,7 +153,8 @@ fn find_map(built: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to)
         .map(drop)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))

@@ -15,6 +15,7 @@ mod program;
 mod setup;
 mod shell;
 mod suite;
+mod wine;
 
 use exports::Exports;
 use setup::Tool;
@@ -46,8 +47,8 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
     Setup {
         /// Also install what only the demo, the tests and parscanctl use: Debian packages
-        /// qemu-system-x86 and gcc-mingw-w64-x86-64, the Rust target x86_64-pc-windows-gnu, rustfmt
-        /// and clippy, and Miri with a nightly Rust toolchain.
+        /// qemu-system-x86, gcc-mingw-w64-x86-64 and wine64, the Rust target
+        /// x86_64-pc-windows-gnu, rustfmt and clippy, and Miri with a nightly Rust toolchain.
         #[arg(long)]
         all: bool,
     },
@@ -168,6 +169,25 @@ enum Command {
         json: bool,
     },
 
+    /// Install the driver in Wine and use it with parscanctl.
+    ///
+    /// Makes the driver package and parscanctl.exe, installs the Debian package wine64 if it is
+    /// missing, and plays the transcripts of tests/wine: each in a new Windows in target/wine, which
+    /// is gone afterwards. Devices are simulated. Needs no display and touches no other prefix. With
+    /// UPDATE_TRANSCRIPTS=1 the transcripts are written anew instead of compared.
+    #[command(
+        after_help = "Examples:\n  cargo xtask wine\n  cargo xtask wine print scan\n  \
+                            cargo xtask wine --repeat 20"
+    )]
+    Wine {
+        /// Play them this often.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        repeat: u32,
+        /// Transcripts, by the names of their files [default: all].
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+
     /// Fuzz the driver's parts that need no kernel.
     ///
     /// Runs the targets of tests/fuzz with cargo-fuzz: any request, any device ID, any USB
@@ -189,7 +209,8 @@ enum Command {
     ///
     /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
     /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build,
-    /// its gate and package, the driver on the simulated machine, the demos, the documentation.
+    /// its gate and package, the driver on the simulated machine and in Wine, the demos, the
+    /// documentation.
     /// Output of a step is shown when it fails and kept in target/test-logs. All steps run even if
     /// one fails; the last line counts them, and the exit code is 0 only if all passed.
     #[command(
@@ -228,7 +249,13 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup { all } => {
             let extra: &[Tool] = if all {
-                &[Tool::Qemu, Tool::Lints, Tool::Miri, Tool::Programs]
+                &[
+                    Tool::Qemu,
+                    Tool::Lints,
+                    Tool::Miri,
+                    Tool::Programs,
+                    Tool::Wine,
+                ]
             } else {
                 &[]
             };
@@ -249,7 +276,9 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::InfCheck { list: true, .. } => inf_check::list(),
         Command::InfCheck { list: false, files } => inf_check::run(&workspace, &files)?,
-        Command::Package => package::run(&workspace)?,
+        Command::Package => {
+            let _: PathBuf = package::run(&workspace)?;
+        }
         Command::Parscanctl => {
             let _: PathBuf = program::build(&workspace)?;
         }
@@ -263,6 +292,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fuzz { seconds, targets } => {
             let options = fuzz::Options { seconds, targets };
             if !fuzz::run_targets(&workspace, &options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Wine { repeat, names } => {
+            if !wine::play(&workspace, repeat, &names)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

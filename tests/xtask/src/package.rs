@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Builds the driver and puts it with the stamped and checked INFs into
-/// `target/package/parscan_package`.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+/// `target/package/parscan_package`, whose absolute path it gives.
+pub(crate) fn run(workspace: &Workspace) -> Result<PathBuf> {
     let sys = driver::build(workspace, false)?;
     let folder = folder(workspace);
     let stamp = stamp_of(&workspace.root)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     }
     say(format!("{}", folder.display()));
     say("no catalogs, no signatures: `cargo make` on Windows adds them");
-    Ok(())
+    Ok(folder)
 }
 
 /// Makes the packages of two builds and compares them byte for byte. Both get the date of the

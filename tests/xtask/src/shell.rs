@@ -108,6 +108,19 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command that checks something. False if it says by exit code 1 that this does not hold.
+pub(crate) fn holds(command: &mut Command) -> Result<bool> {
+    let line = shown(command);
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => bail!("`{line}` failed ({status})"),
+    }
+}
+
 /// Runs a command and gives its standard output. Its errors go to the terminal.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let line = shown(command);

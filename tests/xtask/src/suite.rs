@@ -147,6 +147,10 @@ const STEPS: &[Step] = &[
                         "parscan-client",
                         "-p",
                         "parscanctl",
+                        "-p",
+                        "parscan-transcript",
+                        "-p",
+                        "parscan-wine",
                     ],
                 ),
                 xtask(workspace, &["parscanctl"])?,
@@ -167,6 +171,10 @@ const STEPS: &[Step] = &[
                 "parscan-client",
                 "-p",
                 "parscanctl",
+                "-p",
+                "parscan-wine-bench",
+                "-p",
+                "bcryptprimitives",
                 "--all-targets",
                 "--locked",
                 "--",
@@ -266,6 +274,12 @@ const STEPS: &[Step] = &[
                 .env("CLIENT_SYS", release.join("client.dll"));
             Ok(vec![command])
         },
+    },
+    Step {
+        name: "wine",
+        what: "the driver in Wine, installed from its INFs and used by parscanctl",
+        needs: &["build", "package", "parscanctl"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["wine"])?]),
     },
     Step {
         name: "demo-model",

@@ -34,6 +34,8 @@ pub(crate) enum Tool {
     Lints,
     /// What links programs for Windows: Debian package gcc-mingw-w64-x86-64, and a Rust target.
     Programs,
+    /// Somebody else's Windows: Debian package wine64.
+    Wine,
 }
 
 /// A Debian package and the files by which it is recognised.
@@ -104,6 +106,12 @@ const PROGRAM_PACKAGES: &[Package] = &[Package {
     ],
 }];
 
+const WINE_PACKAGES: &[Package] = &[Package {
+    name: "wine64",
+    what: "Wine, a Windows by others that the driver is installed in",
+    files: &["/usr/lib/wine/wine64", "/usr/lib/wine/wineserver64"],
+}];
+
 /// Makes sure that the driver can be built here, and that `extra` is there. True if anything had to
 /// be done. Does nothing for the driver on Windows, where the installed WDK is used.
 pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
@@ -128,6 +136,9 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
         if extra.contains(&Tool::Programs) {
             changed |= ensure_target(PROGRAM_TARGET)?;
             packages.extend(PROGRAM_PACKAGES);
+        }
+        if extra.contains(&Tool::Wine) {
+            packages.extend(WINE_PACKAGES);
         }
         changed |= ensure_packages(&packages)?;
         changed |= ensure_kit(workspace)?;
