@@ -1,7 +1,9 @@
-//! Links the library as a native driver; nothing to do for other targets.
+//! Build script of the drivers of the tests: links the library as a native driver. Nothing to do
+//! for other targets.
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    // No file of the package: only a change of this script matters.
+    println!("cargo::rerun-if-env-changed=CARGO_CFG_WINDOWS");
     if std::env::var("CARGO_CFG_WINDOWS").is_ok() {
         for arg in [
             "/DRIVER",
