@@ -21,17 +21,13 @@ pub(super) unsafe extern "C" fn dispatch<R: Role>(
         Err(refused) => return refused.status(),
     };
     let disposition = match u32::from(irp.stack().MajorFunction) {
+        // No device here provides WMI data.
+        IRP_MJ_SYSTEM_CONTROL => pnp::pass_on(device, irp),
         // AddDevice has attached the device, and still makes the rest.
-        IRP_MJ_PNP | IRP_MJ_POWER | IRP_MJ_SYSTEM_CONTROL if !device.is_installed() => {
-            match device.attached_to() {
-                Some(lower) => irp.forward(lower),
-                None => irp.complete_as_is(),
-            }
-        }
+        IRP_MJ_PNP | IRP_MJ_POWER if !device.is_installed() => pnp::pass_on(device, irp),
         _ if !device.is_installed() => irp.complete(Status::DEVICE_NOT_READY),
         IRP_MJ_PNP => pnp::plug_and_play(device, irp),
         IRP_MJ_POWER => power::power(device, irp),
-        IRP_MJ_SYSTEM_CONTROL => pnp::system_control(device, irp),
         _ => {
             // SAFETY: the IRP holds the remove lock until it ends, and the role is looked at only
             // before that or by the requests that follow.

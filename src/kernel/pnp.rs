@@ -640,11 +640,11 @@ fn capabilities(irp: &Irp) -> Status {
     Status::SUCCESS
 }
 
-/// `IRP_MJ_SYSTEM_CONTROL`: no device here provides WMI data.
-pub(super) fn system_control<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
-    // SAFETY: the IRP holds the remove lock.
-    match unsafe { device.role() }.pnp() {
-        Pnp::Function(function) => irp.forward(function.lower()),
-        Pnp::Child(_) => irp.complete_as_is(),
+/// What nobody here handles: a function device sends it on, for a child this is the end. At
+/// <= `DISPATCH_LEVEL`.
+pub(super) fn pass_on<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+    match device.attached_to() {
+        Some(lower) => irp.forward(lower),
+        None => irp.complete_as_is(),
     }
 }

@@ -100,6 +100,7 @@ impl Exchange for Controls {
         // With more than 0 the request block would be copied over the caller's buffer.
         self.state = State::Done(if is_out { 0 } else { count });
     }
+
     fn give_back(&mut self, carried: Buffer) {
         self.stock.put(carried);
     }

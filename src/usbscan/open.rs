@@ -38,7 +38,7 @@ impl Open {
         let handle = pipes.open(name)?;
         let timeouts = Timeouts::default();
         // A pipe, the size of its packets, and what its channel is made of.
-        let pipe = |pipe: Pipe, limit: Timeout| {
+        let pipe = |pipe: Pipe| {
             let index = handle.get(pipe)?;
             let packet = pipes.table().get(index)?.max_packet_size;
             let options = ChannelOptions {
@@ -50,22 +50,22 @@ impl Open {
                     Pipe::WriteData => 0,
                 },
                 direct: pipe != Pipe::Event,
-                limit: limit.hundred_nanoseconds(),
+                limit: timeouts.of(pipe).hundred_nanoseconds(),
             };
             Some((index, NonZeroU16::new(packet)?, options))
         };
-        let event = pipe(Pipe::Event, timeouts.event)
+        let event = pipe(Pipe::Event)
             .map(|(index, _, options)| {
                 Channel::try_new(device, &options, Events::new(core.clone(), index))
             })
             .transpose()?;
-        let read = pipe(Pipe::ReadData, timeouts.read)
+        let read = pipe(Pipe::ReadData)
             .map(|(index, packet, options)| {
                 let reads = Reads::new(core.clone(), index, BulkRead::new(packet));
                 Channel::try_new(device, &options, reads)
             })
             .transpose()?;
-        let write = pipe(Pipe::WriteData, timeouts.write)
+        let write = pipe(Pipe::WriteData)
             .map(|(index, packet, options)| {
                 Channel::try_new(device, &options, Writes::new(core.clone(), index, packet))
             })
@@ -99,26 +99,24 @@ impl Open {
         self.pipes
     }
 
-    /// `IRP_MJ_READ`
-    pub(super) fn read(&self, irp: Irp) -> Disposition {
-        match &self.read {
-            Some(channel) => channel.request(irp, None),
-            None => irp.complete(Status::INVALID_PARAMETER),
-        }
+    /// The channels on pipes, those that the device has.
+    fn on_pipes(&self) -> impl Iterator<Item = (Pipe, &dyn OnPipe)> {
+        let event = self.event.as_ref().map(|it| it as &dyn OnPipe);
+        let read = self.read.as_ref().map(|it| it as &dyn OnPipe);
+        let write = self.write.as_ref().map(|it| it as &dyn OnPipe);
+        let all = [
+            (Pipe::Event, event),
+            (Pipe::ReadData, read),
+            (Pipe::WriteData, write),
+        ];
+        all.into_iter()
+            .filter_map(|(pipe, channel)| Some((pipe, channel?)))
     }
 
-    /// `IRP_MJ_WRITE`
-    pub(super) fn write(&self, irp: Irp) -> Disposition {
-        match &self.write {
-            Some(channel) => channel.request(irp, None),
-            None => irp.complete(Status::INVALID_PARAMETER),
-        }
-    }
-
-    /// `IOCTL_WAIT_ON_DEVICE_EVENT`
-    pub(super) fn wait_on_event(&self, irp: Irp) -> Disposition {
-        match &self.event {
-            Some(channel) => channel.request(irp, None),
+    /// `IRP_MJ_READ`, `IRP_MJ_WRITE` or `IOCTL_WAIT_ON_DEVICE_EVENT`: what this pipe is for.
+    pub(super) fn transfer(&self, pipe: Pipe, irp: Irp) -> Disposition {
+        match self.on_pipes().find(|(its, _)| *its == pipe) {
+            Some((_, channel)) => channel.request(irp),
             None => irp.complete(Status::INVALID_PARAMETER),
         }
     }
@@ -156,40 +154,23 @@ impl Open {
 
     /// `IOCTL_SET_TIMEOUT`, for the requests that begin from now on.
     pub(super) fn set_timeouts(&self, timeouts: Timeouts) {
-        if let Some(channel) = &self.event {
-            channel.set_limit(timeouts.event.hundred_nanoseconds());
-        }
-        if let Some(channel) = &self.read {
-            channel.set_limit(timeouts.read.hundred_nanoseconds());
-        }
-        if let Some(channel) = &self.write {
-            channel.set_limit(timeouts.write.hundred_nanoseconds());
+        for (pipe, channel) in self.on_pipes() {
+            channel.set_limit(timeouts.of(pipe).hundred_nanoseconds());
         }
     }
 
     /// Ends the requests on some of the pipes. At <= `DISPATCH_LEVEL`.
     pub(super) fn end(&self, pipes: PipeType, status: Status) {
-        let is = |pipe| pipes == PipeType::All || pipes == PipeType::One(pipe);
-        if let Some(channel) = self.event.as_ref().filter(|_| is(Pipe::Event)) {
-            channel.end(status);
-        }
-        if let Some(channel) = self.read.as_ref().filter(|_| is(Pipe::ReadData)) {
-            channel.end(status);
-        }
-        if let Some(channel) = self.write.as_ref().filter(|_| is(Pipe::WriteData)) {
-            channel.end(status);
+        for (pipe, channel) in self.on_pipes() {
+            if pipes == PipeType::All || pipes == PipeType::One(pipe) {
+                channel.end(status);
+            }
         }
     }
 
     /// Goes on with every queue. At <= `DISPATCH_LEVEL`.
     pub(super) fn resume_all(&self) {
-        if let Some(channel) = &self.event {
-            channel.resume();
-        }
-        if let Some(channel) = &self.read {
-            channel.resume();
-        }
-        if let Some(channel) = &self.write {
+        for (_, channel) in self.on_pipes() {
             channel.resume();
         }
         self.control.resume();
@@ -203,15 +184,10 @@ impl Open {
 
     /// What `act` does with the channel on the pipe with this index, if there is one.
     pub(super) fn on_pipe(&self, index: usize, act: &mut dyn FnMut(&dyn OnPipe)) {
-        let is = |pipe| self.pipes.get(pipe) == Some(index);
-        if let Some(channel) = self.event.as_ref().filter(|_| is(Pipe::Event)) {
-            act(channel);
-        }
-        if let Some(channel) = self.read.as_ref().filter(|_| is(Pipe::ReadData)) {
-            act(channel);
-        }
-        if let Some(channel) = self.write.as_ref().filter(|_| is(Pipe::WriteData)) {
-            act(channel);
+        for (pipe, channel) in self.on_pipes() {
+            if self.pipes.get(pipe) == Some(index) {
+                act(channel);
+            }
         }
     }
 }
@@ -222,8 +198,14 @@ pub(super) const fn lane(index: usize) -> u32 {
     1 << (index & 31)
 }
 
-/// A channel, whatever it is for, while its pipe is reset.
+/// A channel on a pipe, whatever it is for.
 pub(super) trait OnPipe {
+    /// Queues a request.
+    fn request(&self, irp: Irp) -> Disposition;
+    /// Sets the time of the requests that begin from now on.
+    fn set_limit(&self, hundred_nanoseconds: Option<u64>);
+    /// Ends every request.
+    fn end(&self, status: Status);
     /// Ends the request that is being served.
     fn end_active(&self, status: Status);
     /// Whether none is being served.
@@ -235,6 +217,18 @@ pub(super) trait OnPipe {
 }
 
 impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
+    fn request(&self, irp: Irp) -> Disposition {
+        Self::request(self, irp, None)
+    }
+
+    fn set_limit(&self, hundred_nanoseconds: Option<u64>) {
+        Channel::set_limit(self, hundred_nanoseconds);
+    }
+
+    fn end(&self, status: Status) {
+        Self::end(self, status);
+    }
+
     fn end_active(&self, status: Status) {
         Self::end_active(self, status);
     }

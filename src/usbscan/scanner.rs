@@ -4,7 +4,7 @@ use crate::{
     ioctl::{
         Status,
         usbscan::{
-            DriverVersion, FILE_DEVICE_USB_SCAN, PipeType, UsbscanRequest, pipe_configuration,
+            DriverVersion, FILE_DEVICE_USB_SCAN, Pipe, PipeType, UsbscanRequest, pipe_configuration,
         },
     },
     kernel::{
@@ -129,8 +129,8 @@ impl Scanner {
                 irp.complete(Status::SUCCESS)
             }
             // A stream has no places: the offset means nothing.
-            Request::Read { .. } => open.read(irp),
-            Request::Write { .. } => open.write(irp),
+            Request::Read { .. } => open.transfer(Pipe::ReadData, irp),
+            Request::Write { .. } => open.transfer(Pipe::WriteData, irp),
             _ => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
     }
@@ -195,7 +195,7 @@ impl Scanner {
                 // It waits for the device.
                 Ok(_) => self.worker.queue(irp),
             },
-            UsbscanRequest::WaitOnDeviceEvent => open.wait_on_event(irp),
+            UsbscanRequest::WaitOnDeviceEvent => open.transfer(Pipe::Event, irp),
             UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
             UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
         }

@@ -22,7 +22,6 @@ const CONFIGURATION: u8 = 2;
 
 /// What a scanner shares with its opens.
 pub(super) struct ScannerCore {
-    device: UsbDevice,
     lower: Lower,
     traffic: Shared<Traffic>,
     opens: Members<Open>,
@@ -42,7 +41,6 @@ impl ScannerCore {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new(lower: Lower) -> Result<Self, Status> {
         Ok(Self {
-            device: UsbDevice::new(lower),
             lower,
             traffic: Shared::try_new(Traffic::try_new()?)?,
             opens: Members::new(),
@@ -51,7 +49,7 @@ impl ScannerCore {
     }
 
     pub(super) const fn device(&self) -> UsbDevice {
-        self.device
+        UsbDevice::new(self.lower)
     }
 
     pub(super) const fn lower(&self) -> Lower {
@@ -86,7 +84,7 @@ impl ScannerCore {
         let mut whole = self.read(CONFIGURATION, total, passive)?;
         let pipes = Pipes::parse(&whole).map_err(malformed)?;
         let since = milliseconds();
-        let selected = self.device.select_configuration(
+        let selected = self.device().select_configuration(
             &mut whole,
             pipes.interface_number(),
             pipes.endpoint_count(),
@@ -111,7 +109,7 @@ impl ScannerCore {
         let mut bytes = Buffer::try_zeroed(length)?;
         let since = milliseconds();
         let count = self
-            .device
+            .device()
             .descriptor(kind, &mut bytes, &|| patience(since), passive)?;
         if count == length {
             Ok(bytes)

@@ -1,6 +1,6 @@
 //! `IOCTL_SET_TIMEOUT`: how long a handle's transfers may take.
 
-use super::{Status, take, usbscan_code};
+use super::{Pipe, Status, take, usbscan_code};
 
 /// 0x8000202C. Input: `USBSCAN_TIMEOUT`, 12 bytes. No output.
 pub const IOCTL_SET_TIMEOUT: u32 = usbscan_code(11);
@@ -59,6 +59,16 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// That of the transfers on this pipe.
+    #[must_use]
+    pub const fn of(self, pipe: Pipe) -> Timeout {
+        match pipe {
+            Pipe::Event => self.event,
+            Pipe::ReadData => self.read,
+            Pipe::WriteData => self.write,
+        }
+    }
+
     /// Checks the input.
     ///
     /// # Errors

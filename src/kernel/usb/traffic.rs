@@ -12,12 +12,9 @@ pub(crate) struct Traffic {
     gate: SpinLock<Gate>,
     /// Signalled while there are no URBs.
     idle: Event,
-    /// The pipes that are being reset, a bit each; or all pipes, for want of power.
+    /// The pipes that are being reset, a bit each.
     held: AtomicU32,
 }
-
-/// Every pipe, also the default pipe. No pipe has this bit.
-const EVERY_PIPE: u32 = 1 << 31;
 
 /// Whether URBs go out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +59,6 @@ impl Traffic {
     /// Lets URBs through. At <= `DISPATCH_LEVEL`.
     pub(crate) fn open(&self) {
         self.gate.with(|gate| gate.flow = Flow::Open);
-        self.held.fetch_and(!EVERY_PIPE, Ordering::AcqRel);
     }
 
     /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
@@ -78,7 +74,6 @@ impl Traffic {
 
     /// Whoever was let in before ends, as it goes on: nobody waits for power any more.
     fn shut(&self, flow: Flow, refusal: Status, end: Status) {
-        let held = &self.held;
         self.gate.with(move |gate| {
             *gate = Gate {
                 flow,
@@ -86,18 +81,15 @@ impl Traffic {
                 end,
                 urbs: gate.urbs,
             };
-            held.fetch_and(!EVERY_PIPE, Ordering::AcqRel);
         });
     }
 
     /// Power comes soon: lets requests in again, which wait for [`Traffic::wake`]. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn awaken(&self) {
-        let held = &self.held;
-        self.gate.with(move |gate| {
+        self.gate.with(|gate| {
             if gate.flow == Flow::Asleep {
                 gate.flow = Flow::Waking;
-                held.fetch_or(EVERY_PIPE, Ordering::AcqRel);
             }
         });
     }
@@ -105,18 +97,18 @@ impl Traffic {
     /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not
     /// told.
     pub(crate) fn wake(&self) -> bool {
-        let slept = self
-            .gate
-            .with(|gate| matches!(gate.flow, Flow::Asleep | Flow::Waking));
-        if slept {
-            self.open();
-        }
-        slept
+        self.gate.with(|gate| {
+            let slept = matches!(gate.flow, Flow::Asleep | Flow::Waking);
+            if slept {
+                gate.flow = Flow::Open;
+            }
+            slept
+        })
     }
 
     /// Whether requests wait for [`Traffic::wake`].
     pub(crate) fn is_waking(&self) -> bool {
-        self.is_held(EVERY_PIPE)
+        self.gate.with(|gate| gate.flow == Flow::Waking)
     }
 
     /// Waits until the USB stack has no URB. After [`Traffic::close`], when everything that is
@@ -173,7 +165,8 @@ impl Traffic {
         self.held.fetch_and(!lane, Ordering::AcqRel);
     }
 
+    /// Whether the requests on the pipes of `lane` wait: for a reset, or for power.
     pub(super) fn is_held(&self, lane: u32) -> bool {
-        self.held.load(Ordering::Acquire) & (lane | EVERY_PIPE) != 0
+        self.held.load(Ordering::Acquire) & lane != 0 || self.is_waking()
     }
 }
