@@ -41,6 +41,19 @@ impl Default for ScannerSetup {
 }
 
 impl ScannerSetup {
+    /// A machine whose scheduler follows this seed, and switches threads often.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            config: Config {
+                seed,
+                preempt_per_mille: 300,
+                ..Config::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// The devnode of the scanner.
     #[must_use]
     pub fn device(&self, instance: &str) -> DeviceSpec {

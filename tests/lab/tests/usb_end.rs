@@ -1,7 +1,7 @@
 //! How requests of a scanner end otherwise: by a button, cancelled, reset, out of time, asleep,
 //! stopped, removed.
 
-use ntsim::{Config, NtStatus, Pending, When};
+use ntsim::{NtStatus, Pending, When};
 use parscan_lab::{
     MS, check,
     scanner::{Opened, ScannerPc, ScannerSetup},
@@ -82,15 +82,7 @@ fn a_button_ends_the_wait_whatever_room_there_is() {
 #[test]
 fn every_request_can_be_cancelled() {
     for seed in 0..8 {
-        let setup = ScannerSetup {
-            config: Config {
-                seed,
-                preempt_per_mille: 300,
-                ..Config::default()
-            },
-            ..ScannerSetup::default()
-        };
-        let pc = setup.started();
+        let pc = ScannerSetup::seeded(seed).started();
         let file = pc.open();
         let waiting = Waiting::start(&pc, file);
         for request in waiting.all() {
@@ -197,15 +189,7 @@ fn pipes_that_are_not_there_are_refused() {
 #[test]
 fn a_pipe_is_reset_while_it_is_used() {
     for seed in 0..8 {
-        let setup = ScannerSetup {
-            config: Config {
-                seed,
-                preempt_per_mille: 300,
-                ..Config::default()
-            },
-            ..ScannerSetup::default()
-        };
-        let pc = setup.started();
+        let pc = ScannerSetup::seeded(seed).started();
         let (file, other) = (pc.open(), pc.open());
         let waiting = Waiting::start(&pc, file);
         let others = Waiting::start(&pc, other);
@@ -430,15 +414,7 @@ fn a_stopped_device_that_wakes_up_is_not_ready_yet() {
 #[test]
 fn a_removal_ends_what_is_pending() {
     for seed in 0..8 {
-        let setup = ScannerSetup {
-            config: Config {
-                seed,
-                preempt_per_mille: 300,
-                ..Config::default()
-            },
-            ..ScannerSetup::default()
-        };
-        let pc = setup.started();
+        let pc = ScannerSetup::seeded(seed).started();
         let file = pc.open();
         let waiting = Waiting::start(&pc, file);
         check(pc.machine.unplug(pc.node));

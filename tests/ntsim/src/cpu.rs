@@ -50,7 +50,7 @@ pub(crate) fn reset() {
     user::reset();
 }
 
-/// General registers as [`trap_stub`] pushes them.
+/// General registers as `push_registers` leaves them.
 #[repr(C)]
 pub(crate) struct Frame {
     r15: u64,
@@ -115,15 +115,31 @@ impl Frame {
     }
 }
 
+/// Makes a [`Frame`] of the registers, below the instruction pointer.
+macro_rules! push_registers {
+    () => {
+        "pushfq
+        push rax; push rcx; push rdx; push rbx; push rbp; push rsi; push rdi
+        push r8; push r9; push r10; push r11; push r12; push r13; push r14; push r15"
+    };
+}
+
+/// Takes the registers from a [`Frame`]; the instruction pointer is left.
+macro_rules! pop_registers {
+    () => {
+        "pop r15; pop r14; pop r13; pop r12; pop r11; pop r10; pop r9; pop r8
+        pop rdi; pop rsi; pop rbp; pop rbx; pop rdx; pop rcx; pop rax
+        popfq"
+    };
+}
+
 /// Saves all registers, calls a function with the [`Frame`] and what `fxsave64` stored, and
 /// continues where the frame says. The instruction pointer is above it, below the 128 bytes that
 /// System V code may use under its stack pointer.
 macro_rules! with_registers {
     ($entry:ident) => {
         naked_asm!(
-            "pushfq",
-            "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
-            "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+            push_registers!(),
             "cld",
             "mov rbp, rsp",
             "sub rsp, 528",
@@ -134,9 +150,7 @@ macro_rules! with_registers {
             "call {entry}",
             "fxrstor64 [rsp]",
             "mov rsp, rbp",
-            "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-            "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
-            "popfq",
+            pop_registers!(),
             "ret 128",
             entry = sym $entry,
         )
@@ -178,9 +192,7 @@ pub(crate) extern "C" fn raising_entry() {
         // A frame as `trap_stub` makes it, for the place of the call.
         "sub rsp, 128",
         "push qword ptr [rsp + 128]",
-        "pushfq",
-        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
-        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        push_registers!(),
         "mov rbp, rsp",
         "sub rsp, 528 + 32",
         "and rsp, -16",
@@ -190,9 +202,7 @@ pub(crate) extern "C" fn raising_entry() {
         "jnz 2f",
         "fxrstor64 [rsp + 32]",
         "mov rsp, rbp",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
-        "popfq",
+        pop_registers!(),
         "lea rsp, [rsp + 8 + 128]",
         "ret",
         "2:",

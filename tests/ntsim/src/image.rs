@@ -213,7 +213,7 @@ impl Image {
     /// half) to the common entry, which checks the call before the function runs.
     fn bind(&mut self, imports: &[(u32, Target)], driver: usize) {
         let len = (imports.len() * STUB).max(1).next_multiple_of(PAGE);
-        let mut hint = self.base + self.size + self.plan.code.len() + 0x1_0000;
+        let mut hint = self.base + self.extent() + 0x1_0000;
         self.stubs = loop {
             if let Some(at) = map(hint, len) {
                 break at;
@@ -266,6 +266,11 @@ impl Image {
         self.plan.site(va.checked_sub(self.base)?)
     }
 
+    /// Bytes of the mapping: the image, and what the plan has behind it.
+    fn extent(&self) -> usize {
+        self.size + self.plan.code.len()
+    }
+
     /// Offset of an address in the image.
     pub(crate) fn rva(&self, va: Va) -> Option<u32> {
         let offset = va.checked_sub(self.base)?;
@@ -279,7 +284,7 @@ impl Image {
 
     /// After unload: whoever still calls into the driver is caught.
     pub(crate) fn seal(&self) {
-        protect(self.base, self.size + self.plan.code.len(), libc::PROT_NONE);
+        protect(self.base, self.extent(), libc::PROT_NONE);
     }
 }
 
@@ -290,8 +295,7 @@ enum Target {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let size = self.size + self.plan.code.len();
-        for (at, len) in [(self.base, size), (self.stubs, self.stubs_len)] {
+        for (at, len) in [(self.base, self.extent()), (self.stubs, self.stubs_len)] {
             if len > 0 {
                 // SAFETY: mappings made in `load`; no driver code runs after the machine is gone.
                 unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
