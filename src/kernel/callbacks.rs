@@ -2,7 +2,7 @@
 //! and what they mean to the rest of the driver.
 //!
 //! The prototypes are those of parallel.h (the five-parameter form of `PNEGOTIATE_IEEE_MODE`). A
-//! client's open of the device keeps the context alive ([`FileId::keep`]). Clients are
+//! client's open of the device keeps the context alive ([`Irp::keep_for_open`]). Clients are
 //! kernel code and trusted in what memory they pass, but not in when they call.
 
 use core::{
@@ -13,7 +13,7 @@ use core::{
 
 use super::Blocking;
 #[cfg(doc)]
-use super::FileId;
+use super::Irp;
 use crate::ioctl::{
     Status,
     parallel::{DeviceRoutines, IeeeModes, PortRoutines, SelectCommand},

@@ -1,5 +1,8 @@
+//! Device objects: made, found by the kernel's pointers, held against their removal, deleted.
+
 use core::{
     cell::UnsafeCell,
+    ffi::c_void,
     marker::PhantomData,
     mem::MaybeUninit,
     ptr::{self, NonNull},
@@ -12,11 +15,14 @@ use wdk_sys::{
     ntddk::{
         IoAcquireRemoveLockEx, IoAttachDeviceToDeviceStack, IoCreateDevice, IoDeleteDevice,
         IoDetachDevice, IoInitializeRemoveLockEx, IoInvalidateDeviceRelations,
-        IoReleaseRemoveLockAndWaitEx, ObfReferenceObject,
+        IoReleaseRemoveLockAndWaitEx, IoReleaseRemoveLockEx, ObfReferenceObject,
     },
 };
 
-use super::{Driver, Passive, Role, SecurityDescriptor, State, TAG, check, size, string::unicode};
+use super::{
+    Driver, Passive, Role, SecurityDescriptor, State, TAG, check, open::OpenList, size,
+    string::unicode,
+};
 use crate::ioctl::Status;
 
 /// The next-lower device object of a function device object: where its IRPs go on to.
@@ -73,6 +79,14 @@ impl PhysicalDevice {
 /// The device extension: what this room keeps of a device object, and its role.
 #[repr(C)]
 pub(super) struct Extension<R> {
+    /// First, for an IRP knows its device by it, whatever the role.
+    common: Common,
+    role: UnsafeCell<MaybeUninit<R>>,
+}
+
+/// What a device extension has for every role. It may be all zero. It outlives the role: the kernel
+/// frees it when the last open of the device object is closed.
+pub(super) struct Common {
     remove_lock: UnsafeCell<IO_REMOVE_LOCK>,
     /// What it is attached to. Null for a child.
     lower: AtomicPtr<DEVICE_OBJECT>,
@@ -81,7 +95,77 @@ pub(super) struct Extension<R> {
     installed: AtomicBool,
     /// A child that its parent no longer reports: its `REMOVE_DEVICE` deletes it.
     missing: AtomicBool,
-    role: UnsafeCell<MaybeUninit<R>>,
+    opens: OpenList,
+}
+
+/// The remove lock of a device object. While it is held, the device object and its role stay.
+#[derive(Clone, Copy)]
+pub(super) struct RemoveLock(NonNull<Common>);
+
+impl RemoveLock {
+    fn common(&self) -> &Common {
+        // SAFETY: whoever has the value holds the lock, or an IRP or an open of the device.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn raw(&self) -> *mut IO_REMOVE_LOCK {
+        self.common().remove_lock.get()
+    }
+
+    /// What is known of the opens of the device object.
+    pub(super) fn opens(&self) -> &OpenList {
+        &self.common().opens
+    }
+
+    /// `IoAcquireRemoveLock`. At <= `DISPATCH_LEVEL`. The tag is only compared.
+    ///
+    /// # Errors
+    /// `STATUS_DELETE_PENDING`: the device is being removed.
+    pub(super) fn acquire(self, tag: *mut c_void) -> Result<(), Status> {
+        // SAFETY: initialised when the device was created.
+        check(unsafe {
+            IoAcquireRemoveLockEx(self.raw(), tag, c"".as_ptr().cast(), 0, REMOVE_LOCK_SIZE)
+        })
+    }
+
+    /// `IoReleaseRemoveLock`. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// It is held with this tag. The device may be gone after this.
+    pub(super) unsafe fn release(self, tag: *mut c_void) {
+        // SAFETY: the caller's promise.
+        unsafe { IoReleaseRemoveLockEx(self.raw(), tag, REMOVE_LOCK_SIZE) };
+    }
+
+    /// `IoReleaseRemoveLockAndWait`: from now on it is held no more, and cannot be acquired.
+    ///
+    /// # Safety
+    /// It is held with this tag; at `PASSIVE_LEVEL`, once, in the removal of the device.
+    pub(super) unsafe fn release_and_wait(self, tag: *mut c_void) {
+        // SAFETY: the caller's promise.
+        unsafe { IoReleaseRemoveLockAndWaitEx(self.raw(), tag, REMOVE_LOCK_SIZE) };
+    }
+
+    /// Holds the device for as long as the value lives. `None`: it is being removed.
+    pub(super) fn hold(self) -> Option<DeviceHold> {
+        self.acquire(self.0.as_ptr().cast()).ok()?;
+        Some(DeviceHold(self))
+    }
+}
+
+/// The remove lock's size, by which the kernel tells its free layout from the checked one.
+const REMOVE_LOCK_SIZE: u32 = size::<IO_REMOVE_LOCK>();
+
+/// Holding a device object, its role and the driver's image: for code that uses them after the IRP
+/// that it was called for is another thread's, or ended. At <= `DISPATCH_LEVEL`.
+#[must_use = "the device is held while this lives"]
+pub(super) struct DeviceHold(RemoveLock);
+
+impl Drop for DeviceHold {
+    fn drop(&mut self) {
+        // SAFETY: `hold` acquired it with this tag.
+        unsafe { self.0.release(self.0.0.as_ptr().cast()) };
+    }
 }
 
 /// A device object of this driver.
@@ -115,13 +199,12 @@ impl<'d, R: Role> Device<'d, R> {
         self.object.as_ptr()
     }
 
-    pub(super) const fn extension(self) -> &'d Extension<R> {
-        self.extension
+    fn common(self) -> &'d Common {
+        &self.extension.common
     }
 
-    pub(super) const fn remove_lock(self) -> NonNull<IO_REMOVE_LOCK> {
-        // The cell is part of a live extension.
-        NonNull::from_ref(&self.extension.remove_lock).cast()
+    pub(super) const fn remove_lock(self) -> RemoveLock {
+        RemoveLock(NonNull::from_ref(&self.extension.common))
     }
 
     /// The role. Whoever holds the remove lock, or runs in the PnP path, finds it installed.
@@ -138,27 +221,27 @@ impl<'d, R: Role> Device<'d, R> {
 
     /// Whether it has its role: not yet while `AddDevice` makes it, though it is attached.
     pub(super) fn is_installed(self) -> bool {
-        self.extension.installed.load(Ordering::Acquire)
+        self.common().installed.load(Ordering::Acquire)
     }
 
     /// The device object that it is attached to.
     pub(super) fn attached_to(self) -> Option<Lower> {
-        NonNull::new(self.extension.lower.load(Ordering::Acquire)).map(Lower)
+        NonNull::new(self.common().lower.load(Ordering::Acquire)).map(Lower)
     }
 
     /// Where the device stands in its PnP life.
     pub(crate) fn state(self) -> State {
-        State::from_byte(self.extension.state.load(Ordering::Acquire))
+        State::from_byte(self.common().state.load(Ordering::Acquire))
     }
 
     pub(super) fn set_state(self, state: State) {
-        let before = self.extension.state.swap(state as u8, Ordering::AcqRel);
-        self.extension.previous.store(before, Ordering::Release);
+        let before = self.common().state.swap(state as u8, Ordering::AcqRel);
+        self.common().previous.store(before, Ordering::Release);
     }
 
     /// The state before the last change: what a cancelled query goes back to.
     pub(super) fn previous_state(self) -> State {
-        State::from_byte(self.extension.previous.load(Ordering::Acquire))
+        State::from_byte(self.common().previous.load(Ordering::Acquire))
     }
 
     /// A child device object as the PnP manager's PDO.
@@ -168,7 +251,7 @@ impl<'d, R: Role> Device<'d, R> {
 
     /// Whether its parent no longer reports the child.
     pub(super) fn is_missing(self) -> bool {
-        self.extension.missing.load(Ordering::Acquire)
+        self.common().missing.load(Ordering::Acquire)
     }
 }
 
@@ -228,13 +311,7 @@ impl<R: Role> Draft<R> {
         let device = unsafe { Device::<R>::from_raw(object) };
         // SAFETY: nonpaged storage, initialised once, here.
         unsafe {
-            IoInitializeRemoveLockEx(
-                device.remove_lock().as_ptr(),
-                TAG,
-                0,
-                0,
-                size::<IO_REMOVE_LOCK>(),
-            );
+            IoInitializeRemoveLockEx(device.remove_lock().raw(), TAG, 0, 0, REMOVE_LOCK_SIZE);
         }
         Ok(draft)
     }
@@ -246,10 +323,10 @@ impl<R: Role> Draft<R> {
 
     /// Writes the role and opens the device for requests.
     fn install(self, role: R) -> NonNull<DEVICE_OBJECT> {
-        let extension = self.device().extension();
+        let extension = self.device().extension;
         // SAFETY: nobody looks at the role before it is said to be installed.
         unsafe { (*extension.role.get()).write(role) };
-        extension.installed.store(true, Ordering::Release);
+        extension.common.installed.store(true, Ordering::Release);
         let object = self.object;
         core::mem::forget(self);
         // SAFETY: the object is live; before this nobody else changes its flags.
@@ -277,8 +354,8 @@ unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>) {
         // SAFETY: the object is attached to it.
         unsafe { IoDetachDevice(lower.raw().as_ptr()) };
     }
-    let extension = device.extension();
-    if extension.installed.swap(false, Ordering::AcqRel) {
+    let extension = device.extension;
+    if extension.common.installed.swap(false, Ordering::AcqRel) {
         // SAFETY: installed, and nobody uses it any more.
         let role = unsafe { &mut *extension.role.get() };
         // SAFETY: likewise; it is not dropped again.
@@ -307,10 +384,8 @@ impl<R: Role> Driver<R> {
         // SAFETY: both objects are live.
         let lower = unsafe { IoAttachDeviceToDeviceStack(object, pdo.raw()) };
         let lower = Lower(NonNull::new(lower).ok_or(Status::NO_SUCH_DEVICE)?);
-        let extension = draft.device().extension();
-        extension
-            .lower
-            .store(lower.raw().as_ptr(), Ordering::Release);
+        let below = &draft.device().common().lower;
+        below.store(lower.raw().as_ptr(), Ordering::Release);
         // SAFETY: the object below us stays while we are attached.
         let below = unsafe { lower.raw().as_ref() };
         // SAFETY: nobody else uses the object yet.
@@ -378,7 +453,7 @@ impl<R: Role> OwnedDevice<R> {
     pub(crate) fn report_missing(self) {
         // SAFETY: the object is live.
         let device = unsafe { Device::<R>::from_raw(self.object) };
-        device.extension().missing.store(true, Ordering::Release);
+        device.common().missing.store(true, Ordering::Release);
     }
 
     /// Deletes the object. Its `REMOVE_DEVICE` is over: children go before their parent.
@@ -386,14 +461,10 @@ impl<R: Role> OwnedDevice<R> {
         // SAFETY: the object is live.
         let lock = unsafe { Device::<R>::from_raw(self.object) }.remove_lock();
         let tag = self.object.as_ptr().cast();
-        let size = size::<IO_REMOVE_LOCK>();
         // A kernel client may hold the object itself for longer: from here on it is refused.
-        // SAFETY: initialised; the tag is the object.
-        let acquired =
-            unsafe { IoAcquireRemoveLockEx(lock.as_ptr(), tag, c"".as_ptr().cast(), 0, size) };
-        if check(acquired).is_ok() {
+        if lock.acquire(tag).is_ok() {
             // SAFETY: acquired with this tag; at PASSIVE_LEVEL, in the parent's REMOVE.
-            unsafe { IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag, size) };
+            unsafe { lock.release_and_wait(tag) };
         }
         // SAFETY: no request of the child is left, and none gets in.
         unsafe { dismantle::<R>(self.object) };
@@ -408,9 +479,7 @@ impl<R: Role> OwnedDevice<R> {
 pub(super) unsafe fn delete_missing<R: Role>(device: Device<'_, R>, tag: NonNull<IRP>) {
     let lock = device.remove_lock();
     // SAFETY: the caller's promise.
-    unsafe {
-        IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag.as_ptr().cast(), size::<IO_REMOVE_LOCK>());
-    }
+    unsafe { lock.release_and_wait(tag.as_ptr().cast()) };
     // SAFETY: no request of the child is left, and none gets in.
     unsafe { dismantle::<R>(device.object) };
 }

@@ -1,23 +1,20 @@
+//! IRPs as values: what one asks, and the ways in which it ends.
+
 mod transfer;
 
 pub(super) use transfer::submit_urb;
 
-use core::{
-    marker::PhantomData,
-    ptr::NonNull,
-    slice,
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull, slice};
 
 use wdk_sys::{
-    CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION,
-    IO_STATUS_BLOCK, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK,
+    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
-    PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS, ULONG,
-    ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
+    PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS,
+    ntddk::{IofCallDriver, IofCompleteRequest},
 };
 
-use super::{KERNEL_MODE, Lower, Passive, Shared, pool::release_raw, size};
+use super::{KERNEL_MODE, Lower, Passive, Shared, device::RemoveLock, open::OpenRef};
 use crate::ioctl::Status;
 
 /// What became of an [`Irp`]; a dispatch routine returns it. Only completing, forwarding and
@@ -31,6 +28,11 @@ impl Disposition {
         self.0
     }
 
+    /// Whether the request ended well, or has not ended yet.
+    pub(super) const fn is_success(&self) -> bool {
+        wdk::nt_success(self.0)
+    }
+
     /// The same for an IRP that was marked as pending first.
     pub(super) fn pending(self) -> Self {
         let Self(_completed) = self;
@@ -42,10 +44,32 @@ impl Disposition {
 ///
 /// It holds the remove lock of its device from its arrival to its end, so the device object and
 /// its state outlive it.
+///
+/// To drop one is to forget a request. No path does: in a release build its drop calls a function
+/// that there is not, so a driver with such a path does not link.
 #[must_use = "an IRP must be completed, forwarded or queued"]
 pub(crate) struct Irp {
     raw: NonNull<IRP>,
-    lock: NonNull<IO_REMOVE_LOCK>,
+    lock: RemoveLock,
+}
+
+#[cfg(not(debug_assertions))]
+unsafe extern "C" {
+    /// Nowhere defined: the linker names it where an [`Irp`] could be dropped.
+    fn parscan_an_irp_is_forgotten();
+}
+
+impl Drop for Irp {
+    fn drop(&mut self) {
+        // Without optimization the linker is shown paths that there are not.
+        #[cfg(debug_assertions)]
+        unreachable!("an IRP is forgotten");
+        // SAFETY: never called, for an image with this call does not link.
+        #[cfg(not(debug_assertions))]
+        unsafe {
+            parscan_an_irp_is_forgotten();
+        }
+    }
 }
 
 // SAFETY: an IRP belongs to whoever owns the value, in any thread.
@@ -116,9 +140,6 @@ const INVOKE_ALWAYS: u8 = 0xE0;
 /// `IO_NO_INCREMENT`: the waiting thread gets no boost.
 const NO_BOOST: CCHAR = 0;
 
-/// The remove lock's size, by which the kernel tells its free layout from the checked one.
-const REMOVE_LOCK_SIZE: ULONG = size::<IO_REMOVE_LOCK>();
-
 impl Irp {
     /// Takes ownership of an IRP that a dispatch routine was given, under the device's remove lock.
     ///
@@ -128,33 +149,22 @@ impl Irp {
     ///
     /// # Safety
     /// `raw` is the IRP of a dispatch routine of the device that `lock` belongs to.
-    pub(super) unsafe fn accept(
-        raw: NonNull<IRP>,
-        lock: NonNull<IO_REMOVE_LOCK>,
-    ) -> Result<Self, Disposition> {
-        // SAFETY: initialised when the device was created; the tag is the IRP.
-        let acquired = unsafe {
-            IoAcquireRemoveLockEx(
-                lock.as_ptr(),
-                raw.as_ptr().cast(),
-                c"".as_ptr().cast(),
-                0,
-                REMOVE_LOCK_SIZE,
-            )
-        };
+    pub(super) unsafe fn accept(raw: NonNull<IRP>, lock: RemoveLock) -> Result<Self, Disposition> {
+        let acquired = lock.acquire(raw.as_ptr().cast());
         let irp = Self { raw, lock };
-        if wdk::nt_success(acquired) {
+        if acquired.is_ok() {
             return Ok(irp);
         }
         let status = match u32::from(irp.stack().MajorFunction) {
             IRP_MJ_CLEANUP => Status::SUCCESS,
             IRP_MJ_CLOSE => {
-                irp.file().let_go();
+                irp.forget_open();
                 Status::SUCCESS
             }
             _ => Status::DELETE_PENDING,
         };
         irp.set_status(status, 0);
+        let raw = irp.put_aside();
         // SAFETY: the IRP is ours; the lock, which was refused, is not released.
         unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
         Err(Disposition(status.0))
@@ -164,18 +174,24 @@ impl Irp {
     ///
     /// # Safety
     /// The IRP was accepted under `lock` and nobody else owns it.
-    pub(super) const unsafe fn resume(raw: NonNull<IRP>, lock: NonNull<IO_REMOVE_LOCK>) -> Self {
+    pub(super) const unsafe fn resume(raw: NonNull<IRP>, lock: RemoveLock) -> Self {
         Self { raw, lock }
     }
 
     /// The remove lock that the IRP holds.
-    pub(super) const fn remove_lock(&self) -> NonNull<IO_REMOVE_LOCK> {
+    pub(super) const fn remove_lock(&self) -> RemoveLock {
         self.lock
     }
 
     /// Gives up ownership without ending the request.
-    pub(super) const fn put_aside(self) -> NonNull<IRP> {
-        self.raw
+    pub(super) fn put_aside(self) -> NonNull<IRP> {
+        ManuallyDrop::new(self).raw
+    }
+
+    /// As [`Irp::put_aside`], with the lock that it holds.
+    fn into_parts(self) -> (NonNull<IRP>, RemoveLock) {
+        let lock = self.lock;
+        (self.put_aside(), lock)
     }
 
     /// `IoGetCurrentIrpStackLocation`
@@ -249,15 +265,47 @@ impl Irp {
 
     /// Whether user mode sent the request (`RequestorMode`), so that its addresses are not trusted.
     pub(super) fn is_from_user(&self) -> bool {
-        // SAFETY: the IRP is live while this value is.
-        let irp = unsafe { self.raw.as_ref() };
-        irp.RequestorMode != KERNEL_MODE
+        // SAFETY: a place in a live IRP; nothing is read.
+        let mode = unsafe { &raw const (*self.raw.as_ptr()).RequestorMode };
+        // SAFETY: it does not change while the IRP is ours.
+        unsafe { mode.read() != KERNEL_MODE }
+    }
+
+    /// What is known of the open that the request came through: nothing, if it came through none, or
+    /// through one of another device.
+    pub(super) fn open(&self) -> Option<OpenRef> {
+        self.lock.opens().find(self.file())
     }
 
     /// The open of a program, whose requests end with its handle. `None`: a driver sent the request,
     /// and may do so for as long as it has the open.
-    pub(super) fn program(&self) -> Option<FileId> {
-        self.is_from_user().then(|| self.file())
+    pub(super) fn program(&self) -> Option<OpenRef> {
+        if self.is_from_user() {
+            self.open()
+        } else {
+            None
+        }
+    }
+
+    /// Keeps `value` alive until the open that this `IRP_MJ_CREATE` makes is closed, whatever becomes
+    /// of the device: the routines that a client was told to call find it.
+    pub(crate) fn keep_for_open<T: Send + Sync + 'static>(&self, value: &Shared<T>) {
+        if let Some(open) = self.open() {
+            open.keep(value);
+        }
+    }
+
+    /// What [`Irp::keep_for_open`] keeps for the open of this request, if it is a `T`.
+    pub(crate) fn kept_for_open<T: Send + Sync + 'static>(&self) -> Option<Shared<T>> {
+        self.open()?.kept()
+    }
+
+    /// The end of the open: in its `IRP_MJ_CLOSE`, or in an `IRP_MJ_CREATE` that fails.
+    pub(super) fn forget_open(&self) {
+        if let Some(open) = self.open() {
+            // SAFETY: it was found in the list, and no other request of it is under way.
+            unsafe { self.lock.opens().remove(open) };
+        }
     }
 
     /// The control code of a device control request.
@@ -327,10 +375,10 @@ impl Irp {
     }
 
     fn system_buffer(&self) -> *mut u8 {
-        // SAFETY: the IRP is live while this value is.
-        let irp = unsafe { self.raw.as_ref() };
-        // SAFETY: this member is the one that buffered requests use.
-        unsafe { irp.AssociatedIrp.SystemBuffer.cast() }
+        // SAFETY: a place in a live IRP, the member that buffered requests use; nothing is read.
+        let buffer = unsafe { &raw const (*self.raw.as_ptr()).AssociatedIrp.SystemBuffer };
+        // SAFETY: it does not change while the IRP is ours.
+        unsafe { buffer.read() }.cast()
     }
 
     /// The open that the request came through.
@@ -343,7 +391,7 @@ impl Irp {
         Cancellation {
             // SAFETY: a place in a live IRP; nothing is read.
             flag: unsafe { &raw const (*self.raw.as_ptr()).Cancel },
-            file: self.file(),
+            open: self.open(),
             _irp: PhantomData,
         }
     }
@@ -358,20 +406,23 @@ impl Irp {
         unsafe { block.write(new) };
     }
 
+    fn status_block(&self) -> IO_STATUS_BLOCK {
+        // SAFETY: a place in a live IRP; nothing is read.
+        let block = unsafe { &raw const (*self.raw.as_ptr()).IoStatus };
+        // SAFETY: only the IRP's owner writes it.
+        unsafe { block.read() }
+    }
+
     /// The status that the IRP has now.
     pub(super) fn status(&self) -> Status {
-        // SAFETY: the IRP is ours.
-        let block = unsafe { self.raw.as_ref() }.IoStatus;
         // SAFETY: both members of the union are plain.
-        Status(unsafe { block.__bindgen_anon_1.Status })
+        Status(unsafe { self.status_block().__bindgen_anon_1.Status })
     }
 
     /// The Information that the IRP has now.
     pub(super) fn information(&self) -> usize {
-        // SAFETY: the IRP is ours.
-        let information = unsafe { self.raw.as_ref() }.IoStatus.Information;
         // A ULONG_PTR, which bindgen makes a u64.
-        usize::try_from(information).unwrap_or(0)
+        usize::try_from(self.status_block().Information).unwrap_or(0)
     }
 
     /// Ends the request with a status and no data.
@@ -427,11 +478,11 @@ impl Irp {
     /// Ends the request with the status that it has.
     pub(super) fn complete_as_is(self) -> Disposition {
         let status = self.status();
-        let (raw, lock) = (self.raw, self.lock);
+        let (raw, lock) = self.into_parts();
         // SAFETY: the IRP is ours, and this consumes it; <= DISPATCH_LEVEL, no lock held.
         unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
         // SAFETY: acquired with this tag in `accept`.
-        unsafe { release(lock, raw) };
+        unsafe { lock.release(tag_of(raw)) };
         Disposition(status.0)
     }
 
@@ -447,7 +498,7 @@ impl Irp {
         let (raw, lock) = (self.raw, self.lock);
         let status = self.forward_locked(lower);
         // SAFETY: acquired with this tag in `accept`; the IRP itself is not touched.
-        unsafe { release(lock, raw) };
+        unsafe { lock.release(tag_of(raw)) };
         status
     }
 
@@ -477,12 +528,13 @@ impl Irp {
     }
 
     fn forward_locked(self, lower: Lower) -> Disposition {
-        let raw = self.raw.as_ptr();
-        // SAFETY: IoSkipCurrentIrpStackLocation: the lower driver gets our stack location.
-        unsafe { (*raw).CurrentLocation += 1 };
-        let slot = current_slot(self.raw);
         // SAFETY: the array of stack locations goes on above ours, which was passed to us.
         let above = unsafe { self.current().add(1) };
+        let irp = self.put_aside();
+        let raw = irp.as_ptr();
+        // SAFETY: IoSkipCurrentIrpStackLocation: the lower driver gets our stack location.
+        unsafe { (*raw).CurrentLocation += 1 };
+        let slot = current_slot(irp);
         // SAFETY: the IRP is ours.
         unsafe { slot.write(above) };
         // SAFETY: the IRP is handed over and not touched again.
@@ -522,9 +574,9 @@ impl Irp {
     /// In a completion routine of [`Irp::forward_then`]: the IRP goes on upwards, with the status
     /// that it has. What the routine returns.
     pub(super) fn go_on(self) -> NTSTATUS {
-        let (raw, lock) = (self.raw, self.lock);
+        let (raw, lock) = self.into_parts();
         // SAFETY: acquired with this tag in `accept`.
-        unsafe { release(lock, raw) };
+        unsafe { lock.release(tag_of(raw)) };
         STATUS_SUCCESS
     }
 
@@ -544,7 +596,7 @@ impl Irp {
 #[derive(Clone, Copy)]
 pub(super) struct Cancellation<'irp> {
     flag: *const u8,
-    file: FileId,
+    open: Option<OpenRef>,
     _irp: PhantomData<&'irp Irp>,
 }
 
@@ -553,7 +605,7 @@ impl Cancellation<'_> {
     pub(super) fn is_requested(&self) -> bool {
         // SAFETY: the IRP is live; the I/O manager sets the flag from any thread.
         let flag = unsafe { self.flag.read_volatile() };
-        flag != 0 || self.file.is_cleaned_up()
+        flag != 0 || self.open.is_some_and(OpenRef::is_cleaned_up)
     }
 }
 
@@ -571,13 +623,10 @@ pub(super) fn current_slot(irp: NonNull<IRP>) -> *mut *mut IO_STACK_LOCATION {
     }
 }
 
-/// Releases the remove lock that `irp` was accepted under.
-///
-/// # Safety
-/// It is held with this tag. The tag is only compared: the IRP may be gone.
-pub(super) unsafe fn release(lock: NonNull<IO_REMOVE_LOCK>, irp: NonNull<IRP>) {
-    // SAFETY: the caller's promise.
-    unsafe { IoReleaseRemoveLockEx(lock.as_ptr(), irp.as_ptr().cast(), REMOVE_LOCK_SIZE) };
+/// The tag that an IRP holds the remove lock of its device with. It is only compared: the IRP may be
+/// gone.
+const fn tag_of(irp: NonNull<IRP>) -> *mut c_void {
+    irp.as_ptr().cast()
 }
 
 impl FileId {
@@ -587,69 +636,5 @@ impl FileId {
     /// A request that did not come through an open.
     pub(crate) fn is_none(self) -> bool {
         self.0.is_null()
-    }
-
-    /// The word of the file object that keeps what the open shares with its device.
-    fn kept(&self) -> Option<&AtomicPtr<core::ffi::c_void>> {
-        let file = NonNull::new(self.0)?;
-        // SAFETY: the file object outlives the IRPs that came through it.
-        let word = unsafe { &raw mut (*file.as_ptr()).FsContext };
-        // SAFETY: aligned, and used as an atomic only.
-        Some(unsafe { AtomicPtr::from_ptr(word) })
-    }
-
-    /// Keeps `value` alive until the open is closed, whatever becomes of the device: the routines
-    /// that it was told to call find it. Once for an open, when it is made.
-    pub(crate) fn keep<T: Send + Sync + 'static>(self, value: &Shared<T>) {
-        if let Some(word) = self.kept() {
-            word.store(value.clone().into_raw(), Ordering::Release);
-        }
-    }
-
-    /// What [`FileId::keep`] keeps, if it is a `T`. While a request of the open is under way.
-    pub(crate) fn kept_value<T: Send + Sync + 'static>(self) -> Option<Shared<T>> {
-        let kept = NonNull::new(self.kept()?.load(Ordering::Acquire))?;
-        // SAFETY: the open's owner, which stays until its IRP_MJ_CLOSE.
-        unsafe { Shared::from_kept(kept) }
-    }
-
-    /// The end of [`FileId::keep`], when the open is closed.
-    pub(super) fn let_go(self) {
-        if let Some(word) = self.kept()
-            && let Some(kept) = NonNull::new(word.swap(core::ptr::null_mut(), Ordering::AcqRel))
-        {
-            // SAFETY: `keep` stored it, and the word was ours.
-            unsafe { release_raw(kept) };
-        }
-    }
-
-    /// The word of the file object in which this driver notes that the open was cleaned up. Both
-    /// context words of a file object belong to the driver that it is open on.
-    fn cleaned_up(&self) -> Option<&AtomicPtr<core::ffi::c_void>> {
-        let file = NonNull::new(self.0)?;
-        // SAFETY: the file object outlives the IRPs that came through it.
-        let word = unsafe { &raw mut (*file.as_ptr()).FsContext2 };
-        // SAFETY: aligned, and used as an atomic only.
-        Some(unsafe { AtomicPtr::from_ptr(word) })
-    }
-
-    /// Notes that the open was cleaned up: its requests, queued or running, shall end.
-    pub(super) fn set_cleaned_up(&self) {
-        if let Some(word) = self.cleaned_up() {
-            word.store(self.0.cast(), Ordering::Release);
-        }
-    }
-
-    /// Notes that the open is used after it was cleaned up: by a kernel client, whose requests go
-    /// on.
-    pub(super) fn set_used(&self) {
-        if let Some(word) = self.cleaned_up() {
-            word.store(core::ptr::null_mut(), Ordering::Release);
-        }
-    }
-
-    pub(super) fn is_cleaned_up(&self) -> bool {
-        self.cleaned_up()
-            .is_some_and(|word| word.load(Ordering::Acquire) == self.0.cast())
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Nothing here knows a parallel port or a USB device. Three rules of the kernel become types:
 //! * an [`Irp`] is a value that exactly one of `complete`, `forward` and `queue` consumes, and a
-//!   dispatch routine must return the [`Disposition`] that they give back: completing twice,
-//!   forgetting to complete and touching a completed IRP do not compile;
+//!   dispatch routine must return the [`Disposition`] that they give back: completing twice and
+//!   touching a completed IRP do not compile, and an image with a path that forgets one does not
+//!   link;
 //! * what may block takes a [`Passive`] token, which only code that runs at `PASSIVE_LEVEL` is
 //!   given, and which cannot be carried into a [`SpinLock`]'s critical section;
 //! * memory comes from `try_` functions only: running out of it is a status.
@@ -21,6 +22,7 @@ mod irql;
 mod layout;
 mod line;
 mod members;
+mod open;
 mod pnp;
 mod pool;
 mod power;

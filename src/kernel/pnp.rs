@@ -11,13 +11,13 @@ use core::ptr::NonNull;
 
 use wdk_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
-    BUS_QUERY_ID_TYPE, DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_RELATIONS, IO_REMOVE_LOCK, IRP,
+    BUS_QUERY_ID_TYPE, DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_RELATIONS, IRP,
     IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
     IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
     IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_REMOVE_DEVICE,
     IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
     IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED, ntddk::IoReleaseRemoveLockAndWaitEx,
+    STATUS_MORE_PROCESSING_REQUIRED,
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     Wide,
     device::{delete_function, delete_missing},
     pool::{allocate_paged, free},
-    power, size,
+    power,
 };
 use crate::ioctl::Status;
 
@@ -295,9 +295,7 @@ fn remove_function<R: Role>(
     let lock = device.remove_lock();
     let (disposition, tag) = irp.forward_success_locked(lower);
     // SAFETY: acquired with this tag when the IRP was accepted; at PASSIVE_LEVEL.
-    unsafe {
-        IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag.as_ptr().cast(), size::<IO_REMOVE_LOCK>());
-    }
+    unsafe { lock.release_and_wait(tag.as_ptr().cast()) };
     function.remove(passive);
     // SAFETY: no request is left, and `function` is not used any more.
     unsafe { delete_function(device) };

@@ -69,6 +69,19 @@ impl<T> PoolBox<T> {
         unsafe { memory.write(value) };
         Ok(Self(memory))
     }
+
+    /// The value's place; the end of it is [`PoolBox::from_raw`].
+    pub(super) const fn into_raw(self) -> NonNull<T> {
+        let place = self.0;
+        core::mem::forget(self);
+        place
+    }
+
+    /// # Safety
+    /// [`PoolBox::into_raw`] gave the place, and this is done once.
+    pub(super) const unsafe fn from_raw(place: NonNull<T>) -> Self {
+        Self(place)
+    }
 }
 
 impl<T> Deref for PoolBox<T> {

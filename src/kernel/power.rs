@@ -269,10 +269,11 @@ unsafe extern "C" fn has_power<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // SAFETY: `power` passed the device.
-    if let Some((device, irp)) = unsafe { taken_up::<R>(context, irp) }
-        && let Some(function) = function_of(device, &irp)
-    {
-        later(function, irp);
+    if let Some((device, irp)) = unsafe { taken_up::<R>(context, irp) } {
+        match function_of(device, &irp) {
+            Some(function) => later(function, irp),
+            None => return irp.go_on(),
+        }
     }
     STATUS_MORE_PROCESSING_REQUIRED
 }

@@ -1,3 +1,5 @@
+//! Queues of IRPs that cancellation cannot harm.
+
 use core::{
     cell::UnsafeCell,
     mem::offset_of,
@@ -5,8 +7,7 @@ use core::{
 };
 
 use wdk_sys::{
-    IO_CSQ, IO_REMOVE_LOCK, IRP, KIRQL, KSPIN_LOCK, LIST_ENTRY, NTSTATUS, PIO_CSQ, PIRP, PKIRQL,
-    PVOID,
+    IO_CSQ, IRP, KIRQL, KSPIN_LOCK, LIST_ENTRY, NTSTATUS, PIO_CSQ, PIRP, PKIRQL, PVOID,
     ntddk::{
         IoCsqInitializeEx, IoCsqInsertIrpEx, IoCsqRemoveNextIrp, KeAcquireSpinLockRaiseToDpc,
         KeReleaseSpinLock,
@@ -15,7 +16,9 @@ use wdk_sys::{
 
 use super::{
     Buffer, Device, Disposition, Irp, Role, check,
+    device::RemoveLock,
     irp::{FileId, current_slot},
+    open::OpenRef,
     pool::PoolBox,
 };
 use crate::ioctl::Status;
@@ -24,23 +27,47 @@ use crate::ioctl::Status;
 /// same lock.
 ///
 /// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
-pub(super) struct Queue<S>(PoolBox<UnsafeCell<Inner<S>>>);
+pub(super) struct Queue<S>(PoolBox<Inner<S>>);
 
 #[repr(C)]
 struct Inner<S> {
     /// First, for the callbacks are given its address.
     links: Links,
-    state: S,
+    state: UnsafeCell<S>,
 }
 
-/// What the callbacks use, whatever the queue keeps besides.
+/// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock while
+/// one uses what it guards, so each member is a place of its own and no reference spans two.
 #[repr(C)]
 struct Links {
-    csq: IO_CSQ,
-    lock: KSPIN_LOCK,
-    list: LIST_ENTRY,
-    length: u32,
-    remove_lock: NonNull<IO_REMOVE_LOCK>,
+    csq: UnsafeCell<IO_CSQ>,
+    lock: UnsafeCell<KSPIN_LOCK>,
+    list: UnsafeCell<LIST_ENTRY>,
+    length: UnsafeCell<u32>,
+    remove_lock: RemoveLock,
+}
+
+impl Links {
+    /// The links that a callback of the `IoCsq` functions is about.
+    ///
+    /// # Safety
+    /// `csq` is that of a queue, which lives as long as the reference is used.
+    unsafe fn of<'a>(csq: PIO_CSQ) -> &'a Self {
+        // SAFETY: `Queue::csq` made the pointer of an Inner, which begins with its links.
+        unsafe { &*csq.cast::<Self>() }
+    }
+
+    /// Changes the number of IRPs. Under the lock.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn count(&self, change: impl FnOnce(u32) -> u32) {
+        let length = self.length.get();
+        // SAFETY: the caller's promise.
+        let now = unsafe { length.read() };
+        // SAFETY: likewise.
+        unsafe { length.write(change(now)) };
+    }
 }
 
 /// What a queue keeps under its lock.
@@ -61,9 +88,9 @@ pub(super) trait Admission: Send + 'static {
 ///
 /// # Errors
 /// `STATUS_CANCELLED`: the open was cleaned up while the request was on its way.
-pub(super) fn admit_of(program: Option<FileId>) -> Result<u64, Status> {
+pub(super) fn admit_of(program: Option<OpenRef>) -> Result<u64, Status> {
     match program {
-        Some(file) if file.is_cleaned_up() => Err(Status::CANCELLED),
+        Some(open) if open.is_cleaned_up() => Err(Status::CANCELLED),
         _ => Ok(0),
     }
 }
@@ -73,9 +100,9 @@ pub(super) struct Refusal(pub(super) Status);
 
 impl Admission for Refusal {
     /// [`Irp::program`]
-    type Arrival = Option<FileId>;
+    type Arrival = Option<OpenRef>;
 
-    fn admit(&mut self, program: &mut Option<FileId>) -> Result<u64, Status> {
+    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
         if self.0.is_success() {
             admit_of(*program)
         } else {
@@ -106,19 +133,17 @@ impl<S: Admission> Queue<S> {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new<R: Role>(device: Device<'_, R>, state: S) -> Result<Self, Status> {
-        let queue = PoolBox::try_new(UnsafeCell::new(Inner {
+        let queue = Self(PoolBox::try_new(Inner {
             links: Links {
-                csq: IO_CSQ::default(),
-                lock: 0,
-                list: LIST_ENTRY::default(),
-                length: 0,
+                csq: UnsafeCell::new(IO_CSQ::default()),
+                lock: UnsafeCell::new(0),
+                list: UnsafeCell::new(LIST_ENTRY::default()),
+                length: UnsafeCell::new(0),
                 remove_lock: device.remove_lock(),
             },
-            state,
-        }))?;
-        let inner = queue.get();
-        // SAFETY: a place in live memory; nothing is read.
-        let list = unsafe { &raw mut (*inner).links.list };
+            state: UnsafeCell::new(state),
+        })?);
+        let list = queue.0.links.list.get();
         let empty = LIST_ENTRY {
             Flink: list,
             Blink: list,
@@ -128,7 +153,7 @@ impl<S: Admission> Queue<S> {
         // SAFETY: nonpaged storage that outlives the queue's use.
         check(unsafe {
             IoCsqInitializeEx(
-                inner.cast(),
+                queue.csq(),
                 Some(insert::<S>),
                 Some(remove),
                 Some(peek_next),
@@ -137,11 +162,12 @@ impl<S: Admission> Queue<S> {
                 Some(complete_canceled),
             )
         })?;
-        Ok(Self(queue))
+        Ok(queue)
     }
 
     fn csq(&self) -> PIO_CSQ {
-        self.0.get().cast()
+        // Of the whole, for the callbacks reach the other members by it.
+        ptr::from_ref(&*self.0).cast_mut().cast()
     }
 
     /// Runs `section` on what the queue keeps, under its lock, at `DISPATCH_LEVEL`; it is told how
@@ -151,17 +177,20 @@ impl<S: Admission> Queue<S> {
         let mut irql = 0;
         // SAFETY: the queue is initialised.
         unsafe { acquire_lock(self.csq(), &raw mut irql) };
-        // SAFETY: under the lock, so this is the only reference.
-        let inner = unsafe { &mut *self.0.get() };
-        let first = inner.links.list.Flink;
+        let links = &self.0.links;
+        let head = links.list.get();
+        // SAFETY: under the lock.
+        let first = unsafe { (*head).Flink };
         let queued = Queued {
-            count: inner.links.length,
-            first: (first != &raw mut inner.links.list).then(|| {
+            // SAFETY: likewise.
+            count: unsafe { links.length.get().read() },
+            first: (first != head).then(|| {
                 // SAFETY: an entry of the list belongs to a live IRP.
                 unsafe { ticket_of(irp_of(first)).read() }
             }),
         };
-        let result = section(&mut inner.state, queued);
+        // SAFETY: under the lock, so this is the only reference.
+        let result = section(unsafe { &mut *self.0.state.get() }, queued);
         // SAFETY: acquired above.
         unsafe { release_lock(self.csq(), irql) };
         result
@@ -207,7 +236,10 @@ impl<S: Admission> Queue<S> {
                 // SAFETY: the queue did not take it, so what it carried is still there.
                 drop(unsafe { unload(raw) });
                 // SAFETY: likewise.
-                Err((unsafe { Irp::resume(raw, lock) }, refusal))
+                let irp = unsafe { Irp::resume(raw, lock) };
+                // No page says that the mark outlives the refusal.
+                let _ = irp.mark_pending();
+                Err((irp, refusal))
             }
         }
     }
@@ -222,12 +254,11 @@ impl<S: Admission> Queue<S> {
         let context = (&raw mut pick).cast();
         // SAFETY: the queue is initialised; the context lives as long as the call.
         let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context) })?;
-        // SAFETY: set when the queue was made, and not changed.
-        let lock = unsafe { (*self.0.get()).links.remove_lock };
         // SAFETY: `insert` put it aside, and it is ours again, with what it carries.
         let carried = unsafe { unload(irp) };
         // SAFETY: likewise.
-        Some((unsafe { Irp::resume(irp, lock) }, carried))
+        let irp = unsafe { Irp::resume(irp, self.0.links.remove_lock) };
+        Some((irp, carried))
     }
 }
 
@@ -297,37 +328,44 @@ fn irp_of(entry: *mut LIST_ENTRY) -> PIRP {
 // The callbacks: `insert`, `remove` and `peek_next` run under the lock.
 
 unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> NTSTATUS {
-    // SAFETY: a Csq of ours is the first member of an Inner, and its lock is held.
-    let inner = unsafe { &mut *csq.cast::<Inner<S>>() };
+    // SAFETY: `Queue::csq` made the pointer of an Inner.
+    let inner = unsafe { &*csq.cast::<Inner<S>>() };
     // SAFETY: `Queue::insert` passed it, and waits for this call.
     let arrival = unsafe { &mut *context.cast::<S::Arrival>() };
-    let ticket = match inner.state.admit(arrival) {
+    // SAFETY: the lock is held, so this is the only reference.
+    let state = unsafe { &mut *inner.state.get() };
+    let ticket = match state.admit(arrival) {
         Ok(ticket) => ticket,
         Err(refusal) => return refusal.0,
     };
     // SAFETY: the IRP is being queued: the word is ours.
     unsafe { ticket_of(irp).write(ticket) };
-    let inner = &mut inner.links;
-    inner.length += 1;
+    let links = &inner.links;
+    // SAFETY: the lock is held.
+    unsafe { links.count(|length| length.saturating_add(1)) };
     // SAFETY: the IRP is being queued: its list entry is ours.
     let entry = unsafe { entry_of(irp) };
-    let last = inner.list.Blink;
-    let links = LIST_ENTRY {
-        Flink: &raw mut inner.list,
+    let head = links.list.get();
+    // SAFETY: the lock is held.
+    let last = unsafe { (*head).Blink };
+    let new = LIST_ENTRY {
+        Flink: head,
         Blink: last,
     };
     // SAFETY: InsertTailList.
-    unsafe { entry.write(links) };
+    unsafe { entry.write(new) };
     // SAFETY: an entry of the list, or its head.
     unsafe { (*last).Flink = entry };
-    inner.list.Blink = entry;
+    // SAFETY: the lock is held.
+    unsafe { (*head).Blink = entry };
     Status::SUCCESS.0
 }
 
 unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
-    // SAFETY: as in `insert`.
-    let links = unsafe { &mut *csq.cast::<Links>() };
-    links.length = links.length.saturating_sub(1);
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
+    // SAFETY: the lock is held.
+    unsafe { links.count(|length| length.saturating_sub(1)) };
     // SAFETY: the IRP is in the list.
     let entry = unsafe { entry_of(irp) };
     // SAFETY: likewise.
@@ -339,19 +377,19 @@ unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
 }
 
 unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP {
-    // SAFETY: as in `insert`.
-    let links = unsafe { &mut *csq.cast::<Links>() };
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
     // SAFETY: `Queue::next` passed it; a cancelled IRP is not looked for.
     let pick = unsafe { context.cast::<Pick>().as_ref() };
-    let head = &raw mut links.list;
-    let mut entry = if irp.is_null() {
-        links.list.Flink
+    let head = links.list.get();
+    let before = if irp.is_null() {
+        head
     } else {
         // SAFETY: the IRP is in the list.
-        let place = unsafe { entry_of(irp) };
-        // SAFETY: likewise.
-        unsafe { (*place).Flink }
+        unsafe { entry_of(irp) }
     };
+    // SAFETY: an entry of the list, or its head, whose lock is held.
+    let mut entry = unsafe { (*before).Flink };
     while entry != head {
         let irp = irp_of(entry);
         // SAFETY: an IRP in the list is live.
@@ -386,25 +424,25 @@ unsafe fn meets(irp: PIRP, pick: Option<&Pick>) -> bool {
 }
 
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {
-    // SAFETY: a Csq of ours; nothing is read.
-    let lock = unsafe { &raw mut (*csq.cast::<Links>()).lock };
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
     // SAFETY: nonpaged, initialised; <= DISPATCH_LEVEL.
-    let before = unsafe { KeAcquireSpinLockRaiseToDpc(lock) };
+    let before = unsafe { KeAcquireSpinLockRaiseToDpc(links.lock.get()) };
     // SAFETY: the caller's variable.
     unsafe { irql.write(before) };
 }
 
 unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
-    // SAFETY: a Csq of ours; nothing is read.
-    let lock = unsafe { &raw mut (*csq.cast::<Links>()).lock };
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
     // SAFETY: acquired by `acquire_lock`.
-    unsafe { KeReleaseSpinLock(lock, irql) };
+    unsafe { KeReleaseSpinLock(links.lock.get(), irql) };
 }
 
 unsafe extern "C" fn complete_canceled(csq: PIO_CSQ, irp: PIRP) {
     if let Some(irp) = NonNull::new(irp) {
-        // SAFETY: a Csq of ours; the member does not change.
-        let lock = unsafe { (*csq.cast::<Links>()).remove_lock };
+        // SAFETY: a Csq of ours.
+        let lock = unsafe { Links::of(csq) }.remove_lock;
         // SAFETY: the queue gave the IRP up to us, with what it carries.
         drop(unsafe { unload(irp) });
         // SAFETY: likewise.

@@ -119,8 +119,8 @@ impl Worker {
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
     pub(crate) fn queue(&self, irp: Irp) -> Disposition {
         let mut program = irp.program();
-        if program.is_none() {
-            irp.file().set_used();
+        if let (None, Some(open)) = (program, irp.open()) {
+            open.set_used();
         }
         let pending = match self.queue.insert(irp, &mut program) {
             Ok(pending) => pending,
@@ -137,9 +137,10 @@ impl Worker {
 
     /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
     /// as it notices. None is left then: requests that drivers made do not keep the open alive.
+    ///
+    /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
+    /// the queue to the thread sees it.
     pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
-        // First the note, then the queue: a request on its way from one to the other sees it.
-        file.set_cleaned_up();
         while let Some(queued) = self.queue.next(Pick::Of(file)) {
             let _ = queued.complete(Status::CANCELLED);
         }

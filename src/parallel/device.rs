@@ -67,7 +67,7 @@ impl ParallelDevice {
             Request::Create(create) => {
                 let status = self.open(state, create);
                 if status.is_success() {
-                    irp.file().keep(&self.core);
+                    irp.keep_for_open(&self.core);
                 }
                 irp.complete(status)
             }

@@ -113,7 +113,7 @@ impl Port {
                 };
                 if status.is_success() {
                     self.core.opened();
-                    irp.file().keep(&self.core);
+                    irp.keep_for_open(&self.core);
                 }
                 irp.complete(status)
             }

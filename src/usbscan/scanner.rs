@@ -89,7 +89,7 @@ impl Scanner {
         irp: Irp,
         request: Request,
     ) -> Disposition {
-        let open = irp.file().kept_value::<Open>();
+        let open = irp.kept_for_open::<Open>();
         match request {
             Request::Create(create) => {
                 let status = match self.open(device, &irp, create) {
@@ -151,7 +151,7 @@ impl Scanner {
         let open = Open::try_new(device, &self.core, file, irp.file_name())?;
         let open = Shared::try_new(open)?;
         self.core.opens().add(open.clone())?;
-        file.keep(&open);
+        irp.keep_for_open(&open);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Scanner {
     /// `IOCTL_RESET_PIPE`
     fn reset(&self, task: &Task) -> Result<(), Status> {
         let irp = task.irp();
-        let open = irp.file().kept_value::<Open>();
+        let open = irp.kept_for_open::<Open>();
         let (open, pipes) = open
             .zip(self.core.pipes())
             .ok_or(Status::DEVICE_NOT_READY)?;

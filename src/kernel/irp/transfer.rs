@@ -53,8 +53,10 @@ impl Irp {
 
     /// The pages of a direct read or write.
     pub(in crate::kernel) fn mdl(&self) -> Option<NonNull<MDL>> {
-        // SAFETY: the IRP is live while this value is.
-        NonNull::new(unsafe { self.raw.as_ref() }.MdlAddress)
+        // SAFETY: a place in a live IRP; nothing is read.
+        let mdl = unsafe { &raw const (*self.raw.as_ptr()).MdlAddress };
+        // SAFETY: it does not change while the IRP is ours.
+        NonNull::new(unsafe { mdl.read() })
     }
 
     /// The buffer of a device control request, if its output has `length` bytes.

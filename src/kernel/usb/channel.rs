@@ -5,6 +5,7 @@ mod runner;
 use core::{
     cell::UnsafeCell,
     ffi::c_void,
+    mem::ManuallyDrop,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -16,7 +17,8 @@ use wdk_sys::{
 
 use super::{
     super::{
-        Buffer, Device, Disposition, FileId, Irp, Lower, Role, Shared, SpinLock,
+        Buffer, Device, Disposition, Irp, Lower, Role, Shared, SpinLock,
+        open::OpenRef,
         queue::{Admission, Pick, Queue, admit_of},
     },
     Data, PartialMdl, Timer, Traffic, Transfer, Urb,
@@ -103,9 +105,9 @@ struct Busy(bool);
 
 impl Admission for Busy {
     /// [`Irp::program`]
-    type Arrival = Option<FileId>;
+    type Arrival = Option<OpenRef>;
 
-    fn admit(&mut self, program: &mut Option<FileId>) -> Result<u64, Status> {
+    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
         admit_of(*program)
     }
 }
@@ -118,8 +120,8 @@ struct Flight {
     why: Option<Status>,
     /// When it shall end, by [`now`].
     deadline: Option<u64>,
-    /// The request, while the USB stack has it.
-    irp: Option<Irp>,
+    /// The request, while the USB stack has it. The channel does not go before it is back.
+    irp: Option<ManuallyDrop<Irp>>,
     /// Those who look at it meanwhile.
     holders: u32,
 }
@@ -186,7 +188,7 @@ impl<E: Exchange> Channel<E> {
                 return None;
             }
             flight.why = Some(status);
-            let irp = flight.irp.as_ref().map(Irp::raw)?;
+            let irp = flight.irp.as_deref().map(Irp::raw)?;
             flight.holders += 1;
             Some(Held(irp))
         });

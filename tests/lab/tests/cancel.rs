@@ -103,7 +103,8 @@ fn closing_the_handle_ends_its_requests() {
         let pc = waiting_pc();
         let lpt1 = pc.open();
         let requests: Vec<_> = (0..4).map(|_| pc.start_initialize(lpt1)).collect();
-        check(pc.machine.run_for(at * MS));
+        // A moment at least: every thread has sent its request.
+        check(pc.machine.run_for(at * MS + MS / 10));
         let closed = pc.machine.now();
         check(pc.machine.close(lpt1));
         for request in &requests {

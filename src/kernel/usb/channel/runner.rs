@@ -1,6 +1,6 @@
 //! Serving the requests of a channel, one after the other.
 
-use core::{ffi::c_void, ptr::NonNull, sync::atomic::Ordering};
+use core::{ffi::c_void, mem::ManuallyDrop, ptr::NonNull, sync::atomic::Ordering};
 
 use wdk_sys::{
     DEVICE_OBJECT, IRP, NTSTATUS, PVOID, STATUS_MORE_PROCESSING_REQUIRED, ntddk::IofCallDriver,
@@ -243,7 +243,7 @@ impl<E: Exchange> Runner<E> {
             if let Some(why) = flight.why {
                 return Err((irp, why));
             }
-            flight.irp = Some(irp);
+            flight.irp = Some(ManuallyDrop::new(irp));
             // This sender, and the completion.
             flight.holders = 2;
             Ok(())
@@ -279,6 +279,7 @@ pub(super) unsafe fn let_go<E: Exchange>(
         let last = flight.holders == 0;
         Some((flight.irp.take_if(|_| last)?, flight.why))
     })?;
+    let irp = ManuallyDrop::into_inner(irp);
     channel.traffic.leave();
     // SAFETY: `send` left its owner for the last holder.
     let mut runner = Runner(unsafe { Shared::from_raw(raw) });
