@@ -5,7 +5,7 @@ use core::{
     ffi::c_void,
     mem::transmute,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering},
 };
 
 use wdk_sys::{
@@ -46,9 +46,24 @@ struct Inner {
     /// What the service routine calls. Changed under the interrupt's spin lock.
     table: UnsafeCell<[Option<Client>; MOST]>,
     dpc: UnsafeCell<KDPC>,
-    /// The deferred routines are being called.
-    checking: AtomicBool,
+    /// The DPC is made. Changed by who has the turn.
+    has_dpc: AtomicBool,
+    /// Whether the deferred routines are being called: [`IDLE`], [`CALLING`] or [`AGAIN`].
+    checking: AtomicU8,
+    /// The thread that called them has left the rest to the DPC.
+    handed_over: AtomicBool,
 }
+
+/// No processor calls the deferred routines.
+const IDLE: u8 = 0;
+/// One does, and nothing has happened since it began.
+const CALLING: u8 = 1;
+/// The port was freed since it began.
+const AGAIN: u8 = 2;
+
+/// How often one thread calls the deferred routines in a row. A routine that takes the port and frees
+/// it has them called again each time; other threads come to their turn in between.
+const ROUNDS: u32 = 16;
 
 // SAFETY: each member says who may change it.
 unsafe impl Send for Inner {}
@@ -94,7 +109,9 @@ impl Interrupt {
             object: AtomicPtr::new(ptr::null_mut()),
             table: UnsafeCell::new([None; MOST]),
             dpc: UnsafeCell::new(KDPC::default()),
-            checking: AtomicBool::new(false),
+            has_dpc: AtomicBool::new(false),
+            checking: AtomicU8::new(IDLE),
+            handed_over: AtomicBool::new(false),
         })?))
     }
 
@@ -208,6 +225,9 @@ impl Interrupt {
             gate.close(passive);
         }
         self.disconnect(passive);
+        // Whatever a client has asked the DPC for at this moment.
+        // SAFETY: at PASSIVE_LEVEL.
+        unsafe { KeFlushQueuedDpcs() };
     }
 
     /// Whether there are clients.
@@ -215,22 +235,49 @@ impl Interrupt {
         !self.0.object.load(Ordering::Acquire).is_null()
     }
 
-    /// Calls the clients' deferred routines, in the order in which they came. At <=
-    /// `DISPATCH_LEVEL`. Not from within one of them.
+    /// The port was freed, and no client waits for it: calls the clients' deferred routines, in the
+    /// order in which they came, unless a processor does already: then it calls them once more. At
+    /// <= `DISPATCH_LEVEL`.
     pub(crate) fn call_deferred(&self) {
-        let inner = &*self.0;
-        if !self.is_used() || inner.checking.swap(true, Ordering::AcqRel) {
-            return;
+        if self.is_used() && self.0.checking.swap(AGAIN, Ordering::AcqRel) == IDLE {
+            self.tell_clients();
         }
-        let clients = inner.clients.with(|clients| *clients);
-        for (_, _, gate) in clients.iter().flatten() {
-            if let Some(inside) = inner.deferred.get(*gate).and_then(Gate::enter) {
-                let Deferred { routine, context } = inside.value();
-                // SAFETY: the client gave both for this call, and cannot go before it is done.
-                unsafe { routine(context) };
+    }
+
+    /// What the DPC does for a thread that has called the routines often enough.
+    pub(crate) fn call_deferred_later(&self) {
+        if self.0.handed_over.swap(false, Ordering::AcqRel) {
+            self.tell_clients();
+        }
+    }
+
+    /// Calls the deferred routines, until the port was not freed meanwhile. By the processor that
+    /// changed `checking` from [`IDLE`].
+    fn tell_clients(&self) {
+        let inner = &*self.0;
+        for _ in 0..ROUNDS {
+            inner.checking.store(CALLING, Ordering::Release);
+            let clients = inner.clients.with(|clients| *clients);
+            for (_, _, gate) in clients.iter().flatten() {
+                if let Some(inside) = inner.deferred.get(*gate).and_then(Gate::enter) {
+                    let Deferred { routine, context } = inside.value();
+                    // SAFETY: the client gave both for this call, and cannot go before it is done.
+                    unsafe { routine(context) };
+                }
+            }
+            let checking = &inner.checking;
+            let done =
+                checking.compare_exchange(CALLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+            if done.is_ok() {
+                return;
             }
         }
-        inner.checking.store(false, Ordering::Release);
+        inner.handed_over.store(true, Ordering::Release);
+        self.request_later();
+        // Without clients there is no DPC, and no client to be told.
+        if !self.is_used() && inner.handed_over.swap(false, Ordering::AcqRel) {
+            inner.checking.store(IDLE, Ordering::Release);
+        }
     }
 
     /// Has the owner's `later` called soon. At any IRQL, from a client's service routine.
@@ -268,13 +315,10 @@ impl Interrupt {
     ) -> Result<(), Status> {
         let inner = &*self.0;
         let level = u8::try_from(resource.level).map_err(|_| Status::DEVICE_CONFIGURATION_ERROR)?;
-        // SAFETY: not queued: the line is not connected.
-        unsafe {
-            KeInitializeDpc(
-                inner.dpc.get(),
-                Some(later::<T>),
-                ptr::from_ref(owner).cast_mut().cast(),
-            );
+        if !inner.has_dpc.swap(true, Ordering::AcqRel) {
+            let context = ptr::from_ref(owner).cast_mut().cast();
+            // SAFETY: once, before a service routine can queue it.
+            unsafe { KeInitializeDpc(inner.dpc.get(), Some(later::<T>), context) };
         }
         let mut object = ptr::null_mut();
         let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {

@@ -264,7 +264,7 @@ impl Irp {
     }
 
     /// Whether user mode sent the request (`RequestorMode`), so that its addresses are not trusted.
-    pub(super) fn is_from_user(&self) -> bool {
+    pub(crate) fn is_from_user(&self) -> bool {
         // SAFETY: a place in a live IRP; nothing is read.
         let mode = unsafe { &raw const (*self.raw.as_ptr()).RequestorMode };
         // SAFETY: it does not change while the IRP is ours.

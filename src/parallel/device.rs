@@ -65,7 +65,7 @@ impl ParallelDevice {
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         match request {
             Request::Create(create) => {
-                let status = self.open(state, create);
+                let status = self.open(state, create, &irp);
                 if status.is_success() {
                     irp.keep_for_open(&self.core);
                 }
@@ -73,11 +73,11 @@ impl ParallelDevice {
             }
             Request::Cleanup(passive) => {
                 self.worker.clean_up(irp.file(), passive);
-                self.core.clean_up(passive);
+                self.core.clean_up(irp.file(), passive);
                 irp.complete(Status::SUCCESS)
             }
             Request::Close(passive) => {
-                self.core.closed(passive);
+                self.core.closed(irp.file(), passive);
                 irp.complete(Status::SUCCESS)
             }
             Request::DeviceControl { code } => {
@@ -114,7 +114,7 @@ impl ParallelDevice {
                 let parsed = state
                     .serves()
                     .and_then(|()| DeviceRequest::parse(code, irp.output_length()));
-                match parsed.map(|request| self.core.answer_internal(request)) {
+                match parsed.map(|request| self.core.answer_internal(request, irp.file())) {
                     Ok(Some(Ok(answer))) => answer.complete(irp),
                     Ok(Some(Err(status))) | Err(status) => irp.complete(status),
                     Ok(None) => self.worker.queue(irp),
@@ -126,7 +126,7 @@ impl ParallelDevice {
     }
 
     /// `IRP_MJ_CREATE`
-    fn open(&self, state: State, create: Create) -> Status {
+    fn open(&self, state: State, create: Create, irp: &Irp) -> Status {
         match state {
             State::RemovePending | State::SurpriseRemoved | State::Removed => {
                 return Status::DELETE_PENDING;
@@ -140,7 +140,7 @@ impl ParallelDevice {
         if create.has_name {
             return Status::OBJECT_NAME_NOT_FOUND;
         }
-        if !self.core.try_open() {
+        if !self.core.try_open(irp) {
             return Status::ACCESS_DENIED;
         }
         Status::SUCCESS

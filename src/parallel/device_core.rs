@@ -1,7 +1,7 @@
 //! How a parallel device is used: by requests of programs, which take the port one at a time, and
 //! by a class driver, which locks it and calls the routines of parallel.h.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     Hardware, Place, PortCore, PortNumber,
@@ -15,8 +15,8 @@ use crate::{
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, Inside, Irp, Owner, Passive, Shared, SpinLock,
-        Taken, Task, Turn, Waiter, Waits, device_routines,
+        Blocking, DeviceCallbacks, Disposition, FileId, Inside, Irp, Owner, Passive, Shared,
+        SpinLock, Taken, Task, Turn, Waiter, Waits, device_routines,
     },
 };
 
@@ -28,34 +28,69 @@ const STOPPED_POLL_MS: u32 = 50;
 pub(crate) struct DeviceCore {
     place: Place,
     port: Shared<PortCore>,
-    /// The device is open.
-    open: AtomicBool,
+    clients: SpinLock<Clients>,
     /// What the open program has chosen.
     pub(super) preferences: SpinLock<Preferences>,
     /// For whoever speaks to the peripheral at this moment.
     turn: Turn,
     lock: SpinLock<Lock>,
-    /// Connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not ended.
-    connections: AtomicU32,
     /// What [`PortCore::wakes`] was when the session was used last.
     wakes: AtomicU32,
     /// For the waits of the class driver's calls.
     client: Waiter,
 }
 
-/// Whether a class driver has locked the port, and how.
-#[derive(Clone, Copy)]
-struct Lock {
-    held: bool,
-    /// The device was open then: it is not when a class driver is attached to it.
-    by_open: bool,
+/// Who uses the device, and the connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not ended.
+/// Whether calls of class drivers go on is changed under the same lock.
+struct Clients {
+    /// The one open of the device.
+    open: Option<FileId>,
+    /// A kernel client made it.
+    of_kernel: bool,
+    /// Connections of the client whose open it is.
+    by_open: u32,
+    /// Connections of clients without an open of this device: of a class driver that is attached
+    /// above it.
+    by_others: u32,
+    /// The device is started.
+    started: bool,
 }
 
-impl Lock {
-    const FREE: Self = Self {
-        held: false,
-        by_open: false,
-    };
+impl Clients {
+    fn is_open(&self, file: FileId) -> bool {
+        self.open == Some(file)
+    }
+
+    /// Whether a client's request with this file object is of the client whose open it is.
+    /// `IoBuildDeviceIoControlRequest` puts no file object into a request: then it is, if a kernel
+    /// client has the device open. A program sends no such request.
+    fn is_of_open(&self, file: FileId) -> bool {
+        self.is_open(file) || self.of_kernel && self.open.is_some() && file.is_none()
+    }
+
+    /// The connections of the client that a request of this file came from.
+    fn connections_of(&mut self, file: FileId) -> &mut u32 {
+        if self.is_of_open(file) {
+            &mut self.by_open
+        } else {
+            &mut self.by_others
+        }
+    }
+
+    const fn is_connected(&self) -> bool {
+        self.by_open != 0 || self.by_others != 0
+    }
+}
+
+/// Whether a class driver has locked the port, and by what its lock ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    /// None has.
+    Free,
+    /// One that came through this open, whose end is the lock's.
+    ByOpen(FileId),
+    /// One that is attached above the device.
+    ByOther,
 }
 
 /// Having the port for an operation.
@@ -81,11 +116,16 @@ impl DeviceCore {
         Ok(Self {
             place,
             port,
-            open: AtomicBool::new(false),
+            clients: SpinLock::new(Clients {
+                open: None,
+                of_kernel: false,
+                by_open: 0,
+                by_others: 0,
+                started: false,
+            }),
             preferences: SpinLock::new(Preferences::DEFAULT),
             turn: Turn::try_new()?,
-            lock: SpinLock::new(Lock::FREE),
-            connections: AtomicU32::new(0),
+            lock: SpinLock::new(Lock::Free),
             wakes: AtomicU32::new(0),
             client: Waiter::try_new()?,
         })
@@ -115,42 +155,71 @@ impl DeviceCore {
     }
 
     fn is_locked(&self) -> bool {
-        self.lock.with(|lock| lock.held)
+        self.lock.with(|lock| *lock != Lock::Free)
     }
 
     // Opens and removal.
 
     /// `IRP_MJ_CREATE`. Whether the device was not open.
-    pub(super) fn try_open(&self) -> bool {
-        !self.open.swap(true, Ordering::AcqRel)
+    pub(super) fn try_open(&self, irp: &Irp) -> bool {
+        let (file, of_kernel) = (irp.file(), !irp.is_from_user());
+        self.clients.with(|clients| {
+            let free = clients.open.is_none();
+            if free {
+                clients.open = Some(file);
+                clients.of_kernel = of_kernel;
+            }
+            free
+        })
     }
 
     /// `IRP_MJ_CLOSE`
-    pub(super) fn closed(&self, passive: Passive) {
-        self.clean_up(passive);
+    pub(super) fn closed(&self, file: FileId, passive: Passive) {
+        self.clean_up(file, passive);
         self.preferences.with(|it| *it = Preferences::DEFAULT);
-        self.open.store(false, Ordering::Release);
+        self.clients.with(|clients| {
+            if clients.is_open(file) {
+                clients.open = None;
+            }
+        });
     }
 
     /// The device is started.
     pub(super) fn start(&self) {
-        self.client.resume();
+        self.clients.with(|clients| {
+            clients.started = true;
+            self.client.resume();
+        });
     }
 
-    /// `IRP_MJ_CLEANUP`, and once more at `IRP_MJ_CLOSE`: a class driver that forgot to disconnect
-    /// or to unlock does so now.
-    pub(super) fn clean_up(&self, passive: Passive) {
-        self.disconnect_all(Status::CANCELLED);
-        if self.lock.with(|lock| lock.held && lock.by_open) {
+    /// `IRP_MJ_CLEANUP`, and once more at `IRP_MJ_CLOSE`: a class driver that came through this open,
+    /// and forgot to disconnect or to unlock, does so now.
+    pub(super) fn clean_up(&self, file: FileId, passive: Passive) {
+        let ended = self.clients.with(|clients| {
+            if !clients.is_open(file) {
+                return 0;
+            }
+            let ended = core::mem::take(&mut clients.by_open);
+            if ended != 0 && !clients.is_connected() {
+                self.client.stop(Status::CANCELLED);
+            }
+            ended
+        });
+        self.port.disconnected(ended);
+        if self.lock.with(|lock| *lock == Lock::ByOpen(file)) {
             self.end_lock(passive);
         }
-        // For a class driver that is attached, and goes on.
-        self.client.resume();
     }
 
-    /// The device is removed: calls of a class driver end, and so does its lock.
+    /// The device is removed: calls of class drivers end, and so does their lock.
     pub(super) fn vanish(&self, passive: Passive) {
-        self.disconnect_all(Status::DEVICE_REMOVED);
+        let ended = self.clients.with(|clients| {
+            clients.started = false;
+            self.client.stop(Status::DEVICE_REMOVED);
+            core::mem::take(&mut clients.by_open)
+                .saturating_add(core::mem::take(&mut clients.by_others))
+        });
+        self.port.disconnected(ended);
         self.end_lock(passive);
         self.preferences.with(|it| *it = Preferences::DEFAULT);
     }
@@ -158,21 +227,10 @@ impl DeviceCore {
     /// Ends a lock, whoever has it.
     fn end_lock(&self, passive: Passive) {
         let _turn = self.turn.take_at_last(passive.blocking());
-        if self
-            .lock
-            .with(|lock| core::mem::replace(lock, Lock::FREE))
-            .held
-        {
+        if self.lock.with(|lock| core::mem::replace(lock, Lock::Free)) != Lock::Free {
             self.end_mode(self.port.waits(passive));
             self.free_port();
         }
-    }
-
-    /// Ends the calls of class drivers, now and from now on, with `status`.
-    fn disconnect_all(&self, status: Status) {
-        self.client.stop(status);
-        let connections = self.connections.swap(0, Ordering::AcqRel);
-        self.port.disconnected(connections);
     }
 
     // Operations on the port.
@@ -299,11 +357,15 @@ impl DeviceCore {
     // Internal requests.
 
     /// An internal request that is answered at once. `None`: it needs the port.
-    pub(super) fn answer_internal(&self, request: DeviceRequest) -> Option<Result<Answer, Status>> {
+    pub(super) fn answer_internal(
+        &self,
+        request: DeviceRequest,
+        file: FileId,
+    ) -> Option<Result<Answer, Status>> {
         match request {
-            DeviceRequest::Connect => Some(self.connect().map(Answer::Information)),
+            DeviceRequest::Connect => Some(self.connect(file).map(Answer::Information)),
             DeviceRequest::Disconnect => {
-                self.disconnect();
+                self.disconnect(file);
                 Some(Ok(Answer::Done))
             }
             DeviceRequest::DisconnectIdle
@@ -313,14 +375,23 @@ impl DeviceCore {
     }
 
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
-    fn connect(&self) -> Result<ParclassInformation, Status> {
+    fn connect(&self, file: FileId) -> Result<ParclassInformation, Status> {
         let hardware = self.port.enter().ok_or(Status::DEVICE_NOT_READY)?.value();
         let addresses = hardware.addresses();
         let fifo = hardware.capabilities().fifo;
-        if self.connections.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.client.resume();
-        }
-        self.port.connected();
+        self.clients.with(|clients| {
+            // It is being removed at this moment.
+            if !clients.started {
+                return Err(Status::DELETE_PENDING);
+            }
+            if !clients.is_connected() {
+                self.client.resume();
+            }
+            let connections = clients.connections_of(file);
+            *connections = connections.saturating_add(1);
+            self.port.connected();
+            Ok(())
+        })?;
         Ok(ParclassInformation {
             controller: addresses.registers.0,
             ecr_controller: addresses.ecp.0,
@@ -333,24 +404,24 @@ impl DeviceCore {
     }
 
     /// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`. The last one ends the calls that are under way.
-    fn disconnect(&self) {
-        let before = self
-            .connections
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-                count.checked_sub(1)
-            });
-        if let Ok(before) = before {
+    fn disconnect(&self, file: FileId) {
+        self.clients.with(|clients| {
+            let connections = clients.connections_of(file);
+            if *connections == 0 {
+                return;
+            }
+            *connections -= 1;
             self.port.disconnected(1);
-            if before == 1 {
+            if !clients.is_connected() {
                 self.client.stop(Status::INVALID_DEVICE_STATE);
             }
-        }
+        });
     }
 
     /// An internal request that needs the port, in the worker's thread.
     pub(super) fn serve_internal(&self, task: Task, request: DeviceRequest) -> Disposition {
         let result = match request {
-            DeviceRequest::Lock { select } => self.lock(&task.waits(), select),
+            DeviceRequest::Lock { select } => self.lock(&task.waits(), task.irp().file(), select),
             DeviceRequest::Unlock { deselect } => self.unlock(&task.waits(), deselect),
             DeviceRequest::DisconnectIdle => self.disconnect_idle(&task.waits()),
             // Answered at once; they never come here.
@@ -359,25 +430,23 @@ impl DeviceCore {
         task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
     }
 
-    fn lock(&self, waits: &Waits<'_>, select: bool) -> Result<(), Status> {
+    fn lock(&self, waits: &Waits<'_>, file: FileId, select: bool) -> Result<(), Status> {
         let mut allocation = self.allocate_for_lock(waits)?;
         if select {
             self.select(waits)?;
         }
-        self.hold();
+        self.hold(file);
         allocation.locked = true;
         Ok(())
     }
 
     /// The port, which is ours, stays so until it is unlocked.
-    fn hold(&self) {
-        let by_open = self.open.load(Ordering::Acquire);
-        self.lock.with(move |lock| {
-            *lock = Lock {
-                held: true,
-                by_open,
-            };
+    fn hold(&self, file: FileId) {
+        let new = self.clients.with(|clients| match clients.open {
+            Some(open) if clients.is_of_open(file) => Lock::ByOpen(open),
+            _ => Lock::ByOther,
         });
+        self.lock.with(move |lock| *lock = new);
     }
 
     /// Takes the port for a lock, without selecting the device.
@@ -404,7 +473,7 @@ impl DeviceCore {
             // One that does not answer any more is deselected.
             let _ = self.port.select(None);
         }
-        self.lock.with(|lock| *lock = Lock::FREE);
+        self.lock.with(|lock| *lock = Lock::Free);
         self.free_port();
         Ok(())
     }
@@ -425,11 +494,27 @@ impl DeviceCore {
     /// # Errors
     /// `STATUS_DEVICE_REMOVED`, `STATUS_INVALID_DEVICE_STATE`
     fn serves_client(&self) -> Result<(), Status> {
-        self.client.check()?;
-        if self.connections.load(Ordering::Acquire) == 0 || !self.is_locked() {
-            return Err(Status::INVALID_DEVICE_STATE);
+        self.check_connected()?;
+        if self.is_locked() {
+            Ok(())
+        } else {
+            Err(Status::INVALID_DEVICE_STATE)
         }
-        Ok(())
+    }
+
+    /// Whether a class driver is connected.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_REMOVED`, `STATUS_INVALID_DEVICE_STATE`
+    fn check_connected(&self) -> Result<(), Status> {
+        let (started, connected) = self
+            .clients
+            .with(|clients| (clients.started, clients.is_connected()));
+        match (started, connected) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Status::INVALID_DEVICE_STATE),
+            (false, _) => Err(Status::DEVICE_REMOVED),
+        }
     }
 
     /// Runs an operation of a class driver, which has locked the port.
@@ -557,7 +642,7 @@ impl DeviceCallbacks for DeviceCore {
     /// As `TrySelectDevice` of the port object, for a class driver: allocates the port by locking
     /// it, unless it has.
     fn try_select(&self, command: SelectCommand, blocking: Blocking<'_>) -> Status {
-        if let Err(why) = self.client.check() {
+        if let Err(why) = self.check_connected() {
             return why;
         }
         let device = match self.port.device_of(command) {
@@ -569,15 +654,19 @@ impl DeviceCallbacks for DeviceCore {
             Ok(turn) => turn,
             Err(why) => return why,
         };
-        if self.connections.load(Ordering::Acquire) == 0 || self.is_locked() != command.keeps_port()
-        {
+        if let Err(why) = self.check_connected() {
+            return why;
+        }
+        if self.is_locked() != command.keeps_port() {
             return Status::INVALID_DEVICE_STATE;
         }
         if !command.keeps_port() {
             if !self.port.try_take(self.owner()) {
                 return Status::PENDING;
             }
-            self.hold();
+            // A routine does not tell which client calls it: the open's, if there is one.
+            let open = self.clients.with(|clients| clients.open);
+            self.hold(open.unwrap_or(FileId::NONE));
         }
         self.select_any(device, &waits).unwrap_or_else(|why| why)
     }

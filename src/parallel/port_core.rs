@@ -152,8 +152,9 @@ impl PortCore {
 
     /// The hardware goes away, and comes back with the next start.
     pub(super) fn stop(&self, passive: Passive) {
-        self.interrupt.clear(passive);
+        // In this order: who connects a routine is inside the gate, so none is connected afterwards.
         self.hardware.close(passive);
+        self.interrupt.clear(passive);
     }
 
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
@@ -207,8 +208,9 @@ impl PortCore {
     pub(super) fn vanish(&self, passive: Passive) {
         self.waiter.stop(Status::DEVICE_REMOVED);
         self.line.close(Status::DELETE_PENDING);
-        self.interrupt.clear(passive);
+        // As in `stop`.
         self.hardware.evict(passive);
+        self.interrupt.clear(passive);
     }
 
     /// Enters the hardware, if it is there.
@@ -703,6 +705,7 @@ const CHIP_MODE: u8 = 0xE0;
 
 impl InterruptOwner for PortCore {
     fn later(&self) {
+        self.interrupt.call_deferred_later();
         if self.line.claim_for_interrupt() {
             self.free_if(&|owner| owner == Owner::InterruptService);
         }

@@ -120,7 +120,7 @@ pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, St
     }
     reset(grants, seed);
     let slot = Slot::numbered(SLOT)?;
-    let result = slot.open(command.data).and_then(|()| {
+    let result = slot.open(command.data, false).and_then(|()| {
         let result = contend(slot, clients);
         slot.close().and(result)
     });

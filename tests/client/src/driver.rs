@@ -202,7 +202,7 @@ fn carry_out(code: u32, command: &Command<'_>, output: &mut [u8]) -> Result<Answ
     let [first, second, third, register, ..] = command.words;
     match code {
         puppet::OPEN => {
-            let status = Slot::numbered(first)?.open(command.data).err();
+            let status = Slot::numbered(first)?.open(command.data, second != 0).err();
             Ok(Answer::of(&[status_word(status.unwrap_or(SUCCESS))]))
         }
         puppet::CLOSE => {

@@ -18,11 +18,18 @@ const TRY_ALLOCATE: u64 = 8;
 /// `PARALLEL_INTERRUPT_INFORMATION.FreePortFromInterruptLevel`
 const FREE: u64 = 0x10;
 
+/// `PARALLEL_PORT_INFORMATION.TryAllocatePort`
+const PORT_TRY_ALLOCATE: u64 = 0x18;
+/// `PARALLEL_PORT_INFORMATION.FreePort`
+const PORT_FREE: u64 = 0x20;
+
 /// A client of the interrupt: one may be connected so many times.
 struct Client {
     number: u64,
     slot: AtomicU64,
     options: AtomicU64,
+    /// How often the deferred routine has taken the port.
+    taken: AtomicU64,
 }
 
 static CLIENTS: [Client; isr::CLIENTS] = {
@@ -31,6 +38,7 @@ static CLIENTS: [Client; isr::CLIENTS] = {
             number: 0,
             slot: AtomicU64::new(0),
             options: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
         }
     }; isr::CLIENTS];
     let mut number = 0;
@@ -72,6 +80,7 @@ pub(crate) fn service_routine(client: u64, slot: u64, options: u64) -> Result<[u
         .ok_or(INVALID_PARAMETER)?;
     client.slot.store(slot, SeqCst);
     client.options.store(options, SeqCst);
+    client.taken.store(0, SeqCst);
     let context = core::ptr::from_ref(client).expose_provenance();
     let deferred = if options & isr::NO_DEFERRED == 0 {
         check_port as *const () as usize
@@ -125,6 +134,18 @@ unsafe extern "C" fn check_port(context: *mut c_void) {
     let client: *const Client = context.cast();
     // SAFETY: as in `service`.
     if let Some(client) = unsafe { client.as_ref() } {
-        remember(note::DEFERRED, client, kernel::irql());
+        let level = kernel::irql();
+        remember(note::DEFERRED, client, level);
+        if client.options.load(SeqCst) & isr::TAKE != 0
+            && client.taken.load(SeqCst) < isr::TAKES
+            && let Ok(slot) = Slot::numbered(client.slot.load(SeqCst))
+        {
+            let call = |offset| slot.call((table::PORT as u64, offset), level, 0, [0; 4], &mut []);
+            if call(PORT_TRY_ALLOCATE).is_ok_and(|it| it.is_some_and(|it| it.value & 0xFF != 0)) {
+                client.taken.fetch_add(1, SeqCst);
+                // A routine without a result.
+                let _ = call(PORT_FREE);
+            }
+        }
     }
 }

@@ -177,10 +177,32 @@ impl Target {
         Some((driver.DriverStart, driver.DriverSize))
     }
 
-    /// Gives the file object's last reference back. At `PASSIVE_LEVEL`.
+    /// As [`Target::open`], but it keeps the device object alone, without an open of it, as a driver
+    /// that is attached above does.
+    ///
+    /// # Errors
+    /// As [`Target::open`].
+    pub(crate) fn attach(name: &[u8]) -> Result<Self, Status> {
+        let open = Self::open(name)?;
+        // SAFETY: the device of a referenced file object.
+        unsafe { nt::ObfReferenceObject(open.device.cast()) };
+        open.close();
+        Ok(Self {
+            file: ptr::null_mut(),
+            ..open
+        })
+    }
+
+    /// Gives the last reference back that it has: to the file object, or to the device object. At
+    /// `PASSIVE_LEVEL`.
     pub(crate) fn close(self) {
-        // SAFETY: `open` gave one reference, and a target is closed once.
-        unsafe { nt::ObfDereferenceObject(self.file) };
+        let object = if self.file.is_null() {
+            self.device.cast()
+        } else {
+            self.file
+        };
+        // SAFETY: `open` or `attach` gave one reference, and a target is closed once.
+        unsafe { nt::ObfDereferenceObject(object) };
     }
 }
 

@@ -161,6 +161,7 @@ unsafe extern "C" {
         file: *mut Ptr,
         device: *mut *mut DEVICE_OBJECT,
     ) -> Status;
+    pub(crate) fn ObfReferenceObject(object: Ptr) -> isize;
     pub(crate) fn ObfDereferenceObject(object: Ptr) -> isize;
     pub(crate) fn IofCompleteRequest(irp: *mut IRP, boost: i8);
     pub(crate) fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status;

@@ -17,7 +17,8 @@ const fn code(function: u32) -> u32 {
     0x22 << 16 | (0x800 + function) << 2
 }
 
-/// Opens a device. Words: slot. Data: its name in UTF-16. Results: status.
+/// Opens a device. Words: slot; 1 to keep the device object alone, as a driver that is attached to it,
+/// and no open of it. Data: its name in UTF-16. Results: status.
 pub const OPEN: u32 = code(0);
 /// Closes what a slot has open. Words: slot.
 pub const CLOSE: u32 = code(1);
@@ -105,6 +106,10 @@ pub mod isr {
     pub const FREE: u64 = 4;
     /// It has no deferred port check routine.
     pub const NO_DEFERRED: u64 = 8;
+    /// Its deferred routine takes the port and frees it, [`TAKES`] times since it was connected.
+    pub const TAKE: u64 = 16;
+    /// See [`TAKE`].
+    pub const TAKES: u64 = 40;
     /// How many interrupt clients there are.
     pub const CLIENTS: usize = 8;
 }

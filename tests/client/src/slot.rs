@@ -97,15 +97,19 @@ impl Slot {
         Ok(Target { device, file })
     }
 
-    /// Opens a device. At `PASSIVE_LEVEL`.
+    /// Opens a device, or attaches to it. At `PASSIVE_LEVEL`.
     ///
     /// # Errors
     /// The open's status; `STATUS_INVALID_PARAMETER` for a slot in use.
-    pub(crate) fn open(&self, name: &[u8]) -> Result<(), Status> {
+    pub(crate) fn open(&self, name: &[u8], attach: bool) -> Result<(), Status> {
         if self.target().is_ok() {
             return Err(INVALID_PARAMETER);
         }
-        let target = Target::open(name)?;
+        let target = if attach {
+            Target::attach(name)
+        } else {
+            Target::open(name)
+        }?;
         self.file.store(target.file, SeqCst);
         self.device.store(target.device, SeqCst);
         Ok(())

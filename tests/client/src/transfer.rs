@@ -49,7 +49,7 @@ pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, St
         statuses: [step::NOT_TAKEN; step::COUNT],
         counts: [0; 2],
     };
-    match slot.open(name) {
+    match slot.open(name, false) {
         Ok(()) => {
             day.note(step::OPEN, 0);
             let target = slot.target()?;

@@ -176,9 +176,29 @@ impl Client {
     /// If 15 devices are open (the 16th place is [`Client::start_contention`]'s).
     #[track_caller]
     pub fn try_open(&self, name: &str) -> Result<Slot<'_>, NtStatus> {
+        self.try_get(name, false)
+    }
+
+    /// Lets the client have a device without an open of it, as a driver does that is attached above.
+    ///
+    /// # Panics
+    /// If there is no such device.
+    #[track_caller]
+    pub fn attach(&self, name: &str) -> Slot<'_> {
+        self.try_get(name, true)
+            .unwrap_or_else(|status| panic!("{name}: {status}"))
+    }
+
+    #[track_caller]
+    fn try_get(&self, name: &str, attach: bool) -> Result<Slot<'_>, NtStatus> {
         let number = self.slots.get().trailing_ones();
         assert!(number < 15, "too many open devices");
-        let reply = self.command(puppet::OPEN, &[number.into()], &wide(name), 0);
+        let reply = self.command(
+            puppet::OPEN,
+            &[number.into(), attach.into()],
+            &wide(name),
+            0,
+        );
         match reply.status(0) {
             NtStatus::SUCCESS => {
                 self.slots.set(self.slots.get() | 1 << number);

@@ -469,3 +469,30 @@ fn the_port_may_go_at_every_access_of_a_callback() {
     }
     failures.end();
 }
+
+/// A class driver that is attached above the device has no open of its own; a program's open comes
+/// and goes meanwhile.
+#[test]
+fn the_end_of_a_programs_open_ends_no_connection_but_its_own() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let class = client.attach(DEVICE);
+    let program = pc.open();
+    class.connect();
+    class.lock();
+    check(pc.machine.close(program));
+    let written = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+    assert_eq!(
+        written.status(),
+        SUCCESS,
+        "still connected, and its own lock"
+    );
+    assert!(!is_free_for_programs(&pc));
+    class.unlock();
+    assert_eq!(class.order(PARCLASS_DISCONNECT), SUCCESS);
+    let late = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+    assert_eq!(late.status(), INVALID_DEVICE_STATE);
+    class.close();
+    client.unload();
+    pc.finish();
+}

@@ -1,14 +1,19 @@
 //! The port's interrupt, with `EnableConnectInterruptIoctl`: who is called, in which order, and
 //! what may be done there.
 
-use ntsim::{Machine, NtStatus, RegValue, Resource};
+use std::{cell::Cell, rc::Rc};
+
+use ntsim::{Machine, NtStatus, RegValue, Resource, When};
 use parscan_lab::{
-    LPT1_REGISTERS, Setup, check,
+    LPT1_REGISTERS, MS, Setup, check,
     client::{
         Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot,
         puppet::{isr, note},
     },
     modes::{Chip, ModesPc, pc_with},
+    ntddpar::{
+        IOCTL_PAR_IS_PORT_FREE as IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION as SET_INFORMATION,
+    },
     parallel_h::{
         CONNECT_INTERRUPT, DISCONNECT_INTERRUPT, INTERRUPT_INFORMATION, INTERRUPT_SERVICE_ROUTINE,
         InterruptInformation, PORT_ALLOCATE, PORT_FREE,
@@ -216,6 +221,82 @@ fn a_free_port_is_told_to_the_deferred_routines() {
     port.close();
     client.unload();
     pc.finish();
+}
+
+/// Each free is told, also one that comes while the routines are being called: by another program, or
+/// by one of the routines. A routine that always takes the port is called again, without recursion.
+#[test]
+fn a_port_freed_while_the_routines_are_called_is_told_again() {
+    let pc = machine();
+    let client = Client::load(&pc);
+    let port = client.open(PORT);
+    port.port_information();
+    connect(&port, 3, 0);
+    connect(&port, 0, isr::TAKE);
+    let _ = client.notes();
+    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+    port.call(Callback::FreePort, PASSIVE);
+    check(pc.machine.run_for(MS));
+    let told: Vec<usize> = client
+        .notes()
+        .into_iter()
+        .map(|(_, told, _)| told)
+        .collect();
+    let rounds = usize::try_from(isr::TAKES).unwrap() + 1;
+    assert_eq!(told, [3, 0].repeat(rounds));
+    for number in [0, 3] {
+        let status = port.interrupt(DISCONNECT_INTERRUPT, number, 0).status;
+        assert_eq!(status, SUCCESS);
+    }
+    port.close();
+    client.unload();
+    pc.finish();
+}
+
+/// A program takes the port and gives it back while the routines are called for another free.
+#[test]
+fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
+    let mut freed_meanwhile = 0;
+    for call in 8..26 {
+        let pc = machine();
+        let client = Client::load(&pc);
+        let port = client.open(PORT);
+        port.port_information();
+        connect(&port, 3, 0);
+        connect(&port, 0, 0);
+        let lpt1 = pc.open();
+        let _ = client.notes();
+        assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+        let at = pc.machine.kernel_calls() + call;
+        let frees = Rc::new(Cell::new(1));
+        let count = Rc::clone(&frees);
+        pc.machine.at(When::KernelCall(at), move |machine| {
+            let is_free = || check(machine.device_io_control(lpt1, IS_PORT_FREE, &[], 1)).output;
+            if is_free() == [1] {
+                let reset = check(machine.device_io_control(lpt1, SET_INFORMATION, &[1], 0));
+                count.set(count.get() + usize::from(reset.status == SUCCESS));
+            }
+        });
+        port.call(Callback::FreePort, PASSIVE);
+        check(pc.machine.run_for(20_000 * MS));
+        let notes = client.notes().into_iter();
+        let told: Vec<usize> = notes.map(|(_, told, _)| told).collect();
+        // Frees that come together may be told together, but each client after the last one.
+        assert!(told.ends_with(&[3, 0]), "{call}: {told:?}");
+        assert!(
+            told.len() >= 2 && told.len() <= 2 * frees.get(),
+            "{call}: {told:?}"
+        );
+        freed_meanwhile += frees.get() - 1;
+        check(pc.machine.close(lpt1));
+        for number in [0, 3] {
+            let _ = port.interrupt(DISCONNECT_INTERRUPT, number, 0);
+        }
+        port.close();
+        client.unload();
+        pc.finish();
+    }
+    assert!(freed_meanwhile > 3, "{freed_meanwhile}");
 }
 
 #[test]
