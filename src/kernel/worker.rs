@@ -233,6 +233,14 @@ impl Task<'_> {
         (waits, unsafe { &mut *buffer })
     }
 
+    /// Copies bytes to the beginning of the buffer of a direct read.
+    ///
+    /// # Errors
+    /// As [`Irp::copy_to_caller`].
+    pub(crate) fn copy_to_caller(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        self.irp.copy_to_caller(0, bytes)
+    }
+
     /// The level that the worker's thread runs at.
     pub(crate) const fn passive(&self) -> Passive<'_> {
         self.passive

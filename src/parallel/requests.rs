@@ -7,7 +7,7 @@ use crate::{
         Status,
         parallel::{IeeeModes, NegotiationMask, SerialTimeouts, UserRequest},
     },
-    kernel::{Buffer, Disposition, Task},
+    kernel::{Buffer, Disposition, Task, Waits},
 };
 
 /// The most bytes of a device ID, with its length prefix, and room for a NUL.
@@ -189,7 +189,16 @@ impl DeviceCore {
 
     /// `IRP_MJ_WRITE`
     pub(super) fn write_request(&self, task: Task) -> Disposition {
-        let data = task.irp().write_data();
+        let copy;
+        let data = if task.irp().is_direct() {
+            match Self::copy_of_data(&task) {
+                Ok(bytes) => copy = bytes,
+                Err(status) => return task.complete(status),
+            }
+            &copy
+        } else {
+            task.irp().write_data()
+        };
         let limit = self.write_limit(data.len());
         let mut written = 0;
         let result = self.with_power(task.waits(), limit, |session, port| {
@@ -202,9 +211,42 @@ impl DeviceCore {
         task.complete_transfer(result.unwrap_or_else(|why| why), written)
     }
 
+    /// The bytes of a direct write, as they are now: their owner may change them at any time.
+    fn copy_of_data(task: &Task) -> Result<Buffer, Status> {
+        let mut copy = Buffer::try_zeroed(task.irp().transfer_length())?;
+        task.irp().copy_from_caller(&mut copy)?;
+        Ok(copy)
+    }
+
     /// `IRP_MJ_READ`
     pub(super) fn read_request(&self, mut task: Task) -> Disposition {
+        if task.irp().is_direct() {
+            return self.direct_read_request(task);
+        }
         let (waits, buffer) = task.read_parts();
+        let (status, read) = self.read_with_power(waits, buffer);
+        task.complete_transfer(status, read)
+    }
+
+    /// The same for a requester whose device does direct I/O.
+    fn direct_read_request(&self, mut task: Task) -> Disposition {
+        // Mapped first, so that no byte is read that could not be handed out.
+        let buffer = task
+            .copy_to_caller(&[])
+            .and_then(|()| Buffer::try_zeroed(task.irp().transfer_length()));
+        let mut buffer = match buffer {
+            Ok(buffer) => buffer,
+            Err(status) => return task.complete(status),
+        };
+        let (status, read) = self.read_with_power(task.waits(), &mut buffer);
+        match task.copy_to_caller(buffer.get(..read).unwrap_or_default()) {
+            Ok(()) => task.complete_transfer(status, read),
+            Err(status) => task.complete(status),
+        }
+    }
+
+    /// Reads, however often the port's power goes and comes: how it ended, and how much there was.
+    fn read_with_power(&self, waits: Waits<'_>, buffer: &mut [u8]) -> (Status, usize) {
         let limit = self.read_limit(buffer.len());
         let mut read = 0;
         let result = self.with_power(waits, limit, |session, port| {
@@ -216,7 +258,7 @@ impl DeviceCore {
                 status => unless_asleep(status),
             }
         });
-        task.complete_transfer(result.unwrap_or_else(|why| why), read)
+        (result.unwrap_or_else(|why| why), read)
     }
 
     /// The time of a write, in milliseconds.

@@ -72,16 +72,47 @@ impl Irp {
     /// `STATUS_INSUFFICIENT_RESOURCES`: the buffer could not be mapped. `STATUS_INVALID_PARAMETER`:
     /// it ends before.
     pub(crate) fn copy_to_caller(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Status> {
+        let start = self.direct_buffer(offset, bytes.len())?;
+        // SAFETY: as many bytes have room; they are the driver's own, so nothing overlaps.
+        unsafe {
+            start
+                .as_ptr()
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes of a read or write are in the requester's pages (`DO_DIRECT_IO` of the
+    /// device on top of the stack), and not in a buffer of the I/O manager's.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.system_buffer().is_null() && self.mdl().is_some()
+    }
+
+    /// Fills `into` with the beginning of a direct write's bytes, which the requester may change at
+    /// any time. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// As [`Irp::copy_to_caller`].
+    pub(crate) fn copy_from_caller(&self, into: &mut [u8]) -> Result<(), Status> {
+        let start = self.direct_buffer(0, into.len())?;
+        // SAFETY: as many bytes are there; `into` is the driver's own, so nothing overlaps.
+        unsafe {
+            start
+                .as_ptr()
+                .copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+        }
+        Ok(())
+    }
+
+    /// Where `length` bytes of the buffer of a direct request are, from `offset` on.
+    fn direct_buffer(&self, offset: usize, length: usize) -> Result<NonNull<u8>, Status> {
         let mdl = self.mdl().ok_or(Status::INVALID_PARAMETER)?;
         let (flags, mapped, count) = {
             // SAFETY: the I/O manager's MDL, which lives as long as the IRP.
             let mdl = unsafe { mdl.as_ref() };
             (mdl.MdlFlags, mdl.MappedSystemVa, mdl.ByteCount as usize)
         };
-        if offset
-            .checked_add(bytes.len())
-            .is_none_or(|end| end > count)
-        {
+        if offset.checked_add(length).is_none_or(|end| end > count) {
             return Err(Status::INVALID_PARAMETER);
         }
         // MmGetSystemAddressForMdlSafe
@@ -105,10 +136,7 @@ impl Irp {
         };
         let start = NonNull::new(start.cast::<u8>()).ok_or(Status::INSUFFICIENT_RESOURCES)?;
         // SAFETY: inside the buffer, as checked.
-        let to = unsafe { start.as_ptr().add(offset) };
-        // SAFETY: as many bytes have room; they are the driver's own, so nothing overlaps.
-        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Ok(())
+        Ok(unsafe { start.add(offset) })
     }
 
     /// Sends the request on its way to the USB stack as a URB: fills the next stack location. It

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ntsim::NtStatus;
+use ntsim::{CANARY, NtStatus};
 use parscan_lab::{
     check,
     modes::{Chip, channel, pattern, pc},
@@ -180,4 +180,30 @@ fn long_reads_arrive() {
         check(pc.machine.close(lpt1));
         pc.finish();
     }
+}
+
+/// A driver above the device may do direct I/O: then the bytes are in the program's own pages.
+#[test]
+fn direct_requests_are_served_as_buffered_ones() {
+    let data = pattern(1000);
+    let peripheral = Peripheral1284::new();
+    let pc = pc(Chip::EcpEpp, &peripheral);
+    pc.machine.do_direct_io(r"\\.\LPT1");
+    let lpt1 = pc.open();
+    let result = check(pc.machine.write(lpt1, &data));
+    assert_eq!(
+        (result.status, result.information),
+        (NtStatus::SUCCESS, 1000)
+    );
+    assert_eq!(peripheral.received(), data);
+    peripheral.give(&data);
+    let result = check(pc.machine.read(lpt1, 1200));
+    assert_eq!(
+        (result.status, result.information),
+        (NtStatus::SUCCESS, 1000)
+    );
+    assert_eq!(result.output[..1000], data);
+    assert_eq!(result.output[1000..], [CANARY; 200], "not a byte more");
+    check(pc.machine.close(lpt1));
+    pc.finish();
 }

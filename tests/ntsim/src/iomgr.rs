@@ -1407,6 +1407,17 @@ fn run(
     result
 }
 
+/// Makes the reads and writes of a device's stack direct, as a driver on top of it that does direct
+/// I/O would. Whether there is such a device.
+pub(crate) fn do_direct_io(k: &Kernel, name: &str) -> bool {
+    let Some((device, _)) = resolve(k, name) else {
+        return false;
+    };
+    let top = Dev(top_of(k, device));
+    top.set_flags(top.flags() & !DO_BUFFERED_IO | DO_DIRECT_IO);
+    true
+}
+
 /// Splits a name into the device it leads to and the rest.
 fn resolve(k: &Kernel, name: &str) -> Option<(Va, String)> {
     let mut name = canonical(name);

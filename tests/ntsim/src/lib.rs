@@ -683,6 +683,16 @@ impl Machine {
         self.with(|k| pnp::plug(k, spec))
     }
 
+    /// Makes the reads and writes of a started device direct from now on, as a driver on top of its
+    /// stack would that sets `DO_DIRECT_IO`.
+    ///
+    /// # Panics
+    /// If there is no such device.
+    pub fn do_direct_io(&self, name: &str) {
+        let found = self.with(|k| iomgr::do_direct_io(k, name));
+        assert!(found, "no device {name}");
+    }
+
     /// Calls the driver's AddDevice for the device.
     ///
     /// # Errors
