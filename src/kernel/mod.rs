@@ -55,7 +55,7 @@ pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
-pub(crate) use string::Wide;
+pub(crate) use string::{Texts, Wide};
 pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
 pub(crate) use time::{milliseconds, stall};
 pub(crate) use usb::{

@@ -70,6 +70,19 @@ impl<T> PoolBox<T> {
         Ok(Self(memory))
     }
 
+    /// A value whose bytes are all zero, made where it stays: for values that are large for a kernel
+    /// stack.
+    ///
+    /// # Safety
+    /// Such bytes are a value of `T`.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(super) unsafe fn try_zeroed() -> Result<Self, Status> {
+        // Zeroed by the pool.
+        allocate::<T>(POOL_FLAG_NON_PAGED).map(Self)
+    }
+
     /// The value's place; the end of it is [`PoolBox::from_raw`].
     pub(super) const fn into_raw(self) -> NonNull<T> {
         let place = self.0;

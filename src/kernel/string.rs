@@ -1,4 +1,11 @@
+//! UTF-16 text of bounded length.
+
+use core::ops::{Deref, DerefMut};
+
 use wdk_sys::UNICODE_STRING;
+
+use super::pool::PoolBox;
+use crate::ioctl::Status;
 
 /// UTF-16 text of at most `N` units, on the stack or in a device's state.
 ///
@@ -47,10 +54,15 @@ impl<const N: usize> Wide<N> {
 
     /// The same text with `ascii` behind it.
     pub(crate) fn push(mut self, ascii: &str) -> Self {
+        self.append(ascii);
+        self
+    }
+
+    /// Puts `ascii` behind the text.
+    pub(crate) fn append(&mut self, ascii: &str) {
         for byte in ascii.bytes() {
             self.push_unit(u16::from(byte));
         }
-        self
     }
 
     /// The same text with a number behind it, in decimal.
@@ -94,6 +106,34 @@ impl<const N: usize> Wide<N> {
     /// A `UNICODE_STRING` over the text. The kernel functions that take one copy it.
     pub(super) fn unicode(&self) -> UNICODE_STRING {
         unicode(self.units())
+    }
+}
+
+/// `COUNT` texts in nonpaged pool: together they would be large for a kernel stack.
+pub(crate) struct Texts<const COUNT: usize, const N: usize>(PoolBox<[Wide<N>; COUNT]>);
+
+impl<const COUNT: usize, const N: usize> Texts<COUNT, N> {
+    /// Empty texts.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_empty() -> Result<Self, Status> {
+        // SAFETY: zeroes are an empty text.
+        unsafe { PoolBox::try_zeroed() }.map(Self)
+    }
+}
+
+impl<const COUNT: usize, const N: usize> Deref for Texts<COUNT, N> {
+    type Target = [Wide<N>; COUNT];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<const COUNT: usize, const N: usize> DerefMut for Texts<COUNT, N> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
     }
 }
 

@@ -210,15 +210,15 @@ impl Child<Role> for ParallelDevice {
     }
 
     fn device_id(&self) -> Wide<ID_UNITS> {
-        self.identity.device_id
+        self.identity.device_id()
     }
 
     fn hardware_ids(&self) -> Wide<ID_UNITS> {
-        self.identity.hardware_ids
+        self.identity.hardware_ids()
     }
 
     fn compatible_ids(&self) -> Wide<ID_UNITS> {
-        self.identity.compatible_ids
+        self.identity.compatible_ids()
     }
 
     fn instance_id(&self) -> Wide<ID_UNITS> {
@@ -227,7 +227,7 @@ impl Child<Role> for ParallelDevice {
 
     fn text(&self, text: ChildText) -> Wide<ID_UNITS> {
         match text {
-            ChildText::Description => self.identity.description,
+            ChildText::Description => self.identity.description(),
             ChildText::Location => self.core.place().lpt(self.core.number()),
         }
     }

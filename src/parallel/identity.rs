@@ -1,20 +1,26 @@
+//! What Windows knows a device on a port by: its IDs and its description.
+
 use super::{Place, PortNumber};
 use crate::{
     ieee1284::{DeviceId, PlugAndPlayId},
     ioctl::Status,
-    kernel::{ID_UNITS, Shared, Wide},
+    kernel::{ID_UNITS, Shared, Texts, Wide},
 };
 
 /// What Windows knows a device on a port by.
-#[derive(PartialEq, Eq)]
 pub(super) struct Identity {
-    pub(super) device_id: Text,
-    /// Each followed by a NUL.
-    pub(super) hardware_ids: Text,
-    /// Each followed by a NUL; the best first.
-    pub(super) compatible_ids: Text,
-    pub(super) description: Text,
+    /// Device ID; hardware IDs, each followed by a NUL; compatible IDs, each followed by a NUL, the
+    /// best first; description.
+    texts: Texts<4, ID_UNITS>,
 }
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        *self.texts == *other.texts
+    }
+}
+
+impl Eq for Identity {}
 
 type Text = Wide<ID_UNITS>;
 
@@ -27,12 +33,12 @@ impl Identity {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn raw() -> Result<Shared<Self>, Status> {
-        Shared::try_new(Self {
-            device_id: Wide::new(r"LPTENUM\MicrosoftRawPort"),
-            hardware_ids: Wide::new("LPTENUM\\MicrosoftRawPort958A\0MicrosoftRawPort958A\0"),
-            compatible_ids: Wide::new(""),
-            description: Wide::new("Printer Port Logical Interface"),
-        })
+        let mut texts = Texts::try_empty()?;
+        let [device_id, hardware_ids, _, description] = &mut *texts;
+        device_id.append(r"LPTENUM\MicrosoftRawPort");
+        hardware_ids.append("LPTENUM\\MicrosoftRawPort958A\0MicrosoftRawPort958A\0");
+        description.append("Printer Port Logical Interface");
+        Shared::try_new(Self { texts })
     }
 
     /// A device with an IEEE 1284 device ID. `None`: the ID does not say who it is.
@@ -43,26 +49,52 @@ impl Identity {
         let Some(id) = PlugAndPlayId::of(id) else {
             return Ok(None);
         };
+        let mut texts = Texts::try_empty()?;
+        let [device_id, hardware_ids, compatible_ids, description] = &mut *texts;
+        device_id.append(ENUMERATOR);
+        device_id.append(id.device_id().as_str());
         let hardware_id = id.hardware_id();
-        let mut compatible_ids = Wide::new("");
+        for text in [
+            ENUMERATOR,
+            hardware_id.as_str(),
+            "\0",
+            hardware_id.as_str(),
+            "\0",
+        ] {
+            hardware_ids.append(text);
+        }
         for compatible in id.compatible_ids() {
             let compatible = compatible.as_str();
             // A part of an ID would be another ID.
             if compatible.len() < compatible_ids.room() {
-                compatible_ids = compatible_ids.push(compatible).push("\0");
+                compatible_ids.append(compatible);
+                compatible_ids.append("\0");
             }
         }
-        Shared::try_new(Self {
-            device_id: Wide::new(ENUMERATOR).push(id.device_id().as_str()),
-            hardware_ids: Wide::new(ENUMERATOR)
-                .push(hardware_id.as_str())
-                .push("\0")
-                .push(hardware_id.as_str())
-                .push("\0"),
-            compatible_ids,
-            description: Wide::new(id.description().as_str()),
-        })
-        .map(Some)
+        description.append(id.description().as_str());
+        Shared::try_new(Self { texts }).map(Some)
+    }
+
+    pub(super) fn device_id(&self) -> Text {
+        let [device_id, ..] = &*self.texts;
+        *device_id
+    }
+
+    /// Each followed by a NUL.
+    pub(super) fn hardware_ids(&self) -> Text {
+        let [_, hardware_ids, ..] = &*self.texts;
+        *hardware_ids
+    }
+
+    /// Each followed by a NUL; the best first.
+    pub(super) fn compatible_ids(&self) -> Text {
+        let [_, _, compatible_ids, _] = &*self.texts;
+        *compatible_ids
+    }
+
+    pub(super) fn description(&self) -> Text {
+        let [.., description] = &*self.texts;
+        *description
     }
 
     /// The instance ID, unique on the port's bus.

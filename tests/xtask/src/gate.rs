@@ -21,6 +21,8 @@ use crate::{
     shell::{bad, good, warn},
 };
 
+mod stack;
+
 /// The only modules that a driver of this project may import from.
 const MODULES: &[&str] = &["ntoskrnl.exe", "hal.dll", "usbd.sys"];
 
@@ -117,6 +119,7 @@ pub(crate) fn check(
         check_imports(&imports, exports),
         check_panic(&imports, map, deny_panic),
         check_allocation(map),
+        stack::check(&file, map),
     ])
 }
 
