@@ -15,12 +15,13 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        PROGRAM_TARGET, TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
+        Arch, PROGRAM_TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
         write_if_changed,
     },
 };
 
 pub(crate) mod crates;
+mod headers;
 mod kit;
 
 /// Tools that only some commands need.
@@ -128,7 +129,9 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
             File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
         lock.lock().context("cannot lock target/linux-kit.lock")?;
 
-        changed |= ensure_target(TARGET)?;
+        for arch in Arch::ALL {
+            changed |= ensure_target(arch.target())?;
+        }
         let mut packages: Vec<&'static Package> = KIT_PACKAGES.iter().collect();
         if extra.contains(&Tool::Qemu) {
             packages.extend(QEMU_PACKAGES);
@@ -403,7 +406,7 @@ fn config(workspace: &Workspace, folder: &Path) -> Result<String> {
         .context("neither CARGO_HOME nor a home folder is known")?;
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
-    Ok(format!(
+    let mut text = format!(
         "# Written by `cargo xtask setup` for building without Microsoft's WDK. Do not edit.\n\
          # Edited copies of two crates that otherwise build on Windows only.\n\
          paths = [\n    {},\n    {},\n]\n\n\
@@ -411,21 +414,34 @@ fn config(workspace: &Workspace, folder: &Path) -> Result<String> {
          # Headers and import libraries, laid out as wdk-build expects the WDK's.\n\
          WDKContentRoot = {{ value = {}, force = true }}\n\
          LIBCLANG_PATH = {{ value = \"{LLVM}/lib\", force = true }}\n\
-         # wdk-build tells clang to search no folder by itself, so its own headers are named here.\n\
-         BINDGEN_EXTRA_CLANG_ARGS_x86_64_pc_windows_msvc = {{ value = \"-resource-dir {CLANG_RESOURCES}\", force = true }}\n\n\
-         [target.{TARGET}]\n\
-         linker = \"rust-lld\"\n\
-         # The same bytes wherever the project and cargo's home are: no debug directory, whose\n\
-         # identifier depends on paths, and no folder names of this host in messages.\n\
-         rustflags = [\n    \
-             \"-C\", \"link-arg=/DEBUG:NONE\",\n    \
-             {},\n    {},\n]\n",
+         # wdk-build tells clang to search no folder by itself, so its own headers are named here.\n",
         quoted(&folder.join("wdk-build")),
         quoted(&folder.join("windows-future")),
         quoted(&folder.join("kit")),
-        quoted(Path::new(&remap(&home, "cargo"))),
-        quoted(Path::new(&remap(&workspace.root, "parscan"))),
-    ))
+    );
+    for arch in Arch::ALL {
+        let _ = writeln!(
+            text,
+            "BINDGEN_EXTRA_CLANG_ARGS_{} = {{ value = \"-resource-dir {CLANG_RESOURCES}\", force = true }}",
+            arch.target().replace('-', "_"),
+        );
+    }
+    for arch in Arch::ALL {
+        let _ = write!(
+            text,
+            "\n[target.{}]\n\
+             linker = \"rust-lld\"\n\
+             # The same bytes wherever the project and cargo's home are: no debug directory, whose\n\
+             # identifier depends on paths, and no folder names of this host in messages.\n\
+             rustflags = [\n    \
+                 \"-C\", \"link-arg=/DEBUG:NONE\",\n    \
+                 {},\n    {},\n]\n",
+            arch.target(),
+            quoted(Path::new(&remap(&home, "cargo"))),
+            quoted(Path::new(&remap(&workspace.root, "parscan"))),
+        );
+    }
+    Ok(text)
 }
 
 /// Everything that the kit is made from. If this text is the same, so is the kit.
