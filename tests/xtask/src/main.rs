@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod arm64;
 mod driver;
 mod exports;
 mod fuzz;
@@ -48,8 +49,9 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
     Setup {
         /// Also install what only the demo, the tests and parscanctl use: Debian packages
-        /// qemu-system-x86, gcc-mingw-w64-x86-64 and wine64, the Rust target
-        /// x86_64-pc-windows-gnu, rustfmt and clippy, and Miri with a nightly Rust toolchain.
+        /// qemu-system-x86, qemu-user, gcc-mingw-w64-x86-64 and wine64, the Rust targets
+        /// x86_64-pc-windows-gnu and aarch64-unknown-linux-musl, rustfmt and clippy, and Miri with a
+        /// nightly Rust toolchain.
         #[arg(long)]
         all: bool,
     },
@@ -185,6 +187,16 @@ enum Command {
         json: bool,
     },
 
+    /// Run the driver for ARM64 through a scanner's whole life.
+    ///
+    /// Builds parscan.sys for ARM64 and runs that very image on the simulated machine, as an ARM64
+    /// process in QEMU: DriverEntry, AddDevice, start, requests with good and bad pointers, a scan,
+    /// sleep, removal, unload. Prints every step, and compares with what the driver for x64 does.
+    /// Installs, where missing, the Debian package qemu-user and the Rust target
+    /// aarch64-unknown-linux-musl.
+    #[command(after_help = "Example:\n  cargo xtask arm64")]
+    Arm64,
+
     /// Install the driver in Wine and use it with parscanctl.
     ///
     /// Makes the driver package and parscanctl.exe, installs the Debian package wine64 if it is
@@ -225,8 +237,8 @@ enum Command {
     ///
     /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
     /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build,
-    /// its gate and package, the driver on the simulated machine and in Wine, the demos, the
-    /// documentation.
+    /// its gate and package, the driver on the simulated machine, on ARM64 and in Wine, the demos,
+    /// the documentation.
     /// Output of a step is shown when it fails and kept in target/test-logs. All steps run even if
     /// one fails; the last line counts them, and the exit code is 0 only if all passed.
     #[command(
@@ -271,6 +283,7 @@ fn run(command: Command) -> Result<ExitCode> {
                     Tool::Miri,
                     Tool::Programs,
                     Tool::Wine,
+                    Tool::Arm64,
                 ]
             } else {
                 &[]
@@ -312,6 +325,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Parscanctl => {
             let _: PathBuf = program::build(&workspace)?;
         }
+        Command::Arm64 => arm64::run(&workspace)?,
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Demo { args } => driver::demo(&workspace, &args)?,
         Command::Bench { json } => {

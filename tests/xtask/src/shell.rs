@@ -75,6 +75,10 @@ pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
 /// The Rust target of programs for users, on hosts other than Windows.
 pub(crate) const PROGRAM_TARGET: &str = "x86_64-pc-windows-gnu";
 
+/// The Rust target of the simulated machine with an ARM64 processor. Rust brings its linker and C
+/// library.
+pub(crate) const ARM64_HOST_TARGET: &str = "aarch64-unknown-linux-musl";
+
 /// Where the project is.
 pub(crate) struct Workspace {
     /// Folder of the root Cargo.toml.

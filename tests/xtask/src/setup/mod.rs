@@ -15,8 +15,8 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        Arch, PROGRAM_TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
-        write_if_changed,
+        ARM64_HOST_TARGET, Arch, PROGRAM_TARGET, Workspace, clean, headline, in_path, read, remove,
+        run, say, shown, write_if_changed,
     },
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Tool {
     Programs,
     /// Somebody else's Windows: Debian package wine64.
     Wine,
+    /// What runs the simulated machine on ARM64: Debian package qemu-user, and a Rust target.
+    Arm64,
 }
 
 /// A Debian package and the files by which it is recognised.
@@ -113,6 +115,12 @@ const WINE_PACKAGES: &[Package] = &[Package {
     files: &["/usr/lib/wine/wine64", "/usr/lib/wine/wineserver64"],
 }];
 
+const ARM64_PACKAGES: &[Package] = &[Package {
+    name: "qemu-user",
+    what: "QEMU, which runs an ARM64 process",
+    files: &["/usr/bin/qemu-aarch64"],
+}];
+
 /// Makes sure that the driver can be built here, and that `extra` is there. True if anything had to
 /// be done. Does nothing for the driver on Windows, where the installed WDK is used.
 pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
@@ -142,6 +150,10 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
         }
         if extra.contains(&Tool::Wine) {
             packages.extend(WINE_PACKAGES);
+        }
+        if extra.contains(&Tool::Arm64) {
+            changed |= ensure_target(ARM64_HOST_TARGET)?;
+            packages.extend(ARM64_PACKAGES);
         }
         changed |= ensure_packages(&packages)?;
         changed |= ensure_kit(workspace)?;
