@@ -71,7 +71,17 @@ fn map(hint: Va, len: usize) -> Option<Va> {
             0,
         )
     };
-    (at != libc::MAP_FAILED).then(|| at.expose_provenance())
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    let at = at.expose_provenance();
+    if at != hint {
+        // NOREPLACE is no more than a hint to an old kernel, and to QEMU 7.
+        // SAFETY: the mapping made just now.
+        unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
+        return None;
+    }
+    Some(at)
 }
 
 fn protect(va: Va, len: usize, prot: i32) {

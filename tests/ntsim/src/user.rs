@@ -99,7 +99,7 @@ fn map(at: Va, len: usize, prot: i32, flags: i32, file: i32, offset: usize) -> O
 }
 
 fn unmap(at: Va, len: usize) {
-    // SAFETY: called for mappings of this file only.
+    // SAFETY: called for mappings that were made here only.
     unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
 }
 
@@ -193,7 +193,11 @@ impl UserMemory {
                 -1,
                 0,
             ) {
-                break at;
+                if at == hint {
+                    break at;
+                }
+                // NOREPLACE is no more than a hint to an old kernel, and to QEMU 7.
+                unmap(at, len);
             }
         };
         for page in (first..first + len).step_by(PAGE) {
