@@ -85,8 +85,7 @@ global_asm!(
     "    .seh_set_fp",
     "    .seh_endprologue",
     // The guarded range is the load alone, so that a fault of the store, into memory of the
-    // kernel, stays what it is: a stop. Each byte is read once, in order, with no speculative
-    // wider load.
+    // kernel, stays what it is: a stop. Each byte is read once, in order.
     ".Lguard_begin:",
     "    ldrb w3, [x1], #1",
     ".Lguard_end:",

@@ -68,19 +68,25 @@ fn steps(text: &str) -> Vec<&str> {
     common.trim_end().lines().skip(1).collect()
 }
 
-/// The command that runs the still-image role's tests on ARM64.
-pub(crate) fn tests(workspace: &Workspace) -> Command {
-    let mut cargo = workspace.cargo();
-    cargo.args(["test", "--locked", "--target", ARM64_HOST_TARGET]);
-    cargo.args(["-p", "parscan-lab"]);
-    for test in TESTS {
-        cargo.args(["--test", test]);
+/// The commands that run the still-image role's tests on ARM64, and clippy on what is for that alone.
+pub(crate) fn tests(workspace: &Workspace) -> [Command; 2] {
+    let cargo = |subcommand: &str| {
+        let mut cargo = workspace.cargo();
+        cargo.args([subcommand, "--locked", "--target", ARM64_HOST_TARGET]);
+        cargo
+    };
+    let mut clippy = cargo("clippy");
+    clippy.args(["-p", "ntsim", "--", "-D", "warnings"]);
+    let mut test = cargo("test");
+    test.args(["-p", "parscan-lab"]);
+    for name in TESTS {
+        test.args(["--test", name]);
     }
-    cargo.env(
+    test.env(
         "PARSCAN_SYS",
         Arch::Arm64
             .below(workspace.target().join("parscan"))
             .join("parscan.sys"),
     );
-    cargo
+    [clippy, test]
 }

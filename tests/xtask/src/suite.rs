@@ -302,7 +302,11 @@ const STEPS: &[Step] = &[
         name: "arm64",
         what: "the driver for ARM64 in an emulated process: its whole life, and the scanner's tests",
         needs: &["build"],
-        commands: |workspace| Ok(vec![xtask(workspace, &["arm64"])?, arm64::tests(workspace)]),
+        commands: |workspace| {
+            let mut commands = vec![xtask(workspace, &["arm64"])?];
+            commands.extend(arm64::tests(workspace));
+            Ok(commands)
+        },
     },
     Step {
         name: "wine",

@@ -375,7 +375,7 @@ impl Access {
         }
         let size = 1_usize << field(30, 2);
         let (before, kept) = match (field(24, 6), field(21, 1), field(10, 2)) {
-            (0b11_1001, ..) => (i64::from(field(10, 12)) * size as i64, 0),
+            (0b11_1001, ..) => (i64::from(field(10, 12) << field(30, 2)), 0),
             (0b11_1000, 0, mode) => {
                 let offset = i64::from((field(12, 9) << 23).cast_signed() >> 23);
                 match mode {

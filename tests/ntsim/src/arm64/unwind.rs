@@ -103,11 +103,17 @@ pub(crate) fn leave(image: &Image, pc: Va, at: &mut Registers, top: Va) -> Optio
         // A leaf function: nothing on the stack.
         return Some(Function::default());
     };
-    let function = match data & 3 {
-        0 => undo_record(image, data, offset - begin, at, top)?,
-        _ => undo_packed(data, at, top)?,
+    let function = if is_packed(data) {
+        undo_packed(data, at, top)?
+    } else {
+        undo_record(image, data, offset - begin, at, top)?
     };
     (at.sp >= floor && va(at.sp) <= top).then_some(function)
+}
+
+/// Whether unwind data is packed, and not the place of a record, whose lowest two bits are 0.
+const fn is_packed(data: u32) -> bool {
+    !data.is_multiple_of(4)
 }
 
 /// The registers on the stack that are put back.
@@ -314,10 +320,10 @@ fn find(image: &Image, offset: u32) -> Option<(u32, u32)> {
         let middle = usize::midpoint(low, high);
         let at = image.base + table + 8 * middle;
         let (begin, data): (u32, u32) = (peek(at), peek(at + 4));
-        let instructions = if data & 3 == 0 {
-            peek::<u32>(image.base + data as usize) & 0x3_FFFF
-        } else {
+        let instructions = if is_packed(data) {
             data >> 2 & 0x7FF
+        } else {
+            peek::<u32>(image.base + data as usize) & 0x3_FFFF
         };
         if offset < begin {
             high = middle;
