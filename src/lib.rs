@@ -13,7 +13,8 @@
 //! | `usbscan` | the still-image role: the device object `UsbscanN`, its opens, their requests |
 //!
 //! `kernel` is generic over a `Role`, the enum below: what a device object of this driver is.
-//! `AddDevice` chooses from the device itself; the INF's `Role` parameter only overrides that.
+//! `AddDevice` chooses from the device itself; the INF's `Role` parameter only overrides that. On
+//! ARM64, which has no I/O space, it knows the still-image role alone.
 //!
 //! To add a request, see [`ioctl`]. What Windows documents, and how its contradictions are decided,
 //! is told where it is implemented.
@@ -30,8 +31,8 @@ extern crate wdk_panic;
 
 use ioctl::Status;
 use kernel::{
-    Device, Disposition, Driver, Irp, Key, Passive, PhysicalDevice, Pnp, Property, Request, Task,
-    Wide, Worker,
+    Device, Disposition, Driver, Irp, Key, Passive, PhysicalDevice, Pnp, PortSpace, Property,
+    Request, Task, Wide, Worker,
 };
 
 /// What serves `alloc`, should the driver need it: nonpaged pool, through `try_` functions only.
@@ -67,7 +68,8 @@ extern "system" fn driver_entry(
 /// The kinds of hardware that Windows may hand to this driver.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Parallel,
+    /// On processors that have an I/O space.
+    Parallel(PortSpace),
     StillImage,
 }
 
@@ -81,7 +83,7 @@ impl Kind {
             .ok()
             .and_then(|key| key.dword(&Wide::new("Role")));
         match parameter {
-            Some(1) => return Some(Self::Parallel),
+            Some(1) => return PortSpace::here().map(Self::Parallel),
             Some(2) => return Some(Self::StillImage),
             _ => {}
         }
@@ -90,7 +92,8 @@ impl Kind {
         }
         pdo.property(Property::ClassGuid, passive)?
             .is(PORTS_CLASS)
-            .then_some(Self::Parallel)
+            .then(PortSpace::here)?
+            .map(Self::Parallel)
     }
 }
 
@@ -101,7 +104,7 @@ impl kernel::Role for Role {
         passive: Passive,
     ) -> Result<(), Status> {
         match Kind::of(driver, pdo, passive) {
-            Some(Kind::Parallel) => parallel::add_port(driver, pdo, passive),
+            Some(Kind::Parallel(space)) => parallel::add_port(driver, pdo, space, passive),
             Some(Kind::StillImage) => usbscan::add_scanner(driver, pdo, passive),
             None => Err(Status::NOT_SUPPORTED),
         }

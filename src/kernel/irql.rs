@@ -1,4 +1,4 @@
-use core::{arch::asm, marker::PhantomData};
+use core::marker::PhantomData;
 
 /// `APC_LEVEL`: the highest level at which code may block.
 const APC_LEVEL: u64 = 1;
@@ -45,9 +45,19 @@ impl Blocking<'_> {
 
 /// The current IRQL. On x64 it is the task priority register, and `KeGetCurrentIrql` an inline
 /// function that reads it.
+#[cfg(target_arch = "x86_64")]
 fn level() -> u64 {
     let level: u64;
     // SAFETY: reads a register; kernel mode may.
-    unsafe { asm!("mov {}, cr8", out(reg) level, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, cr8", out(reg) level, options(nomem, nostack, preserves_flags));
+    }
     level
+}
+
+/// The current IRQL. On ARM64 the kernel keeps it, and exports `KeGetCurrentIrql`.
+#[cfg(target_arch = "aarch64")]
+fn level() -> u64 {
+    // SAFETY: callable at any IRQL.
+    u64::from(unsafe { wdk_sys::ntddk::KeGetCurrentIrql() })
 }

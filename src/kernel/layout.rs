@@ -1,6 +1,6 @@
-//! Layouts that Windows x64 fixes. Checked at compile time against whatever headers made the
-//! bindings: Microsoft's on Windows, mingw-w64's elsewhere.
-#![cfg(target_arch = "x86_64")]
+//! Layouts that 64-bit Windows fixes, the same on x64 and ARM64. Checked at compile time against
+//! whatever headers made the bindings: Microsoft's on Windows, mingw-w64's elsewhere.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::mem::{align_of, offset_of, size_of};
 
 #[allow(

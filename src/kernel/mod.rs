@@ -45,7 +45,7 @@ pub(crate) use driver::{Driver, Role, initialize};
 pub(crate) use guid::Guid;
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
-pub(crate) use io_port::IoRange;
+pub(crate) use io_port::{IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive};
 pub(crate) use line::{Accepts, Line, Owner};

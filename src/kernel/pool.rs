@@ -17,7 +17,7 @@ use wdk_sys::{
 use super::TAG;
 use crate::ioctl::Status;
 
-/// The alignment that pool memory has on x64.
+/// The alignment that pool memory has on 64-bit Windows.
 const POOL_ALIGNMENT: usize = 16;
 
 /// Room for a `T` in the pool, zeroed.

@@ -7,8 +7,8 @@ use crate::{
     },
     kernel::{
         BusInformation, Child, ChildText, Create, Device, Disposition, Guid, ID_UNITS, Interface,
-        Irp, Passive, Request, Shared, SpinLock, State, SymbolicLink, Task, TransferKind, Wide,
-        Worker,
+        Irp, Passive, PortSpace, Request, Shared, SpinLock, State, SymbolicLink, Task,
+        TransferKind, Wide, Worker,
     },
 };
 
@@ -25,6 +25,8 @@ const FILE_POSITION_INFORMATION: i32 = 14;
 /// A parallel device: the physical device object `\Device\ParallelM`, which programs open as
 /// `LPTn`, or that of a device on the port, `\Device\ParallelM.x`. One open at a time.
 pub(crate) struct ParallelDevice {
+    /// Leaves the device out of the image, where there is no port.
+    _space: PortSpace,
     core: Shared<DeviceCore>,
     identity: Shared<Identity>,
     worker: Worker,
@@ -42,11 +44,13 @@ impl ParallelDevice {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new(
         device: Device<'_, Role>,
+        space: PortSpace,
         place: Place,
         identity: Shared<Identity>,
         port: Shared<PortCore>,
     ) -> Result<Self, Status> {
         Ok(Self {
+            _space: space,
             core: Shared::try_new(DeviceCore::try_new(place, port)?)?,
             identity,
             worker: Worker::try_new(device)?,

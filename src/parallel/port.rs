@@ -9,8 +9,8 @@ use crate::{
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
         Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
-        Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, Request, Resources,
-        SecurityDescriptor, Shared, SpinLock, State, Wide,
+        Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace, Request,
+        Resources, SecurityDescriptor, Shared, SpinLock, State, Wide,
     },
 };
 
@@ -30,6 +30,7 @@ const LOOK_LIMIT_MS: u64 = 2000;
 
 /// A parallel port: the function device object `\Device\ParallelPortM`.
 pub(crate) struct Port {
+    space: PortSpace,
     lower: Lower,
     interface: Interface,
     work: PassiveWork,
@@ -70,6 +71,7 @@ enum Look {
 pub(crate) fn add_port(
     driver: Driver<Role>,
     pdo: PhysicalDevice,
+    space: PortSpace,
     passive: Passive,
 ) -> Result<(), Status> {
     let mut result = Err(Status::OBJECT_NAME_COLLISION);
@@ -83,6 +85,7 @@ pub(crate) fn add_port(
         };
         result = driver.create_function(pdo, &options, passive, |device, lower| {
             Ok(Role::Port(Port {
+                space,
                 lower,
                 work: PassiveWork::try_new(device)?,
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
@@ -242,7 +245,8 @@ impl Port {
             direct: false,
         };
         let device = port.create_child(&options, passive, |device| {
-            ParallelDevice::try_new(device, place, identity.clone(), self.core.clone())
+            let (identity, port) = (identity.clone(), self.core.clone());
+            ParallelDevice::try_new(device, self.space, place, identity, port)
                 .map(Role::ParallelDevice)
         })?;
         Ok(Attached { identity, device })

@@ -9,6 +9,7 @@ use core::arch::global_asm;
 /// `STATUS_ACCESS_VIOLATION`: the address is not the requester's to read.
 const ACCESS_VIOLATION: i32 = 0xC000_0005_u32.cast_signed();
 
+#[cfg(target_arch = "x86_64")]
 global_asm!(
     // i32 guarded_copy(rcx: destination, rdx: source, r8: bytes)
     // Result in eax: 0, or the exception: STATUS_ACCESS_VIOLATION or STATUS_IN_PAGE_ERROR.
@@ -64,6 +65,67 @@ global_asm!(
     "    .seh_endproc",
     access_violation = const 0xC000_0005_u32,
     in_page_error = const 0xC000_0006_u32,
+);
+
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    // i32 guarded_copy(x0: destination, x1: source, x2: bytes, not 0)
+    // Result in w0: 0, or the exception: STATUS_ACCESS_VIOLATION or STATUS_IN_PAGE_ERROR.
+    ".text",
+    ".p2align 2",
+    ".globl parscan_guarded_copy",
+    // Opens the function's entry in .pdata; the .seh_ lines below become its unwind codes.
+    ".seh_proc parscan_guarded_copy",
+    "parscan_guarded_copy:",
+    // Only a function with a frame can have a handler: the exception restores the stack pointer
+    // and the return address from here.
+    "    stp x29, x30, [sp, #-16]!",
+    "    .seh_save_fplr_x 16",
+    "    mov x29, sp",
+    "    .seh_set_fp",
+    "    .seh_endprologue",
+    // The guarded range is the load alone, so that a fault of the store, into memory of the
+    // kernel, stays what it is: a stop. Each byte is read once, in order.
+    ".Lguard_begin:",
+    "    ldrb w3, [x1], #1",
+    ".Lguard_end:",
+    "    strb w3, [x0], #1",
+    "    subs x2, x2, #1",
+    "    b.ne .Lguard_begin",
+    "    mov w0, wzr",
+    ".Lguard_return:",
+    "    .seh_startepilogue",
+    "    ldp x29, x30, [sp], #16",
+    "    .seh_save_fplr_x 16",
+    "    .seh_endepilogue",
+    "    ret",
+    // Execution goes on here after a fault, with the stack as in the guarded range and the
+    // exception's code in w0. Whatever is not STATUS_IN_PAGE_ERROR becomes an access violation,
+    // so that no code can be taken for success.
+    ".Lguard_fault:",
+    "    movz w1, #{low_in_page_error}",
+    "    movk w1, #{high}, lsl #16",
+    "    cmp w0, w1",
+    "    movz w2, #{low_access_violation}",
+    "    movk w2, #{high}, lsl #16",
+    "    csel w0, w0, w2, eq",
+    "    b .Lguard_return",
+    // The kernel's handler for C's __try, asked when there is an exception, and its scope table as
+    // on x64: one scope, from begin up to end, filter 1 (EXCEPTION_EXECUTE_HANDLER), and where to
+    // go on.
+    "    .seh_handler __C_specific_handler, @except",
+    "    .seh_handlerdata",
+    "    .long 1",
+    "    .long .Lguard_begin@IMGREL",
+    "    .long .Lguard_end@IMGREL",
+    "    .long 1",
+    "    .long .Lguard_fault@IMGREL",
+    // .seh_handlerdata has switched to .xdata.
+    "    .text",
+    "    .seh_endproc",
+    high = const 0xC000,
+    low_access_violation = const 0x0005,
+    low_in_page_error = const 0x0006,
 );
 
 unsafe extern "C" {

@@ -15,7 +15,7 @@ use std::sync::Once;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use parscan_models::Width;
 
-use crate::mem::{Kind, PAGE, State, Va, peek, poke};
+use crate::mem::{PAGE, Va, peek, poke};
 use crate::rules;
 use crate::state::{fail, fail_with, with};
 use crate::trace::EventKind;
@@ -244,7 +244,7 @@ pub(crate) fn call_is_guarded() -> bool {
 /// Where every import stub goes: eax = index of the export. Checks the call, then continues in the
 /// function with all arguments as they were.
 #[unsafe(naked)]
-pub(crate) extern "C" fn import_entry() {
+extern "C" fn import_entry() {
     naked_asm!(
         "mov [rsp + 8], rcx",
         "mov [rsp + 16], rdx",
@@ -272,6 +272,18 @@ pub(crate) extern "C" fn import_entry() {
         entry = sym crate::nt::on_call,
     )
 }
+
+/// Writes an import's stub: it hands the selector to [`import_entry`].
+pub(crate) fn write_stub(at: Va, selector: u32) {
+    poke(at, 0xB8_u8); // mov eax, imm32
+    poke(at + 1, selector);
+    poke(at + 5, 0x25FF_u16); // jmp [rip + 0]
+    poke(at + 7, 0_u32);
+    poke(at + 11, import_entry as *const () as usize);
+}
+
+/// Makes the processor see code that was written as data: x64 does by itself.
+pub(crate) const fn sync_code(_start: Va, _len: usize) {}
 
 /// Installs the handlers (once a process) and this host thread's signal stack.
 pub(crate) fn install() {
@@ -551,78 +563,9 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
                     .to_owned(),
             );
         }
-        if k.mem.contains(va)
-            && let Some(b) = k.mem.find(va)
-        {
-            let offset = va.wrapping_sub(b.va).cast_signed();
-            let what = format!(
-                "{access} at offset {offset:#x} of a {}-byte block ({}), allocated by {}{}",
-                b.size,
-                describe(b.kind),
-                k.site_name(b.allocated),
-                if b.state == State::Freed {
-                    format!(", freed by {}", k.site_name(b.freed))
-                } else {
-                    String::new()
-                }
-            );
-            let rule = match (b.state, b.kind) {
-                (State::Freed, Kind::Irp | Kind::SystemBuffer) => rules::IRP_TOUCHED,
-                (State::Freed, _) => rules::POOL_AFTER_FREE,
-                (State::Live, _) if b.paged && k.mem.is_paged_out() && va < b.va + b.size => {
-                    rules::PAGED_AT_DISPATCH
-                }
-                (State::Live, _) => rules::POOL_OVERRUN,
-            };
-            return (rule, what);
-        }
-        if k.mem.is_paged_out() && k.mem.in_section(va) {
-            return (
-                rules::PAGED_AT_DISPATCH,
-                format!("{access} in a pageable section of the image"),
-            );
-        }
-        if k.user.is_mapped(va) {
-            // Code of the machine, which has its own way: a driver gave it a user address.
-            let what = format!("{access} at user address {va:#x} by a kernel function");
-            return (rules::USER_UNGUARDED, what);
-        }
-        let place = k.locate(va).map_or_else(
-            || k.user.describe_view(va).unwrap_or_default().to_owned(),
-            |(name, rva)| format!(" (image {name}+{rva:#x}, protected or unloaded)"),
-        );
-        let what = if va < 0x1_0000 {
-            format!("{access} through a null pointer, address {va:#x}")
-        } else {
-            format!("{access} at {va:#x}{place}")
-        };
-        (rules::NULL_ACCESS, what)
+        crate::fault::name(k, va, access)
     });
     fail_with(rule, what, &stack)
-}
-
-pub(crate) fn describe(kind: Kind) -> String {
-    match kind {
-        Kind::Pool(tag) => {
-            let text: String = tag
-                .to_le_bytes()
-                .iter()
-                .map(|b| {
-                    if b.is_ascii_graphic() {
-                        char::from(*b)
-                    } else {
-                        '.'
-                    }
-                })
-                .collect();
-            format!("pool, tag '{text}'")
-        }
-        Kind::Irp => "an IRP".to_owned(),
-        Kind::SystemBuffer => "a system buffer".to_owned(),
-        Kind::Device => "a device object".to_owned(),
-        Kind::WorkItem => "a work item".to_owned(),
-        Kind::System(what) => what.to_owned(),
-    }
 }
 
 fn decode(rip: Va) -> Instruction {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use iced_x86::Instruction;
 use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::{Import, PeFile64};
@@ -50,6 +49,13 @@ impl From<object::read::Error> for ImageError {
     }
 }
 
+/// Drivers run on the host's processor.
+const MACHINE: pe::Machine = if cfg!(target_arch = "aarch64") {
+    pe::IMAGE_FILE_MACHINE_ARM64
+} else {
+    pe::IMAGE_FILE_MACHINE_AMD64
+};
+
 const STUB: usize = 32;
 
 fn map(hint: Va, len: usize) -> Option<Va> {
@@ -65,7 +71,17 @@ fn map(hint: Va, len: usize) -> Option<Va> {
             0,
         )
     };
-    (at != libc::MAP_FAILED).then(|| at.expose_provenance())
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    let at = at.expose_provenance();
+    if at != hint {
+        // NOREPLACE is no more than a hint to an old kernel, and to QEMU 7.
+        // SAFETY: the mapping made just now.
+        unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
+        return None;
+    }
+    Some(at)
 }
 
 fn protect(va: Va, len: usize, prot: i32) {
@@ -85,8 +101,10 @@ impl Image {
         let pe = PeFile64::parse(&*file)?;
         let header = pe.nt_headers();
         let optional = &header.optional_header;
-        if header.file_header.machine.get(LE) != pe::IMAGE_FILE_MACHINE_AMD64 {
-            return Err(ImageError::Unreadable("not an x64 image".to_owned()));
+        if header.file_header.machine.get(LE) != MACHINE {
+            return Err(ImageError::Unreadable(
+                "not an image for this host's processor".to_owned(),
+            ));
         }
         let size = (optional.size_of_image.get(LE) as usize).next_multiple_of(PAGE);
 
@@ -159,6 +177,7 @@ impl Image {
         image.relocate(&pe, &file)?;
         image.bind(&imports, driver);
         image.patch();
+        crate::cpu::sync_code(base, size);
         for section in pe.section_table().iter() {
             let start = base + section.virtual_address.get(LE) as usize;
             let len = (section.virtual_size.get(LE) as usize).next_multiple_of(PAGE);
@@ -200,7 +219,7 @@ impl Image {
                     }
                     other => {
                         return Err(ImageError::Unreadable(format!(
-                            "relocation type {other:?} is not for x64"
+                            "relocation type {other:?} is not for 64 bits"
                         )));
                     }
                 }
@@ -229,18 +248,15 @@ impl Image {
                         raw
                     } else {
                         let at = self.stubs + i * STUB;
-                        poke(at, 0xB8_u8); // mov eax, imm32
                         #[allow(clippy::cast_possible_truncation, reason = "a small table")]
-                        poke(at + 1, *index as u32 | (driver as u32) << 16);
-                        poke(at + 5, 0x25FF_u16); // jmp [rip + 0]
-                        poke(at + 7, 0_u32);
-                        poke(at + 11, crate::cpu::import_entry as *const () as usize);
+                        crate::cpu::write_stub(at, *index as u32 | (driver as u32) << 16);
                         at
                     }
                 }
             };
             poke(self.base + *iat as usize, value);
         }
+        crate::cpu::sync_code(self.stubs, len);
         protect(self.stubs, len, libc::PROT_READ | libc::PROT_EXEC);
     }
 
@@ -249,8 +265,9 @@ impl Image {
         for (offset, jump) in &self.plan.jumps {
             crate::mem::poke_bytes(self.base + offset, jump);
         }
-        let code = self.base + self.size;
+        #[cfg(target_arch = "x86_64")]
         if !self.plan.code.is_empty() {
+            let code = self.base + self.size;
             crate::mem::poke_bytes(code, &self.plan.code);
             poke(code, crate::cpu::port_stub as *const () as usize);
             protect(
@@ -262,7 +279,8 @@ impl Image {
     }
 
     /// The instruction in whose place a call is that returns to `va`.
-    pub(crate) fn site(&self, va: Va) -> Option<Instruction> {
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn site(&self, va: Va) -> Option<iced_x86::Instruction> {
         self.plan.site(va.checked_sub(self.base)?)
     }
 

@@ -1794,7 +1794,7 @@ pub(crate) fn build_control(
 }
 
 /// What a driver object's table holds where the driver put nothing.
-pub(crate) extern "win64" fn invalid_device_request(_device: Va, irp: Va) -> i32 {
+pub(crate) extern "efiapi" fn invalid_device_request(_device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     i.set_status(NtStatus::INVALID_DEVICE_REQUEST);
     i.set_information(0);

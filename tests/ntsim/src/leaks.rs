@@ -76,7 +76,7 @@ fn runs(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Vec<(usize, usize)> {
 fn kernel_place(k: &Kernel, va: usize) -> Option<String> {
     if k.mem.contains(va) {
         let block = k.mem.find(va)?;
-        let kind = crate::cpu::describe(block.kind);
+        let kind = crate::fault::describe(block.kind);
         return Some(format!(
             "{kind} +{:#x}",
             va.wrapping_sub(block.va).cast_signed()

@@ -55,8 +55,16 @@
 //! | [`usb`] | USB devices: a bus driver that answers URBs |
 //! | [`Registry`], [`rules`], [`trace`], `ports` | as their names say |
 //!
-//! A new kernel function is an `extern "win64"` function in `nt` and one line in its table; a new
-//! rule is one line in [`rules`] and a `fail` where it is broken.
+//! A new kernel function is an `extern "efiapi"` function in `nt` and one line in its table; a new
+//! rule is one line in [`rules`] and a `fail` where it is broken. (`efiapi` is Rust's name for the
+//! calling convention of Windows on either processor: `win64` on x64, that of C on ARM64.)
+//!
+//! # Processors
+//!
+//! The machine has the processor of its host and loads a driver for that. On ARM64, in `arm64`, are
+//! its own traps, unwinding and exceptions; there is no I/O space. Not there: exception filters and
+//! `__finally` blocks, functions that raise, touching user memory with anything but single loads and
+//! stores of up to eight bytes.
 //!
 //! # Limits
 //!
@@ -71,15 +79,29 @@
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
 )]
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg_attr(
+    target_arch = "aarch64",
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "port I/O, and letting one instruction through, are for x64"
+    )
+)]
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
+#[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
 mod cpu;
+mod fault;
 mod image;
 mod iomgr;
 mod leaks;
 mod majors;
 mod mem;
 mod nt;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/patch.rs")]
 mod patch;
 mod pnp;
 mod ports;
@@ -88,10 +110,12 @@ mod registry;
 mod routine;
 pub mod rules;
 mod sched;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/seh.rs")]
 mod seh;
 mod state;
 mod status;
 pub mod trace;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/unwind.rs")]
 mod unwind;
 pub mod usb;
 mod user;
@@ -1606,7 +1630,7 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
             leak.push(format!(
                 "{} bytes of {} allocated at {}",
                 b.size,
-                cpu::describe(b.kind),
+                fault::describe(b.kind),
                 k.site_name(b.allocated)
             ));
         }

@@ -11,7 +11,12 @@ use crate::state::{DriverId, Site};
 pub(crate) type Va = usize;
 
 pub(crate) const PAGE: usize = 4096;
-const ARENA: usize = 64 << 30;
+/// QEMU keeps a list of an ARM64 process' pages, so that one gets less.
+const ARENA: usize = if cfg!(target_arch = "aarch64") {
+    1 << 30
+} else {
+    64 << 30
+};
 const FILLER: u8 = 0xA5;
 
 /// How many freed blocks are remembered by name; older ones still fault, without a name.

@@ -195,7 +195,7 @@ pub(crate) fn property(k: &Kernel, pdo: Va, property: i32) -> Result<Vec<u8>, Nt
 // ---- the machine's own drivers ----
 
 /// The bus driver's PnP, power and WMI dispatch routine: completes everything.
-pub(crate) extern "win64" fn bus_dispatch(device: Va, irp: Va) -> i32 {
+pub(crate) extern "efiapi" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     let sl = i.sl();
     let answer = match (sl.major(), sl.minor()) {
@@ -271,7 +271,7 @@ fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
 }
 
 /// The filter that I/O verification puts between PDO and FDO: passes everything down.
-pub(crate) extern "win64" fn filter_dispatch(device: Va, irp: Va) -> i32 {
+pub(crate) extern "efiapi" fn filter_dispatch(device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     let sl = i.sl();
     let remove = sl.major() == PNP && sl.minor() == REMOVE;

@@ -218,7 +218,7 @@ fn expose<T>(value: &mut T) -> Va {
 }
 
 /// `__C_specific_handler`: the language handler of `__try`, and of assembly that says so.
-pub(crate) extern "win64" fn c_specific_handler(
+pub(crate) extern "efiapi" fn c_specific_handler(
     record: *mut EXCEPTION_RECORD,
     establisher: Va,
     context: *mut CONTEXT,

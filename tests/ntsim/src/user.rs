@@ -20,14 +20,23 @@ pub(crate) use touch::{Touch, copy_byte, judge, let_through, reset, stepped, ste
 
 /// `MmUserProbeAddress` here: the first address that no user buffer may reach. Windows has
 /// `0x7FFF_FFFF_0000`; this machine's kernel memory lies below that, as it lives in a Linux process.
-pub(crate) const PROBE: Va = 0x00FF_FFFF_0000;
+/// Where QEMU runs an ARM64 process, its memory is from `0x55_0000_0000` on.
+pub(crate) const PROBE: Va = if cfg!(target_arch = "aarch64") {
+    0x003F_FFFF_0000
+} else {
+    0x00FF_FFFF_0000
+};
 
 /// User allocations of 64-bit programs lie above 4 GiB, of 32-bit programs below 2 GiB.
-const RANGE64: (Va, Va) = (0x10_0000_0000, 0xFF_0000_0000);
+const RANGE64: (Va, Va) = (0x10_0000_0000, PROBE & !0xFFFF_FFFF);
 const RANGE32: (Va, Va) = (0x0040_0000, 0x7FFE_0000);
 
 /// Bytes in the memory file at most; only pages in use take memory.
-const FILE: usize = 4 << 30;
+const FILE: usize = if cfg!(target_arch = "aarch64") {
+    256 << 20
+} else {
+    4 << 30
+};
 
 /// What a program, or the memory manager, lets be done with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +99,7 @@ fn map(at: Va, len: usize, prot: i32, flags: i32, file: i32, offset: usize) -> O
 }
 
 fn unmap(at: Va, len: usize) {
-    // SAFETY: called for mappings of this file only.
+    // SAFETY: called for mappings that were made here only.
     unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(at), len) };
 }
 
@@ -184,7 +193,11 @@ impl UserMemory {
                 -1,
                 0,
             ) {
-                break at;
+                if at == hint {
+                    break at;
+                }
+                // NOREPLACE is no more than a hint to an old kernel, and to QEMU 7.
+                unmap(at, len);
             }
         };
         for page in (first..first + len).step_by(PAGE) {

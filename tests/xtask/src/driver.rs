@@ -16,24 +16,33 @@ use crate::{
     exports::Exports,
     gate, package,
     setup::{self, Tool},
-    shell::{TARGET, Workspace, good, headline, holds, mirror, remove, run, say},
+    shell::{Arch, Workspace, good, headline, holds, mirror, remove, run, say},
 };
 
 /// The build command, but for the profile.
-const BUILD: [&str; 6] = ["build", "--locked", "--target", TARGET, "-p", "parscan"];
+const fn command(arch: Arch) -> [&'static str; 6] {
+    [
+        "build",
+        "--locked",
+        "--target",
+        arch.target(),
+        "-p",
+        "parscan",
+    ]
+}
 
 /// Builds the driver, checks it, and gives the absolute path of parscan.sys.
-pub(crate) fn build(workspace: &Workspace, debug: bool) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, arch: Arch, debug: bool) -> Result<PathBuf> {
     setup::ensure(workspace, &[])?;
     let mut cargo = workspace.cargo();
-    cargo.args(BUILD);
+    cargo.args(command(arch));
     if !debug {
         cargo.arg("--release");
     }
     run(&mut cargo)?;
     let profile = if debug { "debug" } else { "release" };
-    let built = workspace.target().join(TARGET).join(profile);
-    let mut folder = workspace.target().join("parscan");
+    let built = workspace.target().join(arch.target()).join(profile);
+    let mut folder = arch.below(workspace.target().join("parscan"));
     if debug {
         folder.push("debug");
     }
@@ -47,47 +56,56 @@ pub(crate) fn build(workspace: &Workspace, debug: bool) -> Result<PathBuf> {
     }
     // Unoptimised code keeps checks that the optimiser proves needless, so it has panic paths.
     let deny_panic = gate::DENY_PANIC && !debug;
-    gate::run(&sys, &Exports::load(workspace)?, deny_panic)?;
+    gate::run(&sys, Some(arch), &Exports::load(workspace)?, deny_panic)?;
     say(format!("{}", sys.display()));
     Ok(sys)
 }
 
-/// Builds the driver again from a copy of the sources in another folder, and compares the bytes.
+/// Builds the drivers again from a copy of the sources in another folder, and compares the bytes.
 pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
-    let first = build(workspace, false)?;
     // Outside the project, with a kit of its own: cargo would apply this project's configuration
     // to folders below it, too, and names crates by where they lie in their workspace.
     let name = sha256(workspace.root.as_os_str().as_encoded_bytes());
     let copy = Workspace {
         root: std::env::temp_dir().join(format!("parscan-repro-{}", &name[..16])),
     };
-    headline(format!("building a copy in {}", copy.root.display()));
-    mirror(
-        &workspace.root,
-        &copy.root,
-        Path::new(""),
-        &["target", ".git", "linux-host.toml", "linux-kit"],
-    )?;
-    setup::ensure(&copy, &[])?;
-    run(copy.cargo().args(BUILD).arg("--release"))?;
-    let second = copy.target().join(TARGET).join("release/parscan.dll");
     let hash = |path: &Path| {
         let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok::<_, anyhow::Error>(sha256(&data))
     };
-    let (one, other) = (hash(&first)?, hash(&second)?);
-    if one != other {
-        bail!(
-            "two builds of the same sources differ:\n  {one}  {}\n  {other}  {}",
-            first.display(),
-            second.display()
+    for arch in Arch::ALL {
+        let first = build(workspace, arch, false)?;
+        headline(format!("building a copy in {}", copy.root.display()));
+        mirror(
+            &workspace.root,
+            &copy.root,
+            Path::new(""),
+            &["target", ".git", "linux-host.toml", "linux-kit"],
+        )?;
+        setup::ensure(&copy, &[])?;
+        run(copy.cargo().args(command(arch)).arg("--release"))?;
+        let second = copy
+            .target()
+            .join(arch.target())
+            .join("release/parscan.dll");
+        let (one, other) = (hash(&first)?, hash(&second)?);
+        if one != other {
+            bail!(
+                "two builds of the same sources differ:\n  {one}  {}\n  {other}  {}",
+                first.display(),
+                second.display()
+            );
+        }
+        good(
+            "  ok  ",
+            format!(
+                "two builds for {} in two folders are identical: sha256 {one}",
+                arch.name()
+            ),
         );
+        package::compare(arch, (workspace, &first), (&copy, &second))?;
     }
-    good(
-        "  ok  ",
-        format!("two builds in two folders are identical: sha256 {one}"),
-    );
-    package::compare((workspace, &first), (&copy, &second))
+    Ok(())
 }
 
 /// Runs the demo on a fresh build of the driver.
@@ -98,7 +116,7 @@ pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         .any(|(option, value)| option == "--port" && value == "qemu")
         || args.iter().any(|option| option == "--port=qemu");
     setup::ensure(workspace, if qemu { &[Tool::Qemu] } else { &[] })?;
-    let sys = build(workspace, false)?;
+    let sys = build(workspace, Arch::X64, false)?;
     let mut cargo = workspace.cargo();
     // Paths among the options are the caller's.
     cargo.current_dir(env::current_dir()?);

@@ -1,8 +1,12 @@
-//! What the Windows 10 kernel exports on x64, as far as a driver of this kind needs it.
+//! What the Windows 10 kernel exports, as far as a driver of this kind needs it.
 //!
 //! The import lists of mingw-w64 do not say which Windows has a name, or in which module. The `Wdk`
 //! part of windows-sys does: it is generated from Microsoft's own metadata. What that lacks stands
 //! in a short list here, each with its reason.
+//!
+//! The metadata names a function's processors where they differ, and windows-sys keeps that as a
+//! `cfg`: nothing in `Wdk` bears one, so its functions count for x64 and for ARM64. The reviewed list
+//! says for itself where a name is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,26 +16,41 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, shell::Workspace};
+use crate::{
+    setup,
+    shell::{Arch, Workspace},
+};
 
-/// Exports that windows-sys does not declare for the module: module, names, why they are right.
-const REVIEWED: &[(&str, &[&str], &str)] = &[
+/// Exports that windows-sys does not declare for the module: processors, module, names, why they are
+/// right.
+const REVIEWED: &[(&[Arch], &str, &[&str], &str)] = &[
     (
+        &Arch::ALL,
         "ntoskrnl.exe",
-        &["__C_specific_handler", "__chkstk"],
-        "called by code that the compiler makes for x64: exception tables and large stack frames",
+        &["__C_specific_handler"],
+        "called where the compiler's exception tables say so, on x64 and on ARM64",
     ),
     (
+        &[Arch::X64],
+        "ntoskrnl.exe",
+        &["__chkstk"],
+        "called by code that the compiler makes for large stack frames; on ARM64 its place is not \
+         documented, and the driver has no such frame",
+    ),
+    (
+        &Arch::ALL,
         "ntoskrnl.exe",
         &["memcmp", "memcpy", "memmove", "memset"],
-        "C library functions that the compiler calls; the kernel exports them",
+        "C library functions that the compiler calls; ntoskrnl.lib of either architecture has them",
     ),
     (
+        &Arch::ALL,
         "ntoskrnl.exe",
         &["DbgPrint", "DbgPrintEx"],
         "wdm.h: Library NtosKrnl.lib; declared for ntdll.dll, which exports them too",
     ),
     (
+        &Arch::ALL,
         "ntoskrnl.exe",
         &[
             "KeAcquireSpinLockAtDpcLevel",
@@ -40,9 +59,10 @@ const REVIEWED: &[(&str, &[&str], &str)] = &[
             "KeReleaseSpinLock",
             "KeReleaseSpinLockFromDpcLevel",
         ],
-        "wdm.h: functions on x64, macros on x86, which is why the metadata lacks them",
+        "wdm.h: functions on x64 and ARM64, macros on x86, which is why the metadata lacks them",
     ),
     (
+        &Arch::ALL,
         "ntoskrnl.exe",
         &[
             "RtlAppendUnicodeStringToString",
@@ -63,6 +83,7 @@ const REVIEWED: &[(&str, &[&str], &str)] = &[
         "wdm.h: Library NtosKrnl.lib; the metadata has them for ntdll.dll or for user mode only",
     ),
     (
+        &Arch::ALL,
         "ntoskrnl.exe",
         &[
             "ExEventObjectType",
@@ -73,6 +94,7 @@ const REVIEWED: &[(&str, &[&str], &str)] = &[
         "wdm.h: variables, and the metadata has functions only",
     ),
     (
+        &Arch::ALL,
         "usbd.sys",
         &[
             "USBD_CreateConfigurationRequestEx",
@@ -143,17 +165,24 @@ impl Exports {
         }
     }
 
-    /// Does Windows 10 x64 export this name from this module?
+    /// Does Windows 10 export this name from this module, on some processor?
     pub(crate) fn has(&self, module: &str, name: &str) -> bool {
+        Arch::ALL
+            .into_iter()
+            .any(|arch| self.has_on(arch, module, name))
+    }
+
+    /// Does Windows 10 export this name from this module, on this processor?
+    pub(crate) fn has_on(&self, arch: Arch, module: &str, name: &str) -> bool {
         let module = module.to_lowercase();
         let declared = |module: &str| {
             self.declared
                 .get(module)
                 .is_some_and(|names| names.contains(name))
         };
-        let reviewed = REVIEWED
-            .iter()
-            .any(|(listed, names, _)| *listed == module && names.contains(&name));
+        let reviewed = REVIEWED.iter().any(|(archs, listed, names, _)| {
+            archs.contains(&arch) && *listed == module && names.contains(&name)
+        });
         // The metadata gives system services once, for user mode; the kernel has its own entries.
         let service = module == "ntoskrnl.exe" && name.starts_with("Zw") && declared("ntdll.dll");
         declared(&module) || reviewed || service
@@ -225,5 +254,13 @@ windows_link::link!("ntdll.dll" "system" fn RtlUserOnly(handle : HANDLE) -> NTST
         assert!(exports.has("USBD.SYS", "USBD_ParseConfigurationDescriptorEx"));
         assert!(!exports.has("hal.dll", "DbgPrint"));
         assert!(!exports.has("ntoskrnl.exe", "IoCreateDevice"));
+    }
+
+    #[test]
+    fn reviewed_names_are_those_of_a_processor() {
+        let exports = Exports::of("");
+        let has = |arch, name| exports.has_on(arch, "ntoskrnl.exe", name);
+        assert!(has(Arch::X64, "__chkstk") && !has(Arch::Arm64, "__chkstk"));
+        assert!(has(Arch::Arm64, "__C_specific_handler"));
     }
 }

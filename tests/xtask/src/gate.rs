@@ -9,16 +9,16 @@ use object::{
     pe::{
         IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_IAT,
         IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY,
-        IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_RELOCS_STRIPPED,
-        IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64,
-        ImageSectionHeader,
+        IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_ARM64,
+        IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE,
+        IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64, ImageSectionHeader, Machine,
     },
     read::pe::{Import, PeFile64},
 };
 
 use crate::{
     exports::Exports,
-    shell::{bad, good, warn},
+    shell::{Arch, bad, good, warn},
 };
 
 mod stack;
@@ -26,7 +26,7 @@ mod stack;
 /// The only modules that a driver of this project may import from.
 const MODULES: &[&str] = &["ntoskrnl.exe", "hal.dll", "usbd.sys"];
 
-/// Page size of x64, in bytes.
+/// Page size of x64 and ARM64, in bytes.
 const PAGE: u32 = 0x1000;
 
 /// Does a panic path in parscan.sys fail `cargo xtask build`? A panic stops the machine, so nothing
@@ -75,11 +75,17 @@ impl Group {
 }
 
 /// Checks the image at `path`, with the map beside it if there is one, and prints one line for each
-/// group of checks. Fails if there is any violation, after having printed all.
-pub(crate) fn run(path: &Path, exports: &Exports, deny_panic: bool) -> Result<()> {
+/// group of checks. Without `arch` it may be for any processor that the driver is built for. Fails
+/// if there is any violation, after having printed all.
+pub(crate) fn run(
+    path: &Path,
+    arch: Option<Arch>,
+    exports: &Exports,
+    deny_panic: bool,
+) -> Result<()> {
     let image = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let map = fs::read_to_string(path.with_extension("map")).ok();
-    let groups = check(&image, map.as_deref(), exports, deny_panic)
+    let groups = check(&image, arch, map.as_deref(), exports, deny_panic)
         .with_context(|| format!("{} is not a PE32+ image", path.display()))?;
     let mut count = 0;
     for group in &groups {
@@ -106,30 +112,48 @@ pub(crate) fn run(path: &Path, exports: &Exports, deny_panic: bool) -> Result<()
 /// All checks. Fails only when the image cannot be read at all.
 pub(crate) fn check(
     image: &[u8],
+    arch: Option<Arch>,
     map: Option<&str>,
     exports: &Exports,
     deny_panic: bool,
 ) -> Result<Vec<Group>> {
     let file = PeFile64::parse(image)?;
     let imports = imports(&file)?;
+    let arch = arch.unwrap_or_else(|| {
+        let its = |arch: &Arch| machine(*arch) == file.nt_headers().file_header.machine.get(LE);
+        Arch::ALL.into_iter().find(its).unwrap_or(Arch::X64)
+    });
     Ok(vec![
-        check_header(&file, image),
+        check_header(&file, arch, image),
         check_sections(&file),
         check_memory_integrity(&file),
-        check_imports(&imports, exports),
+        check_imports(&imports, arch, exports),
         check_panic(&imports, map, deny_panic),
         check_allocation(map),
         stack::check(&file, map),
     ])
 }
 
+/// The machine in the header of an image for a processor.
+const fn machine(arch: Arch) -> Machine {
+    match arch {
+        Arch::X64 => IMAGE_FILE_MACHINE_AMD64,
+        Arch::Arm64 => IMAGE_FILE_MACHINE_ARM64,
+    }
+}
+
 /// What the loader wants of the headers.
-fn check_header(file: &PeFile64<'_>, image: &[u8]) -> Group {
+fn check_header(file: &PeFile64<'_>, arch: Arch, image: &[u8]) -> Group {
     let mut group = Group::new("header");
     let header: &ImageNtHeaders64 = file.nt_headers();
-    let machine = header.file_header.machine.get(LE);
-    group.expect(machine == IMAGE_FILE_MACHINE_AMD64, || {
-        format!("machine {:#06x}, not x86-64", machine.0)
+    let its = header.file_header.machine.get(LE);
+    group.expect(its == machine(arch), || {
+        format!(
+            "machine {:#06x}, not {} ({:#06x})",
+            its.0,
+            arch.name(),
+            machine(arch).0
+        )
     });
     let optional = &header.optional_header;
     let subsystem = optional.subsystem.get(LE);
@@ -168,8 +192,11 @@ fn check_header(file: &PeFile64<'_>, image: &[u8]) -> Group {
             format!("DllCharacteristics {flags:#06x} lack {name}")
         });
     }
-    "x86-64, native, movable, valid checksum, NX_COMPAT, DYNAMIC_BASE, FORCE_INTEGRITY"
-        .clone_into(&mut group.summary);
+    group.summary = format!(
+        "{} ({:#06x}), native, movable, valid checksum, NX_COMPAT, DYNAMIC_BASE, FORCE_INTEGRITY",
+        arch.name(),
+        its.0
+    );
     group
 }
 
@@ -296,8 +323,8 @@ pub(crate) fn imports(file: &PeFile64<'_>) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// Every import must be there on Windows 10 x64.
-fn check_imports(imports: &[(String, String)], exports: &Exports) -> Group {
+/// Every import must be there on Windows 10.
+fn check_imports(imports: &[(String, String)], arch: Arch, exports: &Exports) -> Group {
     let mut group = Group::new("imports");
     for (module, name) in imports {
         if !MODULES.contains(&module.to_lowercase().as_str()) {
@@ -305,7 +332,7 @@ fn check_imports(imports: &[(String, String)], exports: &Exports) -> Group {
                 "{name} from {module}: only {} may be used",
                 MODULES.join(", ")
             ));
-        } else if !exports.has(module, name) {
+        } else if !exports.has_on(arch, module, name) {
             let homes = exports.homes(name);
             let known = if homes.is_empty() {
                 "nowhere".to_owned()
@@ -313,8 +340,9 @@ fn check_imports(imports: &[(String, String)], exports: &Exports) -> Group {
                 format!("in {}", homes.join(", "))
             };
             group.violations.push(format!(
-                "{name}: Microsoft's metadata has it {known}, not in {module}. If Windows 10 x64 \
-                 does export it, list it with the reason in tests/xtask/src/exports.rs"
+                "{name}: Microsoft's metadata has it {known}, not in {module}. If Windows 10 {} \
+                 does export it, list it with the reason in tests/xtask/src/exports.rs",
+                arch.name()
             ));
         }
     }
@@ -323,9 +351,10 @@ fn check_imports(imports: &[(String, String)], exports: &Exports) -> Group {
         .map(|(module, _)| module.to_lowercase())
         .collect();
     group.summary = format!(
-        "{} names from {}, all exported by Windows 10 x64",
+        "{} names from {}, all exported by Windows 10 {}",
         imports.len(),
-        modules.into_iter().collect::<Vec<_>>().join(", ")
+        modules.into_iter().collect::<Vec<_>>().join(", "),
+        arch.name()
     );
     group
 }

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod arm64;
 mod driver;
 mod exports;
 mod fuzz;
@@ -19,7 +20,7 @@ mod wine;
 
 use exports::Exports;
 use setup::Tool;
-use shell::{Workspace, say};
+use shell::{Arch, Workspace, say};
 
 /// Developer commands of parscan.
 #[derive(Parser)]
@@ -36,7 +37,8 @@ enum Command {
     ///
     /// On Windows nothing is done: Microsoft's WDK is used as installed.
     ///
-    /// On Linux it installs, where missing, the Rust target x86_64-pc-windows-msvc (by rustup) and
+    /// On Linux it installs, where missing, the Rust targets x86_64-pc-windows-msvc and
+    /// aarch64-pc-windows-msvc (by rustup) and
     /// the Debian packages mingw-w64-common, mingw-w64-x86-64-dev, llvm-19 and libclang-19-dev
     /// (by apt-get, with sudo when not root), fetches the crates of Cargo.lock, and writes a kit of
     /// headers and import libraries into .cargo/linux-kit and its settings
@@ -47,8 +49,9 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
     Setup {
         /// Also install what only the demo, the tests and parscanctl use: Debian packages
-        /// qemu-system-x86, gcc-mingw-w64-x86-64 and wine64, the Rust target
-        /// x86_64-pc-windows-gnu, rustfmt and clippy, and Miri with a nightly Rust toolchain.
+        /// qemu-system-x86, qemu-user, gcc-mingw-w64-x86-64 and wine64, the Rust targets
+        /// x86_64-pc-windows-gnu and aarch64-unknown-linux-musl, rustfmt and clippy, and Miri with a
+        /// nightly Rust toolchain.
         #[arg(long)]
         all: bool,
     },
@@ -56,24 +59,31 @@ enum Command {
     /// Build parscan.sys and check the image.
     ///
     /// Sets up the host as `cargo xtask setup` does, builds the driver for
-    /// x86_64-pc-windows-msvc, copies it to target/parscan/parscan.sys (with parscan.map) and runs
-    /// the checks of `cargo xtask gate` on it.
-    #[command(after_help = "Examples:\n  cargo xtask build\n  cargo xtask build --debug")]
+    /// x86_64-pc-windows-msvc or aarch64-pc-windows-msvc, copies it to target/parscan/parscan.sys or
+    /// target/parscan/arm64/parscan.sys (with parscan.map) and runs the checks of
+    /// `cargo xtask gate` on it.
+    #[command(
+        after_help = "Examples:\n  cargo xtask build\n  cargo xtask build --arch arm64\n  \
+                            cargo xtask build --debug"
+    )]
     Build {
+        /// The processor that it is for.
+        #[arg(long, value_enum, default_value_t = Arch::X64)]
+        arch: Arch,
         /// Build with the release profile (the default).
         #[arg(long, conflicts_with = "debug")]
         release: bool,
-        /// Build with the dev profile, into target/parscan/debug.
+        /// Build with the dev profile, into a folder debug beside.
         #[arg(long)]
         debug: bool,
     },
 
     /// Check a built driver image.
     ///
-    /// Checks that it is a native x86-64 image with relocations, a valid checksum and the flags
+    /// Checks that it is a native image for x64 or ARM64 with relocations, a valid checksum and the flags
     /// NX_COMPAT, DYNAMIC_BASE and FORCE_INTEGRITY; that it keeps the rules of memory integrity
-    /// (HVCI); that it has no INIT and PAGE sections; that every import exists on Windows 10 x64,
-    /// by Microsoft's metadata in the windows-sys crate or the reviewed list in
+    /// (HVCI); that it has no INIT and PAGE sections; that every import exists on Windows 10
+    /// for its processor, by Microsoft's metadata in the windows-sys crate or the reviewed list in
     /// tests/xtask/src/exports.rs; and that no panic and no failing allocation can stop the
     /// machine. All violations are listed. Installs nothing.
     #[command(after_help = "Examples:\n  cargo xtask gate\n  \
@@ -82,6 +92,9 @@ enum Command {
         /// The image; a .map file beside it is used if there is one [default: what
         /// `cargo xtask build` made, target/parscan/parscan.sys].
         file: Option<PathBuf>,
+        /// The processor that it must be for [default: either].
+        #[arg(long, value_enum)]
+        arch: Option<Arch>,
         /// A panic path is a violation, not just a note. (Always so for the default image.)
         #[arg(long)]
         deny_panic: bool,
@@ -98,9 +111,9 @@ enum Command {
 
     /// Build the driver a second time, in another folder, and compare the bytes.
     ///
-    /// Builds as `cargo xtask build` does, then from a copy of the sources and a kit of its own in
-    /// the system's folder for temporary files. Fails if the two images, or the packages made of
-    /// them, differ in any byte.
+    /// Builds as `cargo xtask build` does, for x64 and for ARM64, then from a copy of the sources and
+    /// a kit of its own in the system's folder for temporary files. Fails if the two images, or the
+    /// packages made of them, differ in any byte.
     #[command(after_help = "Example:\n  cargo xtask repro")]
     Repro,
 
@@ -127,10 +140,15 @@ enum Command {
     ///
     /// Builds as `cargo xtask build` does, stamps the INFs as Windows' stampinf does, with the date
     /// of the commit (or SOURCE_DATE_EPOCH) and the version of Cargo.toml, checks them, and puts all
-    /// into target/package/parscan_package. The same commit gives the same bytes. What Windows
-    /// installs needs catalogs and signatures, too: `cargo make` on Windows makes all of it.
-    #[command(after_help = "Example:\n  cargo xtask package")]
-    Package,
+    /// into target/package/parscan_package: for x64 the driver and both INFs, and below it in arm64
+    /// the driver for ARM64 and the INF of scanners. The same commit gives the same bytes. What
+    /// Windows installs needs catalogs and signatures, too: `cargo make` on Windows makes all of it.
+    #[command(after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --arch arm64")]
+    Package {
+        /// The processor that it is for [default: both, each with a package of its own].
+        #[arg(long, value_enum)]
+        arch: Option<Arch>,
+    },
 
     /// Run the driver on a simulated machine and show what it does.
     ///
@@ -168,6 +186,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+
+    /// Run the driver for ARM64 through a scanner's whole life.
+    ///
+    /// Builds parscan.sys for ARM64 and runs that very image on the simulated machine, as an ARM64
+    /// process in QEMU: DriverEntry, AddDevice, start, requests with good and bad pointers, a scan,
+    /// sleep, removal, unload. Prints every step, and compares with what the driver for x64 does.
+    /// Installs, where missing, the Debian package qemu-user and the Rust target
+    /// aarch64-unknown-linux-musl.
+    #[command(after_help = "Example:\n  cargo xtask arm64")]
+    Arm64,
 
     /// Install the driver in Wine and use it with parscanctl.
     ///
@@ -209,8 +237,8 @@ enum Command {
     ///
     /// Sets up the host with everything that the tests use (as `cargo xtask setup --all`), then
     /// runs numbered steps: format, lints, unit tests natively and under Miri, the driver's build,
-    /// its gate and package, the driver on the simulated machine and in Wine, the demos, the
-    /// documentation.
+    /// its gate and package, the driver on the simulated machine, on ARM64 and in Wine, the demos,
+    /// the documentation.
     /// Output of a step is shown when it fails and kept in target/test-logs. All steps run even if
     /// one fails; the last line counts them, and the exit code is 0 only if all passed.
     #[command(
@@ -255,6 +283,7 @@ fn run(command: Command) -> Result<ExitCode> {
                     Tool::Miri,
                     Tool::Programs,
                     Tool::Wine,
+                    Tool::Arm64,
                 ]
             } else {
                 &[]
@@ -266,22 +295,37 @@ fn run(command: Command) -> Result<ExitCode> {
                 say("setup: everything is in place");
             }
         }
-        Command::Build { release: _, debug } => {
-            let _: PathBuf = driver::build(&workspace, debug)?;
+        Command::Build {
+            arch,
+            release: _,
+            debug,
+        } => {
+            let _: PathBuf = driver::build(&workspace, arch, debug)?;
         }
-        Command::Gate { file, deny_panic } => {
+        Command::Gate {
+            file,
+            arch,
+            deny_panic,
+        } => {
             let deny = deny_panic || (gate::DENY_PANIC && file.is_none());
-            let file = file.unwrap_or_else(|| workspace.target().join("parscan/parscan.sys"));
-            gate::run(&file, &Exports::load(&workspace)?, deny)?;
+            let made = arch.unwrap_or(Arch::X64);
+            let file = file.unwrap_or_else(|| {
+                made.below(workspace.target().join("parscan"))
+                    .join("parscan.sys")
+            });
+            gate::run(&file, arch, &Exports::load(&workspace)?, deny)?;
         }
         Command::InfCheck { list: true, .. } => inf_check::list(),
         Command::InfCheck { list: false, files } => inf_check::run(&workspace, &files)?,
-        Command::Package => {
-            let _: PathBuf = package::run(&workspace)?;
+        Command::Package { arch } => {
+            for arch in arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+                let _: PathBuf = package::run(&workspace, arch)?;
+            }
         }
         Command::Parscanctl => {
             let _: PathBuf = program::build(&workspace)?;
         }
+        Command::Arm64 => arm64::run(&workspace)?,
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Demo { args } => driver::demo(&workspace, &args)?,
         Command::Bench { json } => {

@@ -15,17 +15,17 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     driver::{self, sha256},
-    inf_check::{self, INFS, Stage, Stamp, stamp},
-    shell::{Workspace, clean, good, remove, say, warn},
+    inf_check::{self, Stage, Stamp, infs, stamp},
+    shell::{Arch, Workspace, clean, good, remove, say, warn},
 };
 
-/// Builds the driver and puts it with the stamped and checked INFs into
-/// `target/package/parscan_package`, whose absolute path it gives.
-pub(crate) fn run(workspace: &Workspace) -> Result<PathBuf> {
-    let sys = driver::build(workspace, false)?;
-    let folder = folder(workspace);
+/// Builds the driver and puts it with the stamped and checked INFs into `parscan_package` in
+/// `target/package` (ARM64: `target/package/arm64`), whose absolute path it gives.
+pub(crate) fn run(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    let sys = driver::build(workspace, arch, false)?;
+    let folder = folder(workspace, arch);
     let stamp = stamp_of(&workspace.root)?;
-    assemble(&workspace.root, &sys, &stamp, &folder)?;
+    assemble(&workspace.root, arch, &sys, &stamp, &folder)?;
     for (name, data) in content(&folder)? {
         say(format!("{}  {name}", sha256(&data)));
     }
@@ -36,12 +36,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Makes the packages of two builds and compares them byte for byte. Both get the date of the
 /// first one's commit; the second may be no checkout.
-pub(crate) fn compare(one: (&Workspace, &Path), other: (&Workspace, &Path)) -> Result<()> {
+pub(crate) fn compare(
+    arch: Arch,
+    one: (&Workspace, &Path),
+    other: (&Workspace, &Path),
+) -> Result<()> {
     let stamp = stamp_of(&one.0.root)?;
     let mut packages = Vec::new();
     for (workspace, sys) in [one, other] {
-        let folder = folder(workspace);
-        assemble(&workspace.root, sys, &stamp, &folder)?;
+        let folder = folder(workspace, arch);
+        assemble(&workspace.root, arch, sys, &stamp, &folder)?;
         packages.push(content(&folder)?);
     }
     if packages.first() != packages.last() {
@@ -52,26 +56,27 @@ pub(crate) fn compare(one: (&Workspace, &Path), other: (&Workspace, &Path)) -> R
 }
 
 /// The package's folder, named as wdk-build names its own.
-fn folder(workspace: &Workspace) -> PathBuf {
-    workspace.target().join("package/parscan_package")
+fn folder(workspace: &Workspace, arch: Arch) -> PathBuf {
+    arch.below(workspace.target().join("package"))
+        .join("parscan_package")
 }
 
 /// Makes the folder anew.
-fn assemble(root: &Path, sys: &Path, values: &Stamp, folder: &Path) -> Result<()> {
-    let mut infs = Vec::new();
-    for name in INFS {
+fn assemble(root: &Path, arch: Arch, sys: &Path, values: &Stamp, folder: &Path) -> Result<()> {
+    let mut stamped = Vec::new();
+    for name in infs(arch) {
         let path = root.join(format!("inf/{name}.inx"));
         let inx = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let inf = stamp(&inx, name, values)
+        let inf = stamp(&inx, name, arch, values)
             .with_context(|| format!("cannot stamp {}", path.display()))?;
-        infs.push((format!("{name}.inf"), Stage::Stamped, inf));
+        stamped.push((format!("{name}.inf"), Stage::Stamped, inf));
     }
-    inf_check::report(&infs)?;
+    inf_check::report(&stamped)?;
     remove(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     fs::copy(sys, folder.join("parscan.sys"))
         .with_context(|| format!("cannot copy {}", sys.display()))?;
-    for (name, _, inf) in infs {
+    for (name, _, inf) in stamped {
         let path = folder.join(name);
         fs::write(&path, inf).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -154,6 +159,7 @@ fn date(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inf_check::INFS;
 
     #[test]
     fn days_are_those_of_the_calendar() {
@@ -224,7 +230,7 @@ mod tests {
             // What was there before does not stay.
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(clone), "old").unwrap();
-            assemble(&place.join(clone), &sys, &stamp, &folder).unwrap();
+            assemble(&place.join(clone), Arch::X64, &sys, &stamp, &folder).unwrap();
             packages.push(content(&folder).unwrap());
         }
         assert_eq!(packages[0], packages[1]);

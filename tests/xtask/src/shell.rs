@@ -11,10 +11,73 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, bail};
 
-/// The Rust target of the driver.
+/// The processors that the driver is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arch {
+    /// Also known as AMD64 and `x86_64`.
+    X64,
+    /// Also known as `aarch64`.
+    Arm64,
+}
+
+impl Arch {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::X64, Self::Arm64];
+
+    /// The Rust target of drivers.
+    pub(crate) const fn target(self) -> &'static str {
+        match self {
+            Self::X64 => TARGET,
+            Self::Arm64 => "aarch64-pc-windows-msvc",
+        }
+    }
+
+    /// As messages say it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::X64 => "x64",
+            Self::Arm64 => "ARM64",
+        }
+    }
+
+    /// As the decorations of an INF say it.
+    pub(crate) const fn inf(self) -> &'static str {
+        match self {
+            Self::X64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The folder of its libraries in Microsoft's kit.
+    pub(crate) const fn kit(self) -> &'static str {
+        self.name()
+    }
+
+    /// llvm-dlltool's name of it.
+    pub(crate) const fn dlltool(self) -> &'static str {
+        match self {
+            Self::X64 => "i386:x86-64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The folder for what is made for it: `folder` itself for x64, one below it for others.
+    pub(crate) fn below(self, folder: PathBuf) -> PathBuf {
+        match self {
+            Self::X64 => folder,
+            Self::Arm64 => folder.join("arm64"),
+        }
+    }
+}
+
+/// The Rust target of the driver for x64.
 pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
 /// The Rust target of programs for users, on hosts other than Windows.
 pub(crate) const PROGRAM_TARGET: &str = "x86_64-pc-windows-gnu";
+
+/// The Rust target of the simulated machine with an ARM64 processor. Rust brings its linker and C
+/// library.
+pub(crate) const ARM64_HOST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// Where the project is.
 pub(crate) struct Workspace {

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{PROGRAM_TARGET, TARGET, Workspace, bad, clean, good, headline, say, shown};
+use crate::{
+    arm64,
+    shell::{Arch, PROGRAM_TARGET, TARGET, Workspace, bad, clean, good, headline, say, shown},
+};
 
 /// How to run the steps.
 pub(crate) struct Options {
@@ -76,7 +79,7 @@ const STEPS: &[Step] = &[
         what: "clippy on the drivers",
         needs: &[],
         commands: |workspace| {
-            Ok(vec![cargo(
+            let all = cargo(
                 workspace,
                 &[
                     "clippy",
@@ -95,7 +98,22 @@ const STEPS: &[Step] = &[
                     "-D",
                     "warnings",
                 ],
-            )])
+            );
+            let arm64 = cargo(
+                workspace,
+                &[
+                    "clippy",
+                    "--target",
+                    Arch::Arm64.target(),
+                    "-p",
+                    "parscan",
+                    "--locked",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+            );
+            Ok(vec![all, arm64])
         },
     },
     Step {
@@ -186,9 +204,14 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "build",
-        what: "parscan.sys builds and passes the gate",
+        what: "parscan.sys builds for x64 and ARM64 and passes the gate",
         needs: &[],
-        commands: |workspace| Ok(vec![xtask(workspace, &["build"])?]),
+        commands: |workspace| {
+            Ok(vec![
+                xtask(workspace, &["build"])?,
+                xtask(workspace, &["build", "--arch", "arm64"])?,
+            ])
+        },
     },
     Step {
         name: "reproducible",
@@ -273,6 +296,16 @@ const STEPS: &[Step] = &[
                 .env("MISBEHAVE_SYS", release.join("misbehave.dll"))
                 .env("CLIENT_SYS", release.join("client.dll"));
             Ok(vec![command])
+        },
+    },
+    Step {
+        name: "arm64",
+        what: "the driver for ARM64 in an emulated process: its whole life, and the scanner's tests",
+        needs: &["build"],
+        commands: |workspace| {
+            let mut commands = vec![xtask(workspace, &["arm64"])?];
+            commands.extend(arm64::tests(workspace));
+            Ok(commands)
         },
     },
     Step {

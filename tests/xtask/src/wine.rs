@@ -8,7 +8,7 @@ use crate::{
     driver::copy,
     package, program,
     setup::{self, Tool},
-    shell::{PROGRAM_TARGET, TARGET, Workspace, holds, remove, run},
+    shell::{Arch, PROGRAM_TARGET, TARGET, Workspace, holds, remove, run},
 };
 
 /// The simulated devices: a driver.
@@ -22,7 +22,7 @@ pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Resu
         bail!("Wine is for hosts that are not Windows; there, see tests/windows");
     }
     setup::ensure(workspace, &[Tool::Programs, Tool::Wine])?;
-    let package = package::run(workspace)?;
+    let package = package::run(workspace, Arch::X64)?;
     let parscanctl = program::build(workspace)?;
     let work = workspace.target().join("wine");
     let programs = work.join("programs");

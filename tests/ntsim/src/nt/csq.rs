@@ -23,7 +23,7 @@ fn initialise(csq: Va, kind: u32, callbacks: [Va; 6]) -> i32 {
     0
 }
 
-pub(super) extern "win64" fn io_csq_initialize(
+pub(super) extern "efiapi" fn io_csq_initialize(
     csq: Va,
     insert: Va,
     remove: Va,
@@ -39,7 +39,7 @@ pub(super) extern "win64" fn io_csq_initialize(
     )
 }
 
-pub(super) extern "win64" fn io_csq_initialize_ex(
+pub(super) extern "efiapi" fn io_csq_initialize_ex(
     csq: Va,
     insert: Va,
     remove: Va,
@@ -90,7 +90,7 @@ fn unlink(csq: Va, irp: Irp) {
     irp.set_csq_context(0);
 }
 
-extern "win64" fn cancel_routine(_device: Va, irp: Va) {
+extern "efiapi" fn cancel_routine(_device: Va, irp: Va) {
     let irp = Irp(irp);
     super::ke::release_cancel(irp.cancel_irql());
     let csq = csq_of(irp);
@@ -135,11 +135,11 @@ fn insert(csq: Va, irp: Irp, context: Va, insert_context: usize) -> i32 {
     status.raw()
 }
 
-pub(super) extern "win64" fn io_csq_insert_irp(csq: Va, irp: Va, context: Va) {
+pub(super) extern "efiapi" fn io_csq_insert_irp(csq: Va, irp: Va, context: Va) {
     insert(csq, Irp(irp), context, 0);
 }
 
-pub(super) extern "win64" fn io_csq_insert_irp_ex(
+pub(super) extern "efiapi" fn io_csq_insert_irp_ex(
     csq: Va,
     irp: Va,
     context: Va,
@@ -148,7 +148,7 @@ pub(super) extern "win64" fn io_csq_insert_irp_ex(
     insert(csq, Irp(irp), context, insert_context)
 }
 
-pub(super) extern "win64" fn io_csq_remove_irp(csq: Va, context: Va) -> Va {
+pub(super) extern "efiapi" fn io_csq_remove_irp(csq: Va, context: Va) -> Va {
     locked(csq, || {
         let irp: Va = peek(context + 8);
         if irp == 0 {
@@ -165,7 +165,7 @@ pub(super) extern "win64" fn io_csq_remove_irp(csq: Va, context: Va) -> Va {
     })
 }
 
-pub(super) extern "win64" fn io_csq_remove_next_irp(csq: Va, peek_context: usize) -> Va {
+pub(super) extern "efiapi" fn io_csq_remove_next_irp(csq: Va, peek_context: usize) -> Va {
     locked(csq, || {
         let mut irp = callback(csq, 0x18, &[csq, 0, peek_context]);
         while irp != 0 {

@@ -12,7 +12,7 @@ const POOL_FLAG_NON_PAGED: u64 = 0x40;
 const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
 const POOL_FLAG_PAGED: u64 = 0x100;
 
-pub(super) extern "win64" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Va {
+pub(super) extern "efiapi" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Va {
     let irql = current_irql();
     if size == 0 {
         fail(rules::POOL_ZERO, "ExAllocatePool2 with size 0");
@@ -79,7 +79,10 @@ pub(crate) fn free_pool(va: Va, tag: Option<u32>) {
         let Kind::Pool(real) = block.kind else {
             return Found::Bad(
                 rules::POOL_BAD_FREE,
-                format!("{va:#x} is {}, not pool", crate::cpu::describe(block.kind)),
+                format!(
+                    "{va:#x} is {}, not pool",
+                    crate::fault::describe(block.kind)
+                ),
             );
         };
         if block.state == State::Freed {
@@ -130,22 +133,22 @@ pub(crate) fn free_pool(va: Va, tag: Option<u32>) {
     }
 }
 
-pub(super) extern "win64" fn ex_free_pool(va: Va) {
+pub(super) extern "efiapi" fn ex_free_pool(va: Va) {
     free_pool(va, None);
 }
 
-pub(super) extern "win64" fn ex_free_pool_with_tag(va: Va, tag: u32) {
+pub(super) extern "efiapi" fn ex_free_pool_with_tag(va: Va, tag: u32) {
     // Tag 0 frees any block, as ExFreePool does.
     free_pool(va, (tag != 0).then_some(tag));
 }
 
 // ---- rundown protection: one word, count * 2, bit 0 = run down ----
 
-pub(super) extern "win64" fn ex_initialize_rundown_protection(rundown: Va) {
+pub(super) extern "efiapi" fn ex_initialize_rundown_protection(rundown: Va) {
     poke(rundown, 0_usize);
 }
 
-pub(super) extern "win64" fn ex_acquire_rundown_protection(rundown: Va) -> u8 {
+pub(super) extern "efiapi" fn ex_acquire_rundown_protection(rundown: Va) -> u8 {
     let word: usize = peek(rundown);
     if word & 1 != 0 {
         return 0;
@@ -154,7 +157,7 @@ pub(super) extern "win64" fn ex_acquire_rundown_protection(rundown: Va) -> u8 {
     1
 }
 
-pub(super) extern "win64" fn ex_release_rundown_protection(rundown: Va) {
+pub(super) extern "efiapi" fn ex_release_rundown_protection(rundown: Va) {
     let word: usize = peek(rundown);
     if word < 2 {
         fail(
@@ -165,20 +168,20 @@ pub(super) extern "win64" fn ex_release_rundown_protection(rundown: Va) {
     poke(rundown, word - 2);
 }
 
-pub(super) extern "win64" fn ex_wait_for_rundown_protection_release(rundown: Va) {
+pub(super) extern "efiapi" fn ex_wait_for_rundown_protection_release(rundown: Va) {
     poke(rundown, peek::<usize>(rundown) | 1);
     sched::wait("rundown protection", None, move |k| {
         !ke::alive(k, rundown) || peek::<usize>(rundown) <= 1
     });
 }
 
-pub(super) extern "win64" fn ex_rundown_completed(rundown: Va) {
+pub(super) extern "efiapi" fn ex_rundown_completed(rundown: Va) {
     poke(rundown, 1_usize);
 }
 
 // ---- fast mutexes: FAST_MUTEX { Count, Owner, Contention, Event, OldIrql } ----
 
-pub(super) extern "win64" fn ex_initialize_fast_mutex(mutex: Va) {
+pub(super) extern "efiapi" fn ex_initialize_fast_mutex(mutex: Va) {
     if !ke::is_free(mutex) {
         fail(rules::LOCK_REINIT, format!("fast mutex {mutex:#x}"));
     }
@@ -195,14 +198,14 @@ fn lock(mutex: Va) {
     with(|k| k.sched.thread().guarded += 1);
 }
 
-pub(super) extern "win64" fn ex_acquire_fast_mutex(mutex: Va) {
+pub(super) extern "efiapi" fn ex_acquire_fast_mutex(mutex: Va) {
     if peek::<i32>(mutex) != 1 && ke::is_free(mutex) {
         fail(rules::LOCK_UNINITIALISED, format!("fast mutex {mutex:#x}"));
     }
     lock(mutex);
 }
 
-pub(super) extern "win64" fn ex_try_to_acquire_fast_mutex(mutex: Va) -> u8 {
+pub(super) extern "efiapi" fn ex_try_to_acquire_fast_mutex(mutex: Va) -> u8 {
     if !ke::is_free(mutex) {
         return 0;
     }
@@ -210,13 +213,13 @@ pub(super) extern "win64" fn ex_try_to_acquire_fast_mutex(mutex: Va) -> u8 {
     1
 }
 
-pub(super) extern "win64" fn ex_release_fast_mutex(mutex: Va) {
+pub(super) extern "efiapi" fn ex_release_fast_mutex(mutex: Va) {
     let held = ke::release(mutex, Family::FastMutex);
     poke(mutex, 1_i32);
     with(|k| k.sched.thread().guarded -= 1);
     ke::set_irql(held.old_irql);
 }
 
-pub(super) extern "win64" fn ex_get_previous_mode() -> u8 {
+pub(super) extern "efiapi" fn ex_get_previous_mode() -> u8 {
     0
 }

@@ -98,7 +98,7 @@ fn read(k: &Kernel, at: Va, version: u32) -> Result<Request, NtStatus> {
     })
 }
 
-pub(super) extern "win64" fn io_connect_interrupt_ex(parameters: Va) -> i32 {
+pub(super) extern "efiapi" fn io_connect_interrupt_ex(parameters: Va) -> i32 {
     let version: u32 = peek(parameters);
     if !matches!(version, CONNECT_FULLY_SPECIFIED | CONNECT_LINE_BASED) {
         return NtStatus::INVALID_PARAMETER_1.raw();
@@ -146,7 +146,7 @@ pub(super) extern "win64" fn io_connect_interrupt_ex(parameters: Va) -> i32 {
     }
 }
 
-pub(super) extern "win64" fn io_disconnect_interrupt_ex(parameters: Va) {
+pub(super) extern "efiapi" fn io_disconnect_interrupt_ex(parameters: Va) {
     let (version, va): (u32, Va) = (peek(parameters), peek(parameters + 8));
     let found = with(|k| find(k, va).map(|i| (i.lock, i.version)));
     let Some((lock, connected)) = found else {
@@ -196,11 +196,11 @@ fn acquire(interrupt: Va, what: &str) -> (Va, u8) {
     (lock, ke::acquire_spin(lock, Family::Interrupt, irql))
 }
 
-pub(super) extern "win64" fn ke_acquire_interrupt_spin_lock(interrupt: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_acquire_interrupt_spin_lock(interrupt: Va) -> u8 {
     acquire(interrupt, "KeAcquireInterruptSpinLock").1
 }
 
-pub(super) extern "win64" fn ke_release_interrupt_spin_lock(interrupt: Va, old: u8) {
+pub(super) extern "efiapi" fn ke_release_interrupt_spin_lock(interrupt: Va, old: u8) {
     let Some(lock) = with(|k| find(k, interrupt).map(|i| i.lock)) else {
         fail(
             rules::LOCK_UNINITIALISED,
@@ -220,7 +220,7 @@ pub(super) extern "win64" fn ke_release_interrupt_spin_lock(interrupt: Va, old: 
     set_irql(old);
 }
 
-pub(super) extern "win64" fn ke_synchronize_execution(
+pub(super) extern "efiapi" fn ke_synchronize_execution(
     interrupt: Va,
     routine: Va,
     context: usize,

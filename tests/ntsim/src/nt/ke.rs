@@ -90,11 +90,11 @@ pub(crate) fn set_irql(irql: u8) {
     });
 }
 
-pub(super) extern "win64" fn ke_get_current_irql() -> u8 {
+pub(super) extern "efiapi" fn ke_get_current_irql() -> u8 {
     current_irql()
 }
 
-pub(super) extern "win64" fn kf_raise_irql(new: u8) -> u8 {
+pub(super) extern "efiapi" fn kf_raise_irql(new: u8) -> u8 {
     let old = current_irql();
     if new < old || new > 15 {
         fail(rules::IRQL_RAISE, format!("from {old} to {new}"));
@@ -103,11 +103,11 @@ pub(super) extern "win64" fn kf_raise_irql(new: u8) -> u8 {
     old
 }
 
-pub(super) extern "win64" fn ke_raise_irql_to_dpc_level() -> u8 {
+pub(super) extern "efiapi" fn ke_raise_irql_to_dpc_level() -> u8 {
     kf_raise_irql(DISPATCH)
 }
 
-pub(super) extern "win64" fn ke_lower_irql(new: u8) {
+pub(super) extern "efiapi" fn ke_lower_irql(new: u8) {
     let (old, holds, dpc, interrupt) = with(|k| {
         let t = k.sched.thread();
         let holds = t.locks.iter().any(|l| l.family.spins());
@@ -258,18 +258,18 @@ pub(super) fn release_spin(lock: Va, family: Family) -> Held {
     held
 }
 
-pub(super) extern "win64" fn ke_initialize_spin_lock(lock: Va) {
+pub(super) extern "efiapi" fn ke_initialize_spin_lock(lock: Va) {
     if !is_free(lock) {
         fail(rules::LOCK_REINIT, format!("spin lock {lock:#x}"));
     }
     poke(lock, 0_usize);
 }
 
-pub(super) extern "win64" fn ke_acquire_spin_lock_raise_to_dpc(lock: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_acquire_spin_lock_raise_to_dpc(lock: Va) -> u8 {
     acquire_spin(lock, Family::Spin, DISPATCH)
 }
 
-pub(super) extern "win64" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
+pub(super) extern "efiapi" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
     let held = release_spin(lock, Family::Spin);
     if new_irql != held.old_irql {
         fail(
@@ -283,23 +283,23 @@ pub(super) extern "win64" fn ke_release_spin_lock(lock: Va, new_irql: u8) {
     set_irql(new_irql);
 }
 
-pub(super) extern "win64" fn ke_acquire_spin_lock_at_dpc_level(lock: Va) {
+pub(super) extern "efiapi" fn ke_acquire_spin_lock_at_dpc_level(lock: Va) {
     acquire_spin(lock, Family::SpinAtDpc, DISPATCH);
 }
 
-pub(super) extern "win64" fn ke_release_spin_lock_from_dpc_level(lock: Va) {
+pub(super) extern "efiapi" fn ke_release_spin_lock_from_dpc_level(lock: Va) {
     release_spin(lock, Family::SpinAtDpc);
 }
 
 // KLOCK_QUEUE_HANDLE: Next 0, Lock 8, OldIrql 16.
-pub(super) extern "win64" fn ke_acquire_in_stack_queued_spin_lock(lock: Va, handle: Va) {
+pub(super) extern "efiapi" fn ke_acquire_in_stack_queued_spin_lock(lock: Va, handle: Va) {
     let old = acquire_spin(lock, Family::Queued, DISPATCH);
     poke(handle, 0_usize);
     poke(handle + 8, lock);
     poke(handle + 16, old);
 }
 
-pub(super) extern "win64" fn ke_release_in_stack_queued_spin_lock(handle: Va) {
+pub(super) extern "efiapi" fn ke_release_in_stack_queued_spin_lock(handle: Va) {
     let lock: Va = peek(handle + 8);
     let held = release_spin(lock, Family::Queued);
     set_irql(held.old_irql);
@@ -463,7 +463,7 @@ pub(super) fn wait_for(objects: &[Va], all: bool, timeout: Va) -> NtStatus {
     result
 }
 
-pub(super) extern "win64" fn ke_initialize_event(event: Va, kind: i32, state: u8) {
+pub(super) extern "efiapi" fn ke_initialize_event(event: Va, kind: i32, state: u8) {
     let kind = if kind == 0 {
         NOTIFICATION_EVENT
     } else {
@@ -479,7 +479,7 @@ pub(crate) fn set_event(event: Va) -> i32 {
     old
 }
 
-pub(super) extern "win64" fn ke_set_event(event: Va, _increment: i32, wait: u8) -> i32 {
+pub(super) extern "efiapi" fn ke_set_event(event: Va, _increment: i32, wait: u8) -> i32 {
     if wait != 0 && current_irql() > APC {
         fail(
             rules::IRQL_CALL,
@@ -489,23 +489,23 @@ pub(super) extern "win64" fn ke_set_event(event: Va, _increment: i32, wait: u8) 
     set_event(event)
 }
 
-pub(super) extern "win64" fn ke_reset_event(event: Va) -> i32 {
+pub(super) extern "efiapi" fn ke_reset_event(event: Va) -> i32 {
     let header = Header(event);
     let old = header.signal();
     header.set_signal(0);
     old
 }
 
-pub(super) extern "win64" fn ke_read_state_event(event: Va) -> i32 {
+pub(super) extern "efiapi" fn ke_read_state_event(event: Va) -> i32 {
     Header(event).signal()
 }
 
-pub(super) extern "win64" fn ke_initialize_semaphore(semaphore: Va, count: i32, limit: i32) {
+pub(super) extern "efiapi" fn ke_initialize_semaphore(semaphore: Va, count: i32, limit: i32) {
     Header(semaphore).initialise(SEMAPHORE, 0x20, count);
     poke(semaphore + SEMAPHORE_LIMIT, limit);
 }
 
-pub(super) extern "win64" fn ke_release_semaphore(
+pub(super) extern "efiapi" fn ke_release_semaphore(
     semaphore: Va,
     _increment: i32,
     adjustment: i32,
@@ -524,12 +524,12 @@ pub(super) extern "win64" fn ke_release_semaphore(
     old
 }
 
-pub(super) extern "win64" fn ke_initialize_mutex(mutex: Va, _level: u32) {
+pub(super) extern "efiapi" fn ke_initialize_mutex(mutex: Va, _level: u32) {
     Header(mutex).initialise(MUTANT, 0x38, 1);
     poke(mutex + MUTANT_OWNER, 0_usize);
 }
 
-pub(super) extern "win64" fn ke_release_mutex(mutex: Va, _wait: u8) -> i32 {
+pub(super) extern "efiapi" fn ke_release_mutex(mutex: Va, _wait: u8) -> i32 {
     let me = with(|k| k.sched.current);
     if peek::<usize>(mutex + MUTANT_OWNER) != me as usize {
         fail(rules::LOCK_OWNER, format!("mutex {mutex:#x}"));
@@ -553,7 +553,7 @@ pub(super) extern "win64" fn ke_release_mutex(mutex: Va, _wait: u8) -> i32 {
     old
 }
 
-pub(super) extern "win64" fn ke_wait_for_single_object(
+pub(super) extern "efiapi" fn ke_wait_for_single_object(
     object: Va,
     _reason: i32,
     _mode: u8,
@@ -563,7 +563,7 @@ pub(super) extern "win64" fn ke_wait_for_single_object(
     wait_for(&[object], true, timeout).raw()
 }
 
-pub(super) extern "win64" fn ke_wait_for_multiple_objects(
+pub(super) extern "efiapi" fn ke_wait_for_multiple_objects(
     count: u32,
     objects: Va,
     kind: i32,
@@ -583,7 +583,7 @@ pub(super) extern "win64" fn ke_wait_for_multiple_objects(
     wait_for(&list, kind == 0, timeout).raw()
 }
 
-pub(super) extern "win64" fn ke_delay_execution_thread(
+pub(super) extern "efiapi" fn ke_delay_execution_thread(
     _mode: u8,
     _alertable: u8,
     interval: Va,
@@ -602,7 +602,7 @@ pub(super) extern "win64" fn ke_delay_execution_thread(
     0
 }
 
-pub(super) extern "win64" fn ke_stall_execution_processor(microseconds: u32) {
+pub(super) extern "efiapi" fn ke_stall_execution_processor(microseconds: u32) {
     with(|k| {
         let ns = Nanos::from(microseconds) * 1000;
         k.now += ns;
@@ -612,24 +612,24 @@ pub(super) extern "win64" fn ke_stall_execution_processor(microseconds: u32) {
     sched::tick();
 }
 
-pub(super) extern "win64" fn ke_query_performance_counter(frequency: Va) -> u64 {
+pub(super) extern "efiapi" fn ke_query_performance_counter(frequency: Va) -> u64 {
     if frequency != 0 {
         poke(frequency, 10_000_000_u64);
     }
     with(|k| k.now / 100)
 }
 
-pub(super) extern "win64" fn ke_query_unbiased_interrupt_time() -> u64 {
+pub(super) extern "efiapi" fn ke_query_unbiased_interrupt_time() -> u64 {
     with(|k| k.now / 100)
 }
 
 // ---- timers and DPCs ----
 
-pub(super) extern "win64" fn ke_initialize_timer(timer: Va) {
+pub(super) extern "efiapi" fn ke_initialize_timer(timer: Va) {
     ke_initialize_timer_ex(timer, 0);
 }
 
-pub(super) extern "win64" fn ke_initialize_timer_ex(timer: Va, kind: i32) {
+pub(super) extern "efiapi" fn ke_initialize_timer_ex(timer: Va, kind: i32) {
     if with(|k| k.ke.timers.iter().any(|t| t.va == timer)) {
         fail(
             rules::FREED_BUSY,
@@ -645,11 +645,11 @@ pub(super) extern "win64" fn ke_initialize_timer_ex(timer: Va, kind: i32) {
     Header(timer).initialise(kind, 0x40, 0);
 }
 
-pub(super) extern "win64" fn ke_set_timer(timer: Va, due: i64, dpc: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_set_timer(timer: Va, due: i64, dpc: Va) -> u8 {
     ke_set_timer_ex(timer, due, 0, dpc)
 }
 
-pub(super) extern "win64" fn ke_set_timer_ex(timer: Va, due: i64, period: i32, dpc: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_set_timer_ex(timer: Va, due: i64, period: i32, dpc: Va) -> u8 {
     let header = Header(timer);
     if !matches!(header.kind(), NOTIFICATION_TIMER | SYNCHRONIZATION_TIMER) {
         fail(
@@ -679,7 +679,7 @@ pub(super) extern "win64" fn ke_set_timer_ex(timer: Va, due: i64, period: i32, d
     was
 }
 
-pub(super) extern "win64" fn ke_cancel_timer(timer: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_cancel_timer(timer: Va) -> u8 {
     let was = with(|k| {
         let before = k.ke.timers.len();
         k.ke.timers.retain(|t| t.va != timer);
@@ -776,7 +776,7 @@ pub(crate) fn start_dpcs(k: &mut Kernel) {
     }
 }
 
-pub(super) extern "win64" fn ke_initialize_dpc(dpc: Va, routine: Va, context: usize) {
+pub(super) extern "efiapi" fn ke_initialize_dpc(dpc: Va, routine: Va, context: usize) {
     if with(|k| is_queued(k, dpc)) {
         fail(
             rules::DPC_BUSY,
@@ -793,7 +793,7 @@ pub(super) extern "win64" fn ke_initialize_dpc(dpc: Va, routine: Va, context: us
 /// Type of a KDPC.
 const DPC_OBJECT: u8 = 0x13;
 
-pub(super) extern "win64" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) -> u8 {
+pub(super) extern "efiapi" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) -> u8 {
     if peek::<u8>(dpc) != DPC_OBJECT {
         fail(
             rules::LOCK_UNINITIALISED,
@@ -808,7 +808,7 @@ pub(super) extern "win64" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize) 
     u8::from(queued)
 }
 
-pub(super) extern "win64" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
+pub(super) extern "efiapi" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
     let was = with(|k| {
         let before = k.ke.dpcs.len();
         k.ke.dpcs.retain(|q| q.dpc != dpc);
@@ -820,7 +820,7 @@ pub(super) extern "win64" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
     u8::from(was)
 }
 
-pub(super) extern "win64" fn ke_flush_queued_dpcs() {
+pub(super) extern "efiapi" fn ke_flush_queued_dpcs() {
     sched::wait("queued DPCs", None, |k| {
         k.ke.dpcs.is_empty()
             && !k
@@ -831,15 +831,15 @@ pub(super) extern "win64" fn ke_flush_queued_dpcs() {
     });
 }
 
-pub(super) extern "win64" fn ke_set_priority_thread(_thread: Va, _priority: i32) -> i32 {
+pub(super) extern "efiapi" fn ke_set_priority_thread(_thread: Va, _priority: i32) -> i32 {
     8
 }
 
-pub(super) extern "win64" fn ke_enter_critical_region() {
+pub(super) extern "efiapi" fn ke_enter_critical_region() {
     with(|k| k.sched.thread().critical += 1);
 }
 
-pub(super) extern "win64" fn ke_leave_critical_region() {
+pub(super) extern "efiapi" fn ke_leave_critical_region() {
     let count = with(|k| {
         let t = k.sched.thread();
         t.critical -= 1;
@@ -853,18 +853,18 @@ pub(super) extern "win64" fn ke_leave_critical_region() {
     }
 }
 
-pub(super) extern "win64" fn ke_get_current_thread() -> Va {
+pub(super) extern "efiapi" fn ke_get_current_thread() -> Va {
     super::ob::current_thread_object()
 }
 
-pub(super) extern "win64" fn ke_bug_check_ex(code: u32, a: usize, b: usize, c: usize, d: usize) {
+pub(super) extern "efiapi" fn ke_bug_check_ex(code: u32, a: usize, b: usize, c: usize, d: usize) {
     fail(
         rules::DRIVER_BUGCHECK,
         format!("KeBugCheckEx({code:#x}, {a:#x}, {b:#x}, {c:#x}, {d:#x})"),
     )
 }
 
-pub(super) extern "win64" fn ke_bug_check(code: u32) {
+pub(super) extern "efiapi" fn ke_bug_check(code: u32) {
     fail(rules::DRIVER_BUGCHECK, format!("KeBugCheck({code:#x})"))
 }
 

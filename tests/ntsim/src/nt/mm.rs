@@ -245,9 +245,18 @@ macro_rules! raising {
         $(
             #[unsafe(naked)]
             pub(super) extern "C" fn $name() {
+                #[cfg(target_arch = "x86_64")]
                 naked_asm!(
                     "lea rax, [rip + {inner}]",
                     "jmp {entry}",
+                    inner = sym $inner,
+                    entry = sym raising_entry,
+                );
+                #[cfg(target_arch = "aarch64")]
+                naked_asm!(
+                    "adrp x16, {inner}",
+                    "add x16, x16, :lo12:{inner}",
+                    "b {entry}",
                     inner = sym $inner,
                     entry = sym raising_entry,
                 )
@@ -289,12 +298,12 @@ fn probe(va: Va, len: usize, alignment: u32) -> Result<(), NtStatus> {
     }
 }
 
-extern "win64" fn probe_read(va: Va, len: usize, alignment: u32) -> u32 {
+extern "efiapi" fn probe_read(va: Va, len: usize, alignment: u32) -> u32 {
     expect_guard("ProbeForRead");
     raised(probe(va, len, alignment))
 }
 
-extern "win64" fn probe_write(va: Va, len: usize, alignment: u32) -> u32 {
+extern "efiapi" fn probe_write(va: Va, len: usize, alignment: u32) -> u32 {
     expect_guard("ProbeForWrite");
     let result = probe(va, len, alignment).and_then(|()| {
         // One byte of each page is read and written back.
@@ -303,7 +312,7 @@ extern "win64" fn probe_write(va: Va, len: usize, alignment: u32) -> u32 {
     raised(result)
 }
 
-extern "win64" fn probe_and_lock(mdl: Va, mode: u8, operation: i32) -> u32 {
+extern "efiapi" fn probe_and_lock(mdl: Va, mode: u8, operation: i32) -> u32 {
     expect(mdl, "MmProbeAndLockPages", |f| {
         f & (PAGES_LOCKED | MAPPED_TO_SYSTEM_VA | SOURCE_IS_NONPAGED_POOL | PARTIAL) == 0
     });
@@ -326,17 +335,17 @@ extern "win64" fn probe_and_lock(mdl: Va, mode: u8, operation: i32) -> u32 {
     raised(with(|k| lock(k, mdl, mode != 0, operation != 0)))
 }
 
-extern "win64" fn raise_status(status: u32) -> u32 {
+extern "efiapi" fn raise_status(status: u32) -> u32 {
     status
 }
 
-extern "win64" fn raise_access_violation() -> u32 {
+extern "efiapi" fn raise_access_violation() -> u32 {
     NtStatus::ACCESS_VIOLATION.0
 }
 
 // ---- MDLs ----
 
-pub(super) extern "win64" fn io_allocate_mdl(
+pub(super) extern "efiapi" fn io_allocate_mdl(
     va: Va,
     len: u32,
     secondary: u8,
@@ -364,7 +373,7 @@ pub(super) extern "win64" fn io_allocate_mdl(
     })
 }
 
-pub(super) extern "win64" fn io_free_mdl(mdl: Va) {
+pub(super) extern "efiapi" fn io_free_mdl(mdl: Va) {
     let known = with(|k| k.mdls.contains_key(&mdl));
     if known && flags(mdl) & PAGES_LOCKED != 0 {
         fail(rules::MDL_LEFT_LOCKED, "IoFreeMdl");
@@ -378,14 +387,14 @@ pub(super) extern "win64" fn io_free_mdl(mdl: Va) {
     });
 }
 
-pub(super) extern "win64" fn mm_unlock_pages(mdl: Va) {
+pub(super) extern "efiapi" fn mm_unlock_pages(mdl: Va) {
     expect(mdl, "MmUnlockPages", |f| {
         f & PAGES_LOCKED != 0 && f & (PARTIAL | SOURCE_IS_NONPAGED_POOL) == 0
     });
     with(|k| unlock(k, mdl));
 }
 
-pub(super) extern "win64" fn mm_build_mdl_for_non_paged_pool(mdl: Va) {
+pub(super) extern "efiapi" fn mm_build_mdl_for_non_paged_pool(mdl: Va) {
     expect(mdl, "MmBuildMdlForNonPagedPool", |f| {
         f & (PAGES_LOCKED | MAPPED_TO_SYSTEM_VA | PARTIAL) == 0
     });
@@ -408,7 +417,7 @@ pub(super) extern "win64" fn mm_build_mdl_for_non_paged_pool(mdl: Va) {
     set_flags(mdl, SOURCE_IS_NONPAGED_POOL, 0);
 }
 
-pub(super) extern "win64" fn io_build_partial_mdl(source: Va, target: Va, va: Va, len: u32) {
+pub(super) extern "efiapi" fn io_build_partial_mdl(source: Va, target: Va, va: Va, len: u32) {
     expect(source, "IoBuildPartialMdl (source)", |f| {
         f & (PAGES_LOCKED | SOURCE_IS_NONPAGED_POOL | PARTIAL) != 0
     });
@@ -452,7 +461,7 @@ pub(super) extern "win64" fn io_build_partial_mdl(source: Va, target: Va, va: Va
     set_flags(target, PARTIAL | nonpaged, 0);
 }
 
-pub(super) extern "win64" fn mm_map_locked_pages_specify_cache(
+pub(super) extern "efiapi" fn mm_map_locked_pages_specify_cache(
     mdl: Va,
     mode: u8,
     _cache: i32,
@@ -497,7 +506,7 @@ pub(super) extern "win64" fn mm_map_locked_pages_specify_cache(
     mapped
 }
 
-pub(super) extern "win64" fn mm_unmap_locked_pages(base: Va, mdl: Va) {
+pub(super) extern "efiapi" fn mm_unmap_locked_pages(base: Va, mdl: Va) {
     expect(mdl, "MmUnmapLockedPages", |f| {
         f & MAPPED_TO_SYSTEM_VA != 0 && peek::<Va>(mdl + MAPPED_VA) == base
     });

@@ -1,9 +1,10 @@
 //! The kernel's exported functions.
 //!
-//! Each is an `extern "win64"` function in the file of its prefix, and one line in [`table`]: name,
+//! Each is an `extern "efiapi"` function in the file of its prefix, and one line in [`table`]: name,
 //! the IRQLs at which it may be called (the stricter of its page and Driver Verifier's rule), and
 //! whether fault injection can make it fail. [`on_call`] sees every call first.
 
+#[cfg_attr(target_arch = "aarch64", path = "../arm64/copy.rs")]
 pub(crate) mod copy;
 pub(crate) mod csq;
 pub(crate) mod ex;
@@ -301,7 +302,7 @@ pub(crate) fn data_exports(k: &mut Kernel) -> HashMap<&'static str, Va> {
 }
 
 /// Runs before every call of a driver into the kernel. Returns the function's address.
-pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usize) -> usize {
+pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: usize) -> usize {
     let place = Place {
         rip: 0,
         rsp: return_slot + 8,
@@ -375,13 +376,13 @@ pub(crate) extern "win64" fn on_call(selector: u32, return_slot: usize, rbp: usi
 
 /// Calls driver code. Preserves which kernel call was running around it.
 pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
-    type F0 = extern "win64" fn() -> usize;
-    type F1 = extern "win64" fn(usize) -> usize;
-    type F2 = extern "win64" fn(usize, usize) -> usize;
-    type F3 = extern "win64" fn(usize, usize, usize) -> usize;
-    type F4 = extern "win64" fn(usize, usize, usize, usize) -> usize;
-    type F5 = extern "win64" fn(usize, usize, usize, usize, usize) -> usize;
-    type F6 = extern "win64" fn(usize, usize, usize, usize, usize, usize) -> usize;
+    type F0 = extern "efiapi" fn() -> usize;
+    type F1 = extern "efiapi" fn(usize) -> usize;
+    type F2 = extern "efiapi" fn(usize, usize) -> usize;
+    type F3 = extern "efiapi" fn(usize, usize, usize) -> usize;
+    type F4 = extern "efiapi" fn(usize, usize, usize, usize) -> usize;
+    type F5 = extern "efiapi" fn(usize, usize, usize, usize, usize) -> usize;
+    type F6 = extern "efiapi" fn(usize, usize, usize, usize, usize, usize) -> usize;
     macro_rules! at {
         ($t:ty) => {{
             let pointer: *const () = core::ptr::with_exposed_provenance(routine);

@@ -32,7 +32,7 @@ pub(crate) fn current_thread_object() -> Va {
     })
 }
 
-pub(super) extern "win64" fn ps_create_system_thread(
+pub(super) extern "efiapi" fn ps_create_system_thread(
     handle: Va,
     _access: u32,
     attributes: Va,
@@ -86,7 +86,7 @@ fn finish_thread() {
     }
 }
 
-pub(super) extern "win64" fn ps_terminate_system_thread(_status: i32) -> i32 {
+pub(super) extern "efiapi" fn ps_terminate_system_thread(_status: i32) -> i32 {
     let (kind, held) = with(|k| {
         let t = k.sched.thread();
         (t.kind, t.locks.last().map(|l| l.lock))
@@ -107,7 +107,7 @@ pub(super) extern "win64" fn ps_terminate_system_thread(_status: i32) -> i32 {
     crate::sched::end_thread()
 }
 
-pub(super) extern "win64" fn io_get_current_process() -> Va {
+pub(super) extern "efiapi" fn io_get_current_process() -> Va {
     with(|k| k.io.current_process())
 }
 
@@ -115,7 +115,7 @@ fn type_of(k: &Kernel, name: &str) -> Va {
     k.data_exports.get(name).map_or(0, |slot| peek(*slot))
 }
 
-pub(super) extern "win64" fn ob_reference_object_by_handle(
+pub(super) extern "efiapi" fn ob_reference_object_by_handle(
     handle: usize,
     _access: u32,
     kind: Va,
@@ -155,7 +155,7 @@ pub(super) extern "win64" fn ob_reference_object_by_handle(
     0
 }
 
-pub(super) extern "win64" fn obf_reference_object(object: Va) -> isize {
+pub(super) extern "efiapi" fn obf_reference_object(object: Va) -> isize {
     let count = with(|k| {
         if k.devices.contains_key(&object) {
             return super::io::reference(k, object);
@@ -177,7 +177,7 @@ pub(super) extern "win64" fn obf_reference_object(object: Va) -> isize {
     }
 }
 
-pub(super) extern "win64" fn obf_dereference_object(object: Va) -> isize {
+pub(super) extern "efiapi" fn obf_dereference_object(object: Va) -> isize {
     if with(|k| k.devices.contains_key(&object)) {
         super::io::dereference(object);
         return 0;
@@ -197,7 +197,7 @@ pub(super) extern "win64" fn obf_dereference_object(object: Va) -> isize {
     }
 }
 
-pub(super) extern "win64" fn ob_reference_object_by_pointer(
+pub(super) extern "efiapi" fn ob_reference_object_by_pointer(
     object: Va,
     _access: u32,
     kind: Va,
@@ -220,7 +220,7 @@ pub(super) extern "win64" fn ob_reference_object_by_pointer(
     0
 }
 
-pub(super) extern "win64" fn ob_open_object_by_pointer(
+pub(super) extern "efiapi" fn ob_open_object_by_pointer(
     object: Va,
     attributes: u32,
     _state: Va,

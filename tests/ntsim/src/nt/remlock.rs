@@ -14,7 +14,7 @@ pub(crate) struct RemoveLock {
     removed: bool,
 }
 
-pub(super) extern "win64" fn io_initialize_remove_lock_ex(
+pub(super) extern "efiapi" fn io_initialize_remove_lock_ex(
     lock: Va,
     _tag: u32,
     _max_minutes: u32,
@@ -57,7 +57,7 @@ fn publish(k: &mut Kernel, lock: Va) -> bool {
     true
 }
 
-pub(super) extern "win64" fn io_acquire_remove_lock_ex(
+pub(super) extern "efiapi" fn io_acquire_remove_lock_ex(
     lock: Va,
     tag: usize,
     _file: Va,
@@ -96,7 +96,7 @@ fn drop_tag(lock: Va, tag: usize) -> bool {
     })
 }
 
-pub(super) extern "win64" fn io_release_remove_lock_ex(lock: Va, tag: usize, _size: u32) {
+pub(super) extern "efiapi" fn io_release_remove_lock_ex(lock: Va, tag: usize, _size: u32) {
     if !drop_tag(lock, tag) {
         fail(
             rules::REMLOCK_TAG,
@@ -105,7 +105,7 @@ pub(super) extern "win64" fn io_release_remove_lock_ex(lock: Va, tag: usize, _si
     }
 }
 
-pub(super) extern "win64" fn io_release_remove_lock_and_wait_ex(lock: Va, tag: usize, _size: u32) {
+pub(super) extern "efiapi" fn io_release_remove_lock_and_wait_ex(lock: Va, tag: usize, _size: u32) {
     if !with(crate::iomgr::in_remove_device) {
         fail(
             rules::REMLOCK_WAIT,

@@ -76,7 +76,7 @@ fn print(text: String) {
 
 #[allow(clippy::many_single_char_names, reason = "unnamed variable arguments")]
 // Win64 passes variable arguments like others; six are read here whether given or not.
-pub(super) extern "win64" fn dbg_print(
+pub(super) extern "efiapi" fn dbg_print(
     text: Va,
     a: usize,
     b: usize,
@@ -88,7 +88,7 @@ pub(super) extern "win64" fn dbg_print(
     0
 }
 
-pub(super) extern "win64" fn dbg_print_ex(
+pub(super) extern "efiapi" fn dbg_print_ex(
     _component: u32,
     _level: u32,
     text: Va,
@@ -101,7 +101,7 @@ pub(super) extern "win64" fn dbg_print_ex(
     0
 }
 
-pub(super) extern "win64" fn rtl_init_unicode_string(string: Va, source: Va) {
+pub(super) extern "efiapi" fn rtl_init_unicode_string(string: Va, source: Va) {
     if source == 0 {
         set_unicode(string, 0, 0, 0);
         return;
@@ -110,7 +110,7 @@ pub(super) extern "win64" fn rtl_init_unicode_string(string: Va, source: Va) {
     set_unicode(string, source, length, length + 2);
 }
 
-pub(super) extern "win64" fn rtl_free_unicode_string(string: Va) {
+pub(super) extern "efiapi" fn rtl_free_unicode_string(string: Va) {
     let buffer: Va = peek(string + 8);
     if buffer != 0 {
         super::ex::free_pool(buffer, None);
@@ -118,7 +118,7 @@ pub(super) extern "win64" fn rtl_free_unicode_string(string: Va) {
     }
 }
 
-pub(super) extern "win64" fn rtl_copy_unicode_string(to: Va, from: Va) {
+pub(super) extern "efiapi" fn rtl_copy_unicode_string(to: Va, from: Va) {
     if from == 0 {
         poke(to, 0_u16);
         return;
@@ -133,7 +133,7 @@ pub(super) extern "win64" fn rtl_copy_unicode_string(to: Va, from: Va) {
     }
 }
 
-pub(super) extern "win64" fn rtl_compare_unicode_string(a: Va, b: Va, fold: u8) -> i32 {
+pub(super) extern "efiapi" fn rtl_compare_unicode_string(a: Va, b: Va, fold: u8) -> i32 {
     let (mut a, mut b) = (unicode(a), unicode(b));
     if fold != 0 {
         (a, b) = (a.to_uppercase(), b.to_uppercase());
@@ -143,11 +143,11 @@ pub(super) extern "win64" fn rtl_compare_unicode_string(a: Va, b: Va, fold: u8) 
     a.cmp(&b) as i32
 }
 
-pub(super) extern "win64" fn rtl_equal_unicode_string(a: Va, b: Va, fold: u8) -> u8 {
+pub(super) extern "efiapi" fn rtl_equal_unicode_string(a: Va, b: Va, fold: u8) -> u8 {
     u8::from(rtl_compare_unicode_string(a, b, fold) == 0)
 }
 
-pub(super) extern "win64" fn rtl_append_unicode_to_string(to: Va, source: Va) -> i32 {
+pub(super) extern "efiapi" fn rtl_append_unicode_to_string(to: Va, source: Va) -> i32 {
     if source == 0 {
         return 0;
     }
@@ -165,13 +165,13 @@ pub(super) extern "win64" fn rtl_append_unicode_to_string(to: Va, source: Va) ->
     0
 }
 
-pub(super) extern "win64" fn rtl_compare_memory(a: Va, b: Va, len: usize) -> usize {
+pub(super) extern "efiapi" fn rtl_compare_memory(a: Va, b: Va, len: usize) -> usize {
     (0..len)
         .find(|i| peek::<u8>(a + i) != peek::<u8>(b + i))
         .unwrap_or(len)
 }
 
-pub(super) extern "win64" fn mm_get_system_routine_address(name: Va) -> Va {
+pub(super) extern "efiapi" fn mm_get_system_routine_address(name: Va) -> Va {
     // A function found this way would not be checked: no optional function is offered.
     let _ = unicode(name);
     0

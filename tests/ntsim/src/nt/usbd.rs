@@ -16,7 +16,12 @@ const fn interface_size(pipes: usize) -> usize {
 }
 
 /// The first descriptor of a kind from `start` on; 0 if there is none before the end.
-pub(super) extern "win64" fn parse_descriptors(buffer: Va, total: u32, start: Va, kind: i32) -> Va {
+pub(super) extern "efiapi" fn parse_descriptors(
+    buffer: Va,
+    total: u32,
+    start: Va,
+    kind: i32,
+) -> Va {
     let end = buffer + total as usize;
     let mut at = start;
     while at + 2 <= end {
@@ -33,7 +38,7 @@ pub(super) extern "win64" fn parse_descriptors(buffer: Va, total: u32, start: Va
 }
 
 /// The first interface descriptor from `start` on that fits; -1 fits all.
-pub(super) extern "win64" fn parse_configuration_descriptor_ex(
+pub(super) extern "efiapi" fn parse_configuration_descriptor_ex(
     configuration: Va,
     start: Va,
     number: i32,
@@ -71,7 +76,7 @@ pub(super) extern "win64" fn parse_configuration_descriptor_ex(
 }
 
 /// A URB for `SELECT_CONFIGURATION` in nonpaged pool, which the driver frees with `ExFreePool`.
-pub(super) extern "win64" fn create_configuration_request_ex(configuration: Va, list: Va) -> Va {
+pub(super) extern "efiapi" fn create_configuration_request_ex(configuration: Va, list: Va) -> Va {
     if with(crate::state::Kernel::take_injection) {
         return 0;
     }
@@ -115,7 +120,7 @@ pub(super) extern "win64" fn create_configuration_request_ex(configuration: Va, 
 }
 
 /// `USBDI_Version` 6.0, USB 2.0.
-pub(super) extern "win64" fn get_usbdi_version(version: Va) {
+pub(super) extern "efiapi" fn get_usbdi_version(version: Va) {
     poke(version, 0x0600_u32);
     poke(version + 4, 0x0200_u32);
 }

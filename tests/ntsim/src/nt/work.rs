@@ -14,7 +14,7 @@ pub(crate) struct WorkItem {
     pub owner: Option<DriverId>,
 }
 
-pub(super) extern "win64" fn io_allocate_work_item(device: Va) -> Va {
+pub(super) extern "efiapi" fn io_allocate_work_item(device: Va) -> Va {
     let known = with(|k| k.devices.get(&device).is_some_and(|d| !d.deleted));
     if !known {
         fail(
@@ -86,7 +86,7 @@ fn queue(item: Va, routine: Va, context: usize, extended: bool) {
     });
 }
 
-pub(super) extern "win64" fn io_queue_work_item(
+pub(super) extern "efiapi" fn io_queue_work_item(
     item: Va,
     routine: Va,
     _queue: i32,
@@ -95,7 +95,7 @@ pub(super) extern "win64" fn io_queue_work_item(
     queue(item, routine, context, false);
 }
 
-pub(super) extern "win64" fn io_queue_work_item_ex(
+pub(super) extern "efiapi" fn io_queue_work_item_ex(
     item: Va,
     routine: Va,
     _queue: i32,
@@ -104,7 +104,7 @@ pub(super) extern "win64" fn io_queue_work_item_ex(
     queue(item, routine, context, true);
 }
 
-pub(super) extern "win64" fn io_free_work_item(item: Va) {
+pub(super) extern "efiapi" fn io_free_work_item(item: Va) {
     let state = with(|k| {
         let w = k.work_items.get(&item)?;
         let queued = w.queued;

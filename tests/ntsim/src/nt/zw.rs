@@ -17,7 +17,7 @@ fn check_apcs(name: &str) {
 
 /// `ZwCreateFile` on a device; all but name, handle and status block is for file systems.
 #[allow(clippy::too_many_arguments, reason = "the function's own arguments")]
-pub(super) extern "win64" fn zw_create_file(
+pub(super) extern "efiapi" fn zw_create_file(
     handle: Va,
     _access: u32,
     attributes: Va,
@@ -33,7 +33,7 @@ pub(super) extern "win64" fn zw_create_file(
     open_file("ZwCreateFile", handle, attributes, iosb)
 }
 
-pub(super) extern "win64" fn zw_open_file(
+pub(super) extern "efiapi" fn zw_open_file(
     handle: Va,
     _access: u32,
     attributes: Va,
@@ -71,7 +71,7 @@ fn open_file(what: &str, handle: Va, attributes: Va, iosb: Va) -> i32 {
     status.raw()
 }
 
-pub(super) extern "win64" fn zw_close(handle: usize) -> i32 {
+pub(super) extern "efiapi" fn zw_close(handle: usize) -> i32 {
     check_apcs("ZwClose");
     let file = with(|k| matches!(k.handles.get(&handle)?.object, Object::File(_)).then_some(()));
     if file.is_some() {
@@ -83,7 +83,7 @@ pub(super) extern "win64" fn zw_close(handle: usize) -> i32 {
     fail(rules::HANDLE_BAD, format!("ZwClose({handle:#x})"))
 }
 
-pub(super) extern "win64" fn zw_wait_for_single_object(
+pub(super) extern "efiapi" fn zw_wait_for_single_object(
     handle: usize,
     _alertable: u8,
     timeout: Va,
@@ -147,7 +147,7 @@ fn key_path(attributes: Va) -> Result<String, NtStatus> {
     }
 }
 
-pub(super) extern "win64" fn zw_open_key(handle: Va, _access: u32, attributes: Va) -> i32 {
+pub(super) extern "efiapi" fn zw_open_key(handle: Va, _access: u32, attributes: Va) -> i32 {
     check_apcs("ZwOpenKey");
     let path = match key_path(attributes) {
         Ok(path) => path,
@@ -171,7 +171,7 @@ pub(super) extern "win64" fn zw_open_key(handle: Va, _access: u32, attributes: V
     }
 }
 
-pub(super) extern "win64" fn zw_create_key(
+pub(super) extern "efiapi" fn zw_create_key(
     handle: Va,
     _access: u32,
     attributes: Va,
@@ -212,7 +212,7 @@ fn key(handle: usize) -> Result<String, NtStatus> {
     }
 }
 
-pub(super) extern "win64" fn zw_query_value_key(
+pub(super) extern "efiapi" fn zw_query_value_key(
     handle: usize,
     name: Va,
     class: i32,
@@ -277,7 +277,7 @@ pub(super) extern "win64" fn zw_query_value_key(
     0
 }
 
-pub(super) extern "win64" fn zw_set_value_key(
+pub(super) extern "efiapi" fn zw_set_value_key(
     handle: usize,
     name: Va,
     _title: u32,
@@ -301,7 +301,7 @@ pub(super) extern "win64" fn zw_set_value_key(
     })
 }
 
-pub(super) extern "win64" fn zw_delete_value_key(handle: usize, name: Va) -> i32 {
+pub(super) extern "efiapi" fn zw_delete_value_key(handle: usize, name: Va) -> i32 {
     check_apcs("ZwDeleteValueKey");
     let path = match key(handle) {
         Ok(path) => path,
@@ -340,7 +340,7 @@ fn descriptor_length(sd: Va) -> usize {
     end
 }
 
-pub(super) extern "win64" fn zw_set_security_object(handle: usize, what: u32, sd: Va) -> i32 {
+pub(super) extern "efiapi" fn zw_set_security_object(handle: usize, what: u32, sd: Va) -> i32 {
     check_apcs("ZwSetSecurityObject");
     let object = with(|k| k.handles.get(&handle).map(|h| h.object.clone()));
     let device = match object {

@@ -216,7 +216,7 @@ fn report_gone(pdo: Va) {
 }
 
 /// The bus driver's dispatch routine. What is not USB's own is done as on every bus.
-pub(crate) extern "win64" fn dispatch(device: Va, irp: Va) -> i32 {
+pub(crate) extern "efiapi" fn dispatch(device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     let sl = i.sl();
     match (sl.major(), sl.minor()) {

@@ -111,7 +111,7 @@ fn record(k: &mut Kernel, pdo: Va, urb: Va, irql: u8, plan: &check::Plan) -> u64
 }
 
 /// The cancel routine of a pending URB's IRP. The URB ends from the bus's own thread.
-extern "win64" fn cancel(_device: Va, irp: Va) {
+extern "efiapi" fn cancel(_device: Va, irp: Va) {
     with(|k| {
         if let Some(f) = k.usb.flights.values_mut().find(|f| f.irp == irp) {
             f.end.get_or_insert(usbd::CANCELED);

@@ -176,7 +176,7 @@ fn exports() -> Exports {
 }
 
 fn violations(image: &[u8], map: Option<&str>) -> Vec<String> {
-    check(image, map, &exports(), true)
+    check(image, Some(Arch::X64), map, &exports(), true)
         .unwrap()
         .into_iter()
         .flat_map(|group| group.violations)
@@ -202,7 +202,7 @@ fn a_good_image_passes() {
 
 #[test]
 fn headers() {
-    assert_breaks(|image| image.machine = 0xaa64, "not x86-64");
+    assert_breaks(|image| image.machine = 0xaa64, "not x64 (0x8664)");
     assert_breaks(|image| image.subsystem = 2, "not native");
     assert_breaks(|image| image.entry = 0, "entry point");
     assert_breaks(|image| image.entry = 0x2000, "entry point");
@@ -211,7 +211,35 @@ fn headers() {
     assert_breaks(|image| image.flags &= !0x80, "FORCE_INTEGRITY");
     assert_breaks(|image| image.characteristics |= 1, "no relocations");
     assert_breaks(|image| drop(image.sections.pop()), "no relocations");
-    assert!(check(b"MZ, but no image", None, &exports(), true).is_err());
+    assert!(check(b"MZ, but no image", None, None, &exports(), true).is_err());
+}
+
+#[test]
+fn an_image_is_for_the_processor_that_it_shall_be_for() {
+    let found = |machine, arch| -> Vec<String> {
+        let image = Image {
+            machine,
+            ..Image::default()
+        };
+        check(&image.bytes(), arch, None, &exports(), true)
+            .unwrap()
+            .into_iter()
+            .flat_map(|group| group.violations)
+            .collect()
+    };
+    assert_eq!(found(0xaa64, Some(Arch::Arm64)), [""; 0]);
+    assert_eq!(found(0xaa64, None), [""; 0]);
+    assert_one(&found(0x8664, Some(Arch::Arm64)), "not ARM64 (0xaa64)");
+    assert_one(&found(0x01c4, None), "machine 0x01c4");
+    // A name that only the other kernel has.
+    let image = Image {
+        machine: 0xaa64,
+        imports: vec![("ntoskrnl.exe", vec!["IoCreateDevice", "__chkstk"])],
+        ..Image::default()
+    };
+    let groups = check(&image.bytes(), None, None, &exports(), true).unwrap();
+    let found: Vec<String> = groups.into_iter().flat_map(|g| g.violations).collect();
+    assert_one(&found, "__chkstk");
 }
 
 #[test]
@@ -275,7 +303,7 @@ fn panic_paths() {
     let image = Image::default().bytes();
     let map = "0001:00000010  _RNvNtCs9_4core9panicking5panic  0000000180001010  x.o\n";
     assert_one(&violations(&image, Some(map)), "panic path");
-    let groups = check(&image, Some(map), &exports(), false).unwrap();
+    let groups = check(&image, None, Some(map), &exports(), false).unwrap();
     assert!(groups.iter().all(|group| group.violations.is_empty()));
     assert_eq!(
         groups

@@ -3,7 +3,7 @@
 use super::{
     Check, Rule,
     map::{Kind, is_of},
-    parse::Entry,
+    parse::{Entry, Section},
 };
 
 /// The rules.
@@ -89,13 +89,21 @@ fn check_copies(check: &mut Check<'_>) {
     }
 }
 
-/// Lines of `[SourceDisksFiles]` for x64.
+/// `[SourceDisksFiles]` or `[SourceDisksNames]`, for all processors or for one that the driver is
+/// built for.
+fn is_source(section: &Section, base: &str) -> bool {
+    ["", ".amd64", ".arm64"]
+        .iter()
+        .any(|ending| section.is(&format!("{base}{ending}")))
+}
+
+/// Lines of `[SourceDisksFiles]`.
 fn sources<'a>(check: &Check<'a>) -> impl Iterator<Item = &'a Entry> + use<'a> {
     check
         .inf
         .sections
         .iter()
-        .filter(|section| section.is("SourceDisksFiles") || section.is("SourceDisksFiles.amd64"))
+        .filter(|section| is_source(section, "SourceDisksFiles"))
         .flat_map(|section| &section.entries)
 }
 
@@ -106,14 +114,14 @@ fn check_sources(check: &mut Check<'_>) {
             .iter()
             .any(|base| is_of(&name, base) && name.contains(".nt"));
         check.expect(!odd, Rule::S3, section.line, || {
-            format!("[{}]: the ending is .amd64", section.name)
+            format!("[{}]: the ending is .amd64 or .arm64", section.name)
         });
     }
     let disks: Vec<&str> = check
         .inf
         .sections
         .iter()
-        .filter(|section| section.is("SourceDisksNames") || section.is("SourceDisksNames.amd64"))
+        .filter(|section| is_source(section, "SourceDisksNames"))
         .flat_map(|section| section.entries.iter().map(Entry::key))
         .collect();
     let copied = check.map.copied();

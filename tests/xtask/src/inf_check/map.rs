@@ -205,7 +205,7 @@ impl<'a> Map<'a> {
     /// Notes a model, its install section and what belongs to that.
     fn reach_install(&mut self, inf: &'a Inf, entry: &'a Entry) {
         let name = entry.value(0);
-        let install = [".NTamd64", ".NT"]
+        let install = [".NTamd64", ".NTarm64", ".NT"]
             .iter()
             .find_map(|decoration| inf.section(&format!("{name}{decoration}")));
         self.models.push(Model { entry, install });

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{Workspace, bad, good, say};
+use crate::shell::{Arch, Workspace, bad, good, say};
 
 mod device;
 mod files;
@@ -30,6 +30,14 @@ use parse::Inf;
 
 /// The INFs of the package, without `.inx`.
 pub(crate) const INFS: [&str; 2] = ["parscan_lpt", "parscan_usb"];
+
+/// Those of the package for a processor: a machine with ARM64 has no port for the driver.
+pub(crate) fn infs(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X64 => &INFS,
+        Arch::Arm64 => &INFS[1..],
+    }
+}
 
 /// Makes the enum of the rules and their texts from one table.
 macro_rules! rules {
@@ -112,6 +120,7 @@ rules! {
     P5 "" "the service knows its role: 1 for ports, 2 for still image"
     P6 "" "no hardware ID stands twice"
     P7 "" "the INFs of a folder share no service, catalog and hardware ID"
+    P8 "" "the driver is built for what the INF names: ports amd64, still image amd64 and arm64"
 }
 
 /// A rule that is broken.
@@ -234,15 +243,23 @@ fn check_file(data: &[u8], stage: Stage) -> Checked {
 pub(crate) fn run(workspace: &Workspace, files: &[PathBuf]) -> Result<()> {
     let mut all = Vec::new();
     if files.is_empty() {
-        let sample = Stamp::sample();
         for name in INFS {
-            let path = workspace.root.join(format!("inf/{name}.inx"));
-            let inx = read(&path)?;
-            let inf = stamp(&inx, name, &sample)
-                .with_context(|| format!("cannot stamp {}", path.display()))?;
+            let inx = read(&workspace.root.join(format!("inf/{name}.inx")))?;
             all.push((format!("{name}.inx"), Stage::Template, inx));
-            all.push((format!("{name}.inf, stamped"), Stage::Stamped, inf));
         }
+        report(&all)?;
+        for arch in Arch::ALL {
+            all.clear();
+            for name in infs(arch) {
+                let path = workspace.root.join(format!("inf/{name}.inx"));
+                let inf = stamp(&read(&path)?, name, arch, &Stamp::sample())
+                    .with_context(|| format!("cannot stamp {}", path.display()))?;
+                let shown = format!("{name}.inf, stamped for {}", arch.inf());
+                all.push((shown, Stage::Stamped, inf));
+            }
+            report(&all)?;
+        }
+        return Ok(());
     }
     for path in files {
         all.push((path.display().to_string(), Stage::of(path), read(path)?));

@@ -19,6 +19,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     check_security(check);
     check_image(check);
     check_role(check);
+    check_processor(check);
     let ids = ids(check.map);
     for (index, (line, id)) in ids.iter().enumerate() {
         let twice = ids.iter().take(index).any(|(_, other)| other == id);
@@ -174,6 +175,27 @@ fn check_role(check: &mut Check<'_>) {
         entry.map_or(0, |entry| entry.line),
         || format!("Role is {role:?}, not {right}"),
     );
+}
+
+/// The architectures in the decorations are those that the driver of the role is built for.
+fn check_processor(check: &mut Check<'_>) {
+    let built: &[&str] = if check.class().eq_ignore_ascii_case("Image") {
+        &["ntamd64", "ntarm64"]
+    } else {
+        &["ntamd64"]
+    };
+    for target in &check.map.targets {
+        let system = target.decoration.split('.').next().unwrap_or_default();
+        let system = system.to_ascii_lowercase();
+        // Without one, M4 is broken.
+        let none = system.is_empty() || system == "nt";
+        check.expect(
+            none || built.contains(&system.as_str()),
+            Rule::P8,
+            target.line,
+            || format!("{} is not served", target.decoration),
+        );
+    }
 }
 
 /// The rules for the INFs of one folder: file and finding.

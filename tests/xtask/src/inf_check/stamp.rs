@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::shell::Arch;
+
 /// What is filled in.
 pub(crate) struct Stamp {
     /// Date of the driver, `mm/dd/yyyy`.
@@ -20,16 +22,16 @@ impl Stamp {
     }
 }
 
-/// The INF `<name>.inf` of an INX for x64, as
-/// `stampinf -f <name>.inf -d <date> -a amd64 -c <name>.cat -v <version>` makes it, with CRLF.
+/// The INF `<name>.inf` of an INX, as
+/// `stampinf -f <name>.inf -d <date> -a <architecture> -c <name>.cat -v <version>` makes it, with CRLF.
 ///
 /// # Errors
 /// When the INX is not ASCII or has no `[Version]`.
-pub(crate) fn stamp(inx: &[u8], name: &str, stamp: &Stamp) -> Result<Vec<u8>> {
+pub(crate) fn stamp(inx: &[u8], name: &str, arch: Arch, stamp: &Stamp) -> Result<Vec<u8>> {
     if !inx.is_ascii() {
         bail!("it has characters that are not ASCII");
     }
-    let text = std::str::from_utf8(inx)?.replace("$ARCH$", "amd64");
+    let text = std::str::from_utf8(inx)?.replace("$ARCH$", arch.inf());
     let mut lines: Vec<String> = Vec::new();
     let mut inside = false;
     // Where the lines of [Version] end.
@@ -70,12 +72,14 @@ mod tests {
     fn date_version_catalog_and_architecture_are_filled_in() {
         let inx =
             b"; x\n[Version]\nClass = Ports\ndriverver = 1\n; y\n\n[A.NT$ARCH$]\nDriverVer=2\n";
-        let inf = stamp(inx, "n", &Stamp::sample()).unwrap();
+        let inf = stamp(inx, "n", Arch::X64, &Stamp::sample()).unwrap();
         assert_eq!(
             String::from_utf8(inf).unwrap(),
             "; x\r\n[Version]\r\nClass = Ports\r\nCatalogFile = n.cat\r\n\
              DriverVer   = 01/01/2026,1.0.0.0\r\n; y\r\n\r\n[A.NTamd64]\r\nDriverVer=2\r\n"
         );
+        let inf = stamp(inx, "n", Arch::Arm64, &Stamp::sample()).unwrap();
+        assert!(String::from_utf8(inf).unwrap().contains("[A.NTarm64]\r\n"));
     }
 
     #[test]
@@ -84,14 +88,22 @@ mod tests {
         let windows = b"[Version]\r\nA = B\r\n";
         let sample = Stamp::sample();
         assert_eq!(
-            stamp(unix, "n", &sample).unwrap(),
-            stamp(windows, "n", &sample).unwrap()
+            stamp(unix, "n", Arch::X64, &sample).unwrap(),
+            stamp(windows, "n", Arch::X64, &sample).unwrap()
         );
     }
 
     #[test]
     fn what_is_no_inx_is_refused() {
-        assert!(stamp(b"[Strings]\n", "n", &Stamp::sample()).is_err());
-        assert!(stamp("[Version]\n; \u{e9}\n".as_bytes(), "n", &Stamp::sample()).is_err());
+        assert!(stamp(b"[Strings]\n", "n", Arch::X64, &Stamp::sample()).is_err());
+        assert!(
+            stamp(
+                "[Version]\n; \u{e9}\n".as_bytes(),
+                "n",
+                Arch::X64,
+                &Stamp::sample()
+            )
+            .is_err()
+        );
     }
 }

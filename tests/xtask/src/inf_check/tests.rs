@@ -18,9 +18,14 @@ fn inx(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The INF that is made of it.
+/// The INF that is made of it, for x64.
 fn inf(name: &str) -> String {
-    let inf = stamp(inx(name).as_bytes(), name, &Stamp::sample()).unwrap();
+    inf_for(Arch::X64, name)
+}
+
+/// The INF that is made of it.
+fn inf_for(arch: Arch, name: &str) -> String {
+    let inf = stamp(inx(name).as_bytes(), name, arch, &Stamp::sample()).unwrap();
     String::from_utf8(inf).unwrap().replace("\r\n", "\n")
 }
 
@@ -52,6 +57,16 @@ fn the_projects_infs_break_no_rule() {
         );
     }
     assert!(run(&Workspace::find().unwrap(), &[]).is_ok());
+}
+
+#[test]
+fn a_scanner_is_served_on_arm64_and_a_port_is_not() {
+    assert_eq!(infs(Arch::Arm64), [USB]);
+    let scanner = inf_for(Arch::Arm64, USB);
+    assert!(scanner.contains("= Scan,NTarm64.10.0...19041\n"));
+    assert_eq!(check(scanner.as_bytes(), Stage::Stamped), []);
+    let port = inf_for(Arch::Arm64, LPT);
+    assert_eq!(broken(&port, Stage::Stamped), [Rule::P8]);
 }
 
 /// Comments and empty lines do nothing and may go. Any other line is needed.

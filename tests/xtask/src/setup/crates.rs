@@ -15,12 +15,12 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{Workspace, read, remove, say, write_if_changed};
 
 /// A replacement that must match exactly once.
-struct Edit {
-    file: &'static str,
+pub(super) struct Edit {
+    pub(super) file: &'static str,
     /// What it is for.
-    why: &'static str,
-    find: &'static str,
-    replace: &'static str,
+    pub(super) why: &'static str,
+    pub(super) find: &'static str,
+    pub(super) replace: &'static str,
 }
 
 /// A crate to copy, and its edits.
@@ -116,7 +116,8 @@ const CRATES: &[Crate] = &[
 /// The edits as text, for the stamp.
 pub(super) fn sources() -> String {
     let mut text = String::new();
-    for edit in CRATES.iter().flat_map(|krate| krate.edits) {
+    let edits = CRATES.iter().flat_map(|krate| krate.edits);
+    for edit in edits.chain(super::headers::edits()) {
         let _ = writeln!(text, "{}\n{}\n{}", edit.file, edit.find, edit.replace);
     }
     text
@@ -265,7 +266,8 @@ fn collect(root: &Path, below: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) ->
     Ok(())
 }
 
-fn apply(edit: &Edit, content: &mut Vec<u8>) -> Result<()> {
+/// Makes one edit, if it fits.
+pub(super) fn apply(edit: &Edit, content: &mut Vec<u8>) -> Result<()> {
     let text = std::str::from_utf8(content)?;
     let count = text.matches(edit.find).count();
     if count != 1 {

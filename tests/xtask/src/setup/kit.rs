@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{LLVM, MINGW_INCLUDE, MINGW_LIB};
+use super::{LLVM, MINGW_INCLUDE, MINGW_LIB, headers};
 use crate::{
     exports::Exports,
-    shell::{read, remove, run, say, write_if_changed},
+    shell::{Arch, read, remove, run, say, write_if_changed},
 };
 
 /// The version whose folder names the kit bears. wdk-build takes the highest that it finds.
@@ -40,6 +40,7 @@ const SHIMS: &[(&str, &str)] = &[
 struct Library {
     name: &'static str,
     module: &'static str,
+    /// For x64 only.
     more: &'static [&'static str],
 }
 
@@ -87,10 +88,7 @@ pub(super) fn sources() -> String {
 
 /// Makes or completes the kit in `root`. Gives a hash that changes when headers or libraries do.
 pub(super) fn make(root: &Path, exports: &Exports) -> Result<String> {
-    let headers = root.join("Include").join(VERSION);
-    let libraries = root.join("Lib").join(VERSION).join("km/x64");
-    fs::create_dir_all(&libraries)
-        .with_context(|| format!("cannot create {}", libraries.display()))?;
+    let include = root.join("Include").join(VERSION);
 
     // wdk-build searches km/crt, km, shared, in this order.
     say("  headers: mingw-w64's DDK and the shims of tests/xtask/kit");
@@ -104,26 +102,35 @@ pub(super) fn make(root: &Path, exports: &Exports) -> Result<String> {
             linked.insert(PathBuf::from(name), path.clone());
         }
     }
-    let km = headers.join("km");
-    for (name, target) in &linked {
+    let km = include.join("km");
+    for (name, target) in linked.iter().filter(|(name, _)| !headers::is_edited(name)) {
         link(target, &km.join(name))?;
     }
-    link(Path::new(MINGW_INCLUDE), &headers.join("shared"))?;
+    headers::copy_edited(&km)?;
+    link(Path::new(MINGW_INCLUDE), &include.join("shared"))?;
     for (name, content) in SHIMS {
         write_if_changed(&km.join("crt").join(name), content.as_bytes())?;
     }
 
-    say("  import libraries: ntoskrnl, hal, wmilib, usbd");
+    say("  import libraries: ntoskrnl, hal, wmilib, usbd; for x64 and for ARM64");
     let mut hashed = sources();
-    for library in LIBRARIES {
-        hashed.push_str(&import_library(library, exports, &libraries)?);
-    }
-    // Stack-cookie support for C objects. wdk-sys names it; Rust code asks for none of it.
-    let empty = libraries.join("BufferOverflowFastFailK.lib");
-    if !empty.exists() {
-        run(Command::new(format!("{LLVM}/bin/llvm-ar"))
-            .arg("crs")
-            .arg(&empty))?;
+    for arch in Arch::ALL {
+        let libraries = root.join("Lib").join(VERSION).join("km").join(arch.kit());
+        fs::create_dir_all(&libraries)
+            .with_context(|| format!("cannot create {}", libraries.display()))?;
+        for library in LIBRARIES {
+            hashed.push_str(&import_library(library, arch, exports, &libraries)?);
+        }
+        // Support for C objects, which wdk-sys names and Rust code asks for none of: stack cookies,
+        // and on ARM64 the compiler's helpers.
+        for name in ["BufferOverflowFastFailK", "arm64rt"] {
+            let empty = libraries.join(format!("{name}.lib"));
+            if !empty.exists() && (name != "arm64rt" || arch == Arch::Arm64) {
+                run(Command::new(format!("{LLVM}/bin/llvm-ar"))
+                    .arg("crs")
+                    .arg(&empty))?;
+            }
+        }
     }
 
     // Time and size of a header tell of a new release of the packages.
@@ -141,21 +148,26 @@ pub(super) fn make(root: &Path, exports: &Exports) -> Result<String> {
 }
 
 /// Makes NAME.lib, and gives its definition file.
-fn import_library(library: &Library, exports: &Exports, folder: &Path) -> Result<String> {
+fn import_library(
+    library: &Library,
+    arch: Arch,
+    exports: &Exports,
+    folder: &Path,
+) -> Result<String> {
     let archive = format!("{MINGW_LIB}/lib{}.a", library.name);
     let symbols = read(
         Command::new(format!("{LLVM}/bin/llvm-nm"))
             .args(["--no-sort", "--quiet"])
             .arg(&archive),
     )?;
-    let definition = definition(library, exports, &symbols);
+    let definition = definition(library, arch, exports, &symbols);
     let def = folder.join(format!("{}.def", library.name));
     let lib = folder.join(format!("{}.lib", library.name));
     if write_if_changed(&def, definition.as_bytes())? || !lib.exists() {
         remove(&lib)?;
         let unfinished = folder.join(format!("{}.lib.new", library.name));
         run(Command::new(format!("{LLVM}/bin/llvm-dlltool"))
-            .args(["-m", "i386:x86-64", "-d"])
+            .args(["-m", arch.dlltool(), "-d"])
             .arg(&def)
             .arg("-l")
             .arg(&unfinished))?;
@@ -167,9 +179,15 @@ fn import_library(library: &Library, exports: &Exports, folder: &Path) -> Result
 /// The definition file for the symbols that llvm-nm lists. A name without a thunk (`T`) is data:
 /// then only `__imp_NAME` exists, as in Microsoft's libraries.
 ///
-/// mingw-w64 lacks newer functions and has some in the wrong module; there the metadata decides.
-fn definition(library: &Library, exports: &Exports, symbols: &str) -> String {
-    let mut code: BTreeSet<&str> = library.more.iter().copied().collect();
+/// mingw-w64 lacks newer functions and has some in the wrong module; there the metadata decides. Its
+/// list is that of x64, and no list of ARM64's exports is public: a name too many is found by the
+/// gate, if the driver takes it.
+fn definition(library: &Library, arch: Arch, exports: &Exports, symbols: &str) -> String {
+    let more = match arch {
+        Arch::X64 => library.more,
+        Arch::Arm64 => &[],
+    };
+    let mut code: BTreeSet<&str> = more.iter().copied().collect();
     code.extend(exports.declared(library.module));
     let mut imported = BTreeSet::new();
     let elsewhere = |name: &str| {
@@ -236,7 +254,7 @@ mod tests {
         let symbols = "\nobject.o:\n0000000000000000 I __imp_Function\n0000000000000000 T Function\n\
                        0000000000000000 I __imp_Variable\n                 U _head\n0000000000000000 t .text\n";
         assert_eq!(
-            definition(&LIBRARY, &Exports::of(""), symbols),
+            definition(&LIBRARY, Arch::X64, &Exports::of(""), symbols),
             "LIBRARY ntoskrnl.exe\nEXPORTS\nExtra\nFunction\nVariable DATA\n"
         );
     }
@@ -249,7 +267,7 @@ mod tests {
         let symbols = "0000000000000000 I __imp_Moved\n0000000000000000 T Moved\n\
                        0000000000000000 I __imp_Old\n0000000000000000 T Old\n";
         assert_eq!(
-            definition(&LIBRARY, &exports, symbols),
+            definition(&LIBRARY, Arch::X64, &exports, symbols),
             "LIBRARY ntoskrnl.exe\nEXPORTS\nExtra\nNew\nOld\n"
         );
     }

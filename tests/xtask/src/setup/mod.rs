@@ -15,12 +15,13 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        PROGRAM_TARGET, TARGET, Workspace, clean, headline, in_path, read, remove, run, say, shown,
-        write_if_changed,
+        ARM64_HOST_TARGET, Arch, PROGRAM_TARGET, Workspace, clean, headline, in_path, read, remove,
+        run, say, shown, write_if_changed,
     },
 };
 
 pub(crate) mod crates;
+mod headers;
 mod kit;
 
 /// Tools that only some commands need.
@@ -36,6 +37,8 @@ pub(crate) enum Tool {
     Programs,
     /// Somebody else's Windows: Debian package wine64.
     Wine,
+    /// What runs the simulated machine on ARM64: Debian package qemu-user, and a Rust target.
+    Arm64,
 }
 
 /// A Debian package and the files by which it is recognised.
@@ -112,6 +115,12 @@ const WINE_PACKAGES: &[Package] = &[Package {
     files: &["/usr/lib/wine/wine64", "/usr/lib/wine/wineserver64"],
 }];
 
+const ARM64_PACKAGES: &[Package] = &[Package {
+    name: "qemu-user",
+    what: "QEMU, which runs an ARM64 process",
+    files: &["/usr/bin/qemu-aarch64"],
+}];
+
 /// Makes sure that the driver can be built here, and that `extra` is there. True if anything had to
 /// be done. Does nothing for the driver on Windows, where the installed WDK is used.
 pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
@@ -128,7 +137,9 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
             File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
         lock.lock().context("cannot lock target/linux-kit.lock")?;
 
-        changed |= ensure_target(TARGET)?;
+        for arch in Arch::ALL {
+            changed |= ensure_target(arch.target())?;
+        }
         let mut packages: Vec<&'static Package> = KIT_PACKAGES.iter().collect();
         if extra.contains(&Tool::Qemu) {
             packages.extend(QEMU_PACKAGES);
@@ -139,6 +150,10 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
         }
         if extra.contains(&Tool::Wine) {
             packages.extend(WINE_PACKAGES);
+        }
+        if extra.contains(&Tool::Arm64) {
+            changed |= ensure_target(ARM64_HOST_TARGET)?;
+            packages.extend(ARM64_PACKAGES);
         }
         changed |= ensure_packages(&packages)?;
         changed |= ensure_kit(workspace)?;
@@ -403,7 +418,7 @@ fn config(workspace: &Workspace, folder: &Path) -> Result<String> {
         .context("neither CARGO_HOME nor a home folder is known")?;
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
-    Ok(format!(
+    let mut text = format!(
         "# Written by `cargo xtask setup` for building without Microsoft's WDK. Do not edit.\n\
          # Edited copies of two crates that otherwise build on Windows only.\n\
          paths = [\n    {},\n    {},\n]\n\n\
@@ -411,21 +426,34 @@ fn config(workspace: &Workspace, folder: &Path) -> Result<String> {
          # Headers and import libraries, laid out as wdk-build expects the WDK's.\n\
          WDKContentRoot = {{ value = {}, force = true }}\n\
          LIBCLANG_PATH = {{ value = \"{LLVM}/lib\", force = true }}\n\
-         # wdk-build tells clang to search no folder by itself, so its own headers are named here.\n\
-         BINDGEN_EXTRA_CLANG_ARGS_x86_64_pc_windows_msvc = {{ value = \"-resource-dir {CLANG_RESOURCES}\", force = true }}\n\n\
-         [target.{TARGET}]\n\
-         linker = \"rust-lld\"\n\
-         # The same bytes wherever the project and cargo's home are: no debug directory, whose\n\
-         # identifier depends on paths, and no folder names of this host in messages.\n\
-         rustflags = [\n    \
-             \"-C\", \"link-arg=/DEBUG:NONE\",\n    \
-             {},\n    {},\n]\n",
+         # wdk-build tells clang to search no folder by itself, so its own headers are named here.\n",
         quoted(&folder.join("wdk-build")),
         quoted(&folder.join("windows-future")),
         quoted(&folder.join("kit")),
-        quoted(Path::new(&remap(&home, "cargo"))),
-        quoted(Path::new(&remap(&workspace.root, "parscan"))),
-    ))
+    );
+    for arch in Arch::ALL {
+        let _ = writeln!(
+            text,
+            "BINDGEN_EXTRA_CLANG_ARGS_{} = {{ value = \"-resource-dir {CLANG_RESOURCES}\", force = true }}",
+            arch.target().replace('-', "_"),
+        );
+    }
+    for arch in Arch::ALL {
+        let _ = write!(
+            text,
+            "\n[target.{}]\n\
+             linker = \"rust-lld\"\n\
+             # The same bytes wherever the project and cargo's home are: no debug directory, whose\n\
+             # identifier depends on paths, and no folder names of this host in messages.\n\
+             rustflags = [\n    \
+                 \"-C\", \"link-arg=/DEBUG:NONE\",\n    \
+                 {},\n    {},\n]\n",
+            arch.target(),
+            quoted(Path::new(&remap(&home, "cargo"))),
+            quoted(Path::new(&remap(&workspace.root, "parscan"))),
+        );
+    }
+    Ok(text)
 }
 
 /// Everything that the kit is made from. If this text is the same, so is the kit.

@@ -101,6 +101,22 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
     ),
     (Rule::M4, LPT, &[("= Lpt,NTamd64.10.0...19041", "= Lpt")]),
     (
+        Rule::P8,
+        LPT,
+        &[
+            ("= Lpt,NTamd64.", "= Lpt,NTarm64."),
+            ("[Lpt.NTamd64.", "[Lpt.NTarm64."),
+        ],
+    ),
+    (
+        Rule::P8,
+        USB,
+        &[
+            ("= Scan,NTamd64.", "= Scan,NTx86."),
+            ("[Scan.NTamd64.", "[Scan.NTx86."),
+        ],
+    ),
+    (
         Rule::M5,
         USB,
         &[("Scan_Inst, USB\\VID_04A9&PID_2213", "Scan_Inst")],

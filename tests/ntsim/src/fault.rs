@@ -1,0 +1,80 @@
+//! What a memory access that the processor refused means.
+
+use crate::mem::{Kind, State, Va};
+use crate::rules::{self, Rule};
+use crate::state::Kernel;
+
+/// The rule that an access (`read`, `write` or `execute`) at `va` breaks, and the words for it.
+pub(crate) fn name(k: &Kernel, va: Va, access: &str) -> (Rule, String) {
+    if k.mem.contains(va)
+        && let Some(b) = k.mem.find(va)
+    {
+        let offset = va.wrapping_sub(b.va).cast_signed();
+        let what = format!(
+            "{access} at offset {offset:#x} of a {}-byte block ({}), allocated by {}{}",
+            b.size,
+            describe(b.kind),
+            k.site_name(b.allocated),
+            if b.state == State::Freed {
+                format!(", freed by {}", k.site_name(b.freed))
+            } else {
+                String::new()
+            }
+        );
+        let rule = match (b.state, b.kind) {
+            (State::Freed, Kind::Irp | Kind::SystemBuffer) => rules::IRP_TOUCHED,
+            (State::Freed, _) => rules::POOL_AFTER_FREE,
+            (State::Live, _) if b.paged && k.mem.is_paged_out() && va < b.va + b.size => {
+                rules::PAGED_AT_DISPATCH
+            }
+            (State::Live, _) => rules::POOL_OVERRUN,
+        };
+        return (rule, what);
+    }
+    if k.mem.is_paged_out() && k.mem.in_section(va) {
+        return (
+            rules::PAGED_AT_DISPATCH,
+            format!("{access} in a pageable section of the image"),
+        );
+    }
+    if k.user.is_mapped(va) {
+        // Code of the machine, which has its own way: a driver gave it a user address.
+        let what = format!("{access} at user address {va:#x} by a kernel function");
+        return (rules::USER_UNGUARDED, what);
+    }
+    let place = k.locate(va).map_or_else(
+        || k.user.describe_view(va).unwrap_or_default().to_owned(),
+        |(name, rva)| format!(" (image {name}+{rva:#x}, protected or unloaded)"),
+    );
+    let what = if va < 0x1_0000 {
+        format!("{access} through a null pointer, address {va:#x}")
+    } else {
+        format!("{access} at {va:#x}{place}")
+    };
+    (rules::NULL_ACCESS, what)
+}
+
+/// What a block is, in words.
+pub(crate) fn describe(kind: Kind) -> String {
+    match kind {
+        Kind::Pool(tag) => {
+            let text: String = tag
+                .to_le_bytes()
+                .iter()
+                .map(|b| {
+                    if b.is_ascii_graphic() {
+                        char::from(*b)
+                    } else {
+                        '.'
+                    }
+                })
+                .collect();
+            format!("pool, tag '{text}'")
+        }
+        Kind::Irp => "an IRP".to_owned(),
+        Kind::SystemBuffer => "a system buffer".to_owned(),
+        Kind::Device => "a device object".to_owned(),
+        Kind::WorkItem => "a work item".to_owned(),
+        Kind::System(what) => what.to_owned(),
+    }
+}
