@@ -2,7 +2,7 @@
 
 mod transfer;
 
-pub(super) use transfer::submit_urb;
+pub(super) use transfer::{KeptHold, submit_urb};
 
 use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull, slice};
 

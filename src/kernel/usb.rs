@@ -12,7 +12,7 @@ mod traffic;
 mod urb;
 
 pub(crate) use call::{MOST_PIPES, SelectedPipe, UsbDevice};
-pub(crate) use channel::{Channel, ChannelOptions, Exchange, Next};
+pub(crate) use channel::{Channel, ChannelOptions, End, Exchange, Next, Time};
 pub(crate) use timer::flush_deferred;
 pub(crate) use traffic::Traffic;
 pub(crate) use urb::{Data, PipeHandle, Transfer, VendorTransfer};

@@ -7,7 +7,7 @@ use super::whole_packets;
 /// What a read does next. Offsets and lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Copy from the bounce buffer to the caller's. Call [`BulkRead::next`] again.
+    /// Copy from the bounce buffer to the caller's, then call [`BulkRead::copied`].
     Copy {
         /// Where the bytes are in the bounce buffer.
         from: usize,
@@ -44,6 +44,9 @@ pub enum Step {
 /// its last bytes come out of the bounce buffer), and a packet of length zero where nothing else
 /// came ends it with 0 bytes.
 ///
+/// A read whose transfer ends early ([`BulkRead::interrupted`]) ends with what has arrived by then;
+/// the stream goes on behind that, unless it is [discarded](BulkRead::discard).
+///
 /// The machine needs no memory of its own: the caller has the bounce buffer, of one packet.
 #[derive(Clone, Copy, Debug)]
 pub struct BulkRead {
@@ -51,6 +54,8 @@ pub struct BulkRead {
     /// The current read: what was asked for, what is there.
     length: usize,
     done: usize,
+    /// It ends with what is there.
+    is_over: bool,
     /// What is in the bounce buffer and not yet copied.
     surplus_start: usize,
     surplus_end: usize,
@@ -66,6 +71,7 @@ impl BulkRead {
             max_packet_size,
             length: 0,
             done: 0,
+            is_over: false,
             surplus_start: 0,
             surplus_end: 0,
             short: false,
@@ -77,26 +83,31 @@ impl BulkRead {
     pub const fn begin(&mut self, length: usize) {
         self.length = length;
         self.done = 0;
+        self.is_over = false;
     }
 
-    /// Forgets the surplus, after the pipe was reset.
-    pub const fn reset(&mut self) {
-        *self = Self::new(self.max_packet_size);
+    /// Forgets the surplus: what was going on in the pipe was aborted, or the pipe was reset.
+    pub const fn discard(&mut self) {
+        self.surplus_start = 0;
+        self.surplus_end = 0;
+        self.short = false;
     }
 
-    /// What to do now. A transfer stays the answer until [`BulkRead::received`]; so does
-    /// [`Step::Done`] until [`BulkRead::begin`].
+    /// What to do now. A transfer stays the answer until [`BulkRead::received`] or
+    /// [`BulkRead::interrupted`], a copy until [`BulkRead::copied`], [`Step::Done`] until
+    /// [`BulkRead::begin`].
     #[allow(
         clippy::should_implement_trait,
         reason = "a step is not an item: it is the answer until it is done"
     )]
     pub fn next(&mut self) -> Step {
-        let length = self.surplus().min(self.left());
+        let length = self.copy();
         if length != 0 {
-            let (from, to) = (self.surplus_start, self.done);
-            self.surplus_start = from.saturating_add(length);
-            self.done = to.saturating_add(length);
-            return Step::Copy { from, to, length };
+            return Step::Copy {
+                from: self.surplus_start,
+                to: self.done,
+                length,
+            };
         }
         if let Some(transfer) = self.transfer() {
             return transfer;
@@ -108,6 +119,13 @@ impl BulkRead {
         Step::Done {
             information: self.done,
         }
+    }
+
+    /// The bytes were copied. Where no copy is due it does nothing.
+    pub fn copied(&mut self) {
+        let length = self.copy();
+        self.surplus_start = self.surplus_start.saturating_add(length);
+        self.done = self.done.saturating_add(length);
     }
 
     /// The transfer brought `count` bytes: fewer than its length, if it ended with a short packet.
@@ -127,9 +145,38 @@ impl BulkRead {
         }
     }
 
+    /// The transfer ended early, with an error, and had brought `count` bytes by then. The read ends
+    /// with them: no transfer follows, but perhaps a copy. Where no transfer is due, or it was not
+    /// sent (0 bytes), the read ends likewise.
+    pub fn interrupted(&mut self, count: usize) {
+        match self.transfer() {
+            Some(Step::Direct { length, .. }) => {
+                self.done = self.done.saturating_add(count.min(length));
+            }
+            Some(Step::Bounce { length }) if count != 0 => {
+                self.short = count < length;
+                self.surplus_start = 0;
+                self.surplus_end = count.min(length);
+            }
+            _ => {}
+        }
+        self.is_over = true;
+    }
+
+    /// Bytes in the caller's buffer.
+    #[must_use]
+    pub const fn done(&self) -> usize {
+        self.done
+    }
+
+    /// How many bytes can be copied now.
+    fn copy(&self) -> usize {
+        self.surplus().min(self.left())
+    }
+
     /// The transfer that is due, if one is.
     fn transfer(&self) -> Option<Step> {
-        if self.left() == 0 || self.surplus() != 0 || self.short {
+        if self.is_over || self.left() == 0 || self.surplus() != 0 || self.short {
             return None;
         }
         Some(match whole_packets(self.left(), self.max_packet_size) {

@@ -47,6 +47,13 @@ impl BulkWrite {
         }
     }
 
+    /// The part was not sent as a whole: the first `count` bytes of it went.
+    pub fn interrupted(&mut self, count: usize) {
+        if let Some(part) = self.next() {
+            self.done = part.end.min(self.done.saturating_add(count));
+        }
+    }
+
     /// Bytes that were sent.
     #[must_use]
     pub const fn done(&self) -> usize {

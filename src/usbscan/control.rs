@@ -1,10 +1,10 @@
-use super::Stock;
+use super::{Limits, Stock};
 use crate::{
     ioctl::{
         Status,
         usbscan::{Bitness, Direction, UsbscanRequest, VendorRequest},
     },
-    kernel::{Buffer, Data, Exchange, Irp, Next, Shared, Transfer, VendorTransfer},
+    kernel::{Buffer, Data, End, Exchange, Irp, Next, Shared, Time, Transfer, VendorTransfer},
 };
 
 /// The requests that become one transfer on the default control pipe. What a vendor request sends
@@ -12,6 +12,7 @@ use crate::{
 pub(super) struct Controls {
     state: State,
     stock: Shared<Stock>,
+    limits: Shared<Limits>,
 }
 
 enum State {
@@ -23,11 +24,23 @@ enum State {
 
 impl Controls {
     /// The memory of short data goes back to `stock`.
-    pub(super) const fn new(stock: Shared<Stock>) -> Self {
+    pub(super) const fn new(stock: Shared<Stock>, limits: Shared<Limits>) -> Self {
         Self {
             state: State::Done(0),
             stock,
+            limits,
         }
+    }
+
+    /// Whether the request sends data to the device.
+    const fn is_out(&self) -> bool {
+        matches!(
+            self.state,
+            State::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
+                direction: Direction::Out { .. },
+                ..
+            })))
+        )
     }
 }
 
@@ -56,16 +69,17 @@ const fn vendor(request: VendorRequest) -> Transfer {
 }
 
 impl Exchange for Controls {
-    fn begin(&mut self, irp: &Irp) {
+    fn begin(&mut self, irp: &Irp) -> Time {
         // It was parsed before it was queued, and its buffer is ours: the same comes out. The
         // answer will overwrite it.
         self.state = State::Parsed(parse(irp));
+        self.limits.of_control(!self.is_out())
     }
 
     fn next(&mut self, _irp: &mut Irp, _own: &mut [u8]) -> Next {
         match self.state {
-            State::Done(information) => Next::End(Status::SUCCESS, information),
-            State::Parsed(Err(status)) => Next::End(status, 0),
+            State::Done(information) => Next::End(End::With(Status::SUCCESS, information)),
+            State::Parsed(Err(status)) => Next::End(End::With(status, 0)),
             State::Parsed(Ok(UsbscanRequest::Vendor(request))) => {
                 let length = usize::from(request.length);
                 let data = match request.direction {
@@ -85,20 +99,13 @@ impl Exchange for Controls {
                 },
             ),
             // Others are answered without the device.
-            State::Parsed(Ok(_)) => Next::End(Status::INVALID_DEVICE_REQUEST, 0),
+            State::Parsed(Ok(_)) => Next::End(End::With(Status::INVALID_DEVICE_REQUEST, 0)),
         }
     }
 
     fn moved(&mut self, count: usize) {
-        let is_out = matches!(
-            self.state,
-            State::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
-                direction: Direction::Out { .. },
-                ..
-            })))
-        );
         // With more than 0 the request block would be copied over the caller's buffer.
-        self.state = State::Done(if is_out { 0 } else { count });
+        self.state = State::Done(if self.is_out() { 0 } else { count });
     }
 
     fn give_back(&mut self, carried: Buffer) {

@@ -18,9 +18,14 @@
 //! time-out beyond 214 seconds is 214 seconds, and `IOCTL_SEND_USB_REQUEST` that reads has
 //! `USBD_TRANSFER_DIRECTION_IN`. All are in [`crate::ioctl::usbscan`]. A time-out runs from the
 //! moment in which a request's turn comes, whatever the request is made of.
+//!
+//! However a read or write ends, the bytes that were moved are told: a read whose time is over
+//! succeeds with them, any other failure has them as its Information. What a packet had beyond a
+//! read is the next one's, unless what went on in the pipe was aborted.
 
 mod control;
 mod event;
+mod limits;
 mod open;
 mod read;
 mod reset;
@@ -31,6 +36,7 @@ mod write;
 
 pub(crate) use scanner::{Scanner, add_scanner};
 
+use limits::Limits;
 use open::Open;
-use scanner_core::ScannerCore;
+use scanner_core::{OpenPipe, ScannerCore};
 use stock::Stock;

@@ -1,11 +1,14 @@
 use core::num::NonZeroU16;
 
-use super::{ScannerCore, Stock, control::Controls, event::Events, read::Reads, write::Writes};
+use super::{
+    Limits, OpenPipe, ScannerCore, Stock, control::Controls, event::Events, read::Reads,
+    write::Writes,
+};
 use crate::{
     Role,
     ioctl::{
         Status,
-        usbscan::{Direction, Pipe, PipeType, Timeout, Timeouts, VendorRequest},
+        usbscan::{Direction, Pipe, PipeType, Timeouts, VendorRequest},
     },
     kernel::{Channel, ChannelOptions, Device, Disposition, FileId, Irp, Requester, Shared},
     usb::{BulkRead, HandlePipes},
@@ -15,6 +18,9 @@ use crate::{
 pub(super) struct Open {
     file: FileId,
     pipes: HandlePipes,
+    /// That of the endpoints that `pipes` are.
+    generation: u32,
+    limits: Shared<Limits>,
     event: Option<Shared<Channel<Events>>>,
     read: Option<Shared<Channel<Reads>>>,
     write: Option<Shared<Channel<Writes>>>,
@@ -34,9 +40,9 @@ impl Open {
         file: FileId,
         name: &[u16],
     ) -> Result<Self, Status> {
-        let pipes = core.pipes().ok_or(Status::DEVICE_NOT_READY)?;
+        let (pipes, generation) = core.endpoints().ok_or(Status::DEVICE_NOT_READY)?;
         let handle = pipes.open(name)?;
-        let timeouts = Timeouts::default();
+        let limits = Shared::try_new(Limits::new())?;
         // A pipe, the size of its packets, and what its channel is made of.
         let pipe = |pipe: Pipe| {
             let index = handle.get(pipe)?;
@@ -50,24 +56,24 @@ impl Open {
                     Pipe::WriteData => 0,
                 },
                 direct: pipe != Pipe::Event,
-                limit: timeouts.of(pipe).hundred_nanoseconds(),
             };
-            Some((index, NonZeroU16::new(packet)?, options))
+            let opened = OpenPipe::new(core.clone(), index, generation);
+            Some((opened, NonZeroU16::new(packet)?, options))
         };
         let event = pipe(Pipe::Event)
-            .map(|(index, _, options)| {
-                Channel::try_new(device, &options, Events::new(core.clone(), index))
+            .map(|(pipe, _, options)| {
+                Channel::try_new(device, &options, Events::new(pipe, limits.clone()))
             })
             .transpose()?;
         let read = pipe(Pipe::ReadData)
-            .map(|(index, packet, options)| {
-                let reads = Reads::new(core.clone(), index, BulkRead::new(packet));
+            .map(|(pipe, packet, options)| {
+                let reads = Reads::new(pipe, limits.clone(), BulkRead::new(packet));
                 Channel::try_new(device, &options, reads)
             })
             .transpose()?;
         let write = pipe(Pipe::WriteData)
-            .map(|(index, packet, options)| {
-                Channel::try_new(device, &options, Writes::new(core.clone(), index, packet))
+            .map(|(pipe, packet, options)| {
+                Channel::try_new(device, &options, Writes::new(pipe, limits.clone(), packet))
             })
             .transpose()?;
         let control = ChannelOptions {
@@ -76,13 +82,14 @@ impl Open {
             lane: 0,
             own: 0,
             direct: false,
-            limit: Timeout::DEFAULT.hundred_nanoseconds(),
         };
         let stock = Shared::try_new(Stock::try_new()?)?;
-        let controls = Controls::new(stock.clone());
+        let controls = Controls::new(stock.clone(), limits.clone());
         Ok(Self {
             file,
             pipes: handle,
+            generation,
+            limits,
             event,
             read,
             write,
@@ -97,6 +104,14 @@ impl Open {
 
     pub(super) const fn pipes(&self) -> HandlePipes {
         self.pipes
+    }
+
+    /// Whether the device still has the endpoints that the handle was opened with.
+    ///
+    /// # Errors
+    /// As [`ScannerCore::check_generation`].
+    pub(super) fn check(&self, core: &ScannerCore) -> Result<(), Status> {
+        core.check_generation(self.generation)
     }
 
     /// The channels on pipes, those that the device has.
@@ -154,17 +169,19 @@ impl Open {
 
     /// `IOCTL_SET_TIMEOUT`, for the requests that begin from now on.
     pub(super) fn set_timeouts(&self, timeouts: Timeouts) {
-        for (pipe, channel) in self.on_pipes() {
-            channel.set_limit(timeouts.of(pipe).hundred_nanoseconds());
-        }
+        self.limits.set(timeouts);
     }
 
-    /// Ends the requests on some of the pipes. At <= `DISPATCH_LEVEL`.
+    /// Ends the requests on some of the pipes, and drops what the pipes hold. All pipes are the
+    /// default one, too. At <= `DISPATCH_LEVEL`.
     pub(super) fn end(&self, pipes: PipeType, status: Status) {
         for (pipe, channel) in self.on_pipes() {
             if pipes == PipeType::All || pipes == PipeType::One(pipe) {
                 channel.end(status);
             }
+        }
+        if pipes == PipeType::All {
+            self.control.end(status);
         }
     }
 
@@ -174,12 +191,6 @@ impl Open {
             channel.resume();
         }
         self.control.resume();
-    }
-
-    /// Ends every request. At <= `DISPATCH_LEVEL`.
-    pub(super) fn end_all(&self, status: Status) {
-        self.end(PipeType::All, status);
-        self.control.end(status);
     }
 
     /// What `act` does with the channel on the pipe with this index, if there is one.
@@ -202,15 +213,13 @@ pub(super) const fn lane(index: usize) -> u32 {
 pub(super) trait OnPipe {
     /// Queues a request.
     fn request(&self, irp: Irp) -> Disposition;
-    /// Sets the time of the requests that begin from now on.
-    fn set_limit(&self, hundred_nanoseconds: Option<u64>);
-    /// Ends every request.
+    /// Ends every request, and drops what the pipe holds.
     fn end(&self, status: Status);
     /// Ends the request that is being served.
     fn end_active(&self, status: Status);
     /// Whether none is being served.
     fn is_idle(&self) -> bool;
-    /// The pipe was reset.
+    /// The pipe was reset: what it held is dropped.
     fn reset(&self);
     /// Goes on with the queue.
     fn resume(&self);
@@ -219,10 +228,6 @@ pub(super) trait OnPipe {
 impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
     fn request(&self, irp: Irp) -> Disposition {
         Self::request(self, irp, None)
-    }
-
-    fn set_limit(&self, hundred_nanoseconds: Option<u64>) {
-        Channel::set_limit(self, hundred_nanoseconds);
     }
 
     fn end(&self, status: Status) {
@@ -238,7 +243,7 @@ impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
     }
 
     fn reset(&self) {
-        Self::reset(self);
+        Channel::discard(self);
     }
 
     fn resume(&self) {

@@ -1,51 +1,66 @@
-use super::ScannerCore;
+use super::{Limits, OpenPipe};
 use crate::{
-    ioctl::Status,
-    kernel::{Data, Exchange, Irp, Next, Shared, Transfer},
+    ioctl::{Status, usbscan::Pipe},
+    kernel::{Data, End, Exchange, Irp, Next, Shared, Time, Transfer},
     usb::{BulkRead, Step},
 };
 
 /// `ReadFile`: [`BulkRead`] says what it is made of. The channel's own memory is its bounce buffer.
 pub(super) struct Reads {
-    core: Shared<ScannerCore>,
-    index: usize,
+    pipe: OpenPipe,
+    limits: Shared<Limits>,
     stream: BulkRead,
 }
 
 impl Reads {
-    pub(super) const fn new(core: Shared<ScannerCore>, index: usize, stream: BulkRead) -> Self {
+    pub(super) const fn new(pipe: OpenPipe, limits: Shared<Limits>, stream: BulkRead) -> Self {
         Self {
-            core,
-            index,
+            pipe,
+            limits,
             stream,
         }
+    }
+
+    /// The next step that is no copy, after the copies before it.
+    ///
+    /// # Errors
+    /// As [`Irp::copy_to_caller`]; what was not copied is kept.
+    fn step(&mut self, irp: &mut Irp, own: &[u8]) -> Result<Step, Status> {
+        loop {
+            match self.stream.next() {
+                Step::Copy { from, to, length } => {
+                    let end = from.saturating_add(length);
+                    irp.copy_to_caller(to, own.get(from..end).unwrap_or_default())?;
+                    self.stream.copied();
+                }
+                step => return Ok(step),
+            }
+        }
+    }
+
+    fn with_what_came(&self, status: Status, irp: &Irp) -> End {
+        End::With(status, irp.told(self.stream.done()))
     }
 }
 
 impl Exchange for Reads {
-    fn begin(&mut self, irp: &Irp) {
+    fn begin(&mut self, irp: &Irp) -> Time {
         self.stream.begin(irp.transfer_length());
+        self.limits.of(Pipe::ReadData)
     }
 
     fn next(&mut self, irp: &mut Irp, own: &mut [u8]) -> Next {
-        loop {
-            let data = match self.stream.next() {
-                Step::Copy { from, to, length } => {
-                    let end = from.saturating_add(length);
-                    let bytes = own.get(from..end).unwrap_or_default();
-                    match irp.copy_to_caller(to, bytes) {
-                        Ok(()) => continue,
-                        Err(status) => return Next::End(status, 0),
-                    }
-                }
-                Step::Direct { to, length } => Data::Caller { offset: to, length },
-                Step::Bounce { length } => Data::Own { length },
-                Step::Done { information } => return Next::End(Status::SUCCESS, information),
-            };
-            return match self.core.pipe(self.index) {
-                Some(pipe) => Next::Transfer(Transfer::Pipe { pipe, is_in: true }, data),
-                None => Next::End(Status::INVALID_PARAMETER, 0),
-            };
+        let data = match self.step(irp, own) {
+            Ok(Step::Direct { to, length }) => Data::Caller { offset: to, length },
+            Ok(Step::Bounce { length }) => Data::Own { length },
+            Ok(Step::Copy { .. } | Step::Done { .. }) => {
+                return Next::End(End::With(Status::SUCCESS, self.stream.done()));
+            }
+            Err(status) => return Next::End(self.with_what_came(status, irp)),
+        };
+        match self.pipe.handle() {
+            Ok(pipe) => Next::Transfer(Transfer::Pipe { pipe, is_in: true }, data),
+            Err(status) => Next::End(self.with_what_came(status, irp)),
         }
     }
 
@@ -53,7 +68,25 @@ impl Exchange for Reads {
         self.stream.received(count);
     }
 
-    fn reset(&mut self) {
-        self.stream.reset();
+    /// What came counts. If only the time is over it is a short read, and the next one goes on
+    /// behind it; whatever else ended the read, the next one begins afresh.
+    fn failed(&mut self, status: Status, count: usize, irp: &mut Irp, own: &mut [u8]) -> End {
+        self.stream.interrupted(count);
+        if let Err(status) = self.step(irp, own) {
+            return self.with_what_came(status, irp);
+        }
+        match self.stream.done() {
+            done if done != 0 && status == Status::IO_TIMEOUT => End::With(Status::SUCCESS, done),
+            _ => {
+                if status != Status::IO_TIMEOUT {
+                    self.stream.discard();
+                }
+                self.with_what_came(status, irp)
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        self.stream.discard();
     }
 }

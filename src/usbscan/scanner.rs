@@ -101,7 +101,7 @@ impl Scanner {
             Request::Cleanup(passive) => {
                 self.worker.clean_up(irp.file(), passive);
                 if let Some(open) = &open {
-                    open.end_all(Status::CANCELLED);
+                    open.end(PipeType::All, Status::CANCELLED);
                 }
                 return irp.complete(Status::SUCCESS);
             }
@@ -117,7 +117,8 @@ impl Scanner {
             return irp.complete(Status::INVALID_DEVICE_REQUEST);
         };
         let state = device.state().serves();
-        if let Err(status) = state.and_then(|()| self.core.traffic().check()) {
+        let ready = state.and_then(|()| self.core.traffic().check());
+        if let Err(status) = ready.and_then(|()| open.check(&self.core)) {
             return irp.complete(status);
         }
         match request {
@@ -225,6 +226,7 @@ impl Scanner {
             task.waits().wait(LOOK_MS)?;
         }
         for index in pipes.select(open.pipes(), which)? {
+            open.check(&self.core)?;
             self.core.reset_pipe(index, &task.waits(), task.passive())?;
         }
         Ok(())
@@ -237,7 +239,9 @@ impl Scanner {
     }
 
     fn end_opens(&self, status: Status) {
-        self.core.opens().for_each(|open| open.end_all(status));
+        self.core
+            .opens()
+            .for_each(|open| open.end(PipeType::All, status));
     }
 }
 

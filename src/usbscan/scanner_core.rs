@@ -31,6 +31,8 @@ pub(super) struct ScannerCore {
 
 #[derive(Clone, Copy)]
 struct Configuration {
+    /// Another one after each start that found other endpoints than before.
+    generation: u32,
     descriptor: DeviceDescriptor,
     pipes: Pipes,
     selected: [Option<SelectedPipe>; MOST_PIPES],
@@ -71,8 +73,14 @@ impl ScannerCore {
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: the descriptors are malformed, or the USB stack and
     /// this driver do not see the same in them.
     pub(super) fn start(&self, passive: Passive) -> Result<(), Status> {
-        let found = self.configure(passive)?;
-        self.configuration.with(move |place| *place = Some(found));
+        let mut found = self.configure(passive)?;
+        self.configuration.with(move |place| {
+            if let Some(before) = place {
+                let is_other = u32::from(before.pipes != found.pipes);
+                found.generation = before.generation.wrapping_add(is_other);
+            }
+            *place = Some(found);
+        });
         Ok(())
     }
 
@@ -98,6 +106,7 @@ impl ScannerCore {
             return Err(Status::DEVICE_CONFIGURATION_ERROR);
         }
         Ok(Configuration {
+            generation: 0,
             descriptor,
             pipes,
             selected,
@@ -123,6 +132,25 @@ impl ScannerCore {
         self.configuration.with(|it| it.map(|it| it.pipes))
     }
 
+    /// The endpoints, and their generation: the indices that a handle has belong to it.
+    pub(super) fn endpoints(&self) -> Option<(Pipes, u32)> {
+        self.configuration
+            .with(|it| it.map(|it| (it.pipes, it.generation)))
+    }
+
+    /// Whether the endpoints still are those of this generation.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE`: the device was started again since, and has others.
+    pub(super) fn check_generation(&self, generation: u32) -> Result<(), Status> {
+        let now = self.configuration.with(|it| it.map(|it| it.generation));
+        if now == Some(generation) {
+            Ok(())
+        } else {
+            Err(Status::INVALID_DEVICE_STATE)
+        }
+    }
+
     /// Who made the device, if it was started.
     pub(super) fn descriptor(&self) -> Option<DeviceDescriptor> {
         self.configuration.with(|it| it.map(|it| it.descriptor))
@@ -132,6 +160,39 @@ impl ScannerCore {
     pub(super) fn pipe(&self, index: usize) -> Option<PipeHandle> {
         self.configuration
             .with(move |it| Some(it.as_ref()?.selected.get(index)?.as_ref()?.handle))
+    }
+}
+
+/// An endpoint as a handle has it.
+#[derive(Clone)]
+pub(super) struct OpenPipe {
+    core: Shared<ScannerCore>,
+    index: usize,
+    generation: u32,
+}
+
+impl OpenPipe {
+    pub(super) const fn new(core: Shared<ScannerCore>, index: usize, generation: u32) -> Self {
+        Self {
+            core,
+            index,
+            generation,
+        }
+    }
+
+    /// The pipe, as it was opened at the last start.
+    ///
+    /// # Errors
+    /// As [`ScannerCore::check_generation`].
+    pub(super) fn handle(&self) -> Result<PipeHandle, Status> {
+        let (index, generation) = (self.index, self.generation);
+        self.core
+            .configuration
+            .with(move |it| {
+                let it = it.as_ref().filter(|it| it.generation == generation)?;
+                Some(it.selected.get(index)?.as_ref()?.handle)
+            })
+            .ok_or(Status::INVALID_DEVICE_STATE)
     }
 }
 

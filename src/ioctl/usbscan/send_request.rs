@@ -1,6 +1,6 @@
 //! `IOCTL_SEND_USB_REQUEST`: a vendor request of the client's choice.
 
-use super::{Bitness, Status, VendorRequest, fits, io_block::IoBlock, usbscan_code};
+use super::{Bitness, Status, VendorRequest, io_block::IoBlock, usbscan_code};
 
 /// 0x80002024. Input: `IO_BLOCK_EX`, 24 bytes (20 from a 32-bit caller), and for a write `uLength`
 /// bytes at its `pbyData`. Output, for a read: `uLength` bytes.
@@ -13,8 +13,9 @@ pub const IOCTL_SEND_USB_REQUEST: u32 = usbscan_code(9);
 ///
 /// # Errors
 /// * `STATUS_INVALID_PARAMETER`: the input is shorter than `IO_BLOCK_EX`, `uLength` is more than
-///   65535, or, for a write, `pbyData` is null although `uLength` is not 0.
-/// * `STATUS_BUFFER_TOO_SMALL`: the output of a read is shorter than `uLength`.
+///   65535, or, for a read, not the output length, as the page has it (a client that passes the
+///   block itself as output would have it overwritten), or, for a write, `pbyData` is null although
+///   `uLength` is not 0.
 /// * `STATUS_ACCESS_VIOLATION`: the data of a write ends beyond the caller's address space.
 pub(super) fn parse(
     input: &[u8],
@@ -23,7 +24,9 @@ pub(super) fn parse(
 ) -> Result<VendorRequest, Status> {
     let (block, extension) = IoBlock::parse_ex(input, bitness)?;
     if extension.is_in {
-        fits(output_length, block.length.into())?;
+        if output_length != usize::from(block.length) {
+            return Err(Status::INVALID_PARAMETER);
+        }
         Ok(block.device_to_host(extension.request))
     } else {
         block.host_to_device(extension.request)
@@ -108,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_read_needs_room_and_no_pointer() {
+    fn a_read_needs_an_output_of_its_length_and_no_pointer() {
         let mut input = native(1);
         input[8..16].fill(0);
         assert!(parse(&input, 2, Bitness::Native).is_ok());
-        assert!(parse(&input, 100, Bitness::Native).is_ok());
-        assert_eq!(
-            parse(&input, 1, Bitness::Native),
-            Err(Status::BUFFER_TOO_SMALL)
-        );
+        // 24: the block itself as output.
+        for output in [0, 1, 3, 24] {
+            let result = parse(&input, output, Bitness::Native);
+            assert_eq!(result, Err(Status::INVALID_PARAMETER), "{output}");
+        }
     }
 }

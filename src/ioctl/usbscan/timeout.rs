@@ -16,7 +16,7 @@ impl Timeout {
     /// The longest one. Of more, the documentation says that it makes transfers time out, as a
     /// signed 32-bit number of 100 ns units does at 214.7 seconds.
     pub const MAXIMUM: Self = Self { seconds: 214 };
-    /// What a read or write may take before anybody sets it, and a control request always.
+    /// What a read, a write or a control request may take before a program sets it.
     pub const DEFAULT: Self = Self { seconds: 120 };
     /// No limit.
     pub const FOR_EVER: Self = Self { seconds: 0 };
@@ -50,9 +50,9 @@ impl Timeout {
 /// `USBSCAN_TIMEOUT`: three `ULONG`s, in seconds. It belongs to a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// `TimeoutRead`: a whole `ReadFile`
+    /// `TimeoutRead`: a whole `ReadFile`, or a control request that takes from the device
     pub read: Timeout,
-    /// `TimeoutWrite`: a whole `WriteFile`
+    /// `TimeoutWrite`: a whole `WriteFile`, or a control request that sends to the device
     pub write: Timeout,
     /// `TimeoutEvent`: a whole `IOCTL_WAIT_ON_DEVICE_EVENT`
     pub event: Timeout,
@@ -66,6 +66,20 @@ impl Timeouts {
             Pipe::Event => self.event,
             Pipe::ReadData => self.read,
             Pipe::WriteData => self.write,
+        }
+    }
+
+    /// That of a control request, whose data comes from the device (`is_in`) or goes to it. The
+    /// documentation speaks of reads, writes and events only; these are the same for the client.
+    /// One that waits for ever would keep all that follow it from the device, so where that is set
+    /// it is the default.
+    #[must_use]
+    pub fn of_control(self, is_in: bool) -> Timeout {
+        let set = if is_in { self.read } else { self.write };
+        if set == Timeout::FOR_EVER {
+            Timeout::DEFAULT
+        } else {
+            set
         }
     }
 
@@ -123,6 +137,19 @@ mod tests {
         }
         assert_eq!(timeouts.event.milliseconds(), None);
         assert_eq!(timeouts.event.hundred_nanoseconds(), None);
+    }
+
+    #[test]
+    fn a_control_request_ends() {
+        let input = [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+        let set = Timeouts::parse(&input).unwrap();
+        assert_eq!(set.of_control(true).milliseconds(), Some(7_000));
+        assert_eq!(set.of_control(false).milliseconds(), Some(9_000));
+        for never in [Timeouts::default(), Timeouts::parse(&[0; 12]).unwrap()] {
+            for is_in in [true, false] {
+                assert_eq!(never.of_control(is_in), Timeout::DEFAULT);
+            }
+        }
     }
 
     #[test]

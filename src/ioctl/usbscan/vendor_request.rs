@@ -14,7 +14,7 @@ const IN_TRANSFER_FLAGS: u32 = USBD_TRANSFER_DIRECTION_IN;
 /// Where the data goes, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the device to the output buffer, whose length is at least that of the request.
+    /// From the device to the output buffer, whose length is that of the request.
     In,
     /// From the caller to the device.
     Out {

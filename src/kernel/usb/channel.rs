@@ -7,7 +7,7 @@ use core::{
     ffi::c_void,
     mem::ManuallyDrop,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use wdk_sys::{
@@ -29,8 +29,8 @@ use runner::{Runner, Work, let_go};
 /// What the requests of a channel are made of. The methods are called one at a time, at
 /// <= `DISPATCH_LEVEL`.
 pub(crate) trait Exchange: Send + 'static {
-    /// A request begins.
-    fn begin(&mut self, irp: &Irp);
+    /// A request begins. How long it may take.
+    fn begin(&mut self, irp: &Irp) -> Time;
 
     /// What is to be done now. `own` is the channel's own memory.
     fn next(&mut self, irp: &mut Irp, own: &mut [u8]) -> Next;
@@ -38,20 +38,41 @@ pub(crate) trait Exchange: Send + 'static {
     /// The transfer went well and moved `count` bytes. [`Exchange::next`] follows.
     fn moved(&mut self, count: usize);
 
+    /// The transfer failed and had moved `count` bytes by then, or was not sent. `status` says why:
+    /// `STATUS_IO_TIMEOUT` means that the request's time is over. How the request ends.
+    fn failed(&mut self, status: Status, _count: usize, _irp: &mut Irp, _own: &mut [u8]) -> End {
+        End::With(status, 0)
+    }
+
     /// A request that brought memory with it ends: nobody uses it any more.
     fn give_back(&mut self, _carried: Buffer) {}
 
-    /// The pipe was reset.
-    fn reset(&mut self) {}
+    /// What is kept for later requests is void: the pipe was reset, or what went on in it aborted.
+    fn discard(&mut self) {}
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time {
+    /// In 100 ns; `None`: for ever.
+    pub(crate) limit: Option<u64>,
+    /// It begins anew with each transfer that moved bytes.
+    pub(crate) renews: bool,
 }
 
 /// What is to be done for a request.
 pub(crate) enum Next {
     /// Send this.
     Transfer(Transfer, Data),
-    /// End it, with this Information.
-    End(Status, usize),
-    /// End it with the first bytes of the channel's own memory as its output, as many as fit.
+    /// End it.
+    End(End),
+}
+
+/// How a request ends.
+pub(crate) enum End {
+    /// With this Information.
+    With(Status, usize),
+    /// With the first bytes of the channel's own memory as its output, as many as fit.
     Answer(usize),
 }
 
@@ -65,10 +86,8 @@ pub(crate) struct ChannelOptions<'a> {
     pub(crate) lane: u32,
     /// Bytes of own memory.
     pub(crate) own: usize,
-    /// Its requests are direct reads or writes.
+    /// Its requests are reads or writes, which may be direct.
     pub(crate) direct: bool,
-    /// The time of a request, in 100 ns; `None`: for ever.
-    pub(crate) limit: Option<u64>,
 }
 
 /// A queue of requests, and the one that is being served: its URB, its time.
@@ -80,6 +99,10 @@ pub(crate) struct ChannelOptions<'a> {
 /// the request, and nobody's while the USB stack has the URB: the last one who looks at it then,
 /// of its sender, its completion and those who cancel it, takes the runner up again. So nothing
 /// recurses where a URB completes at once, and no IRP is touched that is gone.
+///
+/// The device and the driver stay while there is a runner: each of its requests holds the device's
+/// remove lock, and of one that it completes it keeps the reference until the next one is there, or
+/// it has touched its last byte.
 pub(crate) struct Channel<E> {
     queue: Queue<Busy>,
     flight: SpinLock<Flight>,
@@ -88,8 +111,8 @@ pub(crate) struct Channel<E> {
     /// The runner's.
     work: UnsafeCell<Work<E>>,
     timer: Timer,
-    /// In 100 ns; 0: for ever.
-    limit: AtomicU64,
+    /// What is kept for later requests is void, as soon as one begins.
+    discard: AtomicBool,
     lower: Lower,
     traffic: Shared<Traffic>,
     lane: u32,
@@ -155,7 +178,7 @@ impl<E: Exchange> Channel<E> {
             urb: UnsafeCell::new(Urb::EMPTY),
             work: UnsafeCell::new(Work::new(exchange, Buffer::try_zeroed(options.own)?, part)),
             timer: Timer::new(),
-            limit: AtomicU64::new(options.limit.unwrap_or(0)),
+            discard: AtomicBool::new(false),
             lower: options.lower,
             traffic: options.traffic.clone(),
             lane: options.lane,
@@ -169,10 +192,9 @@ impl<E: Exchange> Channel<E> {
         Ok(channel)
     }
 
-    /// Sets the time of the requests that begin from now on.
-    pub(crate) fn set_limit(&self, hundred_nanoseconds: Option<u64>) {
-        let limit = hundred_nanoseconds.unwrap_or(0);
-        self.limit.store(limit, Ordering::Relaxed);
+    /// What is kept for later requests is void. At any IRQL.
+    pub(crate) fn discard(&self) {
+        self.discard.store(true, Ordering::Release);
     }
 
     /// Whether no request is being served.
@@ -196,8 +218,8 @@ impl<E: Exchange> Channel<E> {
             // SAFETY: as one of the holders; the IRP is not completed before they have let go.
             unsafe { IoCancelIrp(irp.as_ptr()) };
             // SAFETY: a holder since above.
-            if let Some((runner, irp, result)) = unsafe { let_go::<E>(this.as_raw()) } {
-                runner.run(irp, Some(result));
+            if let Some((runner, irp, outcome)) = unsafe { let_go::<E>(this.as_raw()) } {
+                runner.run(irp, Some(outcome));
             }
         }
     }
@@ -233,8 +255,11 @@ impl<E: Exchange> Shared<Channel<E>> {
         }
     }
 
-    /// Ends every request, queued or being served, with `status`. At <= `DISPATCH_LEVEL`.
+    /// Ends every request, queued or being served, with `status`, and discards what is kept for
+    /// later ones. At <= `DISPATCH_LEVEL`.
     pub(crate) fn end(&self, status: Status) {
+        // First, so that it is not missed where a request succeeds at this moment.
+        self.discard();
         while let Some(irp) = self.queue.next(Pick::Oldest) {
             let _ = irp.complete(status);
         }
@@ -244,18 +269,6 @@ impl<E: Exchange> Shared<Channel<E>> {
     /// Ends the request that is being served with `status`. At <= `DISPATCH_LEVEL`.
     pub(crate) fn end_active(&self, status: Status) {
         Channel::end_flight(self, status, |_| true);
-    }
-
-    /// The pipe was reset, and is held yet; nothing is being served.
-    pub(crate) fn reset(&self) {
-        let free = self
-            .queue
-            .with(|busy, _| !core::mem::replace(&mut busy.0, true));
-        if free {
-            let mut runner = Runner::new(self);
-            runner.work().exchange.reset();
-            runner.serve_queue();
-        }
     }
 }
 
@@ -267,7 +280,7 @@ unsafe extern "C" fn time_over<E: Exchange>(
     _second: PVOID,
 ) {
     if let Some(context) = NonNull::new(context) {
-        // SAFETY: `begin` left this owner for the timer.
+        // SAFETY: `arm` left this owner for the timer.
         let channel = unsafe { Shared::<Channel<E>>::from_raw(context) };
         // The request that the timer was started for may be over, and another one served.
         Channel::end_flight(&channel, Status::IO_TIMEOUT, |flight| {

@@ -49,17 +49,22 @@ impl PartialMdl {
         length: usize,
     ) -> Option<NonNull<MDL>> {
         self.prepare();
-        // SAFETY: the caller's promise.
-        let whole = unsafe { source.as_ref() };
+        // By member: whoever maps the source writes to other members of it.
+        let whole = source.as_ptr();
+        // SAFETY: the caller's promise; the member does not change.
+        let count = unsafe { (*whole).ByteCount };
         let end = offset.checked_add(length)?;
         let bytes = u32::try_from(length).ok().filter(|it| *it <= LONGEST)?;
-        if bytes == 0 || end > whole.ByteCount as usize {
+        if bytes == 0 || end > count as usize {
             return None;
         }
+        // SAFETY: likewise.
+        let page = unsafe { (*whole).StartVa };
+        // SAFETY: likewise.
+        let in_page = unsafe { (*whole).ByteOffset };
         // MmGetMdlVirtualAddress
-        let start = whole
-            .StartVa
-            .wrapping_byte_add(whole.ByteOffset as usize)
+        let start = page
+            .wrapping_byte_add(in_page as usize)
             .wrapping_byte_add(offset);
         // SAFETY: the part is inside the source, and the target has room for its pages.
         unsafe { IoBuildPartialMdl(source.as_ptr(), self.0.as_ptr(), start, bytes) };
@@ -68,11 +73,12 @@ impl PartialMdl {
 
     /// `MmPrepareMdlForReuse`: undoes the mapping that a lower driver may have made.
     pub(super) fn prepare(&mut self) {
-        // SAFETY: ours, and nobody else uses it now.
-        let mdl = unsafe { self.0.as_ref() };
-        let mapped = mdl.MdlFlags.cast_unsigned() & PARTIAL_HAS_BEEN_MAPPED != 0;
-        let address = mdl.MappedSystemVa;
-        if mapped {
+        let mdl = self.0.as_ptr();
+        // SAFETY: ours, and the USB stack has no request with it now.
+        let flags = unsafe { (*mdl).MdlFlags };
+        if flags.cast_unsigned() & PARTIAL_HAS_BEEN_MAPPED != 0 {
+            // SAFETY: likewise.
+            let address = unsafe { (*mdl).MappedSystemVa };
             // SAFETY: the flag says that there is a mapping, and the member where.
             unsafe { MmUnmapLockedPages(address, self.0.as_ptr()) };
         }

@@ -37,18 +37,19 @@ impl Timer {
         unsafe { KeInitializeDpc(self.dpc.get(), routine, context) };
     }
 
-    /// Starts the timer. At <= `DISPATCH_LEVEL`.
+    /// Starts the timer, also anew. Whether it was running: its routine is called once then. At
+    /// <= `DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// Initialised; what the routine needs stays until it has run, or [`Timer::cancel`] said that
     /// it will not.
-    pub(super) unsafe fn start(&self, hundred_nanoseconds: u64) {
+    pub(super) unsafe fn start(&self, hundred_nanoseconds: u64) -> bool {
         let due = LARGE_INTEGER {
             // Negative: from now on.
             QuadPart: i64::try_from(hundred_nanoseconds).map_or(i64::MIN, i64::wrapping_neg),
         };
         // SAFETY: the caller's promise.
-        unsafe { KeSetTimer(self.timer.get(), due, self.dpc.get()) };
+        unsafe { KeSetTimer(self.timer.get(), due, self.dpc.get()) != 0 }
     }
 
     /// Stops the timer. Whether it was running: its routine is not called then. At

@@ -142,9 +142,11 @@ pub(super) const fn header<T>(function: u32) -> _URB_HEADER {
 #[repr(C)]
 pub(super) struct Urb([u64; 17]);
 
-// `TransferBufferLength` is the upper half of the fifth word.
+// `Hdr.Status` is the upper half of the first word, `TransferBufferLength` of the fifth.
+const STATUS_WORD: usize = 0;
 const LENGTH_WORD: usize = 4;
 const _: () = {
+    assert!(offset_of!(_URB_HEADER, Status) == 4);
     assert!(offset_of!(_URB_BULK_OR_INTERRUPT_TRANSFER, TransferBufferLength) == 0x24);
     assert!(offset_of!(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST, TransferBufferLength) == 0x24);
     assert!(offset_of!(_URB_CONTROL_DESCRIPTOR_REQUEST, TransferBufferLength) == 0x24);
@@ -223,7 +225,16 @@ impl Urb {
 
     /// `TransferBufferLength` of a transfer that came back: how many bytes were moved.
     pub(super) fn moved(&self) -> usize {
-        let word = self.0.get(LENGTH_WORD).copied().unwrap_or(0);
-        usize::try_from(word >> 32).unwrap_or(0)
+        usize::try_from(self.upper_half(LENGTH_WORD)).unwrap_or(0)
+    }
+
+    /// Whether `Hdr.Status` is an error (`USBD_ERROR`). It is a success until the USB stack writes
+    /// it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.upper_half(STATUS_WORD) >> 31 != 0
+    }
+
+    fn upper_half(&self, word: usize) -> u64 {
+        self.0.get(word).map_or(0, |word| word >> 32)
     }
 }

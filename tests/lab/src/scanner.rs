@@ -16,6 +16,9 @@ use crate::{
     usbscan_h::{self, IoBlock, IoBlockEx},
 };
 
+/// `DO_BUFFERED_IO` (wdm.h).
+const DO_BUFFERED_IO: u32 = 0x4;
+
 /// What a machine with a scanner shall be like.
 #[derive(Clone)]
 pub struct ScannerSetup {
@@ -27,6 +30,8 @@ pub struct ScannerSetup {
     pub parameters: Vec<(&'static str, RegValue)>,
     /// Values in the software key of the device.
     pub software_key: Vec<(String, RegValue)>,
+    /// The bus driver's device object wants buffered reads and writes, as KMDF makes it.
+    pub is_buffered: bool,
 }
 
 impl Default for ScannerSetup {
@@ -36,6 +41,7 @@ impl Default for ScannerSetup {
             scanner: Scanner::default(),
             parameters: vec![("Role", RegValue::Dword(2))],
             software_key: Vec::new(),
+            is_buffered: false,
         }
     }
 }
@@ -59,6 +65,7 @@ impl ScannerSetup {
     pub fn device(&self, instance: &str) -> DeviceSpec {
         DeviceSpec {
             software_key: self.software_key.clone(),
+            flags: if self.is_buffered { DO_BUFFERED_IO } else { 0 },
             ..DeviceSpec::usb_image(
                 Scanner::VENDOR,
                 Scanner::PRODUCT,

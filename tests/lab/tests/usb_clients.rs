@@ -1,9 +1,9 @@
 //! Clients of a scanner that are no programs, and clients that are left over: kernel components at
 //! `DISPATCH_LEVEL`, and handles that outlive the device.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
-use ntsim::{Caller, Config, NodeState, NtStatus, When, usb::layout::function};
+use ntsim::{Caller, Config, NodeState, NtStatus, When, trace::EventKind, usb::layout::function};
 use parscan_lab::{
     MS, check,
     scanner::{Opened, ScannerPc, ScannerSetup},
@@ -324,4 +324,52 @@ fn a_handle_can_be_closed_at_any_kernel_call() {
         }
         assert!(ended > 5, "a request makes some calls");
     }
+}
+
+/// Whatever completes a request goes on with its handle's queue. It holds the device for that, and
+/// gives it up with its last call: the device, and the driver, may be gone after that.
+#[test]
+fn a_completion_gives_the_device_up_last_of_all() {
+    let config = Config {
+        trace_calls: true,
+        ..Config::default()
+    };
+    let pc = ScannerSetup {
+        config,
+        ..ScannerSetup::default()
+    }
+    .started();
+    let file = pc.open();
+    let event = pc.wait_on_event(file, 8);
+    let read = pc.machine.start_read(file.handle, 100);
+    let input = get_descriptor(1, 0, 0);
+    pc.scanner.set_silent(0, true);
+    let control = pc.start(file, IOCTL_GET_USB_DESCRIPTOR, &input, 18);
+    check(pc.machine.run_for(10 * MS));
+    let before = pc.machine.trace().len();
+    // Each ends in a thread of the bus's own.
+    pc.scanner.press(&[1]);
+    pc.scanner.send(BULK_IN, &[1; 50], false);
+    pc.scanner.set_silent(0, false);
+    check(pc.machine.run_for(10 * MS));
+    let trace = pc.machine.trace();
+    let mut calls = BTreeMap::<u32, Vec<&str>>::new();
+    for event in &trace[before..] {
+        if let EventKind::Call { name, .. } = event.kind {
+            calls.entry(event.thread).or_default().push(name);
+        }
+    }
+    calls.retain(|_, calls| calls.contains(&"IofCompleteRequest"));
+    assert_eq!(calls.len(), 3);
+    for calls in calls.values() {
+        let count = |name| calls.iter().filter(|call| **call == name).count();
+        assert_eq!(calls.last(), Some(&"IoReleaseRemoveLockEx"), "{calls:?}");
+        assert_eq!(count("IoReleaseRemoveLockEx"), 1);
+        assert_eq!(count("IofCompleteRequest"), 1);
+    }
+    for request in [&read, &event, &control] {
+        assert_eq!(pc.finish_request(request).status, NtStatus::SUCCESS);
+    }
+    pc.close(file);
+    pc.finish();
 }

@@ -339,7 +339,7 @@ fn any_vendor_request_is_sent_and_never_another_type() {
         assert_vendor(&urbs[1], 1, [0xC0, 0x9A, 3, 4, 5, 6, 4, 0]);
         assert_vendor(&urbs[2], 0, [0x40, 0x9A, 3, 4, 5, 6, 0, 0]);
         let short = pc.send_request(file, request(1, 4), 3);
-        assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
+        assert_eq!(short.status, NtStatus::INVALID_PARAMETER);
         // The write's output buffer is the same memory: nothing may be copied over it.
         let sent = pc.send_request(file, request(0, 3), 64);
         assert_eq!((sent.status, sent.information), (NtStatus::SUCCESS, 0));
@@ -443,6 +443,78 @@ fn a_control_request_is_given_two_minutes() {
     pc.scanner.set_silent(0, false);
     assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
     pc.close(file);
+    pc.finish();
+}
+
+/// What a program sets for reads and writes is for control requests, too, by the direction of their
+/// data; but none waits for ever.
+#[test]
+fn a_control_request_is_given_the_time_that_was_set() {
+    for (set, read, write) in [
+        ((3, 5, 1), 3, 5),
+        ((0, 0, 0), 120, 120),
+        ((300, 1, 0), 214, 1),
+    ] {
+        let pc = ScannerPc::new();
+        let file = pc.open();
+        let input = usbscan_h::timeout(set.0, set.1, set.2);
+        let result = pc.control(file, usbscan_h::IOCTL_SET_TIMEOUT, &input, 0);
+        assert_eq!(result.status, NtStatus::SUCCESS);
+        let address = pc.machine.user_alloc(Caller::User64, &[0; 16]);
+        pc.scanner.set_silent(0, true);
+        let input = get_descriptor(1, 0, 0);
+        for (result, seconds) in [
+            (pc.read_registers(file, 0, 8), read),
+            (
+                pc.control(file, usbscan_h::IOCTL_GET_USB_DESCRIPTOR, &input, 18),
+                read,
+            ),
+            (pc.write_registers(file, block(0, 8, address)), write),
+        ] {
+            let ended = (result.status, result.information);
+            assert_eq!(ended, (NtStatus::IO_TIMEOUT, 0));
+            assert_eq!(result.took / 1_000_000_000, seconds, "{set:?}");
+        }
+        pc.scanner.set_silent(0, false);
+        assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
+        pc.close(file);
+        pc.finish();
+    }
+}
+
+/// `IOCTL_CANCEL_IO` of all pipes ends control requests of every handle, under way or waiting; of
+/// one pipe, none.
+#[test]
+fn control_requests_end_when_all_pipes_are_cancelled() {
+    let pc = ScannerPc::new();
+    let (file, other) = (pc.open(), pc.open());
+    pc.scanner.set_silent(0, true);
+    let input = block(0, 8, 0).bytes(Caller::User64);
+    let requests: Vec<_> = [file, file, other]
+        .into_iter()
+        .map(|file| pc.start(file, usbscan_h::IOCTL_READ_REGISTERS, &input, 8))
+        .collect();
+    for pipe in [
+        usbscan_h::EVENT_PIPE,
+        usbscan_h::READ_DATA_PIPE,
+        usbscan_h::WRITE_DATA_PIPE,
+        usbscan_h::ALL_PIPE,
+    ] {
+        check(pc.machine.run_for(parscan_lab::MS));
+        assert!(requests.iter().all(|request| !pc.machine.is_done(request)));
+        let input = usbscan_h::pipe_type(pipe);
+        let cancel = pc.control(file, usbscan_h::IOCTL_CANCEL_IO, &input, 0);
+        assert_eq!(cancel.status, NtStatus::SUCCESS);
+    }
+    for request in &requests {
+        let result = pc.finish_request(request);
+        let ended = (result.status, result.information);
+        assert_eq!(ended, (NtStatus::CANCELLED, 0));
+    }
+    pc.scanner.set_silent(0, false);
+    assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
+    pc.close(file);
+    pc.close(other);
     pc.finish();
 }
 

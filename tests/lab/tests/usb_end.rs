@@ -102,7 +102,8 @@ fn a_transfer_can_be_cancelled_at_every_urb() {
     for k in 1..=5 {
         let pc = ScannerPc::new();
         let file = pc.open();
-        pc.scanner.send(BULK_IN, &vec![7; 300_000], false);
+        let image = Scanner::image(7, 300_000);
+        pc.scanner.send(BULK_IN, &image, false);
         let read = pc.machine.start_read(file.handle, 280_000);
         let request = read.clone();
         pc.machine
@@ -110,13 +111,14 @@ fn a_transfer_can_be_cancelled_at_every_urb() {
                 check(machine.cancel(&request));
             });
         let read = pc.finish_request(&read);
-        assert_eq!(
-            (read.status, read.information),
-            (NtStatus::CANCELLED, 0),
-            "URB {k}"
-        );
+        assert_eq!(read.status, NtStatus::CANCELLED, "URB {k}");
+        // What the URBs before it brought is there, and told.
+        let came = read.information;
+        assert_eq!(came, usize::try_from(k - 1).unwrap() * 0x1_0000, "URB {k}");
+        assert!(read.output[..came] == image[..came], "URB {k}");
         let next = pc.read(file, 512);
         assert_eq!((next.status, next.information), (NtStatus::SUCCESS, 512));
+        assert!(next.output == image[came..came + 512], "URB {k}");
         pc.close(file);
         pc.finish();
     }
@@ -303,11 +305,13 @@ fn the_time_is_that_of_the_whole_read() {
         let read = pc.read(file, 100);
         assert_eq!(read.status, NtStatus::SUCCESS, "{round}");
     }
-    // 64 KiB come, and then nothing.
+    // 64 KiB come, and then nothing: a short read, and then none.
     pc.scanner.send(BULK_IN, &vec![1; 0x1_0000], false);
-    let read = pc.read(file, 0x2_0000);
-    assert_eq!((read.status, read.information), (NtStatus::IO_TIMEOUT, 0));
-    assert!((SECOND..SECOND + 100 * MS).contains(&read.took));
+    for (status, came) in [(NtStatus::SUCCESS, 0x1_0000), (NtStatus::IO_TIMEOUT, 0)] {
+        let read = pc.read(file, 0x2_0000);
+        assert_eq!((read.status, read.information), (status, came));
+        assert!((SECOND..SECOND + 100 * MS).contains(&read.took));
+    }
     pc.close(file);
     pc.finish();
 }
@@ -380,6 +384,53 @@ fn a_stopped_device_is_not_ready_and_starts_again() {
     assert_eq!(pc.read(file, 64).information, 5);
     pc.close(file);
     pc.finish();
+}
+
+/// Stopped, and started again with other endpoints: what a handle knows of its pipes is no longer
+/// true, so its requests are refused. With the same endpoints it goes on.
+#[test]
+fn a_handle_belongs_to_the_endpoints_that_it_was_opened_with() {
+    let endpoints = Scanner::default().endpoints();
+    let larger = [
+        // The same places, but another type, another size, another address.
+        Endpoint::interrupt(0x81, 64, 4),
+        Endpoint::bulk(0x02, 64),
+        Endpoint::bulk(0x83, 64),
+    ];
+    for (other, same) in [
+        (&larger[..], false),
+        (&endpoints[..2], false),
+        (&endpoints, true),
+    ] {
+        let pc = ScannerPc::new();
+        let file = pc.open();
+        let waiting = Waiting::start(&pc, file);
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        waiting.end_with(&pc, NtStatus::CANCELLED);
+        pc.scanner.set_endpoints(other);
+        pc.scanner.set_silent(BULK_OUT, false);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        let before = pc.machine.urb_count();
+        if same {
+            assert_eq!(pc.write(file, &[1; 100]).information, 100);
+        } else {
+            let refused = (NtStatus::INVALID_DEVICE_STATE, 0);
+            for code in usbscan_h::REQUESTS {
+                let result = pc.control(file, code, &[0; 24], 68);
+                assert_eq!((result.status, result.information), refused, "{code:#x}");
+            }
+            for result in [pc.read(file, 64), pc.write(file, &[1; 100])] {
+                assert_eq!((result.status, result.information), refused);
+            }
+            assert_eq!(pc.machine.urb_count(), before);
+        }
+        let new = pc.open();
+        assert_eq!(pc.write(new, &[1; 100]).information, 100);
+        pc.close(new);
+        pc.close(file);
+        pc.finish();
+    }
 }
 
 /// Waking up is not starting.
@@ -483,7 +534,12 @@ fn use_once(pc: &ScannerPc) {
     };
     pc.scanner.send(BULK_IN, &[5; 1000], false);
     let read = pc.read(file, 700);
-    assert!(read.status.is_success() || read.information == 0);
+    // Whether it succeeds or not: what is told is there.
+    assert!(
+        read.output[..read.information]
+            .iter()
+            .all(|byte| *byte == 5)
+    );
     let _ = pc.write(file, &[1; 3000]);
     let _ = pc.read_registers(file, 0, 8);
     let _ = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0);

@@ -247,6 +247,7 @@ fn ends_at(k: u64, end: End) -> bool {
                     happened.get() && end.statuses().contains(&status),
                     "{status}"
                 );
+                // A piece is one URB, and each request of the control pipe, too.
                 assert_eq!(result.information, 0, "{end:?} at URB {k}");
                 ended += 1;
             }

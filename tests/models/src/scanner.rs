@@ -174,6 +174,20 @@ impl Scanner {
             .map_or(0, |q| q.iter().map(|m| m.bytes.len()).sum())
     }
 
+    /// Forgets what an IN endpoint still has to send, and what it was to do wrong.
+    pub fn forget(&self, endpoint: u8) {
+        let mut s = self.0.borrow_mut();
+        s.messages.remove(&endpoint);
+        s.faults.remove(&endpoint);
+    }
+
+    /// Another firmware: other endpoints, which the device tells when it is asked again.
+    pub fn set_endpoints(&self, endpoints: &[Endpoint]) {
+        let mut s = self.0.borrow_mut();
+        s.set = DescriptorSet::new(s.speed, endpoints);
+        s.endpoints = endpoints.to_vec();
+    }
+
     /// Whether an endpoint is halted.
     #[must_use]
     pub fn is_halted(&self, endpoint: u8) -> bool {
@@ -189,6 +203,17 @@ impl Scanner {
     /// The `k`-th packet of this IN endpoint is so many bytes too long.
     pub fn babble_at(&self, endpoint: u8, k: u32, extra: usize) {
         self.fault(endpoint, k, Fault::Babble(extra));
+    }
+
+    /// The endpoint answers NAK from its `k`-th transaction on, until
+    /// [`Scanner::set_silent`]`(endpoint, false)`.
+    pub fn silence_at(&self, endpoint: u8, k: u32) {
+        self.fault(endpoint, k, Fault::Silence);
+    }
+
+    /// The endpoint answers NAK from its `k`-th transaction on, until this time.
+    pub fn hold_at(&self, endpoint: u8, k: u32, until: Nanos) {
+        self.fault(endpoint, k, Fault::Hold(until));
     }
 
     /// The cable comes out at the `k`-th transaction on this endpoint.

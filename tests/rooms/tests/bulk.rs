@@ -61,6 +61,8 @@ impl Pipe {
                 Step::Copy { from, to, length } => {
                     assert_ne!(length, 0);
                     buffer[to..to + length].copy_from_slice(&self.bounce[from..from + length]);
+                    assert_eq!(self.read.next(), step, "until it is done");
+                    self.read.copied();
                 }
                 Step::Direct { to, length } => {
                     let bytes = self.transfer(length)?;
@@ -233,11 +235,69 @@ fn a_failed_read_leaves_the_next_one_intact() {
     assert_eq!(pipe.read(16).unwrap().len(), 11);
 }
 
+/// Where a transfer ends early, what it brought counts, and the next read goes on behind it.
+#[test]
+fn a_read_that_is_interrupted_ends_with_what_came() {
+    let mut read = BulkRead::new(packet(8));
+    // In the middle of a transfer to the caller's buffer.
+    read.begin(20);
+    assert_eq!(read.next(), Step::Direct { to: 0, length: 16 });
+    read.interrupted(8);
+    assert_eq!(read.next(), Step::Done { information: 8 });
+    assert_eq!(read.done(), 8);
+    // In the packet of the bounce buffer: what does not fit is the next read's.
+    read.begin(3);
+    assert_eq!(read.next(), Step::Bounce { length: 8 });
+    read.interrupted(8);
+    let copy = |from, length| Step::Copy {
+        from,
+        to: 0,
+        length,
+    };
+    assert_eq!(read.next(), copy(0, 3));
+    read.copied();
+    assert_eq!(read.next(), Step::Done { information: 3 });
+    // Before a transfer was sent: what is kept is not lost.
+    read.begin(16);
+    assert_eq!(read.next(), copy(3, 5));
+    read.copied();
+    assert_eq!(read.next(), Step::Direct { to: 5, length: 8 });
+    read.interrupted(0);
+    assert_eq!(read.next(), Step::Done { information: 5 });
+    // A host that tells too much is not believed.
+    read.begin(8);
+    read.interrupted(usize::MAX);
+    assert_eq!(read.next(), Step::Done { information: 8 });
+    // A copy that is not done stays due; with nothing due nothing is copied.
+    read.begin(2);
+    read.received(8);
+    assert_eq!(read.next(), copy(0, 2));
+    read.interrupted(0);
+    assert_eq!(read.next(), copy(0, 2));
+    read.copied();
+    read.copied();
+    assert_eq!(read.next(), Step::Done { information: 2 });
+    read.discard();
+    read.begin(8);
+    assert_eq!(read.next(), Step::Direct { to: 0, length: 8 });
+}
+
+#[test]
+fn a_write_that_is_interrupted_tells_what_went() {
+    let mut write = BulkWrite::new(3 * KIB_64, packet(512));
+    write.sent();
+    write.interrupted(1024);
+    assert_eq!(write.done(), KIB_64 + 1024);
+    let mut write = BulkWrite::new(100, packet(512));
+    write.interrupted(usize::MAX);
+    assert_eq!(write.done(), 100);
+}
+
 #[test]
 fn a_reset_pipe_has_no_surplus() {
     let mut pipe = Pipe::new(8, numbered(&[8, 5]));
     assert_eq!(pipe.read(3).unwrap(), [0, 1, 2]);
-    pipe.read.reset();
+    pipe.read.discard();
     assert_eq!(pipe.read(8).unwrap(), [8, 9, 10, 11, 12]);
 }
 
@@ -255,6 +315,7 @@ fn a_host_that_tells_too_much_is_not_believed() {
         length: 4,
     };
     assert_eq!(read.next(), copy);
+    read.copied();
     assert_eq!(read.next(), Step::Done { information: 12 });
 }
 

@@ -8,12 +8,29 @@ use wdk_sys::{
 
 use super::{
     super::{
-        super::{Buffer, Irp, Shared, queue::Pick},
+        super::{Buffer, Irp, Shared, irp::KeptHold, queue::Pick},
         Data, Memory, PartialMdl, Transfer, Urb,
     },
-    Channel, Exchange, Next, now,
+    Channel, End, Exchange, Next, Time, now,
 };
 use crate::ioctl::Status;
+
+/// How a transfer ended: how many bytes it moved.
+type Outcome = Result<usize, Failure>;
+
+/// A transfer that failed, or was not sent.
+pub(super) struct Failure {
+    status: Status,
+    /// Bytes that were moved all the same.
+    count: usize,
+}
+
+impl Failure {
+    /// The transfer was not sent.
+    const fn unsent(status: Status) -> Self {
+        Self { status, count: 0 }
+    }
+}
 
 /// What belongs to the runner, whichever request it serves.
 pub(super) struct Work<E> {
@@ -22,6 +39,8 @@ pub(super) struct Work<E> {
     carried: Option<Buffer>,
     /// Bytes of the transfer that was sent.
     length: usize,
+    /// That of the request.
+    time: Time,
     /// For direct requests.
     part: Option<PartialMdl>,
 }
@@ -33,12 +52,17 @@ impl<E> Work<E> {
             own,
             carried: None,
             length: 0,
+            time: Time {
+                limit: None,
+                renews: false,
+            },
             part,
         }
     }
 }
 
-/// The right to serve requests of a channel: there is one at a time.
+/// The right to serve requests of a channel: there is one at a time. It has an IRP that holds the
+/// device, or the reference of one that it completed, or works for a caller who holds the device.
 pub(super) struct Runner<E>(Shared<Channel<E>>);
 
 impl<E: Exchange> Runner<E> {
@@ -104,43 +128,68 @@ impl<E: Exchange> Runner<E> {
 
     /// A request begins, and its time.
     fn begin(&mut self, irp: &Irp, carried: Option<Buffer>) {
+        let discard = self.0.discard.swap(false, Ordering::AcqRel);
         let work = self.work();
-        work.exchange.begin(irp);
+        if discard {
+            work.exchange.discard();
+        }
+        work.time = work.exchange.begin(irp);
         work.carried = carried;
-        let limit = self.0.limit.load(Ordering::Relaxed);
-        if limit != 0 {
-            let deadline = now().saturating_add(limit);
-            self.0
-                .flight
-                .with(move |flight| flight.deadline = Some(deadline));
-            // One owner is the timer's.
-            let _ = self.0.clone().into_raw();
-            // SAFETY: the channel stays while the timer has its owner.
-            unsafe { self.0.timer.start(limit) };
+        if let Some(limit) = work.time.limit {
+            self.arm(limit);
         }
     }
 
-    /// Goes on with a request until the USB stack has it, or no more are queued. `result`: how the
+    /// The request's time begins, or begins anew.
+    fn arm(&self, limit: u64) {
+        let deadline = now().saturating_add(limit);
+        self.0
+            .flight
+            .with(move |flight| flight.deadline = Some(deadline));
+        // One owner is the timer's.
+        let _ = self.0.clone().into_raw();
+        // SAFETY: the channel stays while the timer has its owner.
+        if unsafe { self.0.timer.start(limit) } {
+            // It was running, and has one already.
+            // SAFETY: the owner from above.
+            drop(unsafe { Shared::<Channel<E>>::from_raw(self.0.as_raw()) });
+        }
+    }
+
+    /// Goes on with a request until the USB stack has it, or no more are queued. `outcome`: how the
     /// URB ended that it had.
-    pub(super) fn run(self, irp: Irp, result: Option<Result<usize, Status>>) {
-        let (mut runner, mut irp, mut result) = (self, irp, result);
+    pub(super) fn run(self, irp: Irp, outcome: Option<Outcome>) {
+        let (mut runner, mut irp, mut outcome) = (self, irp, outcome);
         loop {
             let work = runner.work();
-            let next = match result.take() {
-                Some(Err(status)) => Next::End(status, 0),
+            let mut renew = None;
+            let next = match outcome.take() {
+                Some(Err(Failure { status, count })) => {
+                    let own = &mut work.own;
+                    Next::End(work.exchange.failed(status, count, &mut irp, own))
+                }
                 Some(Ok(count)) => {
                     work.exchange.moved(count);
+                    renew = work.time.limit.filter(|_| work.time.renews && count != 0);
                     work.exchange.next(&mut irp, &mut work.own)
                 }
                 None => work.exchange.next(&mut irp, &mut work.own),
             };
             match next {
-                Next::Transfer(transfer, data) => match runner.send(irp, transfer, data) {
-                    Some((again, back, end)) => (runner, irp, result) = (again, back, Some(end)),
-                    None => return,
-                },
-                end => {
-                    runner.finish(irp, &end);
+                Next::Transfer(transfer, data) => {
+                    if let Some(limit) = renew {
+                        runner.arm(limit);
+                    }
+                    match runner.send(irp, transfer, data) {
+                        Some((again, back, end)) => {
+                            (runner, irp, outcome) = (again, back, Some(end));
+                        }
+                        None => return,
+                    }
+                }
+                Next::End(end) => {
+                    // Given up after the runner: last of all, or when the next request is there.
+                    let _hold = runner.finish(irp, &end);
                     match runner.next_request() {
                         Some((again, next, carried)) => {
                             (runner, irp) = (again, next);
@@ -153,8 +202,8 @@ impl<E: Exchange> Runner<E> {
         }
     }
 
-    /// Ends a request.
-    fn finish(&mut self, irp: Irp, end: &Next) {
+    /// Ends a request. The device stays until what comes back is dropped.
+    fn finish(&mut self, irp: Irp, end: &End) -> KeptHold {
         if self.0.timer.cancel() {
             // SAFETY: the timer's owner, which its routine will not take now.
             drop(unsafe { Shared::<Channel<E>>::from_raw(self.0.as_raw()) });
@@ -168,18 +217,14 @@ impl<E: Exchange> Runner<E> {
         if let Some(part) = &mut work.part {
             part.prepare();
         }
-        let _ = match *end {
-            Next::Answer(length) => {
-                let fits = length.min(irp.output_length());
-                match work.own.get(..fits) {
-                    Some(bytes) if fits != 0 => irp.answer(bytes),
-                    _ => irp.complete(Status::SUCCESS),
-                }
+        let (status, information) = match *end {
+            End::With(status, information) => (status, information),
+            End::Answer(length) => {
+                let packet = work.own.get(..length).unwrap_or_default();
+                (Status::SUCCESS, irp.put_output(packet))
             }
-            Next::End(status, information) => irp.complete_with(status, information),
-            // Only ends come here.
-            Next::Transfer(..) => irp.complete(Status::UNSUCCESSFUL),
         };
+        irp.complete_keeping_hold(status, information)
     }
 
     /// Where the data is.
@@ -189,15 +234,20 @@ impl<E: Exchange> Runner<E> {
     fn memory(&mut self, irp: &Irp, data: Data) -> Result<Memory, Status> {
         let work = self.work();
         let memory = match data {
-            Data::Caller { offset, length } => {
-                let part = work.part.as_mut().zip(irp.mdl());
-                part.and_then(|(part, whole)| {
-                    // SAFETY: the I/O manager's MDL; `finish` prepares ours before the request
-                    // ends.
-                    unsafe { part.describe(whole, offset, length) }
-                })
-                .map(|part| Memory::pages(part, length))
-            }
+            Data::Caller { offset, length } => match irp.mdl() {
+                Some(whole) => work
+                    .part
+                    .as_mut()
+                    .and_then(|part| {
+                        // SAFETY: the I/O manager's MDL; `finish` prepares ours before the request
+                        // ends.
+                        unsafe { part.describe(whole, offset, length) }
+                    })
+                    .map(|part| Memory::pages(part, length)),
+                None => irp
+                    .buffered(offset, length)
+                    .map(|start| Memory::buffer(start, length)),
+            },
             Data::Output { length } => irp
                 .output(length)
                 .map(|start| Memory::buffer(start, length)),
@@ -222,25 +272,26 @@ impl<E: Exchange> Runner<E> {
         mut irp: Irp,
         transfer: Transfer,
         data: Data,
-    ) -> Option<(Self, Irp, Result<usize, Status>)> {
+    ) -> Option<(Self, Irp, Outcome)> {
         let memory = match self.memory(&irp, data) {
-            Ok(memory) if !irp.is_cancelled() => memory,
-            Ok(_) => return Some((self, irp, Err(Status::CANCELLED))),
-            Err(status) => return Some((self, irp, Err(status))),
+            Ok(memory) => memory,
+            Err(status) => return Some((self, irp, Err(Failure::unsent(status)))),
         };
         self.work().length = memory.length();
         if let Err(refusal) = self.0.traffic.enter() {
-            return Some((self, irp, Err(refusal)));
+            return Some((self, irp, Err(Failure::unsent(refusal))));
         }
         let urb = self.0.urb.get();
         // SAFETY: the runner's until the IRP is sent.
         unsafe { urb.write(Urb::transfer(transfer, memory)) };
         let raw = irp.raw();
-        let channel = self.0.clone();
-        let context = channel.as_raw().as_ptr();
-        irp.set_urb(urb.cast(), Some(completed::<E>), context);
-        let refused = channel.flight.with(move |flight| {
-            if let Some(why) = flight.why {
+        let lower = self.0.lower;
+        let channel = self.0.as_raw();
+        irp.set_urb(urb.cast(), Some(completed::<E>), channel.as_ptr());
+        let refused = self.0.flight.with(move |flight| {
+            // Whoever ends a request cancels its IRP, too: the note says why.
+            let cancelled = || irp.is_cancelled().then_some(Status::CANCELLED);
+            if let Some(why) = flight.why.or_else(cancelled) {
                 return Err((irp, why));
             }
             flight.irp = Some(ManuallyDrop::new(irp));
@@ -249,49 +300,58 @@ impl<E: Exchange> Runner<E> {
             Ok(())
         });
         if let Err((irp, why)) = refused {
-            channel.traffic.leave();
-            return Some((self, irp, Err(why)));
+            self.0.traffic.leave();
+            return Some((self, irp, Err(Failure::unsent(why))));
         }
-        // The runner is nobody's now. Its owner of the channel stays with it.
+        // The runner is nobody's now, and its owner of the channel stays with it: while there are
+        // holders, it is there, and after them nothing of it is touched here.
         let Self(owner) = self;
         let _ = owner.into_raw();
         // SAFETY: the stack location is filled, and the IRP handed over; the completion routine
         // keeps it. What it returns says nothing new.
-        let _ = unsafe { IofCallDriver(channel.lower.raw().as_ptr(), raw.as_ptr()) };
+        let _ = unsafe { IofCallDriver(lower.raw().as_ptr(), raw.as_ptr()) };
         // SAFETY: this is a holder.
-        unsafe { let_go(channel.as_raw()) }
+        unsafe { let_go(channel) }
     }
 }
 
-/// A holder of the request that the USB stack had lets go of it. The last one takes up the runner.
+/// A holder of the request that the USB stack had lets go of it. The last one takes up the runner;
+/// for any other one the channel may be gone when this returns.
 ///
 /// # Safety
 /// `channel` is a `Shared<Channel<E>>`. The caller is one of the holders, and none any more after
 /// this.
 pub(super) unsafe fn let_go<E: Exchange>(
     channel: NonNull<c_void>,
-) -> Option<(Runner<E>, Irp, Result<usize, Status>)> {
-    let raw = channel;
-    // SAFETY: the channel stays while there are holders.
-    let channel = unsafe { Shared::<Channel<E>>::peek(raw) };
-    let (irp, why) = channel.flight.with(|flight| {
-        flight.holders = flight.holders.saturating_sub(1);
-        let last = flight.holders == 0;
-        Some((flight.irp.take_if(|_| last)?, flight.why))
-    })?;
-    let irp = ManuallyDrop::into_inner(irp);
-    channel.traffic.leave();
-    // SAFETY: `send` left its owner for the last holder.
-    let mut runner = Runner(unsafe { Shared::from_raw(raw) });
-    let status = irp.status();
-    let result = if status.is_success() {
-        // SAFETY: the URB came back, and the runner is here.
-        let moved = unsafe { &*channel.urb.get() }.moved();
-        Ok(moved.min(runner.work().length))
-    } else {
-        Err(why.unwrap_or(status))
+) -> Option<(Runner<E>, Irp, Outcome)> {
+    let (irp, why) = {
+        // SAFETY: the channel stays while there are holders, and the lock is not touched after it
+        // was let go.
+        let flight = &unsafe { Shared::<Channel<E>>::peek(channel) }.flight;
+        flight.with(|flight| {
+            flight.holders = flight.holders.saturating_sub(1);
+            let last = flight.holders == 0;
+            Some((flight.irp.take_if(|_| last)?, flight.why))
+        })?
     };
-    Some((runner, irp, result))
+    let irp = ManuallyDrop::into_inner(irp);
+    // SAFETY: `send` left its owner for the last holder.
+    let mut runner = Runner(unsafe { Shared::<Channel<E>>::from_raw(channel) });
+    runner.0.traffic.leave();
+    // SAFETY: the URB came back, and the runner is here.
+    let urb = unsafe { runner.0.urb.get().read() };
+    let moved = urb.moved().min(runner.work().length);
+    let status = irp.status();
+    let outcome = if status.is_success() {
+        Ok(moved)
+    } else {
+        Err(Failure {
+            status: why.unwrap_or(status),
+            // Else nobody wrote to it, and its length is what was asked for.
+            count: if urb.has_failed() { moved } else { 0 },
+        })
+    };
+    Some((runner, irp, outcome))
 }
 
 /// Completion routine of a request's IRP, at <= `DISPATCH_LEVEL`.
@@ -302,8 +362,8 @@ unsafe extern "C" fn completed<E: Exchange>(
 ) -> NTSTATUS {
     if let Some(context) = NonNull::new(context) {
         // SAFETY: `send` passed the channel; the completion is a holder.
-        if let Some((runner, irp, result)) = unsafe { let_go::<E>(context) } {
-            runner.run(irp, Some(result));
+        if let Some((runner, irp, outcome)) = unsafe { let_go::<E>(context) } {
+            runner.run(irp, Some(outcome));
         }
     }
     STATUS_MORE_PROCESSING_REQUIRED

@@ -23,6 +23,10 @@ pub(super) enum Fault {
     Stall,
     Babble(usize),
     Unplug,
+    /// NAK from now on.
+    Silence,
+    /// NAK until this time.
+    Hold(Nanos),
 }
 
 /// What an IN endpoint has to say: packets are cut from the front.
@@ -112,6 +116,15 @@ impl State {
             .iter()
             .find(|e| e.address == endpoint)
             .map_or(0, |e| usize::from(e.max_packet))
+    }
+
+    /// The endpoint answers NAK from now on: for ever, or until this time.
+    fn refuse(&mut self, endpoint: u8, until: Option<Nanos>) -> Answer {
+        match until {
+            Some(until) => drop(self.held.insert(endpoint, until)),
+            None => drop(self.silent.insert(endpoint)),
+        }
+        Answer::Nak
     }
 
     /// Counts a transaction and gives what goes wrong in it.
@@ -281,6 +294,8 @@ impl UsbFunction for Scanner {
                 s.attached = false;
                 return Answer::Nak;
             }
+            Some(Fault::Silence) => return s.refuse(0, None),
+            Some(Fault::Hold(until)) => return s.refuse(0, Some(until)),
             Some(Fault::Babble(_)) | None => {}
         }
         if setup.request_type & 0x60 == 0 {
@@ -310,6 +325,8 @@ impl UsbFunction for Scanner {
                 let length = s.max_packet(endpoint) + extra;
                 Answer::Data(vec![0xBB; length])
             }
+            Some(Fault::Silence) => s.refuse(endpoint, None),
+            Some(Fault::Hold(until)) => s.refuse(endpoint, Some(until)),
             None => s.cut_packet(endpoint),
         }
     }
@@ -329,6 +346,8 @@ impl UsbFunction for Scanner {
                 s.attached = false;
                 return Answer::Nak;
             }
+            Some(Fault::Silence) => return s.refuse(endpoint, None),
+            Some(Fault::Hold(until)) => return s.refuse(endpoint, Some(until)),
             Some(Fault::Babble(_)) | None => {}
         }
         s.written.entry(endpoint).or_default().extend(data);

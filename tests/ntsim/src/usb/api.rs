@@ -56,6 +56,12 @@ impl Machine {
         });
     }
 
+    /// Whether a cancelled URB still gets the frame that is on the bus: a host controller takes a
+    /// transfer out of its schedule when the frame is over. It may be done by then, and succeeds.
+    pub fn cancel_late(&self, late: bool) {
+        self.with(|k| k.usb.cancels_late = late);
+    }
+
     /// The node that replaced this one after `IOCTL_INTERNAL_USB_CYCLE_PORT`.
     #[must_use]
     pub fn replugged(&self, node: DevNode) -> Option<DevNode> {

@@ -105,6 +105,8 @@ pub(crate) struct Usb {
     flights: BTreeMap<u64, Flight>,
     log: Vec<Urb>,
     handles: usize,
+    /// [`Machine::cancel_late`](crate::Machine::cancel_late)
+    cancels_late: bool,
     replugged: Vec<(DevNode, DevNode)>,
 }
 

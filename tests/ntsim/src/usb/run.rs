@@ -136,7 +136,7 @@ fn fly(number: u64) {
     let over = move |k: &Kernel| k.usb.end(number).is_some();
     let status = loop {
         if with(|k| over(k)) {
-            break with(|k| k.usb.end(number)).unwrap_or(usbd::CANCELED);
+            break last_frame(number);
         }
         if !with(|k| k.usb.is_first(number)) {
             sched::wait("its turn on a USB pipe", None, move |k| {
@@ -156,6 +156,19 @@ fn fly(number: u64) {
         }
     };
     complete(number, status, false);
+}
+
+/// The status of a URB that was ended from outside.
+fn last_frame(number: u64) -> u32 {
+    let (end, late) = with(|k| {
+        let end = k.usb.end(number).unwrap_or(usbd::CANCELED);
+        let late = k.usb.cancels_late && k.usb.is_first(number);
+        (end, late && end == usbd::CANCELED)
+    });
+    match late.then(|| step(number)) {
+        Some(Step::Done(status)) => status,
+        _ => end,
+    }
 }
 
 /// Steps until the URB is done (its status) or ended from outside (`None`).
