@@ -3,7 +3,6 @@ mod transfer;
 pub(super) use transfer::submit_urb;
 
 use core::{
-    marker::PhantomData,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicPtr, Ordering},
@@ -338,16 +337,6 @@ impl Irp {
         FileId(self.stack().FileObject)
     }
 
-    /// What tells whether somebody wants the request to end.
-    pub(super) fn cancellation(&self) -> Cancellation<'_> {
-        Cancellation {
-            // SAFETY: a place in a live IRP; nothing is read.
-            flag: unsafe { &raw const (*self.raw.as_ptr()).Cancel },
-            file: self.file(),
-            _irp: PhantomData,
-        }
-    }
-
     fn set_status(&self, status: Status, information: usize) {
         // SAFETY: the IRP is ours; nothing is read.
         let block = unsafe { &raw mut (*self.raw.as_ptr()).IoStatus };
@@ -537,23 +526,6 @@ impl Irp {
         let stack = unsafe { current_slot(irp).read() };
         // SAFETY: its current location is this driver's.
         unsafe { (*stack).DeviceObject }
-    }
-}
-
-/// Whether somebody wants a request to end: it was cancelled, or its open cleaned up.
-#[derive(Clone, Copy)]
-pub(super) struct Cancellation<'irp> {
-    flag: *const u8,
-    file: FileId,
-    _irp: PhantomData<&'irp Irp>,
-}
-
-impl Cancellation<'_> {
-    /// At any IRQL.
-    pub(super) fn is_requested(&self) -> bool {
-        // SAFETY: the IRP is live; the I/O manager sets the flag from any thread.
-        let flag = unsafe { self.flag.read_volatile() };
-        flag != 0 || self.file.is_cleaned_up()
     }
 }
 

@@ -9,6 +9,7 @@
 //! * memory comes from `try_` functions only: running out of it is a status.
 
 mod callbacks;
+mod cancel;
 mod device;
 mod dispatch;
 mod driver;

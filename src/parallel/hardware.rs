@@ -278,6 +278,19 @@ impl<'a> PortInUse<'a> {
         Ok(())
     }
 
+    /// Waits for as long as the operation has time and its hardware.
+    fn wait(&self, time: u32) -> Result<(), Status> {
+        let left = self
+            .deadline
+            .map_or(u64::MAX, |end| end.saturating_sub(milliseconds()));
+        let time = u32::try_from(left).map_or(time, |left| time.min(left));
+        match self.inside.must_leave() {
+            // It was told, and is on its way back to rest.
+            Some(_) => self.waits.wait(time),
+            None => self.waits.wait_inside(time, &self.inside),
+        }
+    }
+
     fn interruptible(&mut self, result: Result<(), Status>) -> Result<(), Interrupted> {
         result.and_then(|()| self.check()).map_err(|why| {
             self.why = why;
@@ -336,7 +349,7 @@ impl ieee1284::Port for PortInUse<'_> {
     }
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        let result = self.check().and_then(|()| self.waits.wait(milliseconds));
+        let result = self.check().and_then(|()| self.wait(milliseconds));
         self.interruptible(result)
     }
 

@@ -442,6 +442,8 @@ pub struct Times {
     pub stalled: Nanos,
     /// Waits and delays.
     pub sleeping: Nanos,
+    /// How often time alone woke a driver: waits and delays that ended so, and timers that expired.
+    pub timer_wakeups: u64,
     /// Port accesses.
     pub port_accesses: u64,
     /// Of them, on ports where nobody answered.
@@ -1382,6 +1384,7 @@ impl Machine {
             cpu: k.cpu_time,
             stalled: k.ke.stalled,
             sleeping: k.ke.sleeping,
+            timer_wakeups: k.ke.timer_wakeups,
             port_accesses: k.ports.accesses,
             unanswered: k.ports.unanswered,
         })

@@ -74,6 +74,8 @@ pub(crate) struct Ke {
     pub cancel_lock: Va,
     pub sleeping: Nanos,
     pub stalled: Nanos,
+    /// Waits and delays that their time ended, and timers that expired.
+    pub timer_wakeups: u64,
 }
 
 // ---- IRQL ----
@@ -444,6 +446,9 @@ pub(super) fn wait_for(objects: &[Va], all: bool, timeout: Va) -> NtStatus {
             break NtStatus(i as u32);
         }
         if until.is_some_and(|u| with(|k| k.now >= u)) {
+            if timeout != Some(0) {
+                with(|k| k.ke.timer_wakeups += 1);
+            }
             break NtStatus::TIMEOUT;
         }
         let wanted = objects.to_vec();
@@ -598,7 +603,10 @@ pub(super) extern "win64" fn ke_delay_execution_thread(
     while with(|k| k.now < until) {
         sched::wait("a delay", Some(until), |_| false);
     }
-    with(|k| k.ke.sleeping += k.now - started);
+    with(|k| {
+        k.ke.sleeping += k.now - started;
+        k.ke.timer_wakeups += 1;
+    });
     0
 }
 
@@ -709,6 +717,7 @@ pub(crate) fn fire_timers(k: &mut Kernel) {
     k.ke.timers.sort_by_key(|t| (t.due, t.seq));
     while k.ke.timers.first().is_some_and(|t| t.due <= k.now) {
         let timer = k.ke.timers.remove(0);
+        k.ke.timer_wakeups += 1;
         let header = Header(timer.va);
         header.set_signal(1);
         if timer.period > 0 {
