@@ -4,7 +4,7 @@ use crate::{
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, Resource, Resources, Waits, milliseconds,
-        stall,
+        stall, unpreempted,
     },
 };
 
@@ -200,6 +200,14 @@ impl ieee1284::Port for Unwaiting {
         stall(microseconds);
     }
 
+    fn unpreempted<T: Send>(
+        &mut self,
+        section: impl FnOnce(&mut dyn ieee1284::Access) -> T + Send,
+    ) -> T {
+        let mut port = Self(self.0);
+        unpreempted(move || section(&mut port))
+    }
+
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         Err(Interrupted)
     }
@@ -336,6 +344,13 @@ impl ieee1284::Port for PortInUse<'_> {
 
     fn stall(&mut self, microseconds: u32) {
         stall(microseconds);
+    }
+
+    fn unpreempted<T: Send>(
+        &mut self,
+        section: impl FnOnce(&mut dyn ieee1284::Access) -> T + Send,
+    ) -> T {
+        ieee1284::Port::unpreempted(&mut Unwaiting(self.ranges), section)
     }
 
     fn is_interrupted(&mut self) -> bool {
