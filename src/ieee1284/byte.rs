@@ -49,8 +49,7 @@ pub(super) fn read<P: Port>(
         // 11: nAck high.
         let after = lines.answer(11, Dsr::N_ACK, Dsr::N_ACK)?;
         // 16, 17: nStrobe low, one access long: the byte was taken.
-        lines.control(ACTIVE | Dcr::STROBE);
-        lines.control(ACTIVE);
+        lines.strobe(ACTIVE | Dcr::STROBE, ACTIVE);
         *done = done.saturating_add(1);
         available = data_available(after);
     }

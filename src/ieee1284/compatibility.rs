@@ -74,10 +74,8 @@ pub(super) fn write<P: Port>(
         ready(lines)?;
         // 2: the byte.
         lines.data(*byte);
-        // 3: nStrobe low.
-        lines.control(Dcr::IDLE | Dcr::STROBE);
-        // 4: nStrobe high. The next look at the lines holds the data.
-        lines.control(Dcr::IDLE);
+        // 3: nStrobe low. 4: nStrobe high. The next look at the lines holds the data.
+        lines.strobe(Dcr::IDLE | Dcr::STROBE, Dcr::IDLE);
         *done = done.saturating_add(1);
     }
     Ok(())

@@ -134,12 +134,15 @@ fn open(port: &mut impl Port) -> Option<Dsr> {
 fn strobe(port: &mut impl Port, command: u8) -> Dsr {
     port.write(Register::Data, command);
     port.stall(STROBE_US);
-    port.write(Register::Dcr, (Dcr::IDLE | Dcr::STROBE).bits());
-    port.stall(STROBE_US);
-    let seen = dsr(port);
-    port.write(Register::Dcr, Dcr::IDLE.bits());
+    let seen = port.unpreempted(|port| {
+        port.write(Register::Dcr, (Dcr::IDLE | Dcr::STROBE).bits());
+        port.stall(STROBE_US);
+        let seen = port.read(Register::Dsr);
+        port.write(Register::Dcr, Dcr::IDLE.bits());
+        seen
+    });
     port.stall(BYTE_US);
-    seen
+    Dsr::from_bits_retain(seen)
 }
 
 /// Ends a packet, however far it came.

@@ -1,7 +1,7 @@
 //! EPP: a read or write cycle for each byte, by the chip or with the control lines.
 
 use super::{
-    Capabilities, Dcr, Dsr, Ecr, Fault, Port, Register,
+    Access, Capabilities, Dcr, Dsr, Ecr, Fault, Port, Register,
     detect::{clear_epp_time_out, epp_time_out},
     lines::Lines,
 };
@@ -154,15 +154,13 @@ pub(super) fn write_by_software<P: Port>(
     for byte in data {
         lines.proceed(1)?;
         lines.data(*byte);
-        // 62 (address: 56): nDStrb low.
-        lines.control(WRITE | space.strobe());
-        // 58: nWait high.
-        cycle(lines, Dsr::empty())?;
-        // 63 (59): nDStrb high.
-        lines.control(WRITE);
+        // 62 (address: 56): nDStrb low. 58: nWait high. 63 (59): nDStrb high.
+        cycle(lines, WRITE, space, |_| ())?;
         *done = done.saturating_add(1);
         // 60: nWait low.
-        cycle(lines, Dsr::NOT_BUSY)?;
+        if !waited(lines.port, Dsr::NOT_BUSY) {
+            return Err(Fault::EppTimeOut);
+        }
     }
     // 61: nWrite high.
     lines.control(Dcr::ACTIVE);
@@ -187,29 +185,47 @@ pub(super) fn read_by_software<P: Port>(
     lines.control_is(READ);
     for byte in bytes {
         lines.proceed(1)?;
-        // 67 (address: 64): nDStrb low.
-        lines.control(READ | space.strobe());
-        // 58: nWait high; the byte is on the data lines.
-        cycle(lines, Dsr::empty())?;
-        *byte = lines.read_data();
-        // 63 (59): nDStrb high.
-        lines.control(READ);
+        // 67 (address: 64): nDStrb low. 58: nWait high; the byte is on the data lines. 63 (59):
+        // nDStrb high.
+        *byte = cycle(lines, READ, space, |port| port.read(Register::Data))?;
         *done = done.saturating_add(1);
         // 60: nWait low.
-        cycle(lines, Dsr::NOT_BUSY)?;
+        if !waited(lines.port, Dsr::NOT_BUSY) {
+            return Err(Fault::EppTimeOut);
+        }
     }
     lines.control(Dcr::ACTIVE);
     Ok(())
 }
 
-/// Waits for nWait (Busy), not longer than a cycle may last.
-fn cycle<P: Port>(lines: &mut Lines<'_, P>, value: Dsr) -> Result<(), Fault> {
-    for _ in 0..LOOKS {
-        if lines.dsr() & Dsr::NOT_BUSY == value {
-            return Ok(());
+/// A cycle: its strobe is low until the peripheral answers, and `middle` is done then, and no longer.
+/// `dcr` is what the control register holds besides. Without an answer the strobe stays low.
+fn cycle<P: Port, T: Send>(
+    lines: &mut Lines<'_, P>,
+    dcr: Dcr,
+    space: Space,
+    middle: impl FnOnce(&mut dyn Access) -> T + Send,
+) -> Result<T, Fault> {
+    let low = dcr | space.strobe();
+    let result = lines.port.unpreempted(move |port| {
+        port.write(Register::Dcr, low.bits());
+        if !waited(port, Dsr::empty()) {
+            return None;
         }
-    }
-    Err(Fault::EppTimeOut)
+        let result = middle(port);
+        port.write(Register::Dcr, dcr.bits());
+        Some(result)
+    });
+    lines.is_now(if result.is_some() { dcr } else { low });
+    result.ok_or(Fault::EppTimeOut)
+}
+
+/// Waits for nWait (Busy), not longer than a cycle may last. Whether it came.
+fn waited(port: &mut dyn Access, value: Dsr) -> bool {
+    (0..LOOKS).any(|_| {
+        let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
+        dsr & Dsr::NOT_BUSY == value
+    })
 }
 
 /// Length of a block; one fits by far.

@@ -63,11 +63,26 @@ impl<'a, P: Port> Lines<'a, P> {
         self.port.write(Register::Dcr, dcr.bits());
     }
 
+    /// The control register was written past these lines.
+    pub(super) const fn is_now(&mut self, dcr: Dcr) {
+        self.dcr = dcr;
+    }
+
     /// Writes the control register if it holds something else.
     pub(super) fn control_is(&mut self, dcr: Dcr) {
         if self.dcr != dcr {
             self.control(dcr);
         }
+    }
+
+    /// Writes the control register with nStrobe `low`, for one access and no longer, and then with
+    /// nStrobe `high`: a strobe may last 500 us at most.
+    pub(super) fn strobe(&mut self, low: Dcr, high: Dcr) {
+        self.port.unpreempted(move |port| {
+            port.write(Register::Dcr, low.bits());
+            port.write(Register::Dcr, high.bits());
+        });
+        self.dcr = high;
     }
 
     /// Drives the data lines.

@@ -38,6 +38,6 @@ pub use fault::Fault;
 pub use hardware_id::{PlugAndPlayId, PlugAndPlayText};
 pub use initialize::{initialize, read_condition};
 pub use negotiate::Extensibility;
-pub use port::{Interrupted, Port, Register};
+pub use port::{Access, Interrupted, Port, Register};
 pub use registers::{CnfgA, Dcr, Dsr, Ecr};
 pub use session::{Direction, Session, Transfer};

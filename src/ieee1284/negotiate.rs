@@ -79,10 +79,8 @@ fn exchange<P: Port>(lines: &mut Lines<'_, P>, request: Extensibility) -> Result
             Fault::NoAnswer(_) => Fault::NotIeee1284,
             other => other,
         })?;
-    // Event 3: nStrobe low, one access long.
-    lines.control(Dcr::ACTIVE | Dcr::AUTO_FD | Dcr::STROBE);
-    // Event 4: nStrobe and nAutoFd high.
-    lines.control(Dcr::ACTIVE);
+    // Event 3: nStrobe low, one access long. Event 4: nStrobe and nAutoFd high.
+    lines.strobe(Dcr::ACTIVE | Dcr::AUTO_FD | Dcr::STROBE, Dcr::ACTIVE);
     // Event 6: nAck high. Event 5, XFlag, comes before it.
     let answer = lines.answer(6, Dsr::N_ACK, Dsr::N_ACK)?;
     if request.accepted(answer.contains(Dsr::SELECT)) {

@@ -66,6 +66,15 @@ pub trait Port {
     /// Busy-waits for at least `microseconds`, at most 50: for set-up and pulse times.
     fn stall(&mut self, microseconds: u32);
 
+    /// Runs `section` while no other thread can have the processor: for pulses that may not last
+    /// longer than a limit. It takes 50 us at most.
+    fn unpreempted<T: Send>(&mut self, section: impl FnOnce(&mut dyn Access) -> T + Send) -> T
+    where
+        Self: Sized,
+    {
+        section(self)
+    }
+
     /// Whether the next wait would be [`Interrupted`]: a look at flags, asked for before every
     /// byte. A port that cannot tell says no.
     fn is_interrupted(&mut self) -> bool {
@@ -96,4 +105,28 @@ pub trait Port {
     /// Whether the port's I/O range has room for the EPP registers, base + 3 to base + 7. (At
     /// 0x3BC it has not.)
     fn has_epp(&self) -> bool;
+}
+
+/// What a section that nothing preempts may do: see [`Port::unpreempted`].
+pub trait Access {
+    /// [`Port::read`]
+    fn read(&mut self, register: Register) -> u8;
+    /// [`Port::write`]
+    fn write(&mut self, register: Register, value: u8);
+    /// [`Port::stall`]
+    fn stall(&mut self, microseconds: u32);
+}
+
+impl<P: Port> Access for P {
+    fn read(&mut self, register: Register) -> u8 {
+        Port::read(self, register)
+    }
+
+    fn write(&mut self, register: Register, value: u8) {
+        Port::write(self, register, value);
+    }
+
+    fn stall(&mut self, microseconds: u32) {
+        Port::stall(self, microseconds);
+    }
 }

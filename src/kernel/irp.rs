@@ -4,7 +4,7 @@ mod transfer;
 
 pub(super) use transfer::{KeptHold, submit_urb};
 
-use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull, slice};
+use core::{ffi::c_void, mem::ManuallyDrop, ptr::NonNull, slice};
 
 use wdk_sys::{
     CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK,
@@ -386,16 +386,6 @@ impl Irp {
         FileId(self.stack().FileObject)
     }
 
-    /// What tells whether somebody wants the request to end.
-    pub(super) fn cancellation(&self) -> Cancellation<'_> {
-        Cancellation {
-            // SAFETY: a place in a live IRP; nothing is read.
-            flag: unsafe { &raw const (*self.raw.as_ptr()).Cancel },
-            open: self.open(),
-            _irp: PhantomData,
-        }
-    }
-
     fn set_status(&self, status: Status, information: usize) {
         // SAFETY: the IRP is ours; nothing is read.
         let block = unsafe { &raw mut (*self.raw.as_ptr()).IoStatus };
@@ -589,23 +579,6 @@ impl Irp {
         let stack = unsafe { current_slot(irp).read() };
         // SAFETY: its current location is this driver's.
         unsafe { (*stack).DeviceObject }
-    }
-}
-
-/// Whether somebody wants a request to end: it was cancelled, or its open cleaned up.
-#[derive(Clone, Copy)]
-pub(super) struct Cancellation<'irp> {
-    flag: *const u8,
-    open: Option<OpenRef>,
-    _irp: PhantomData<&'irp Irp>,
-}
-
-impl Cancellation<'_> {
-    /// At any IRQL.
-    pub(super) fn is_requested(&self) -> bool {
-        // SAFETY: the IRP is live; the I/O manager sets the flag from any thread.
-        let flag = unsafe { self.flag.read_volatile() };
-        flag != 0 || self.open.is_some_and(OpenRef::is_cleaned_up)
     }
 }
 

@@ -1,5 +1,10 @@
 use core::marker::PhantomData;
 
+use wdk_sys::{
+    KIRQL,
+    ntddk::{KeLowerIrql, KfRaiseIrql},
+};
+
 /// `APC_LEVEL`: the highest level at which code may block.
 const APC_LEVEL: u64 = 1;
 
@@ -41,6 +46,21 @@ impl Blocking<'_> {
     pub(super) fn now() -> Option<Self> {
         (level() <= APC_LEVEL).then_some(Self(PhantomData))
     }
+}
+
+/// `DISPATCH_LEVEL`: no other thread gets the processor.
+const DISPATCH_LEVEL: KIRQL = 2;
+
+/// Runs `section` at `DISPATCH_LEVEL`, for 50 us at most: no other thread gets the processor
+/// meanwhile. Being `Send`, it cannot hold a [`Passive`], and so it cannot wait. At
+/// <= `DISPATCH_LEVEL`.
+pub(crate) fn unpreempted<T: Send>(section: impl FnOnce() -> T + Send) -> T {
+    // SAFETY: <= DISPATCH_LEVEL.
+    let before = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    let result = section();
+    // SAFETY: the level from before.
+    unsafe { KeLowerIrql(before) };
+    result
 }
 
 /// The current IRQL. On x64 it is the task priority register, and `KeGetCurrentIrql` an inline

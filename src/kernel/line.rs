@@ -90,17 +90,20 @@ impl PlacePointer {
 }
 
 /// An IRP that arrives at the line.
-pub(super) struct Arrival<'a> {
-    taken: &'a AtomicBool,
+pub(super) struct Arrival {
+    /// [`Line::taken`]
+    taken: *const AtomicBool,
     owner: Owner,
     granted: bool,
 }
 
 impl Admission for Places {
-    type Arrival = Arrival<'static>;
+    type Arrival = Arrival;
 
-    fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status> {
-        self.arrive(arrival.taken, arrival.owner)
+    fn admit(&mut self, arrival: &mut Arrival) -> Result<u64, Status> {
+        // SAFETY: `Line::arrive` passed its own, and waits for this call.
+        let taken = unsafe { &*arrival.taken };
+        self.arrive(taken, arrival.owner)
             .inspect_err(|granted| arrival.granted = *granted == Status::SUCCESS)
             // A queue takes errors for a refusal only.
             .map_err(|status| {
@@ -146,6 +149,26 @@ impl Places {
             // SAFETY: likewise.
             unsafe { PlacePointer(last).get() }.next.set(place.0);
         }
+    }
+
+    /// Lets every thread that waits look how its wait stands.
+    fn tell_all(&self) {
+        let mut each = self.threads;
+        while !each.is_null() {
+            // SAFETY: places in the list are alive, and the lock is held.
+            let place = unsafe { PlacePointer(each).get() };
+            // SAFETY: its thread waits, and with it the one that it waits as.
+            unsafe { &*place.waiter }.told().set();
+            each = place.next.get();
+        }
+    }
+
+    /// Gives the thing, which is being passed on, to the system.
+    fn give_to_system(&mut self) {
+        self.owner = Some(Owner::System);
+        self.passing = false;
+        // Their patience rests.
+        self.tell_all();
     }
 
     /// Takes a thread out of the list. Whether it was there.
@@ -285,8 +308,7 @@ impl Line {
             return grant(irp);
         }
         let mut arrival = Arrival {
-            // SAFETY: the arrival is looked at before `insert` returns.
-            taken: unsafe { &*ptr::from_ref(&self.taken) },
+            taken: &raw const self.taken,
             owner,
             granted: false,
         };
@@ -331,27 +353,34 @@ impl Line {
             Err(Status::SUCCESS) => return Ok(()),
             Err(refusal) => return Err(refusal),
         }
-        let mut since = milliseconds();
+        // Since when others than the system have had the thing.
+        let mut since = None;
         loop {
-            let now = milliseconds();
-            let why = match self.look(pointer) {
+            let left = match self.look(pointer) {
                 Look::Granted => return Ok(()),
                 Look::Refused(refusal) => return Err(refusal),
-                Look::Waiting if now.saturating_sub(since) >= u64::from(patience) => {
-                    Err(Status::DEVICE_BUSY)
+                Look::Waiting => {
+                    let now = milliseconds();
+                    let waited = now.saturating_sub(*since.get_or_insert(now));
+                    Some(u64::from(patience).saturating_sub(waited))
                 }
-                Look::Waiting => waits.check(),
                 Look::Suspended => {
-                    since = now;
-                    waits.check()
+                    since = None;
+                    None
                 }
             };
-            if let Err(why) = why {
+            let result = if left == Some(0) {
+                Err(Status::DEVICE_BUSY)
+            } else {
+                // No more than `patience`.
+                let left = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+                waits.wait_to_be_told(left)
+            };
+            if let Err(why) = result {
                 // Granted at the last moment: the operation itself finds out that it shall end.
                 let left = self.queue.with(move |line, _| line.unlink(pointer));
                 return if left { Err(why) } else { Ok(()) };
             }
-            waits.wait_a_moment_for_grant();
         }
     }
 
@@ -375,7 +404,11 @@ impl Line {
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
     pub(crate) fn leave(&self, is: Accepts<'_>, grant: &dyn Fn(Irp) -> Disposition) -> bool {
         let left = self.queue.with(move |line, _| {
-            line.owner.take_if(|owner| is(*owner))?;
+            let owner = line.owner.take_if(|owner| is(*owner))?;
+            if owner == Owner::System {
+                // Their patience begins.
+                line.tell_all();
+            }
             Some(core::mem::replace(&mut line.passing, true))
         });
         match left {
@@ -407,8 +440,7 @@ impl Line {
                 return Next::Done;
             }
             if core::mem::replace(&mut line.reserved, false) {
-                line.owner = Some(Owner::System);
-                line.passing = false;
+                line.give_to_system();
                 return Next::Done;
             }
             let Some(thread) = (!line.threads.is_null()).then_some(PlacePointer(line.threads))
@@ -429,8 +461,8 @@ impl Line {
             line.owner = Some(place.owner);
             line.passing = false;
             place.granted.set(true);
-            // SAFETY: its thread waits, and with it whoever it waits as.
-            unsafe { &*place.waiter }.granted().set();
+            // SAFETY: its thread waits, and with it the one that it waits as.
+            unsafe { &*place.waiter }.told().set();
             Next::Done
         })
     }
@@ -438,7 +470,10 @@ impl Line {
     /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the
     /// thing has it still.
     pub(crate) fn close(&self, status: Status) {
-        self.queue.with(move |line, _| line.refusal = status);
+        self.queue.with(move |line, _| {
+            line.refusal = status;
+            line.tell_all();
+        });
         while let Some(irp) = self.queue.next(Pick::Oldest) {
             let _ = irp.complete(status);
         }

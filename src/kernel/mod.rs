@@ -10,6 +10,7 @@
 //! * memory comes from `try_` functions only: running out of it is a status.
 
 mod callbacks;
+mod cancel;
 mod device;
 mod dispatch;
 mod driver;
@@ -47,7 +48,7 @@ pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
-pub(crate) use irql::{Blocking, Passive};
+pub(crate) use irql::{Blocking, Passive, unpreempted};
 pub(crate) use line::{Accepts, Line, Owner};
 pub(crate) use members::Members;
 pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};

@@ -8,12 +8,13 @@ use core::{
 };
 
 use wdk_sys::{
-    _EVENT_TYPE, _KWAIT_REASON, EX_RUNDOWN_REF, KEVENT, KIRQL, KSPIN_LOCK, LARGE_INTEGER,
-    STATUS_SUCCESS,
+    _EVENT_TYPE, _KWAIT_REASON, _WAIT_TYPE, EX_RUNDOWN_REF, KEVENT, KIRQL, KSPIN_LOCK, KWAIT_BLOCK,
+    LARGE_INTEGER, PVOID, STATUS_SUCCESS,
     ntddk::{
         ExAcquireRundownProtection, ExInitializeRundownProtection, ExReInitializeRundownProtection,
         ExReleaseRundownProtection, ExWaitForRundownProtectionRelease, KeAcquireSpinLockRaiseToDpc,
-        KeInitializeEvent, KeReleaseSpinLock, KeResetEvent, KeSetEvent, KeWaitForSingleObject,
+        KeInitializeEvent, KeReleaseSpinLock, KeResetEvent, KeSetEvent, KeWaitForMultipleObjects,
+        KeWaitForSingleObject,
     },
 };
 
@@ -123,6 +124,45 @@ impl Event {
     }
 }
 
+/// The most events that one wait is for.
+const MOST_EVENTS: usize = 5;
+
+/// Waits until one of `events` is signalled, five at the most: which, the first if there are
+/// several, and only that one is taken. `None` after `milliseconds`, if there is such a limit.
+pub(super) fn wait_any<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    milliseconds: Option<u32>,
+    _: Blocking,
+) -> Option<usize> {
+    let mut objects: [PVOID; MOST_EVENTS] = [ptr::null_mut(); MOST_EVENTS];
+    let mut count = 0;
+    for (place, event) in objects.iter_mut().zip(events) {
+        *place = event.0.get().cast();
+        count += 1;
+    }
+    let mut blocks = MaybeUninit::<[KWAIT_BLOCK; MOST_EVENTS]>::uninit();
+    let mut limit = milliseconds.map(relative);
+    // SAFETY: `count` initialised, nonpaged events; room for as many wait blocks, on this thread's
+    // stack, which stays in memory in a wait of kernel mode; the caller holds a Blocking.
+    let status = unsafe {
+        KeWaitForMultipleObjects(
+            count,
+            objects.as_mut_ptr(),
+            _WAIT_TYPE::WaitAny,
+            _KWAIT_REASON::Executive,
+            KERNEL_MODE,
+            0,
+            limit
+                .as_mut()
+                .map_or(ptr::null_mut(), |limit| &raw mut *limit),
+            blocks.as_mut_ptr().cast(),
+        )
+    };
+    // STATUS_WAIT_0 and up. Not alertable, and no mutexes: else it is the time-out.
+    let index = u32::try_from(status).ok().filter(|index| *index < count)?;
+    usize::try_from(index).ok()
+}
+
 /// A gate in front of something that comes and goes, such as the hardware behind a device object
 /// that is stopped and started. While it is open, anybody may enter; closing it waits until the
 /// last one has left.
@@ -132,6 +172,16 @@ pub(crate) struct Gate<T> {
     open: AtomicBool,
     suspended: AtomicBool,
     leave: AtomicU8,
+    /// For gates that threads wait at.
+    events: Option<GateEvents>,
+}
+
+/// What a thread can wait for at a [`Gate`].
+struct GateEvents {
+    /// Signalled while the gate is open.
+    opened: Event,
+    /// Signalled while those inside shall leave.
+    leave: Event,
 }
 
 /// Why whoever is inside a [`Gate`] shall leave.
@@ -167,7 +217,21 @@ unsafe impl<T: Send + Sync> Sync for Gate<T> {}
 unsafe impl<T: Send> Send for Gate<T> {}
 
 impl<T: Copy> Gate<T> {
-    /// A closed gate.
+    /// A closed gate that threads can wait at.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_closed(passive: Passive) -> Result<Self, Status> {
+        Ok(Self {
+            events: Some(GateEvents {
+                opened: Event::notification()?,
+                leave: Event::notification()?,
+            }),
+            ..Self::closed(passive)
+        })
+    }
+
+    /// A closed gate that nobody waits at.
     pub(crate) fn closed(_: Passive) -> Self {
         let mut rundown = EX_RUNDOWN_REF::default();
         // SAFETY: valid storage.
@@ -181,6 +245,7 @@ impl<T: Copy> Gate<T> {
             open: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             leave: AtomicU8::new(0),
+            events: None,
         }
     }
 
@@ -195,15 +260,32 @@ impl<T: Copy> Gate<T> {
 
     fn let_in(&self) {
         self.leave.store(0, Ordering::Relaxed);
+        if let Some(events) = &self.events {
+            events.leave.reset();
+        }
         // SAFETY: run down, so it may be initialised again.
         unsafe { ExReInitializeRundownProtection(self.rundown.get()) };
         self.open.store(true, Ordering::Release);
+        if let Some(events) = &self.events {
+            events.opened.set();
+        }
+    }
+
+    fn ask_to_leave(&self, why: Leave) {
+        self.leave.store(why.code(), Ordering::Release);
+        if let Some(events) = &self.events {
+            events.leave.set();
+        }
     }
 
     /// Closes the gate and waits until nobody is inside. Whether it was open.
     fn shut(&self, _: Passive) -> bool {
         let open = self.open.swap(false, Ordering::AcqRel);
         if open {
+            if let Some(events) = &self.events {
+                // First: whoever is not let in from now on waits.
+                events.opened.reset();
+            }
             // SAFETY: initialised; at PASSIVE_LEVEL; nobody inside waits for this thread.
             unsafe { ExWaitForRundownProtectionRelease(self.rundown.get()) };
         }
@@ -219,13 +301,13 @@ impl<T: Copy> Gate<T> {
 
     /// Closes the gate after asking everybody inside to leave at once.
     pub(crate) fn evict(&self, passive: Passive) {
-        self.leave.store(Leave::Gone.code(), Ordering::Release);
+        self.ask_to_leave(Leave::Gone);
         self.close(passive);
     }
 
     /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once.
     pub(crate) fn suspend(&self, passive: Passive) {
-        self.leave.store(Leave::Suspended.code(), Ordering::Release);
+        self.ask_to_leave(Leave::Suspended);
         if self.shut(passive) {
             self.suspended.store(true, Ordering::Relaxed);
         }
@@ -248,6 +330,11 @@ impl<T: Copy> Gate<T> {
         let entered = unsafe { ExAcquireRundownProtection(self.rundown.get()) };
         (entered != 0).then(|| Inside(self))
     }
+
+    /// Signalled while the gate is open, if threads can wait at it.
+    pub(super) fn opened(&self) -> Option<&Event> {
+        self.events.as_ref().map(|events| &events.opened)
+    }
 }
 
 /// Somebody inside a [`Gate`], which cannot close before this is dropped.
@@ -265,6 +352,11 @@ impl<T: Copy> Inside<'_, T> {
     /// Whether whoever is inside shall leave, and why.
     pub(crate) fn must_leave(&self) -> Option<Leave> {
         Leave::of(self.0.leave.load(Ordering::Acquire))
+    }
+
+    /// Signalled when whoever is inside shall leave, if threads can wait at the gate.
+    pub(super) fn leave_event(&self) -> Option<&Event> {
+        self.0.events.as_ref().map(|events| &events.leave)
     }
 }
 

@@ -1,48 +1,47 @@
 //! Waits that end: by what is waited for, by cancellation, by removal.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, Ordering};
 
-use super::{Blocking, irp::Cancellation, sync::Event, time::yield_now};
+use super::{
+    Blocking, Inside,
+    cancel::Cancellation,
+    sync::{Event, Gate, wait_any},
+    time::yield_now,
+};
 use crate::ioctl::Status;
 
-/// The longest single wait, in milliseconds: how fast a cancellation is noticed.
-const SLICE_MS: u32 = 10;
-
-/// Somebody who waits, in one thread at a time, until told to stop.
+/// One who waits, in one thread at a time, until told to stop.
 pub(crate) struct Waiter {
-    /// What was waited for in a [`Line`](super::Line) is there.
-    granted: Event,
-    /// The waits shall end; stays signalled.
+    /// Something has changed for the one who waits in a [`Line`](super::Line).
+    told: Event,
+    /// Signalled while the waits shall end.
     stop: Event,
-    stopped: AtomicBool,
-    /// What the waits end with.
+    /// What the waits end with; success: they go on.
     status: AtomicI32,
 }
 
 impl Waiter {
-    /// Somebody who may wait.
+    /// One who may wait.
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new() -> Result<Self, Status> {
         Ok(Self {
-            granted: Event::synchronization()?,
+            told: Event::synchronization()?,
             stop: Event::notification()?,
-            stopped: AtomicBool::new(false),
-            status: AtomicI32::new(0),
+            status: AtomicI32::new(Status::SUCCESS.0),
         })
     }
 
-    /// Ends every wait, now and from now on, with `status`. At <= `DISPATCH_LEVEL`.
+    /// Ends every wait, now and from now on, with `status`, an error. At <= `DISPATCH_LEVEL`.
     pub(crate) fn stop(&self, status: Status) {
-        self.status.store(status.0, Ordering::Relaxed);
-        self.stopped.store(true, Ordering::Release);
+        self.status.store(status.0, Ordering::Release);
         self.stop.set();
     }
 
     /// Lets waits wait again. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
-        self.stopped.store(false, Ordering::Release);
+        self.status.store(Status::SUCCESS.0, Ordering::Release);
         self.stop.reset();
     }
 
@@ -51,14 +50,15 @@ impl Waiter {
     /// # Errors
     /// The status that they were stopped with.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        if self.stopped.load(Ordering::Acquire) {
-            return Err(Status(self.status.load(Ordering::Relaxed)));
+        match Status(self.status.load(Ordering::Acquire)) {
+            Status::SUCCESS => Ok(()),
+            status => Err(status),
         }
-        Ok(())
     }
 
-    pub(super) const fn granted(&self) -> &Event {
-        &self.granted
+    /// The event that [`Waits::wait_to_be_told`] waits for.
+    pub(super) const fn told(&self) -> &Event {
+        &self.told
     }
 }
 
@@ -66,7 +66,7 @@ impl Waiter {
 #[derive(Clone, Copy)]
 pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
-    cancellation: Option<Cancellation<'a>>,
+    cancellation: Option<&'a Cancellation>,
     blocking: Blocking<'a>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Waits<'a> {
     /// The waits of a request, which its cancellation ends, too.
     pub(super) const fn of_request(
         waiter: &'a Waiter,
-        cancellation: Cancellation<'a>,
+        cancellation: &'a Cancellation,
         blocking: Blocking<'a>,
     ) -> Self {
         Self {
@@ -99,11 +99,7 @@ impl<'a> Waits<'a> {
     /// The status to end it with: why its waiter was stopped, or `STATUS_CANCELLED`.
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.waiter.check()?;
-        if self
-            .cancellation
-            .as_ref()
-            .is_some_and(Cancellation::is_requested)
-        {
+        if self.cancellation.is_some_and(Cancellation::is_requested) {
             return Err(Status::CANCELLED);
         }
         Ok(())
@@ -118,31 +114,79 @@ impl<'a> Waits<'a> {
         self.check()
     }
 
-    /// Waits for about `milliseconds`.
+    /// Waits until one of `events` is signalled, of which two may be there at the most: which of
+    /// these, the first if it is several. `None`: `milliseconds` are over, if there is such a
+    /// limit.
+    ///
+    /// # Errors
+    /// As [`Waits::check`]; the wait ends early then.
+    pub(super) fn wait_for<const N: usize>(
+        &self,
+        events: [Option<&Event>; N],
+        milliseconds: Option<u32>,
+    ) -> Result<Option<usize>, Status> {
+        loop {
+            self.check()?;
+            let ends = [
+                Some(&self.waiter.stop),
+                self.cancellation.map(Cancellation::event),
+            ];
+            // Those that are there, first: their number is the index.
+            let count = events.iter().flatten().count();
+            let all = events.iter().chain(&ends).flatten().copied();
+            match wait_any(all, milliseconds, self.blocking) {
+                // Told to end, and perhaps to go on since.
+                Some(index) if index >= count => {}
+                signalled => return Ok(signalled),
+            }
+        }
+    }
+
+    /// Waits for `milliseconds`.
     ///
     /// # Errors
     /// As [`Waits::check`]; the wait ends early then.
     pub(crate) fn wait(&self, milliseconds: u32) -> Result<(), Status> {
-        let mut left = milliseconds;
+        self.wait_for([], Some(milliseconds))?;
+        self.check()
+    }
+
+    /// The same, at the most for as long as whoever is `inside` may stay there.
+    ///
+    /// # Errors
+    /// As [`Waits::check`]; the wait ends early then.
+    pub(crate) fn wait_inside<T: Copy>(
+        &self,
+        milliseconds: u32,
+        inside: &Inside<'_, T>,
+    ) -> Result<(), Status> {
+        self.wait_for([inside.leave_event()], Some(milliseconds))?;
+        self.check()
+    }
+
+    /// Enters a gate as soon as it is open.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: it is closed, and none that threads can wait at. As
+    /// [`Waits::check`].
+    pub(crate) fn enter<'g, T: Copy>(&self, gate: &'g Gate<T>) -> Result<Inside<'g, T>, Status> {
         loop {
             self.check()?;
-            if left == 0 {
-                return Ok(());
+            if let Some(inside) = gate.enter() {
+                return Ok(inside);
             }
-            let slice = left.min(SLICE_MS);
-            self.waiter.stop.wait_for(slice, self.blocking);
-            left -= slice;
+            let opened = gate.opened().ok_or(Status::DEVICE_NOT_READY)?;
+            self.wait_for([Some(opened)], None)?;
         }
     }
 
-    /// Waits for `event`, which one wait resets, for a moment: it may come back without it.
-    pub(super) fn wait_a_moment_for(&self, event: &Event) -> bool {
-        event.wait_for(SLICE_MS, self.blocking)
-    }
-
-    /// Waits for what [`Waiter::granted`] tells, for a moment.
-    pub(super) fn wait_a_moment_for_grant(&self) {
-        self.wait_a_moment_for(self.waiter.granted());
+    /// Waits until [`Waiter::told`] is signalled, or for `milliseconds`.
+    ///
+    /// # Errors
+    /// As [`Waits::check`].
+    pub(super) fn wait_to_be_told(&self, milliseconds: Option<u32>) -> Result<(), Status> {
+        self.wait_for([Some(self.waiter.told())], milliseconds)
+            .map(drop)
     }
 
     pub(super) const fn waiter(&self) -> &'a Waiter {
@@ -169,12 +213,8 @@ impl Turn {
     /// # Errors
     /// As [`Waits::check`].
     pub(crate) fn take(&self, waits: &Waits<'_>) -> Result<Taken<'_>, Status> {
-        loop {
-            waits.check()?;
-            if waits.wait_a_moment_for(&self.0) {
-                return Ok(Taken(self));
-            }
-        }
+        waits.wait_for([Some(&self.0)], None)?;
+        Ok(Taken(self))
     }
 
     /// Waits for the turn, without an end: for ends themselves, after whoever has it was told to

@@ -7,16 +7,15 @@ use wdk_sys::{
 };
 
 use super::{
-    Device, Disposition, Irp, Passive, Role, SpinLock, Waiter, Waits, check,
+    Device, Disposition, Irp, Passive, Role, SpinLock, Waiter, Waits,
+    cancel::Cancellation,
+    check,
     irp::FileId,
     queue::{Pick, Queue, Refusal},
     size,
     sync::Event,
 };
 use crate::ioctl::Status;
-
-/// Between two looks whether a request has ended, in milliseconds, should nobody tell.
-const SLICE_MS: u32 = 10;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order.
 pub(crate) struct Worker {
@@ -27,8 +26,10 @@ pub(crate) struct Worker {
     waiter: Waiter,
     thread: SpinLock<Option<Thread>>,
     serving: SpinLock<Serving>,
-    /// What is being served has changed.
-    served: Event,
+    /// That has changed since the last one who waits for it reset this, under its lock.
+    changed: Event,
+    /// Of the request that is being served.
+    cancellation: Cancellation,
 }
 
 /// What the thread is about.
@@ -60,7 +61,8 @@ impl Worker {
             waiter: Waiter::try_new()?,
             thread: SpinLock::new(None),
             serving: SpinLock::new(Serving::Nothing),
-            served: Event::synchronization()?,
+            changed: Event::notification()?,
+            cancellation: Cancellation::try_new()?,
         })
     }
 
@@ -144,17 +146,35 @@ impl Worker {
         while let Some(queued) = self.queue.next(Pick::Of(file)) {
             let _ = queued.complete(Status::CANCELLED);
         }
-        while self
-            .serving
-            .with(|it| matches!(*it, Serving::Next) || *it == Serving::Request(file))
-        {
-            self.served.wait_for(SLICE_MS, passive.blocking());
+        while self.ends_soon(file) {
+            self.changed.wait(passive.blocking());
         }
     }
 
+    /// Whether a request is being served, or will be in a moment, that is of this open. One that is
+    /// being served shall end.
+    fn ends_soon(&self, file: FileId) -> bool {
+        let (cancellation, changed) = (&self.cancellation, &self.changed);
+        self.serving.with(move |it| {
+            match *it {
+                Serving::Next => {}
+                Serving::Request(other) if other == file => cancellation.request(),
+                Serving::Nothing | Serving::Request(_) => return false,
+            }
+            changed.reset();
+            true
+        })
+    }
+
     fn set_serving(&self, what: Serving) {
-        self.serving.with(|it| *it = what);
-        self.served.set();
+        let (cancellation, changed) = (&self.cancellation, &self.changed);
+        self.serving.with(move |it| {
+            if matches!(what, Serving::Request(_)) {
+                cancellation.begin();
+            }
+            *it = what;
+            changed.set();
+        });
     }
 
     /// The next request, which is being served from now on.
@@ -165,6 +185,10 @@ impl Worker {
             irp.as_ref()
                 .map_or(Serving::Nothing, |irp| Serving::Request(irp.file())),
         );
+        if let Some(irp) = &irp {
+            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
+            unsafe { self.cancellation.follow(irp) };
+        }
         irp
     }
 
@@ -219,7 +243,7 @@ impl Task<'_> {
     pub(crate) fn waits(&self) -> Waits<'_> {
         Waits::of_request(
             &self.worker.waiter,
-            self.irp.cancellation(),
+            &self.worker.cancellation,
             self.passive.blocking(),
         )
     }
@@ -253,6 +277,7 @@ impl Task<'_> {
 
     /// The request, which ends now. Its end may be that of its open, too.
     fn ended(self) -> Irp {
+        Cancellation::let_go(&self.irp);
         self.worker.set_serving(Serving::Nothing);
         self.irp
     }

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    Hardware, Place, PortCore, PortNumber,
+    Place, PortCore, PortNumber,
     hardware::PortInUse,
     requests::{Preferences, status_of},
 };
@@ -15,13 +15,10 @@ use crate::{
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, FileId, Inside, Irp, Owner, Passive, Shared,
-        SpinLock, Taken, Task, Turn, Waiter, Waits, device_routines,
+        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Owner, Passive, Shared, SpinLock, Taken,
+        Task, Turn, Waiter, Waits, device_routines,
     },
 };
-
-/// How long a request waits for a stopped port between two looks, in milliseconds.
-const STOPPED_POLL_MS: u32 = 50;
 
 /// What everybody shares who uses a parallel device: the device object, its worker, and the class
 /// driver that has it open, for as long as one of them is there.
@@ -299,7 +296,7 @@ impl DeviceCore {
 
     /// As [`PortCore::select`], when the hardware is there.
     fn select_any(&self, device: Option<u8>, waits: &Waits<'_>) -> Result<Status, Status> {
-        let inside = self.enter(waits)?;
+        let inside = self.port.enter_when_there(waits)?;
         Ok(self.port.select_on(Some(&inside.value()), device))
     }
 
@@ -312,7 +309,7 @@ impl DeviceCore {
         keep: bool,
         operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
     ) -> Result<T, Status> {
-        let inside = self.enter(&waits)?;
+        let inside = self.port.enter_when_there(&waits)?;
         let capabilities = inside.value().capabilities();
         let wakes = self.port.wakes();
         let mut port = PortInUse::new(inside, waits, limit);
@@ -332,18 +329,6 @@ impl DeviceCore {
         }
         self.preferences.with(|it| it.session = Some(session));
         Ok(result)
-    }
-
-    /// Waits until the hardware is there: a port is stopped for a moment when Windows gives it
-    /// other resources.
-    fn enter(&self, waits: &Waits<'_>) -> Result<Inside<'_, Hardware>, Status> {
-        loop {
-            waits.check()?;
-            if let Some(inside) = self.port.enter() {
-                return Ok(inside);
-            }
-            waits.wait(STOPPED_POLL_MS)?;
-        }
     }
 
     /// Leaves a connected mode. The port is ours, and the turn.

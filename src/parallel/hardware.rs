@@ -4,7 +4,7 @@ use crate::{
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, Resource, Resources, Waits, milliseconds,
-        stall,
+        stall, unpreempted,
     },
 };
 
@@ -200,6 +200,14 @@ impl ieee1284::Port for Unwaiting {
         stall(microseconds);
     }
 
+    fn unpreempted<T: Send>(
+        &mut self,
+        section: impl FnOnce(&mut dyn ieee1284::Access) -> T + Send,
+    ) -> T {
+        let mut port = Self(self.0);
+        unpreempted(move || section(&mut port))
+    }
+
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         Err(Interrupted)
     }
@@ -278,6 +286,19 @@ impl<'a> PortInUse<'a> {
         Ok(())
     }
 
+    /// Waits for as long as the operation has time and its hardware.
+    fn wait(&self, time: u32) -> Result<(), Status> {
+        let left = self
+            .deadline
+            .map_or(u64::MAX, |end| end.saturating_sub(milliseconds()));
+        let time = u32::try_from(left).map_or(time, |left| time.min(left));
+        match self.inside.must_leave() {
+            // It was told, and is on its way back to rest.
+            Some(_) => self.waits.wait(time),
+            None => self.waits.wait_inside(time, &self.inside),
+        }
+    }
+
     fn interruptible(&mut self, result: Result<(), Status>) -> Result<(), Interrupted> {
         result.and_then(|()| self.check()).map_err(|why| {
             self.why = why;
@@ -325,6 +346,13 @@ impl ieee1284::Port for PortInUse<'_> {
         stall(microseconds);
     }
 
+    fn unpreempted<T: Send>(
+        &mut self,
+        section: impl FnOnce(&mut dyn ieee1284::Access) -> T + Send,
+    ) -> T {
+        ieee1284::Port::unpreempted(&mut Unwaiting(self.ranges), section)
+    }
+
     fn is_interrupted(&mut self) -> bool {
         let result = self.waits.check();
         self.interruptible(result).is_err()
@@ -336,7 +364,7 @@ impl ieee1284::Port for PortInUse<'_> {
     }
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        let result = self.check().and_then(|()| self.waits.wait(milliseconds));
+        let result = self.check().and_then(|()| self.wait(milliseconds));
         self.interruptible(result)
     }
 

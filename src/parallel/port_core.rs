@@ -75,7 +75,7 @@ impl PortCore {
         Ok(Self {
             number,
             pdo,
-            hardware: Gate::closed(passive),
+            hardware: Gate::try_closed(passive)?,
             line: Line::try_new(device)?,
             waiter: Waiter::try_new()?,
             sleeps: AtomicBool::new(false),
@@ -216,6 +216,18 @@ impl PortCore {
     /// Enters the hardware, if it is there.
     pub(super) fn enter(&self) -> Option<Inside<'_, Hardware>> {
         self.hardware.enter()
+    }
+
+    /// Enters the hardware as soon as it is there: a port is stopped for a moment when Windows gives
+    /// it other resources.
+    ///
+    /// # Errors
+    /// As [`Waits::check`].
+    pub(super) fn enter_when_there(
+        &self,
+        waits: &Waits<'_>,
+    ) -> Result<Inside<'_, Hardware>, Status> {
+        waits.enter(&self.hardware)
     }
 
     // Who has the port.

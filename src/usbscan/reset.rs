@@ -7,9 +7,6 @@ use crate::{
     kernel::{Passive, Waits},
 };
 
-/// How often the end of transfers is looked for, in milliseconds.
-const LOOK_MS: u32 = 1;
-
 impl ScannerCore {
     /// Resets the pipe with this index. What is under way on it, for whichever handle, ends with
     /// `STATUS_CANCELLED`; what is queued goes on afterwards.
@@ -38,11 +35,11 @@ impl ScannerCore {
         self.on_pipe(index, |channel| channel.end_active(Status::CANCELLED));
         let mut result = Ok(());
         while result.is_ok() && !self.is_idle(index) {
-            result = waits.wait(LOOK_MS);
+            result = self.traffic().wait_for_change(waits);
         }
         let result = result.and_then(|()| {
             self.device()
-                .reset_pipe(pipe, self.traffic(), &|| waits.check(), passive)
+                .reset_pipe(pipe, self.traffic(), waits, passive)
         });
         if result.is_ok() {
             self.on_pipe(index, |channel| channel.reset());

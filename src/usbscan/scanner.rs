@@ -19,8 +19,6 @@ use crate::{
 const GUID_DEVINTERFACE_IMAGE: Guid = Guid::new(0x6BDD_1FC6, 0x810F, 0x11D0, 0xBEC7_0800_2BE2_092F);
 /// `REG_SZ` in the software key: what programs pass to `CreateFile`.
 const CREATE_FILE_NAME: &str = "CreateFileName";
-/// Between two looks whether the device has power, in milliseconds.
-const LOOK_MS: u32 = 10;
 /// The highest N of `UsbscanN`.
 const HIGHEST: u32 = 255;
 
@@ -223,7 +221,7 @@ impl Scanner {
             return Err(Status::INVALID_DEVICE_REQUEST);
         };
         while self.core.traffic().is_waking() {
-            task.waits().wait(LOOK_MS)?;
+            self.core.traffic().wait_for_change(&task.waits())?;
         }
         for index in pipes.select(open.pipes(), which)? {
             open.check(&self.core)?;

@@ -5,7 +5,7 @@ use crate::{
     },
     kernel::{
         Buffer, Lower, MOST_PIPES, Members, Passive, PipeHandle, SelectedPipe, Shared, SpinLock,
-        Traffic, UsbDevice, milliseconds,
+        Traffic, UsbDevice,
     },
     usb::{
         CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
@@ -15,7 +15,7 @@ use crate::{
 use super::Open;
 
 /// How long a URB of the start may take, in milliseconds: what USB gives a device for a request.
-const START_LIMIT_MS: u64 = 5000;
+const START_LIMIT_MS: u32 = 5000;
 /// `USB_DEVICE_DESCRIPTOR_TYPE` and `USB_CONFIGURATION_DESCRIPTOR_TYPE` (usbspec.h).
 const DEVICE: u8 = 1;
 const CONFIGURATION: u8 = 2;
@@ -91,12 +91,11 @@ impl ScannerCore {
         let total = total_length(&header).map_err(malformed)?;
         let mut whole = self.read(CONFIGURATION, total, passive)?;
         let pipes = Pipes::parse(&whole).map_err(malformed)?;
-        let since = milliseconds();
         let selected = self.device().select_configuration(
             &mut whole,
             pipes.interface_number(),
             pipes.endpoint_count(),
-            &|| patience(since),
+            START_LIMIT_MS,
             passive,
         )?;
         let same = |(known, selected): (&PipeInformation, &Option<SelectedPipe>)| {
@@ -116,10 +115,9 @@ impl ScannerCore {
     /// The first descriptor of a kind, `length` bytes of it, all of which came.
     fn read(&self, kind: u8, length: usize, passive: Passive) -> Result<Buffer, Status> {
         let mut bytes = Buffer::try_zeroed(length)?;
-        let since = milliseconds();
         let count = self
             .device()
-            .descriptor(kind, &mut bytes, &|| patience(since), passive)?;
+            .descriptor(kind, &mut bytes, START_LIMIT_MS, passive)?;
         if count == length {
             Ok(bytes)
         } else {
@@ -193,15 +191,6 @@ impl OpenPipe {
                 Some(it.selected.get(index)?.as_ref()?.handle)
             })
             .ok_or(Status::INVALID_DEVICE_STATE)
-    }
-}
-
-/// Whether a URB that was sent at `since` may take longer.
-fn patience(since: u64) -> Result<(), Status> {
-    if milliseconds().saturating_sub(since) < START_LIMIT_MS {
-        Ok(())
-    } else {
-        Err(Status::IO_TIMEOUT)
     }
 }
 

@@ -16,7 +16,7 @@ use wdk_sys::{
 
 use super::{
     super::{
-        Buffer, Lower, Passive,
+        Buffer, Lower, Passive, Waits,
         irp::{current_slot, submit_urb},
         pool::PoolBox,
         sync::Event,
@@ -26,15 +26,42 @@ use super::{
 };
 use crate::ioctl::Status;
 
-/// How often a wait looks whether it shall go on, in milliseconds.
-const SLICE_MS: u32 = 10;
 /// The most endpoints of an interface: 15 of each direction.
 pub(crate) const MOST_PIPES: usize = 30;
 /// `MaximumTransferSize` of every pipe, in bytes. Windows ignores it since XP.
 const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
 
-/// Whether a wait goes on; the status that ends it, if not.
-type Patience<'a> = &'a dyn Fn() -> Result<(), Status>;
+/// What ends the wait for a URB before it comes back: then it is cancelled.
+enum Patience<'a> {
+    /// So many milliseconds.
+    Limit(u32),
+    /// The end of the request that it is for, or of the device's URBs.
+    Request(&'a Waits<'a>, &'a Traffic),
+}
+
+impl Patience<'_> {
+    /// Waits for `done`.
+    ///
+    /// # Errors
+    /// It shall not be waited for any longer.
+    fn wait_for(&self, done: &Event, passive: Passive) -> Result<(), Status> {
+        match *self {
+            Self::Limit(limit) => {
+                if done.wait_for(limit, passive.blocking()) {
+                    Ok(())
+                } else {
+                    Err(Status::IO_TIMEOUT)
+                }
+            }
+            Self::Request(waits, traffic) => {
+                while waits.wait_for([Some(done), Some(traffic.shut_event())], None)? != Some(0) {
+                    traffic.check()?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
 
 /// The device as its function driver sees it.
 #[derive(Clone, Copy)]
@@ -55,15 +82,15 @@ impl UsbDevice {
         Self(lower)
     }
 
-    /// Reads a descriptor: how many bytes came.
+    /// Reads a descriptor, in `limit` milliseconds: how many bytes came.
     ///
     /// # Errors
-    /// What the USB stack says; that of `patience`.
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`.
     pub(crate) fn descriptor(
         self,
         kind: u8,
         into: &mut Buffer,
-        patience: Patience<'_>,
+        limit: u32,
         passive: Passive,
     ) -> Result<usize, Status> {
         let transfer = Transfer::Descriptor {
@@ -74,7 +101,7 @@ impl UsbDevice {
         let length = into.len();
         let memory = Memory::buffer(into.as_mut_ptr(), length);
         let urb = PoolBox::try_new(UnsafeCell::new(Urb::transfer(transfer, memory)))?;
-        self.call(urb.get().cast(), patience, passive)?;
+        self.call(urb.get().cast(), &Patience::Limit(limit), passive)?;
         // SAFETY: the URB came back.
         Ok(unsafe { &*urb.get() }.moved().min(length))
     }
@@ -82,40 +109,38 @@ impl UsbDevice {
     /// Resets a pipe on both sides of the bus. It has no transfers.
     ///
     /// # Errors
-    /// What the USB stack says; that of `patience`; the refusal of `traffic`.
+    /// What the USB stack says; the refusal of `traffic`; as [`Waits::check`].
     pub(crate) fn reset_pipe(
         self,
         pipe: PipeHandle,
         traffic: &Traffic,
-        patience: Patience<'_>,
+        waits: &Waits<'_>,
         passive: Passive,
     ) -> Result<(), Status> {
         let urb = PoolBox::try_new(UnsafeCell::new(Urb::reset_pipe(pipe)))?;
         traffic.enter()?;
         let result = self.call(
             urb.get().cast(),
-            &|| {
-                traffic.check()?;
-                patience()
-            },
+            &Patience::Request(waits, traffic),
             passive,
         );
         traffic.leave();
         result
     }
 
-    /// Selects a configuration with one interface of it, alternate setting 0: its pipes, in the
-    /// order of their descriptors. `configuration` is the whole descriptor, which was checked.
+    /// Selects a configuration with one interface of it, alternate setting 0, in `limit`
+    /// milliseconds: its pipes, in the order of their descriptors. `configuration` is the whole
+    /// descriptor, which was checked.
     ///
     /// # Errors
-    /// What the USB stack says; that of `patience`; `STATUS_DEVICE_CONFIGURATION_ERROR`: it has
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; `STATUS_DEVICE_CONFIGURATION_ERROR`: it has
     /// opened another number of pipes.
     pub(crate) fn select_configuration(
         self,
         configuration: &mut Buffer,
         interface: u8,
         endpoints: u8,
-        patience: Patience<'_>,
+        limit: u32,
         passive: Passive,
     ) -> Result<[Option<SelectedPipe>; MOST_PIPES], Status> {
         let count = usize::from(endpoints);
@@ -148,7 +173,7 @@ impl UsbDevice {
             // SAFETY: likewise; the rest of it is zero already.
             unsafe { (*pipe).MaximumTransferSize = MAXIMUM_TRANSFER_SIZE };
         }
-        self.call(urb.cast(), patience, passive)?;
+        self.call(urb.cast(), &Patience::Limit(limit), passive)?;
         // SAFETY: the URB came back.
         let opened = unsafe { (*urb).Interface.NumberOfPipes };
         if opened != u32::from(endpoints) {
@@ -172,7 +197,7 @@ impl UsbDevice {
     fn call(
         self,
         urb: *mut c_void,
-        patience: Patience<'_>,
+        patience: &Patience<'_>,
         passive: Passive,
     ) -> Result<(), Status> {
         let done = Event::notification()?;
@@ -191,15 +216,11 @@ impl UsbDevice {
         unsafe { next.write(submit_urb(urb, Some(returned), context)) };
         // SAFETY: the completion routine keeps the IRP.
         let _ = unsafe { IofCallDriver(lower, irp.as_ptr()) };
-        let mut impatience = None;
-        while !done.wait_for(SLICE_MS, passive.blocking()) {
-            if impatience.is_none()
-                && let Err(status) = patience()
-            {
-                impatience = Some(status);
-                // SAFETY: the IRP is not freed before it came back, whoever has it now.
-                unsafe { IoCancelIrp(irp.as_ptr()) };
-            }
+        let impatience = patience.wait_for(&done, passive).err();
+        if impatience.is_some() {
+            // SAFETY: the IRP is not freed before it came back, whoever has it now.
+            unsafe { IoCancelIrp(irp.as_ptr()) };
+            done.wait(passive.blocking());
         }
         // SAFETY: the IRP came back, and is ours.
         let block = unsafe { irp.as_ref() }.IoStatus;

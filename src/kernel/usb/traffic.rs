@@ -1,6 +1,6 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{Blocking, Passive, SpinLock, sync::Event};
+use super::super::{Blocking, Passive, SpinLock, Waits, sync::Event};
 use crate::ioctl::Status;
 
 /// The URBs of a device that the USB stack has. While the device is stopped, asleep or gone, there
@@ -12,6 +12,10 @@ pub(crate) struct Traffic {
     gate: SpinLock<Gate>,
     /// Signalled while there are no URBs.
     idle: Event,
+    /// Signalled while no URB goes out, and none will soon.
+    shut: Event,
+    /// Something has changed for the thread that waits for power, or for a pipe without requests.
+    changed: Event,
     /// The pipes that are being reset, a bit each.
     held: AtomicU32,
 }
@@ -44,6 +48,8 @@ impl Traffic {
     pub(crate) fn try_new() -> Result<Self, Status> {
         let idle = Event::notification()?;
         idle.set();
+        let shut = Event::notification()?;
+        shut.set();
         Ok(Self {
             gate: SpinLock::new(Gate {
                 flow: Flow::Closed,
@@ -52,13 +58,19 @@ impl Traffic {
                 urbs: 0,
             }),
             idle,
+            shut,
+            changed: Event::synchronization()?,
             held: AtomicU32::new(0),
         })
     }
 
     /// Lets URBs through. At <= `DISPATCH_LEVEL`.
     pub(crate) fn open(&self) {
-        self.gate.with(|gate| gate.flow = Flow::Open);
+        self.gate.with(|gate| {
+            gate.flow = Flow::Open;
+            self.shut.reset();
+        });
+        self.changed.set();
     }
 
     /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
@@ -74,7 +86,9 @@ impl Traffic {
 
     /// Whoever was let in before ends, as it goes on: nobody waits for power any more.
     fn shut(&self, flow: Flow, refusal: Status, end: Status) {
+        let shut = &self.shut;
         self.gate.with(move |gate| {
+            shut.set();
             *gate = Gate {
                 flow,
                 refusal,
@@ -82,6 +96,7 @@ impl Traffic {
                 urbs: gate.urbs,
             };
         });
+        self.changed.set();
     }
 
     /// Power comes soon: lets requests in again, which wait for [`Traffic::wake`]. At
@@ -90,6 +105,7 @@ impl Traffic {
         self.gate.with(|gate| {
             if gate.flow == Flow::Asleep {
                 gate.flow = Flow::Waking;
+                self.shut.reset();
             }
         });
     }
@@ -97,18 +113,43 @@ impl Traffic {
     /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not
     /// told.
     pub(crate) fn wake(&self) -> bool {
-        self.gate.with(|gate| {
+        let slept = self.gate.with(|gate| {
             let slept = matches!(gate.flow, Flow::Asleep | Flow::Waking);
             if slept {
                 gate.flow = Flow::Open;
+                self.shut.reset();
             }
             slept
-        })
+        });
+        self.changed.set();
+        slept
     }
 
     /// Whether requests wait for [`Traffic::wake`].
     pub(crate) fn is_waking(&self) -> bool {
         self.gate.with(|gate| gate.flow == Flow::Waking)
+    }
+
+    /// A request has ended on the pipes of `lane`, or another change came that
+    /// [`Traffic::wait_for_change`] may be for. At <= `DISPATCH_LEVEL`.
+    pub(super) fn tell(&self, lane: u32) {
+        if self.held.load(Ordering::Acquire) & lane != 0 {
+            self.changed.set();
+        }
+    }
+
+    /// Waits until something has changed of what one thread of the device may wait for: power, or
+    /// the last request on a pipe that is held. It looks, waits here, and looks again.
+    ///
+    /// # Errors
+    /// As [`Waits::check`].
+    pub(crate) fn wait_for_change(&self, waits: &Waits<'_>) -> Result<(), Status> {
+        waits.wait_for([Some(&self.changed)], None).map(drop)
+    }
+
+    /// Signalled while [`Traffic::check`] refuses.
+    pub(super) const fn shut_event(&self) -> &Event {
+        &self.shut
     }
 
     /// Waits until the USB stack has no URB. After [`Traffic::close`], when everything that is

@@ -30,6 +30,8 @@ pub(crate) const NOT_SUPPORTED: Status = 0xC000_00BB_u32.cast_signed();
 pub(crate) const INVALID_DEVICE_STATE: Status = 0xC000_0184_u32.cast_signed();
 pub(crate) const CANCELLED: Status = 0xC000_0120_u32.cast_signed();
 
+pub(crate) const HIGH_RESOLUTION: u32 = 4;
+pub(crate) const NO_WAKE: u32 = 8;
 pub(crate) const NON_PAGED: u64 = 0x40;
 pub(crate) const UNINITIALIZED: u64 = 0x2;
 pub(crate) const EXECUTE: u64 = 0x80;
@@ -392,6 +394,21 @@ unsafe extern "C" {
     pub(crate) fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64;
     pub(crate) fn KeInitializeTimerEx(t: *mut KTIMER, kind: i32);
     pub(crate) fn KeSetTimer(t: *mut KTIMER, due: i64, dpc: *mut KDPC) -> u8;
+    pub(crate) fn ExAllocateTimer(callback: Ptr, context: Ptr, attributes: u32) -> Ptr;
+    pub(crate) fn ExSetTimer(timer: Ptr, due: i64, period: i64, parameters: Ptr) -> u8;
+    pub(crate) fn ExDeleteTimer(timer: Ptr, cancel: u8, wait: u8, parameters: Ptr) -> u8;
+    pub(crate) fn KeGetCurrentThread() -> Ptr;
+    pub(crate) fn KeSetPriorityThread(thread: Ptr, priority: i32) -> i32;
+    pub(crate) fn KeWaitForMultipleObjects(
+        count: u32,
+        objects: *const Ptr,
+        kind: i32,
+        reason: i32,
+        mode: u8,
+        alertable: u8,
+        timeout: *mut i64,
+        blocks: Ptr,
+    ) -> Status;
     pub(crate) fn KeCancelTimer(t: *mut KTIMER) -> u8;
     pub(crate) fn KeInitializeDpc(
         d: *mut KDPC,

@@ -576,6 +576,33 @@ pub(crate) unsafe fn commit(
                 KeAcquireInterruptSpinLock((*ext).server.interrupt);
                 KeLowerIrql(2);
             }
+            107 => {
+                let timer = ExAllocateTimer(null_mut(), null_mut(), HIGH_RESOLUTION);
+                ExSetTimer(timer, -10_000, 0, null_mut());
+                ExDeleteTimer(timer, 1, 1, null_mut());
+                ExSetTimer(timer, -10_000, 0, null_mut());
+            }
+            108 => {
+                core::hint::black_box(ExAllocateTimer(null_mut(), null_mut(), 0));
+            }
+            109 => {
+                ExAllocateTimer(null_mut(), null_mut(), HIGH_RESOLUTION | NO_WAKE);
+            }
+            110 => {
+                let timer = ExAllocateTimer(null_mut(), null_mut(), 0);
+                ExDeleteTimer(timer, 0, 1, null_mut());
+            }
+            111 => {
+                KeSetPriorityThread(KeGetCurrentThread(), 4);
+            }
+            112 => {
+                let mut events: [KEVENT; 4] = core::mem::zeroed();
+                for event in &mut events {
+                    KeInitializeEvent(event, 0, 1);
+                }
+                let objects: [Ptr; 4] = core::array::from_fn(|i| (&raw mut events[i]).cast());
+                KeWaitForMultipleObjects(4, objects.as_ptr(), 1, 0, 0, 0, null_mut(), null_mut());
+            }
             _ => return end(INVALID_DEVICE_REQUEST, 0),
         }
     }

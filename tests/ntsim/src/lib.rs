@@ -163,6 +163,9 @@ pub struct Config {
     pub call_ns: Nanos,
     /// Chance, out of 1000, that another thread gets its turn at a kernel call or port access.
     pub preempt_per_mille: u16,
+    /// For how long a thread that lost its turn so stays away at least, nanoseconds, while virtual time
+    /// goes on: threads of its processor run. At `DISPATCH_LEVEL` there are none.
+    pub preempted_ns: Nanos,
     /// Puts a filter device between PDO and FDO, as I/O verification does.
     pub filter: bool,
     /// The bus completes PnP and power IRPs late and from another thread, so that every driver
@@ -197,6 +200,7 @@ impl Default for Config {
             port_access_ns: 1000,
             call_ns: 100,
             preempt_per_mille: 50,
+            preempted_ns: 0,
             filter: true,
             force_pending: false,
             max_steps: 20_000_000,
@@ -466,6 +470,8 @@ pub struct Times {
     pub stalled: Nanos,
     /// Waits and delays.
     pub sleeping: Nanos,
+    /// How often time alone woke a driver: waits and delays that ended so, and timers that expired.
+    pub timer_wakeups: u64,
     /// Port accesses.
     pub port_accesses: u64,
     /// Of them, on ports where nobody answered.
@@ -1416,6 +1422,7 @@ impl Machine {
             cpu: k.cpu_time,
             stalled: k.ke.stalled,
             sleeping: k.ke.sleeping,
+            timer_wakeups: k.ke.timer_wakeups,
             port_accesses: k.ports.accesses,
             unanswered: k.ports.unanswered,
         })
@@ -1603,6 +1610,10 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
     }
     if let Some(image) = &k.driver(driver).image {
         unload.extend(nt::ke::armed_in_image(k, image.base, image.size));
+    }
+    let timers = nt::ke::ex_timers_of(k, driver);
+    if timers > 0 {
+        unload.push(format!("{timers} EX_TIMERs"));
     }
     let irps = k.io.owned_by(driver);
     if irps > 0 {

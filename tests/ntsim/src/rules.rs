@@ -81,6 +81,8 @@ rules! {
     POOL_FREE_IRQL = "M1", "C4/11", "paged pool freed above APC_LEVEL";
     LEAK = "M2", "C4/62", "something allocated was left at unload";
     FREED_BUSY = "M3", "C7", "freed block holds a live kernel object";
+    EX_TIMER_GONE = "M3", "C7/0", "EX_TIMER that was not allocated, or was deleted";
+    EX_TIMER_MISUSED = "M3", "C7/E", "EX_TIMER with attributes or parameters that exclude each other";
     DPC_BUSY = "M3", "C7/1", "DPC freed or initialised while it is queued";
     POOL_EXECUTABLE = "M4", "C4/2000", "executable pool";
     INFORMATION_LEAK = "M5", "ntsim/leak", "uninitialised kernel memory returned to the caller";
@@ -162,7 +164,8 @@ rules! {
     URB_STATE = "B5", "FE/s", "URB to a device that is not started, not configured or not in D0";
     URB_PENDING = "B5", "FE/P", "reset, configuration change, power-down or removal with URBs pending";
     URB_IRQL = "B6", "FE/i", "synchronous USB request above PASSIVE_LEVEL";
-    UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, work items or IRPs left";
+    THREAD_PRIORITY = "N2", "ntsim/thread", "priority of a thread that no driver created, or one that there is not";
+    UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, timers, work items or IRPs left";
     FAULT = "X1", "1E", "processor fault in kernel mode";
     NULL_ACCESS = "X1", "50", "access to an address that is not mapped";
     DRIVER_BUGCHECK = "X2", "KeBugCheckEx", "the driver stopped the machine";

@@ -19,6 +19,9 @@ use crate::{Bugcheck, Machine, Nanos};
 
 pub(crate) type Tid = u32;
 
+/// The priority of a thread that nobody changed.
+pub(crate) const NORMAL_PRIORITY: i32 = 8;
+
 const STACK_SIZE: usize = 256 << 10;
 
 enum Suspend {
@@ -53,6 +56,8 @@ pub(crate) struct Thread {
     pub name: String,
     pub kind: ThreadKind,
     pub irql: u8,
+    /// `KeSetPriorityThread`: what [`NORMAL_PRIORITY`] is when it begins.
+    pub priority: i32,
     /// `KeEnterCriticalRegion` count.
     pub critical: i32,
     /// Fast mutexes held: special kernel APCs are off.
@@ -229,6 +234,7 @@ impl Sched {
                 name: name.into(),
                 kind,
                 irql,
+                priority: NORMAL_PRIORITY,
                 critical: 0,
                 guarded: 0,
                 locks: Vec::new(),
@@ -295,18 +301,30 @@ pub(crate) fn wait(
 
 /// A point where another thread may run, and where limits and hooks are looked at.
 pub(crate) fn tick() {
-    let (switch, over) = with(|k| {
+    let (switch, away, over) = with(|k| {
         k.sched.steps += 1;
         let due = k.sched.hooks.iter().any(|(w, _)| is_due(k, *w));
         let timer = crate::nt::ke::timer_due(k);
         let chance = u64::from(k.config.preempt_per_mille);
-        let switch = due || timer || k.rng.below(1000) < chance;
-        (switch, k.sched.steps > k.config.max_steps)
+        let preempted = !due && !timer && k.rng.below(1000) < chance;
+        let until = k.now + k.config.preempted_ns;
+        let thread = k.sched.thread();
+        // Every other thread comes before one with a lower priority.
+        let switch = due || timer || preempted || thread.priority < NORMAL_PRIORITY;
+        // Threads of its processor, which get none at DISPATCH_LEVEL.
+        let away = preempted && thread.irql < crate::nt::DISPATCH && until > k.now;
+        (
+            switch,
+            away.then_some(until),
+            k.sched.steps > k.config.max_steps,
+        )
     });
     if over {
         crate::state::fail(rules::HANG, "step limit reached: endless loop?");
     }
-    if switch {
+    if away.is_some() {
+        wait("its processor", away, |_| false);
+    } else if switch {
         wait("its turn", None, |_| true);
     }
 }

@@ -252,6 +252,12 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (104, "I7", "C9/0D"),        // event on a part of the stack that is left
     (105, "Q1", "C4/E5"),        // KeSetEvent in an ISR
     (106, "Q1", "C4/31"),        // lowered with an interrupt spin lock held
+    (107, "M3", "C7/0"),         // EX_TIMER set after it was deleted
+    (108, "N1", "CE"),           // EX_TIMER left at unload
+    (109, "M3", "C7/E"),         // EX_TIMER precise and lazy
+    (110, "M3", "C7/E"),         // waited for the end of a timer that runs on
+    (111, "N2", "ntsim/thread"), // priority of a program's thread
+    (112, "X1", "1E"),           // wait for four objects without wait blocks
 ];
 
 fn judge(

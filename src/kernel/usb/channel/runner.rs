@@ -116,6 +116,7 @@ impl<E: Exchange> Runner<E> {
                 busy.0
             });
             if !more {
+                channel.traffic.tell(channel.lane);
                 return None;
             }
         }

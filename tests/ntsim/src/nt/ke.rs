@@ -7,14 +7,17 @@ use super::types::{
     TIMER_DPC, TIMER_DUE, TIMER_PERIOD,
 };
 use super::{APC, DISPATCH, Entry, guest};
-use crate::mem::{State, Va, peek, poke};
+use crate::mem::{Kind, State, Va, peek, poke};
 use crate::rules;
 use crate::sched::{self, ThreadKind, Tid};
-use crate::state::{Kernel, fail, with};
+use crate::state::{DriverId, Kernel, fail, with};
 use crate::{Nanos, NtStatus};
 
 /// The clock's tick: time-outs end on one.
 pub(crate) const TICK: Nanos = 1_000_000;
+
+/// The tick of the clock that a high-resolution timer asks for.
+const HIGH_RESOLUTION: Nanos = 500_000;
 
 /// 1 January 2025 in system time (100 ns since 1601).
 const BOOT_TIME: u64 = 133_801_632_000_000_000;
@@ -68,12 +71,16 @@ pub(crate) struct Ke {
     owners: HashMap<Va, (Tid, Family)>,
     order: HashMap<Va, HashSet<Va>>,
     timers: Vec<Timer>,
+    /// Those that `ExAllocateTimer` made: attributes and owner.
+    ex_timers: HashMap<Va, (u32, Option<DriverId>)>,
     dpcs: Vec<Queued>,
     pub(super) interrupts: Vec<super::interrupt::Interrupt>,
     seq: u64,
     pub cancel_lock: Va,
     pub sleeping: Nanos,
     pub stalled: Nanos,
+    /// Waits and delays that their time ended, and timers that expired.
+    pub timer_wakeups: u64,
 }
 
 // ---- IRQL ----
@@ -381,12 +388,17 @@ fn take(object: Va, me: Tid) {
 /// Virtual time at which a `LARGE_INTEGER` time-out ends: negative = from now, positive = system
 /// time; on the next tick of the clock.
 fn deadline(k: &Kernel, units: i64) -> Nanos {
+    deadline_by(k, units, TICK)
+}
+
+/// The same with another tick.
+fn deadline_by(k: &Kernel, units: i64, tick: Nanos) -> Nanos {
     let at = if units < 0 {
         k.now + units.unsigned_abs() * 100
     } else {
         (units.unsigned_abs().saturating_sub(BOOT_TIME) * 100).max(k.now)
     };
-    at.next_multiple_of(TICK)
+    at.next_multiple_of(tick)
 }
 
 pub(super) fn wait_for(objects: &[Va], all: bool, timeout: Va) -> NtStatus {
@@ -444,6 +456,9 @@ pub(super) fn wait_for(objects: &[Va], all: bool, timeout: Va) -> NtStatus {
             break NtStatus(i as u32);
         }
         if until.is_some_and(|u| with(|k| k.now >= u)) {
+            if timeout != Some(0) {
+                with(|k| k.ke.timer_wakeups += 1);
+            }
             break NtStatus::TIMEOUT;
         }
         let wanted = objects.to_vec();
@@ -598,7 +613,10 @@ pub(super) extern "efiapi" fn ke_delay_execution_thread(
     while with(|k| k.now < until) {
         sched::wait("a delay", Some(until), |_| false);
     }
-    with(|k| k.ke.sleeping += k.now - started);
+    with(|k| {
+        k.ke.sleeping += k.now - started;
+        k.ke.timer_wakeups += 1;
+    });
     0
 }
 
@@ -709,6 +727,7 @@ pub(crate) fn fire_timers(k: &mut Kernel) {
     k.ke.timers.sort_by_key(|t| (t.due, t.seq));
     while k.ke.timers.first().is_some_and(|t| t.due <= k.now) {
         let timer = k.ke.timers.remove(0);
+        k.ke.timer_wakeups += 1;
         let header = Header(timer.va);
         header.set_signal(1);
         if timer.period > 0 {
@@ -831,8 +850,142 @@ pub(super) extern "efiapi" fn ke_flush_queued_dpcs() {
     });
 }
 
-pub(super) extern "efiapi" fn ke_set_priority_thread(_thread: Va, _priority: i32) -> i32 {
-    8
+pub(super) extern "efiapi" fn ke_set_priority_thread(thread: Va, priority: i32) -> i32 {
+    let old = with(|k| {
+        let mut threads = k.sched.threads.values_mut();
+        let found = threads.find(|t| t.object == thread && thread != 0)?;
+        (found.kind == ThreadKind::System && (1..32).contains(&priority))
+            .then(|| core::mem::replace(&mut found.priority, priority))
+    });
+    old.unwrap_or_else(|| {
+        fail(
+            rules::THREAD_PRIORITY,
+            format!("KeSetPriorityThread({thread:#x}, {priority})"),
+        )
+    })
+}
+
+// ---- EX_TIMER: a timer object, of which only its header is a driver's to wait for ----
+
+const EX_TIMER_HIGH_RESOLUTION: u32 = 4;
+const EX_TIMER_NO_WAKE: u32 = 8;
+const EX_TIMER_NOTIFICATION: u32 = 1 << 31;
+
+/// The attributes of a timer that `ExAllocateTimer` made.
+fn ex_timer(timer: Va, what: &str) -> u32 {
+    match with(|k| k.ke.ex_timers.get(&timer).copied()) {
+        Some((attributes, _)) => attributes,
+        None => fail(rules::EX_TIMER_GONE, format!("{what}({timer:#x})")),
+    }
+}
+
+pub(super) extern "efiapi" fn ex_allocate_timer(
+    callback: Va,
+    _context: usize,
+    attributes: u32,
+) -> Va {
+    let both = EX_TIMER_HIGH_RESOLUTION | EX_TIMER_NO_WAKE;
+    if attributes & both == both || attributes & !(both | EX_TIMER_NOTIFICATION) != 0 {
+        fail(
+            rules::EX_TIMER_MISUSED,
+            format!("ExAllocateTimer with attributes {attributes:#x}"),
+        );
+    }
+    if callback != 0 {
+        fail(rules::UNSUPPORTED, "ExAllocateTimer with a callback");
+    }
+    let timer = with(|k| {
+        if k.take_injection() {
+            return 0;
+        }
+        let (owner, site) = (k.caller(), k.site());
+        let kind = Kind::System("an EX_TIMER");
+        let timer = k.mem.alloc(0x80, kind, false, owner, site, || 0);
+        k.ke.ex_timers.insert(timer, (attributes, owner));
+        timer
+    });
+    if timer != 0 {
+        let notification = attributes & EX_TIMER_NOTIFICATION != 0;
+        ke_initialize_timer_ex(timer, i32::from(!notification));
+    }
+    timer
+}
+
+pub(super) extern "efiapi" fn ex_set_timer(timer: Va, due: i64, period: i64, _params: Va) -> u8 {
+    let attributes = ex_timer(timer, "ExSetTimer");
+    let high = attributes & EX_TIMER_HIGH_RESOLUTION != 0;
+    if period < 0 {
+        fail(
+            rules::EX_TIMER_MISUSED,
+            format!("ExSetTimer with due time {due}, period {period}"),
+        );
+    }
+    let was = ke_cancel_timer(timer);
+    let header = Header(timer);
+    header.set_signal(0);
+    header.set_inserted(1);
+    with(|k| {
+        let due = if high {
+            deadline_by(k, due, HIGH_RESOLUTION)
+        } else {
+            deadline(k, due)
+        };
+        k.ke.seq += 1;
+        let seq = k.ke.seq;
+        k.ke.timers.push(Timer {
+            va: timer,
+            due,
+            period: period.unsigned_abs() * 100,
+            seq,
+        });
+    });
+    was
+}
+
+pub(super) extern "efiapi" fn ex_cancel_timer(timer: Va, _params: Va) -> u8 {
+    ex_timer(timer, "ExCancelTimer");
+    ke_cancel_timer(timer)
+}
+
+pub(super) extern "efiapi" fn ex_delete_timer(timer: Va, cancel: u8, wait: u8, _params: Va) -> u8 {
+    ex_timer(timer, "ExDeleteTimer");
+    if wait != 0 && cancel == 0 {
+        fail(
+            rules::EX_TIMER_MISUSED,
+            "ExDeleteTimer with Wait and without Cancel",
+        );
+    }
+    if wait != 0 && current_irql() >= DISPATCH {
+        fail(
+            rules::IRQL_WAIT,
+            "ExDeleteTimer with Wait at DISPATCH_LEVEL",
+        );
+    }
+    let was = if cancel != 0 {
+        ke_cancel_timer(timer)
+    } else {
+        sched::wait("a timer", None, move |k| {
+            !k.ke.timers.iter().any(|t| t.va == timer)
+        });
+        0
+    };
+    let busy = with(|k| {
+        let busy = busy_in(k, timer, 0x40);
+        k.ke.ex_timers.remove(&timer);
+        let site = k.site();
+        k.mem.free(timer, site);
+        busy
+    });
+    if let Some(what) = busy {
+        fail(rules::FREED_BUSY, what);
+    }
+    was
+}
+
+/// How many timers of a driver are left.
+pub(crate) fn ex_timers_of(k: &Kernel, driver: DriverId) -> usize {
+    let timers = k.ke.ex_timers.values();
+    timers.filter(|(_, owner)| *owner == Some(driver)).count()
 }
 
 pub(super) extern "efiapi" fn ke_enter_critical_region() {

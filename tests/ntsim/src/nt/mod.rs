@@ -79,6 +79,10 @@ fn build() -> Vec<Export> {
         ExAcquireFastMutex = ex::ex_acquire_fast_mutex, PASSIVE, APC;
         ExTryToAcquireFastMutex = ex::ex_try_to_acquire_fast_mutex, PASSIVE, APC;
         ExReleaseFastMutex = ex::ex_release_fast_mutex, APC, APC;
+        ExAllocateTimer = ke::ex_allocate_timer, PASSIVE, DISPATCH, fails;
+        ExSetTimer = ke::ex_set_timer, PASSIVE, DISPATCH;
+        ExCancelTimer = ke::ex_cancel_timer, PASSIVE, DISPATCH;
+        ExDeleteTimer = ke::ex_delete_timer, PASSIVE, DISPATCH;
         ExGetPreviousMode = ex::ex_get_previous_mode, PASSIVE, DISPATCH;
 
         IoCreateDevice = io::io_create_device, PASSIVE, PASSIVE, fails;

@@ -504,9 +504,8 @@ fn names(map: Option<&str>, base: u64) -> BTreeMap<u32, String> {
 
 /// The path in a mangled name (`_ZN`), without its hash; any other name as it is.
 fn readable(name: &str) -> String {
-    let mut rest = match name.strip_prefix("_ZN") {
-        Some(rest) => rest,
-        None => return name.to_owned(),
+    let Some(mut rest) = name.strip_prefix("_ZN") else {
+        return name.to_owned();
     };
     let mut parts = Vec::new();
     while let Some(end) = rest.find(|c: char| !c.is_ascii_digit())
