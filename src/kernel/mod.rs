@@ -60,8 +60,8 @@ pub(crate) use string::{Texts, Wide};
 pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
 pub(crate) use time::{milliseconds, stall};
 pub(crate) use usb::{
-    Channel, ChannelOptions, Data, End, Exchange, MOST_PIPES, Next, PipeHandle, SelectedPipe, Time,
-    Traffic, Transfer, UsbDevice, VendorTransfer, flush_deferred,
+    Channel, ChannelOptions, Data, End, Exchange, Next, PipeHandle, SelectedPipe, Time, Traffic,
+    Transfer, UsbDevice, VendorTransfer, flush_deferred,
 };
 pub(crate) use user::Requester;
 pub(crate) use wait::{Taken, Turn, Waiter, Waits};

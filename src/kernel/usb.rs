@@ -11,7 +11,7 @@ mod timer;
 mod traffic;
 mod urb;
 
-pub(crate) use call::{MOST_PIPES, SelectedPipe, UsbDevice};
+pub(crate) use call::{SelectedPipe, UsbDevice};
 pub(crate) use channel::{Channel, ChannelOptions, End, Exchange, Next, Time};
 pub(crate) use timer::flush_deferred;
 pub(crate) use traffic::Traffic;

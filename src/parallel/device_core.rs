@@ -15,8 +15,8 @@ use crate::{
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Owner, Passive, Shared, SpinLock, Taken,
-        Task, Turn, Waiter, Waits, device_routines,
+        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Owner, Passive, Shared, SpinLock,
+        Taken, Task, Turn, Waiter, Waits, device_routines,
     },
 };
 

@@ -1,11 +1,11 @@
 use crate::{
     ioctl::{
         Status,
-        usbscan::{DeviceDescriptor, PipeInformation},
+        usbscan::{DeviceDescriptor, MAX_NUM_PIPES, PipeInformation},
     },
     kernel::{
-        Buffer, Lower, MOST_PIPES, Members, Passive, PipeHandle, SelectedPipe, Shared, SpinLock,
-        Traffic, UsbDevice,
+        Buffer, Lower, Members, Passive, PipeHandle, SelectedPipe, Shared, SpinLock, Traffic,
+        UsbDevice,
     },
     usb::{
         CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
@@ -35,7 +35,7 @@ struct Configuration {
     generation: u32,
     descriptor: DeviceDescriptor,
     pipes: Pipes,
-    selected: [Option<SelectedPipe>; MOST_PIPES],
+    selected: [Option<SelectedPipe>; MAX_NUM_PIPES],
 }
 
 impl ScannerCore {
@@ -91,10 +91,12 @@ impl ScannerCore {
         let total = total_length(&header).map_err(malformed)?;
         let mut whole = self.read(CONFIGURATION, total, passive)?;
         let pipes = Pipes::parse(&whole).map_err(malformed)?;
-        let selected = self.device().select_configuration(
+        let mut selected = [None; MAX_NUM_PIPES];
+        self.device().select_configuration(
             &mut whole,
             pipes.interface_number(),
             pipes.endpoint_count(),
+            &mut selected,
             START_LIMIT_MS,
             passive,
         )?;

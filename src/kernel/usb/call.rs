@@ -27,7 +27,7 @@ use super::{
 use crate::ioctl::Status;
 
 /// The most endpoints of an interface: 15 of each direction.
-pub(crate) const MOST_PIPES: usize = 30;
+const MOST_PIPES: usize = 30;
 /// `MaximumTransferSize` of every pipe, in bytes. Windows ignores it since XP.
 const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
 
@@ -129,8 +129,8 @@ impl UsbDevice {
     }
 
     /// Selects a configuration with one interface of it, alternate setting 0, in `limit`
-    /// milliseconds: its pipes, in the order of their descriptors. `configuration` is the whole
-    /// descriptor, which was checked.
+    /// milliseconds, and tells the first of its pipes in `selected`, in the order of their
+    /// descriptors. `configuration` is the whole descriptor, which was checked.
     ///
     /// # Errors
     /// What the USB stack says; `STATUS_IO_TIMEOUT`; `STATUS_DEVICE_CONFIGURATION_ERROR`: it has
@@ -140,9 +140,10 @@ impl UsbDevice {
         configuration: &mut Buffer,
         interface: u8,
         endpoints: u8,
+        selected: &mut [Option<SelectedPipe>],
         limit: u32,
         passive: Passive,
-    ) -> Result<[Option<SelectedPipe>; MOST_PIPES], Status> {
+    ) -> Result<(), Status> {
         let count = usize::from(endpoints);
         if count > MOST_PIPES {
             return Err(Status::DEVICE_CONFIGURATION_ERROR);
@@ -179,8 +180,7 @@ impl UsbDevice {
         if opened != u32::from(endpoints) {
             return Err(Status::DEVICE_CONFIGURATION_ERROR);
         }
-        let mut selected = [None; MOST_PIPES];
-        for (index, place) in (0..count).zip(&mut selected) {
+        for (index, place) in (0..count).zip(selected) {
             // SAFETY: the room has `count` of them.
             let pipe = unsafe { pipes.add(index) };
             // SAFETY: likewise.
@@ -190,7 +190,7 @@ impl UsbDevice {
                 handle: PipeHandle::from_raw(pipe.PipeHandle),
             });
         }
-        Ok(selected)
+        Ok(())
     }
 
     /// Sends a URB and waits for it. It is back, or was never sent, when this returns.
