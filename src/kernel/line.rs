@@ -179,6 +179,16 @@ enum Next {
     Irp(u64),
 }
 
+/// How long a thread waits for the thing, in milliseconds.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// So long as others than the system have it. What the system has is waited for without an
+    /// end: for whoever holds up no request of the system.
+    Awake(u32),
+    /// So long, whoever has it.
+    InAll(u32),
+}
+
 /// How a thread's wait in the line stands.
 enum Look {
     /// It has the thing.
@@ -298,8 +308,7 @@ impl Line {
         }
     }
 
-    /// A thread waits for the thing, for at most `patience` milliseconds in which others than the
-    /// system have it.
+    /// A thread waits for the thing.
     ///
     /// # Errors
     /// `STATUS_DEVICE_BUSY`: it was not free in that time. The line's refusal. As
@@ -308,8 +317,12 @@ impl Line {
         &self,
         owner: Owner,
         waits: &Waits<'_>,
-        patience: u32,
+        patience: Patience,
     ) -> Result<(), Status> {
+        let (limit, through_sleep) = match patience {
+            Patience::Awake(limit) => (u64::from(limit), true),
+            Patience::InAll(limit) => (u64::from(limit), false),
+        };
         let place = Place {
             next: Cell::new(ptr::null()),
             ticket: Cell::new(0),
@@ -337,14 +350,14 @@ impl Line {
             let why = match self.look(pointer) {
                 Look::Granted => return Ok(()),
                 Look::Refused(refusal) => return Err(refusal),
-                Look::Waiting if now.saturating_sub(since) >= u64::from(patience) => {
-                    Err(Status::DEVICE_BUSY)
-                }
-                Look::Waiting => waits.check(),
-                Look::Suspended => {
+                Look::Suspended if through_sleep => {
                     since = now;
                     waits.check()
                 }
+                Look::Waiting | Look::Suspended if now.saturating_sub(since) >= limit => {
+                    Err(Status::DEVICE_BUSY)
+                }
+                Look::Waiting | Look::Suspended => waits.check(),
             };
             if let Err(why) = why {
                 // Granted at the last moment: the operation itself finds out that it shall end.
@@ -436,9 +449,31 @@ impl Line {
     }
 
     /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the
-    /// thing has it still.
+    /// thing has it still. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, status: Status) {
-        self.queue.with(move |line, _| line.refusal = status);
+        self.shut(status, |_| true);
+    }
+
+    /// As [`Line::close`], until [`Line::open_again`]; a line that is closed stays so.
+    pub(crate) fn close_for_now(&self, status: Status) {
+        self.shut(status, Status::is_success);
+    }
+
+    /// The end of [`Line::close_for_now`] with `status`. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn open_again(&self, status: Status) {
+        self.queue.with(move |line, _| {
+            if line.refusal == status {
+                line.refusal = Status::SUCCESS;
+            }
+        });
+    }
+
+    fn shut(&self, status: Status, may: fn(Status) -> bool) {
+        self.queue.with(move |line, _| {
+            if may(line.refusal) {
+                line.refusal = status;
+            }
+        });
         while let Some(irp) = self.queue.next(Pick::Oldest) {
             let _ = irp.complete(status);
         }

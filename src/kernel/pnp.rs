@@ -24,6 +24,7 @@ use super::{
     Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources, Role,
     Wide,
     device::{delete_function, delete_missing},
+    flush_deferred,
     pool::{allocate_paged, free},
     power, size,
 };
@@ -151,9 +152,14 @@ pub(crate) trait Function<R> {
     /// [`Function::sleep`] before it a no-operation.
     fn wake(&self, passive: Passive);
 
-    /// [`Function::wake`] follows soon, or was there already: the system works again, and did not
-    /// wait for the device. At <= `DISPATCH_LEVEL`.
+    /// Full power is asked for: [`Function::wake`] follows, or [`Function::lost`]. Requests wait for
+    /// it. At <= `DISPATCH_LEVEL`.
     fn awaken(&self) {}
+
+    /// There will be no power, until it is asked for again: whoever waits for it is told, and
+    /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`Function::sleep`] before it
+    /// a no-operation. At <= `DISPATCH_LEVEL`.
+    fn lost(&self) {}
 }
 
 /// A child: a device that this driver enumerates and that runs without another function driver.
@@ -258,6 +264,7 @@ fn function_pnp<R: Role>(
         IRP_MN_CANCEL_STOP_DEVICE | IRP_MN_CANCEL_REMOVE_DEVICE => irp.forward_success(lower),
         IRP_MN_SURPRISE_REMOVAL => {
             device.set_state(State::SurpriseRemoved);
+            function.work().power().gone();
             function.work().alone(passive, || function.vanish(passive));
             irp.forward_success(lower)
         }
@@ -288,6 +295,7 @@ fn remove_function<R: Role>(
 ) -> Disposition {
     let lower = function.lower();
     device.set_state(State::Removed);
+    function.work().power().gone();
     function.work().alone(passive, || {
         function.vanish(passive);
         power::removed(device);
@@ -299,6 +307,8 @@ fn remove_function<R: Role>(
         IoReleaseRemoveLockAndWaitEx(lock.as_ptr(), tag.as_ptr().cast(), size::<IO_REMOVE_LOCK>());
     }
     function.remove(passive);
+    // A timer that ran out before it was stopped.
+    flush_deferred(passive);
     // SAFETY: no request is left, and `function` is not used any more.
     unsafe { delete_function(device) };
     disposition

@@ -7,7 +7,7 @@ use wdk_sys::{
     ntddk::{IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem},
 };
 
-use super::{Device, Irp, Passive, Role, wait::Turn};
+use super::{Device, Irp, Passive, PowerSupply, Role, Shared, wait::Turn};
 use crate::ioctl::Status;
 
 /// A work item of a device object.
@@ -66,6 +66,8 @@ pub(crate) struct PassiveWork {
     pub(super) system: WorkItem,
     /// For device power requests.
     pub(super) device: WorkItem,
+    /// Its power, and who asks for it.
+    power: Shared<PowerSupply>,
     /// For whoever changes what the device may do: PnP and power requests come at the same time.
     turn: Turn,
 }
@@ -78,8 +80,14 @@ impl PassiveWork {
             pnp: WorkItem::try_new(device)?,
             system: WorkItem::try_new(device)?,
             device: WorkItem::try_new(device)?,
+            power: PowerSupply::try_new(device)?,
             turn: Turn::try_new()?,
         })
+    }
+
+    /// The device's power.
+    pub(crate) const fn power(&self) -> &Shared<PowerSupply> {
+        &self.power
     }
 
     /// Runs `act` while no other PnP or power request of the device acts.

@@ -284,6 +284,7 @@ impl DeviceCore {
             if let Some(inside) = self.port.enter() {
                 return Ok(inside);
             }
+            self.port.check_power()?;
             waits.wait(STOPPED_POLL_MS)?;
         }
     }

@@ -82,11 +82,13 @@ pub(crate) fn add_port(
             direct: false,
         };
         result = driver.create_function(pdo, &options, passive, |device, lower| {
+            let work = PassiveWork::try_new(device)?;
+            let power = work.power().clone();
             Ok(Role::Port(Port {
                 lower,
-                work: PassiveWork::try_new(device)?,
+                work,
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
-                core: Shared::try_new(PortCore::try_new(device, pdo, number, passive)?)?,
+                core: Shared::try_new(PortCore::try_new(device, pdo, number, power, passive)?)?,
                 children: SpinLock::new([const { None }; PLACES.len()]),
             }))
         });
@@ -146,11 +148,19 @@ impl Port {
             Place::Chain(device) => Some(device),
             Place::EndOfChain => None,
         };
+        if self.core.is_asleep() {
+            // Its power comes with a request that the system makes when this one is over.
+            self.core.look_again();
+            return Ok(Look::Unknown);
+        }
         // Zeroed, and freed in any case.
         let mut id = Buffer::try_zeroed(LONGEST_ID)?;
         let waits = self.core.waits(passive);
         let owner = Owner::Device(core::ptr::from_ref(self).addr());
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
+            if self.core.is_asleep() {
+                self.core.look_again();
+            }
             return Ok(Look::Unknown);
         }
         let length = self.core.enter().and_then(|inside| {
@@ -296,6 +306,14 @@ impl Function<Role> for Port {
 
     fn wake(&self, passive: Passive) {
         self.core.wake(passive);
+    }
+
+    fn awaken(&self) {
+        self.core.awaken();
+    }
+
+    fn lost(&self) {
+        self.core.lost();
     }
 
     fn vanish(&self, passive: Passive) {

@@ -15,7 +15,8 @@ use crate::{
     },
     kernel::{
         Accepts, Device, Disposition, FileId, Gate, Inside, Interrupt, InterruptOwner, Irp, Key,
-        Line, Owner, Passive, PhysicalDevice, PortCallbacks, Waiter, Waits, Wide, port_routines,
+        Line, Owner, Passive, Patience, PhysicalDevice, PortCallbacks, PowerSupply, Shared, Waiter,
+        Waits, Wide, port_routines,
     },
 };
 
@@ -36,6 +37,9 @@ pub(crate) struct PortCore {
     number: PortNumber,
     pdo: PhysicalDevice,
     hardware: Gate<Hardware>,
+    power: Shared<PowerSupply>,
+    /// The port should have power, and was refused it.
+    lost: AtomicBool,
     line: Line,
     /// For waits of the driver itself: they end when the port vanishes.
     waiter: Waiter,
@@ -70,12 +74,15 @@ impl PortCore {
         device: Device<'_, Role>,
         pdo: PhysicalDevice,
         number: PortNumber,
+        power: Shared<PowerSupply>,
         passive: Passive,
     ) -> Result<Self, Status> {
         Ok(Self {
             number,
             pdo,
             hardware: Gate::closed(passive),
+            power,
+            lost: AtomicBool::new(false),
             line: Line::try_new(device)?,
             waiter: Waiter::try_new()?,
             sleeps: AtomicBool::new(false),
@@ -125,6 +132,7 @@ impl PortCore {
         // Nobody has the port yet: it is the system's until the end of the start.
         self.assign_addresses(&hardware);
         self.hardware.open(hardware, passive);
+        self.awaken();
         if self.sleeps.swap(false, Ordering::AcqRel) {
             self.line.end_reservation();
         }
@@ -159,7 +167,7 @@ impl PortCore {
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
     /// the port keeps it; nobody else gets it, and nobody who waits loses patience once it is free.
     pub(super) fn sleep(&self, passive: Passive) {
-        if !self.sleeps.swap(true, Ordering::AcqRel) {
+        if !self.sleeps.swap(true, Ordering::SeqCst) {
             self.line.reserve();
         }
         self.hardware.suspend(passive);
@@ -184,12 +192,38 @@ impl PortCore {
             },
             passive,
         );
-        if self.unknown.swap(false, Ordering::AcqRel) || self.chain() != before {
-            self.pdo.children_changed();
-        }
-        if self.sleeps.swap(false, Ordering::AcqRel) && self.line.end_reservation() {
+        self.awaken();
+        if self.sleeps.swap(false, Ordering::SeqCst) && self.line.end_reservation() {
             self.give_back();
         }
+        if self.unknown.swap(false, Ordering::SeqCst) || self.chain() != before {
+            self.pdo.children_changed();
+        }
+    }
+
+    /// Power is asked for: whoever needs the port waits for it. At <= `DISPATCH_LEVEL`.
+    pub(super) fn awaken(&self) {
+        self.lost.store(false, Ordering::Release);
+        self.line.open_again(Status::DEVICE_NOT_READY);
+    }
+
+    /// The port, which sleeps, gets no power: whoever needs it is told. At <= `DISPATCH_LEVEL`.
+    pub(super) fn lost(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.line.close_for_now(Status::DEVICE_NOT_READY);
+    }
+
+    /// Whether it is worth while to wait for hardware that is not there: it will be, or the wait
+    /// ends otherwise. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: the port was refused its power.
+    pub(super) fn check_power(&self) -> Result<(), Status> {
+        self.power.request();
+        if self.lost.load(Ordering::Acquire) {
+            return Err(Status::DEVICE_NOT_READY);
+        }
+        Ok(())
     }
 
     /// How often the port was put at rest after its power came back: then no mode is connected.
@@ -197,10 +231,18 @@ impl PortCore {
         self.wakes.load(Ordering::Acquire)
     }
 
+    /// Whether the port sleeps, or will in a moment.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.sleeps.load(Ordering::SeqCst)
+    }
+
     /// A look at the devices on the port did not find out who is there, for the hardware was not:
-    /// it is done again when it is.
+    /// it is done again when it is, or now, if it has come back meanwhile.
     pub(super) fn look_again(&self) {
-        self.unknown.store(true, Ordering::Release);
+        self.unknown.store(true, Ordering::SeqCst);
+        if !self.is_asleep() && self.unknown.swap(false, Ordering::SeqCst) {
+            self.pdo.children_changed();
+        }
     }
 
     /// The hardware has gone for good.
@@ -227,12 +269,14 @@ impl PortCore {
     ///
     /// # Errors
     /// `STATUS_DEVICE_BUSY`: somebody else kept it for too long. `STATUS_DELETE_PENDING`: it has
-    /// vanished. As [`Waits::check`].
+    /// vanished. `STATUS_DEVICE_NOT_READY`: it was refused its power. As [`Waits::check`].
     pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
-        self.take_within(owner, waits, self.patience.load(Ordering::Relaxed))
+        self.power.request();
+        let patience = Patience::Awake(self.patience.load(Ordering::Relaxed));
+        self.line.enter(owner, waits, patience)
     }
 
-    /// Takes the port for the driver itself, unless somebody has it for longer than
+    /// Takes the port for the driver itself, unless somebody, or the system, has it for longer than
     /// `milliseconds`. Its end is [`PortCore::free_if`].
     ///
     /// # Errors
@@ -243,7 +287,7 @@ impl PortCore {
         waits: &Waits<'_>,
         milliseconds: u32,
     ) -> Result<(), Status> {
-        self.line.enter(owner, waits, milliseconds)
+        self.line.enter(owner, waits, Patience::InAll(milliseconds))
     }
 
     /// Takes the port if it is free.
@@ -408,6 +452,7 @@ impl PortCore {
             Ok(request) => request,
             Err(status) => return irp.complete(status),
         };
+        self.power.request();
         let file = irp.file();
         let status = match request {
             PortRequest::Allocate => return self.line.arrive(irp, &|irp| self.grant(irp)),

@@ -116,6 +116,7 @@ impl Scanner {
         let Some(open) = open else {
             return irp.complete(Status::INVALID_DEVICE_REQUEST);
         };
+        self.work.power().request();
         let state = device.state().serves();
         if let Err(status) = state.and_then(|()| self.core.traffic().check()) {
             return irp.complete(status);
@@ -313,5 +314,11 @@ impl Function<Role> for Scanner {
 
     fn awaken(&self) {
         self.core.traffic().awaken();
+    }
+
+    fn lost(&self) {
+        if self.core.traffic().lose(Status::DEVICE_NOT_READY) {
+            self.end_opens(Status::DEVICE_NOT_READY);
+        }
     }
 }

@@ -386,6 +386,20 @@ impl DeviceSpec {
     }
 }
 
+/// How a device gets full power, see [`Machine::set_power_up`]. By default at once, and always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PowerUp {
+    /// The answer of the bus, which leaves the device as it is.
+    pub refused: Option<NtStatus>,
+    /// It is not the bus that refuses, but a driver above the function driver, which does not see
+    /// the request.
+    pub above: bool,
+    /// How long it takes.
+    pub after: Nanos,
+    /// The request ends before `PoRequestPowerIrp` returns, and so does its routine.
+    pub inside: bool,
+}
+
 /// What a request gave its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoResult {
@@ -817,7 +831,17 @@ impl Machine {
     /// # Errors
     /// A broken rule.
     pub fn sleep(&self) -> Result<NtStatus, Bugcheck> {
-        sched::call("sleep", || pnp::exclusive(|| power::sleep(power::S3)))
+        sched::call("sleep", || pnp::exclusive(|| power::sleep(power::S3, true)))
+    }
+
+    /// As [`Machine::sleep`], when there is no time to ask: the battery is empty.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn sleep_unasked(&self) -> Result<NtStatus, Bugcheck> {
+        sched::call("sleep", || {
+            pnp::exclusive(|| power::sleep(power::S3, false))
+        })
     }
 
     /// The system is shut down (S5): as [`Machine::sleep`], but nobody is asked.
@@ -825,7 +849,9 @@ impl Machine {
     /// # Errors
     /// A broken rule.
     pub fn shut_down(&self) -> Result<NtStatus, Bugcheck> {
-        sched::call("shutdown", || pnp::exclusive(|| power::sleep(power::S5)))
+        sched::call("shutdown", || {
+            pnp::exclusive(|| power::sleep(power::S5, false))
+        })
     }
 
     /// The system works again (S0): every device is told, parents first. When this returns devices
@@ -835,6 +861,16 @@ impl Machine {
     /// A broken rule.
     pub fn wake(&self) -> Result<(), Bugcheck> {
         sched::call("wake-up", || pnp::exclusive(power::wake))
+    }
+
+    /// How a device gets full power from now on, when its driver asks for it.
+    pub fn set_power_up(&self, node: DevNode, up: PowerUp) {
+        self.with(|k| k.pnp.nodes[node.0].power_up = up);
+    }
+
+    /// Whether there is memory for the device power IRPs that drivers ask for.
+    pub fn set_power_memory(&self, there_is: bool) {
+        self.with(|k| k.po.no_memory = !there_is);
     }
 
     /// Waits until no device changes its power any more.

@@ -12,7 +12,7 @@ use crate::registry::RegValue;
 use crate::rules;
 use crate::sched::{self, ThreadKind};
 use crate::state::{DriverId, Kernel, Site, fail, status_of, with};
-use crate::{DeviceSpec, NtStatus, Resource};
+use crate::{DeviceSpec, Nanos, NtStatus, PowerUp, Resource};
 
 /// A device that the PnP manager knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub pdo: Va,
     /// The device power state that the machine's own bus gave it.
     pub power: u32,
+    /// How it gets full power.
+    pub power_up: PowerUp,
     pub parent: Option<DevNode>,
     pub state: NodeState,
     pub spec: DeviceSpec,
@@ -198,6 +200,11 @@ pub(crate) fn property(k: &Kernel, pdo: Va, property: i32) -> Result<Vec<u8>, Nt
 pub(crate) extern "win64" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     let sl = i.sl();
+    if sl.major() == POWER
+        && let Some((after, refused)) = with(|k| power::bus_answer(k, device, sl))
+    {
+        return answer_late(device, irp, after, refused);
+    }
     let answer = match (sl.major(), sl.minor()) {
         (PNP, minor) => bus_pnp(device, i, sl, minor),
         (POWER, power::SET_POWER) => Some(with(|k| bus_power(k, device, sl))),
@@ -223,6 +230,30 @@ pub(crate) extern "win64" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let status = i.status();
     iomgr::finish(irp);
     status.raw()
+}
+
+/// `SET_POWER` to D0 at a bus that takes its time, or refuses.
+fn answer_late(device: Va, irp: Va, after: Nanos, refused: Option<NtStatus>) -> i32 {
+    let i = Irp(irp);
+    let sl = i.sl();
+    let answer = move || refused.unwrap_or_else(|| with(|k| bus_power(k, device, sl)));
+    if after == 0 {
+        let status = answer();
+        i.set_status(status);
+        iomgr::finish(irp);
+        return status.raw();
+    }
+    sl.set_control(sl.control() | SL_PENDING_RETURNED);
+    with(|k| {
+        let until = k.now + after;
+        let body = Box::new(move || {
+            sched::wait("the bus", Some(until), |_| false);
+            i.set_status(answer());
+            iomgr::finish(irp);
+        });
+        k.sched.spawn("bus", ThreadKind::Caller, 0, body);
+    });
+    NtStatus::PENDING.raw()
 }
 
 /// `SET_POWER` at the bus. A device that is gone has no power any more.
@@ -341,6 +372,7 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
     k.pnp.nodes.push(Node {
         pdo,
         power: power::D0,
+        power_up: PowerUp::default(),
         parent,
         state: NodeState::Found,
         spec,

@@ -378,6 +378,8 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
     (74, "P1", "ntsim/power-untold"), // power came
     (75, "Q1", "C4/E5"),              // powered down at DISPATCH
     (76, "A1", "C9/23F"),             // a child's DO_POWER_PAGABLE
+    (200, "P1", "ntsim/policy-children"),
+    (201, "P1", "ntsim/policy"), // no device power query
 ];
 
 #[test]
