@@ -255,6 +255,18 @@ impl DeviceCore {
         operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
     ) -> Result<T, Status> {
         let inside = self.enter(&waits)?;
+        Ok(self.in_session_on(inside, waits, limit, keep, operation))
+    }
+
+    /// As [`DeviceCore::in_session`], on hardware that was entered.
+    fn in_session_on<'a, T>(
+        &'a self,
+        inside: Inside<'a, Hardware>,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        keep: bool,
+        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+    ) -> T {
         let capabilities = inside.value().capabilities();
         let wakes = self.port.wakes();
         let mut port = PortInUse::new(inside, waits, limit);
@@ -273,7 +285,7 @@ impl DeviceCore {
             session.release(&mut port);
         }
         self.preferences.with(|it| it.session = Some(session));
-        Ok(result)
+        result
     }
 
     /// Waits until the hardware is there: a port is stopped for a moment when Windows gives it
@@ -291,9 +303,9 @@ impl DeviceCore {
 
     /// Leaves a connected mode. The port is ours, and the turn.
     fn end_mode(&self, waits: Waits<'_>) {
-        // Hardware that is gone has no mode.
-        if self.port.enter().is_some() {
-            let _ = self.in_session(waits, None, true, Session::terminate);
+        // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
+        if let Some(inside) = self.port.enter() {
+            self.in_session_on(inside, waits, None, true, Session::terminate);
         }
     }
 
@@ -315,7 +327,7 @@ impl DeviceCore {
 
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
     fn connect(&self) -> Result<ParclassInformation, Status> {
-        let hardware = self.port.enter().ok_or(Status::DEVICE_NOT_READY)?.value();
+        let hardware = self.port.found()?;
         let addresses = hardware.addresses();
         let fifo = hardware.capabilities().fifo;
         if self.connections.fetch_add(1, Ordering::AcqRel) == 0 {
@@ -494,9 +506,9 @@ impl DeviceCallbacks for DeviceCore {
             session.and_then(|session| session.known_device_modes())
         };
         let port = || {
-            let inside = self.port.enter();
-            inside.map_or(IeeeModes::empty(), |inside| {
-                inside.value().capabilities().modes()
+            let found = self.port.found();
+            found.map_or(IeeeModes::empty(), |hardware| {
+                hardware.capabilities().modes()
             })
         };
         asked.or_else(known).unwrap_or_else(port) - excluded

@@ -1,6 +1,6 @@
 //! How a port is shared: one owner at a time, chip modes, the IEEE 1284.3 chain.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
 
 use super::{Hardware, PortNumber};
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
     },
     kernel::{
         Accepts, Device, Disposition, FileId, Gate, Inside, Interrupt, InterruptOwner, Irp, Key,
-        Line, Owner, Passive, Patience, PhysicalDevice, PortCallbacks, PowerSupply, Shared, Waiter,
-        Waits, Wide, port_routines,
+        Line, Owner, Passive, Patience, PhysicalDevice, PortCallbacks, PowerSupply, Shared,
+        SpinLock, Waiter, Waits, Wide, port_routines,
     },
 };
 
@@ -37,6 +37,9 @@ pub(crate) struct PortCore {
     number: PortNumber,
     pdo: PhysicalDevice,
     hardware: Gate<Hardware>,
+    /// What was found at the last start, which a sleep does not change. Nothing while the port is
+    /// stopped.
+    found: SpinLock<Option<Hardware>>,
     power: Shared<PowerSupply>,
     /// The port should have power, and was refused it.
     lost: AtomicBool,
@@ -53,6 +56,8 @@ pub(crate) struct PortCore {
     patience: AtomicU32,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
+    /// For whoever writes it to the chip.
+    chip: SpinLock<()>,
     /// Devices in the IEEE 1284.3 chain.
     chain: AtomicU8,
     /// The one that is selected.
@@ -81,6 +86,7 @@ impl PortCore {
             number,
             pdo,
             hardware: Gate::closed(passive),
+            found: SpinLock::new(None),
             power,
             lost: AtomicBool::new(false),
             line: Line::try_new(device)?,
@@ -90,6 +96,7 @@ impl PortCore {
             unknown: AtomicBool::new(false),
             patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
             chip_mode: AtomicU8::new(0),
+            chip: SpinLock::new(()),
             chain: AtomicU8::new(0),
             selected: AtomicU8::new(NONE),
             opens: AtomicU32::new(0),
@@ -132,11 +139,22 @@ impl PortCore {
         // Nobody has the port yet: it is the system's until the end of the start.
         self.assign_addresses(&hardware);
         self.hardware.open(hardware, passive);
+        self.found.with(move |found| *found = Some(hardware));
+        // Its lines are at rest.
+        self.wakes.fetch_add(1, Ordering::AcqRel);
         self.awaken();
         if self.sleeps.swap(false, Ordering::AcqRel) {
             self.line.end_reservation();
         }
         self.give_back();
+    }
+
+    /// Whether kernel clients may connect to the port's interrupt, as the hardware key says now.
+    pub(super) fn uses_interrupt(&self, passive: Passive) -> bool {
+        Key::of_device(self.pdo, false, passive)
+            .ok()
+            .and_then(|key| key.dword(&Wide::new(CONNECT_INTERRUPT)))
+            .is_some_and(|value| value != 0)
     }
 
     /// Whether the port may be stopped now. It may not while a kernel client knows where its
@@ -160,6 +178,7 @@ impl PortCore {
 
     /// The hardware goes away, and comes back with the next start.
     pub(super) fn stop(&self, passive: Passive) {
+        self.found.with(|found| *found = None);
         self.interrupt.clear(passive);
         self.hardware.close(passive);
     }
@@ -176,6 +195,7 @@ impl PortCore {
     /// The hardware has power again: what its owner and the chain need is set up as it was.
     pub(super) fn wake(&self, passive: Passive) {
         let before = self.chain();
+        let mut chip_mode = 0;
         self.hardware.resume(
             |hardware| {
                 hardware.rest();
@@ -184,14 +204,19 @@ impl PortCore {
                 if selected < self.chain() && daisy::select(&mut hardware.unwaiting(), selected) {
                     self.selected.store(selected, Ordering::Release);
                 }
-                let mode = self.chip_mode.load(Ordering::Acquire);
-                if mode != 0 {
-                    hardware.set_ecr(mode);
+                chip_mode = self.chip_mode.load(Ordering::SeqCst);
+                if chip_mode != 0 {
+                    hardware.set_ecr(chip_mode);
                 }
                 self.wakes.fetch_add(1, Ordering::AcqRel);
             },
             passive,
         );
+        // Who changed it meanwhile did not reach the chip.
+        fence(Ordering::SeqCst);
+        if self.chip_mode.load(Ordering::SeqCst) != chip_mode {
+            self.show_chip_mode();
+        }
         self.awaken();
         if self.sleeps.swap(false, Ordering::SeqCst) && self.line.end_reservation() {
             self.give_back();
@@ -249,8 +274,28 @@ impl PortCore {
     pub(super) fn vanish(&self, passive: Passive) {
         self.waiter.stop(Status::DEVICE_REMOVED);
         self.line.close(Status::DELETE_PENDING);
+        self.found.with(|found| *found = None);
         self.interrupt.clear(passive);
         self.hardware.evict(passive);
+    }
+
+    /// What was found at the start, also while the port sleeps. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: the port is stopped. `STATUS_DEVICE_REMOVED`: it is gone.
+    pub(super) fn found(&self) -> Result<Hardware, Status> {
+        self.found
+            .with(|found| *found)
+            .ok_or_else(|| self.absence())
+    }
+
+    /// What a request is told that needs hardware which is not there.
+    fn absence(&self) -> Status {
+        if self.waiter.check().is_err() {
+            Status::DEVICE_REMOVED
+        } else {
+            Status::DEVICE_NOT_READY
+        }
     }
 
     /// Enters the hardware, if it is there.
@@ -312,20 +357,33 @@ impl PortCore {
 
     /// Undoes what an owner did to the chip and the chain.
     fn restore(&self) {
-        let mode = self.chip_mode.swap(0, Ordering::AcqRel);
+        let mode = self.chip_mode.swap(0, Ordering::SeqCst);
         let selected = self.selected.swap(NONE, Ordering::AcqRel);
         if (mode, selected) == (0, NONE) {
             return;
         }
-        if let Some(inside) = self.hardware.enter() {
-            let hardware = inside.value();
-            if mode != 0 {
-                hardware.set_ecr(Ecr::SPP.bits());
-            }
-            if selected != NONE {
-                daisy::deselect_all(&mut hardware.unwaiting());
-            }
+        if mode != 0 {
+            self.show_chip_mode();
         }
+        if selected != NONE
+            && let Some(inside) = self.hardware.enter()
+        {
+            daisy::deselect_all(&mut inside.value().unwaiting());
+        }
+    }
+
+    /// Puts the chip into the mode that its owner has chosen. If the port sleeps, that is done when
+    /// its power is back.
+    fn show_chip_mode(&self) {
+        fence(Ordering::SeqCst);
+        // One at a time, so that the last one writes what is chosen last.
+        self.chip.with(|()| {
+            if let Some(inside) = self.hardware.enter() {
+                let mode = self.chip_mode.load(Ordering::SeqCst);
+                let ecr = if mode == 0 { Ecr::SPP.bits() } else { mode };
+                inside.value().set_ecr(ecr);
+            }
+        });
     }
 
     /// A request that waited for the port has it. What it asked for besides is done now.
@@ -382,7 +440,14 @@ impl PortCore {
             return Status::SUCCESS;
         }
         let Some(hardware) = hardware else {
-            return Status::DEVICE_REMOVED;
+            return match (self.absence(), device) {
+                // A chain that wakes up has no device selected but the one that it is told to.
+                (Status::DEVICE_NOT_READY, None) => Status::SUCCESS,
+                (absence, _) => {
+                    self.selected.store(before, Ordering::Release);
+                    absence
+                }
+            };
         };
         let mut port = hardware.unwaiting();
         let Some(device) = device else {
@@ -511,11 +576,7 @@ impl PortCore {
     }
 
     fn port_information(&self) -> Result<ParallelPortInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let (controller, span) = hardware.addresses().registers;
         Ok(ParallelPortInformation {
             original_controller: hardware.original_addresses().registers.0,
@@ -526,11 +587,7 @@ impl PortCore {
     }
 
     fn more_information(&self) -> Result<MoreParallelPortInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let bus = hardware.bus();
         let mut information = MoreParallelPortInformation {
             interface_type: bus.interface_type,
@@ -547,11 +604,7 @@ impl PortCore {
     }
 
     fn pnp_information(&self) -> Result<ParallelPnpInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let capabilities = hardware.capabilities();
         let (ecp_controller, span) = hardware.addresses().ecp;
         let fifo = capabilities.fifo;
@@ -670,10 +723,10 @@ impl PortCallbacks for PortCore {
     }
 
     fn set_chip_mode(&self, mode: u8) -> Status {
-        let Some(inside) = self.hardware.enter() else {
-            return Status::DEVICE_REMOVED;
+        let hardware = match self.check_power().and_then(|()| self.found()) {
+            Ok(hardware) => hardware,
+            Err(status) => return status,
         };
-        let hardware = inside.value();
         let capabilities = hardware.capabilities();
         let possible = match ChipMode::of(mode) {
             Some(ChipMode::Byte) => capabilities.byte,
@@ -690,25 +743,25 @@ impl PortCallbacks for PortCore {
         let ecr = mode & CHIP_MODE | Ecr::SPP.bits();
         let free = self
             .chip_mode
-            .compare_exchange(0, ecr, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(0, ecr, Ordering::SeqCst, Ordering::Acquire)
             .is_ok();
         if !free {
             return Status::INVALID_DEVICE_STATE;
         }
-        hardware.set_ecr(ecr);
+        self.show_chip_mode();
         Status::SUCCESS
     }
 
     fn clear_chip_mode(&self, mode: u8) -> Status {
-        let Some(inside) = self.hardware.enter() else {
-            return Status::DEVICE_REMOVED;
-        };
+        if let Err(status) = self.check_power().and_then(|()| self.found()) {
+            return status;
+        }
         let current = self.chip_mode.load(Ordering::Acquire);
         if current == 0 || current & CHIP_MODE != mode & CHIP_MODE || !self.has_client(ANY) {
             return Status::INVALID_DEVICE_STATE;
         }
-        self.chip_mode.store(0, Ordering::Release);
-        inside.value().set_ecr(Ecr::SPP.bits());
+        self.chip_mode.store(0, Ordering::SeqCst);
+        self.show_chip_mode();
         Status::SUCCESS
     }
 

@@ -9,10 +9,11 @@ use ntsim::{
 use parscan_lab::{
     MS, Pc, Setup, check,
     client::{Callback, Client, DEVICE, PASSIVE, PORT},
-    modes::{Chip, channel, pattern, pc},
+    modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
-        CLEAR_CHIP_MODE, PORT_ALLOCATE, PORT_FREE, SET_CHIP_MODE, chip_mode, chip_mode_of,
+        CLEAR_CHIP_MODE, GET_MORE_PORT_INFO, GET_PNP_INFO, GET_PORT_INFO, PORT_ALLOCATE, PORT_FREE,
+        SET_CHIP_MODE, chip_mode, chip_mode_of,
     },
     scanner::{Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
@@ -1231,6 +1232,86 @@ fn a_look_at_a_port_that_sleeps_waits_for_nothing() {
         check(pc.machine.run_until_idle());
         assert!(pc.machine.port_accesses() > accesses + 20, "looked again");
         assert_eq!(pc.machine.children(pc.node), before);
+        pc.finish();
+    }
+}
+
+/// A class driver that is told that the device was removed gives it up. A port that sleeps is not
+/// removed: what was found at its start is so still, and the chip gets its mode when it has power.
+#[test]
+fn a_port_that_sleeps_is_not_removed() {
+    for seed in SEEDS {
+        let setup = Setup {
+            config: config(seed),
+            ..Setup::default()
+        };
+        let pc = pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup);
+        let client = Client::load(&pc);
+        let port = client.open(PORT);
+        let device = client.open(DEVICE);
+        let facts = || {
+            [
+                (GET_PORT_INFO, 56),
+                (GET_MORE_PORT_INFO, 32),
+                (GET_PNP_INFO, 112),
+            ]
+            .map(|(code, size)| {
+                let result = port.internal(code, &[], size);
+                assert_eq!(result.status, NtStatus::SUCCESS);
+                result.output
+            })
+        };
+        let ecr = || {
+            let now = pc.machine.now();
+            let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
+            ecr.to_le_bytes()[0] & 0xE0
+        };
+        let before = facts();
+        port.port_information();
+        port.pnp_information();
+        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        sleep(&pc.machine);
+        let accesses = pc.machine.port_accesses();
+        assert_eq!(facts(), before);
+        let connected = device.connect();
+        assert_eq!(connected.controller, 0x378);
+        let ecp = chip_mode_of(chip_mode::ECP);
+        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        assert_eq!(set.status, NtStatus::SUCCESS);
+        let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(clear.status(), NtStatus::SUCCESS);
+        let clear = port.internal(CLEAR_CHIP_MODE, &ecp, 0);
+        assert_eq!(clear.status, NtStatus::INVALID_DEVICE_STATE);
+        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(set.status(), NtStatus::SUCCESS);
+        assert_eq!(pc.machine.port_accesses(), accesses);
+        wake(&pc.machine);
+        assert_eq!(ecr(), chip_mode::ECP);
+        sleep(&pc.machine);
+        // Who frees the port gives its mode back, too.
+        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        wake(&pc.machine);
+        assert_eq!(ecr(), 0);
+        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        // Without power there is no word of when it comes.
+        sleep(&pc.machine);
+        let refused = PowerUp {
+            refused: Some(NtStatus::NOT_SUPPORTED),
+            ..PowerUp::default()
+        };
+        pc.machine.set_power_up(pc.node, refused);
+        wake(&pc.machine);
+        assert_eq!(facts(), before);
+        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
+        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        nap(&pc.machine);
+        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        device.close();
+        port.close();
+        client.unload();
         pc.finish();
     }
 }
