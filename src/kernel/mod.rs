@@ -64,7 +64,7 @@ pub(crate) use usb::{
 };
 pub(crate) use user::Requester;
 pub(crate) use wait::{Taken, Turn, Waiter, Waits};
-pub(crate) use work::PassiveWork;
+pub(crate) use work::{PassiveWork, WorkItem};
 pub(crate) use worker::{Task, Worker};
 
 use crate::ioctl::Status;

@@ -111,8 +111,15 @@ pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
                 },
             }
         }
-        Pnp::Child(_) => {
+        Pnp::Child(child) => {
             match change {
+                // That is told below DISPATCH_LEVEL.
+                Some(Change::Device(state)) if state != D0 && Passive::now().is_none() => {
+                    let pending = irp.mark_pending();
+                    // SAFETY: there is one device power request at a time.
+                    unsafe { child.work().queue(Some(child_sleeps::<R>), irp) };
+                    return pending;
+                }
                 // Of its parent's hardware a child has no power of its own.
                 Some(Change::Device(state)) => tell(device, state),
                 Some(Change::System { .. }) => {}
@@ -121,6 +128,17 @@ pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
             }
             irp.complete_with_status(Status::SUCCESS)
         }
+    }
+}
+
+/// Work item: a child is told to sleep.
+unsafe extern "C" fn child_sleeps<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: `power` queued it, with the IRP.
+    if let Some((device, irp)) = unsafe { taken_up::<R>(object.cast(), context.cast()) } {
+        if let Some(Change::Device(state)) = Change::of(&irp) {
+            tell(device, state);
+        }
+        let _ = irp.complete_with_status(Status::SUCCESS);
     }
 }
 

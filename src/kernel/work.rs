@@ -11,7 +11,7 @@ use super::{Device, Irp, Passive, PowerSupply, Role, Shared, wait::Turn};
 use crate::ioctl::Status;
 
 /// A work item of a device object.
-pub(super) struct WorkItem(NonNull<IO_WORKITEM>);
+pub(crate) struct WorkItem(NonNull<IO_WORKITEM>);
 
 // SAFETY: the kernel synchronises the use of a work item.
 unsafe impl Send for WorkItem {}
@@ -21,7 +21,7 @@ unsafe impl Sync for WorkItem {}
 impl WorkItem {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
+    pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         // SAFETY: the object is live, and outlives its role, which has the item.
         let item = unsafe { IoAllocateWorkItem(device.raw()) };
         NonNull::new(item)
@@ -62,6 +62,8 @@ impl Drop for WorkItem {
 pub(crate) struct PassiveWork {
     /// For PnP requests.
     pub(super) pnp: WorkItem,
+    /// For `FILTER_RESOURCE_REQUIREMENTS`, which may come at any time.
+    pub(super) requirements: WorkItem,
     /// For system power requests.
     pub(super) system: WorkItem,
     /// For device power requests.
@@ -78,6 +80,7 @@ impl PassiveWork {
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
             pnp: WorkItem::try_new(device)?,
+            requirements: WorkItem::try_new(device)?,
             system: WorkItem::try_new(device)?,
             device: WorkItem::try_new(device)?,
             power: PowerSupply::try_new(device)?,

@@ -34,7 +34,7 @@ pub(crate) struct Port {
     interface: Interface,
     work: PassiveWork,
     core: Shared<PortCore>,
-    /// The devices that Windows knows, by [`PLACES`]. Changed in the PnP path alone.
+    /// The devices that were found, by [`PLACES`]. Changed in the PnP path alone.
     children: SpinLock<[Option<Attached>; PLACES.len()]>,
 }
 
@@ -50,6 +50,10 @@ const PLACES: [Place; 4] = [
 struct Attached {
     identity: Shared<Identity>,
     device: OwnedDevice<Role>,
+    /// The PnP manager was told of it, in a list of children. Only then it removes it.
+    reported: bool,
+    /// It is gone, and the PnP manager is to be told so, by a list without it.
+    gone: bool,
 }
 
 /// What a look at a place found.
@@ -205,21 +209,28 @@ impl Port {
             Look::Nobody => None,
             Look::Found(identity) => Some(identity),
         };
-        let known = self.known(index, |child| child.identity.clone());
-        if known.as_deref() == found.as_deref() {
+        let known = self.known(index, |child| (child.identity.clone(), child.reported));
+        let same = known.as_ref().map(|(identity, _)| &**identity) == found.as_deref();
+        let reported = known.is_some_and(|(_, reported)| reported);
+        if same || reported {
+            self.children.with(|children| {
+                if let Some(child) = children.get_mut(index).and_then(Option::as_mut) {
+                    child.gone = !same;
+                }
+            });
+            if !same && found.is_some() {
+                // The old device has the name until Windows has removed it. Then the new one is
+                // found.
+                self.core.pdo().children_changed();
+            }
             return Ok(());
         }
+        // One that Windows never heard of, and never removes.
         let gone = self
             .children
             .with(|children| children.get_mut(index).and_then(Option::take));
-        let replaced = gone.is_some() && found.is_some();
         if let Some(gone) = gone {
-            gone.device.report_missing();
-        }
-        if replaced {
-            // The old device has the name until Windows has removed it. Then the new one is found.
-            self.core.pdo().children_changed();
-            return Ok(());
+            gone.device.discard(passive);
         }
         let Some(identity) = found else {
             return Ok(());
@@ -231,7 +242,7 @@ impl Port {
         Ok(())
     }
 
-    /// What `of` says of a device that Windows knows.
+    /// What `of` says of a device that was found.
     fn known<T: Send>(&self, index: usize, of: impl FnOnce(&Attached) -> T + Send) -> Option<T> {
         self.children
             .with(|children| children.get(index).and_then(Option::as_ref).map(of))
@@ -255,7 +266,12 @@ impl Port {
             ParallelDevice::try_new(device, place, identity.clone(), self.core.clone())
                 .map(Role::ParallelDevice)
         })?;
-        Ok(Attached { identity, device })
+        Ok(Attached {
+            identity,
+            device,
+            reported: false,
+            gone: false,
+        })
     }
 }
 
@@ -346,10 +362,36 @@ impl Function<Role> for Port {
             if place == Place::Raw {
                 result?;
             }
-            if let Some(child) = self.known(index, |child| child.device.physical()) {
+            let there = self.known(index, |child| {
+                (!child.gone).then(|| child.device.physical())
+            });
+            if let Some(child) = there.flatten() {
                 report(child);
             }
         }
         Ok(())
+    }
+
+    fn reported(&self) {
+        let mut gone = [const { None }; PLACES.len()];
+        for (index, gone) in gone.iter_mut().enumerate() {
+            *gone = self.children.with(|children| {
+                let place = children.get_mut(index)?;
+                let gone = place.take_if(|child| child.gone);
+                if let Some(child) = place
+                    && !core::mem::replace(&mut child.reported, true)
+                {
+                    child.device.introduce();
+                }
+                gone
+            });
+        }
+        for child in gone.into_iter().flatten() {
+            child.device.report_missing();
+        }
+    }
+
+    fn uses_interrupt(&self, passive: Passive) -> Option<bool> {
+        Some(self.core.uses_interrupt(passive))
     }
 }

@@ -343,6 +343,61 @@ impl Resource {
     }
 }
 
+/// One resource that a device needs, an `IO_RESOURCE_DESCRIPTOR`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Which; a port or an interrupt is the only one of its kind that will do.
+    pub resource: Resource,
+    /// It does in place of the one before (`IO_RESOURCE_ALTERNATIVE`).
+    pub alternative: bool,
+}
+
+impl Need {
+    /// As an `IO_RESOURCE_DESCRIPTOR`: Option, Type, `ShareDisposition`, Flags, 24 bytes by type.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 32] {
+        let mut out = [0_u8; 32];
+        out[0] = if self.alternative { 8 } else { 0 };
+        let assigned = self.resource.encode();
+        out[1..3].copy_from_slice(&assigned[..2]);
+        out[4..6].copy_from_slice(&assigned[2..4]);
+        match &self.resource {
+            Resource::Port { base, len } | Resource::Memory { base, len } => {
+                out[8..12].copy_from_slice(&len.to_le_bytes());
+                out[12..16].copy_from_slice(&1_u32.to_le_bytes());
+                out[16..24].copy_from_slice(&base.to_le_bytes());
+                let last = base.saturating_add(u64::from(*len)).saturating_sub(1);
+                out[24..32].copy_from_slice(&last.to_le_bytes());
+            }
+            Resource::Interrupt { vector: one, .. } | Resource::Dma { channel: one } => {
+                out[8..12].copy_from_slice(&one.to_le_bytes());
+                out[12..16].copy_from_slice(&one.to_le_bytes());
+            }
+            Resource::Raw(_) => {}
+        }
+        out
+    }
+}
+
+/// An `IO_RESOURCE_REQUIREMENTS_LIST` of these lists, the preferred one first.
+#[must_use]
+pub fn requirements_list(lists: &[Vec<Need>]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = vec![0; 0x20];
+    bytes[0x1C..0x20].copy_from_slice(&number(lists.len()));
+    for list in lists {
+        // Version and revision 1.
+        bytes.extend([1, 0, 1, 0]);
+        bytes.extend(number(list.len()));
+        for need in list {
+            bytes.extend(need.encode());
+        }
+    }
+    let size = number(bytes.len());
+    bytes[..4].copy_from_slice(&size);
+    bytes
+}
+
 /// A device for [`Machine::plug`].
 #[derive(Clone, Debug, Default)]
 pub struct DeviceSpec {
@@ -368,6 +423,9 @@ pub struct DeviceSpec {
     pub raw: Vec<Resource>,
     /// Resources as the processor sees them.
     pub translated: Vec<Resource>,
+    /// What it needs, in lists of which one is enough, the preferred one first. If there is one,
+    /// the PnP manager asks the stack about them, and assigns resources from the answer.
+    pub requirements: Vec<Vec<Need>>,
     /// `FILE_DEVICE_` type of the PDO.
     pub device_type: u32,
     /// Whether the PDO has `DO_POWER_PAGABLE`.
@@ -673,6 +731,17 @@ impl Machine {
             spec.raw = raw.to_vec();
             spec.translated = translated.to_vec();
         });
+    }
+
+    /// Other devices have these resources.
+    pub fn occupy(&self, resources: &[Resource]) {
+        self.with(|k| k.pnp.occupied.extend_from_slice(resources));
+    }
+
+    /// What the device was assigned last.
+    #[must_use]
+    pub fn assigned(&self, node: DevNode) -> Vec<Resource> {
+        self.with(|k| k.pnp.nodes[node.0].spec.translated.clone())
     }
 
     /// `IRP_MN_FILTER_RESOURCE_REQUIREMENTS` with an `IO_RESOURCE_REQUIREMENTS_LIST` as bytes
@@ -1275,6 +1344,11 @@ impl Machine {
             let at = kernel.failable.saturating_add(k);
             kernel.fail_at.push(at);
         });
+    }
+
+    /// The failures that [`Machine::inject_failure`] asked for and that did not come yet do not come.
+    pub fn inject_no_failure(&self) {
+        self.with(|kernel| kernel.fail_at.clear());
     }
 
     /// Fault injection counts and fails the calls of this driver only, from now on.

@@ -83,6 +83,8 @@ pub(crate) struct Pnp {
     names: u32,
     /// Thread that holds the PnP manager, and how often.
     busy: Option<(sched::Tid, u32)>,
+    /// Resources that others have.
+    pub occupied: Vec<Resource>,
     pub bus: usize,
     pub filter: usize,
 }
@@ -567,7 +569,60 @@ fn resource_list(resources: &[Resource]) -> Va {
     })
 }
 
+/// Finds resources for a device that says what it needs: those of the first list of which all are
+/// free, or one of their alternatives.
+fn assign(node: DevNode) -> bool {
+    let lists = with(|k| k.pnp.nodes[node.0].spec.requirements.clone());
+    if lists.is_empty() {
+        return true;
+    }
+    let (_, list) = filter_requirements(node, &crate::requirements_list(&lists));
+    let known: Vec<_> = lists.into_iter().flatten().collect();
+    let occupied = with(|k| k.pnp.occupied.clone());
+    let number = |at: usize| {
+        let bytes = list.get(at..at + 4).and_then(|b| b.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes) as usize
+    };
+    let mut at = 0x20;
+    for _ in 0..number(0x1C) {
+        let first = at + 8;
+        at = first + 32 * number(at + 4);
+        let descriptors = list.get(first..at).unwrap_or_default();
+        // Each group: whatever of it is free.
+        let mut groups: Vec<Option<Resource>> = Vec::new();
+        for descriptor in descriptors.chunks_exact(32) {
+            let Some(need) = known.iter().find(|n| n.encode()[1..] == descriptor[1..]) else {
+                fail(
+                    rules::UNSUPPORTED,
+                    "a requirement that the bus did not report".to_owned(),
+                );
+            };
+            let free = Some(need.resource.clone()).filter(|r| !occupied.contains(r));
+            match groups.last_mut() {
+                Some(last) if descriptor[0] & 8 != 0 => {
+                    *last = last.take().or(free);
+                }
+                _ => groups.push(free),
+            }
+        }
+        if let Some(found) = groups.into_iter().collect::<Option<Vec<_>>>() {
+            with(|k| {
+                let spec = &mut k.pnp.nodes[node.0].spec;
+                spec.raw.clone_from(&found);
+                spec.translated = found;
+            });
+            return true;
+        }
+    }
+    false
+}
+
 pub(crate) fn start(node: DevNode) -> NtStatus {
+    if !assign(node) {
+        with(|k| k.note("no free resources".to_owned()));
+        remove(node);
+        return NtStatus::CONFLICTING_ADDRESSES;
+    }
     let (raw, translated) = with(|k| {
         let s = &k.pnp.nodes[node.0].spec;
         (s.raw.clone(), s.translated.clone())

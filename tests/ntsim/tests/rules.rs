@@ -301,6 +301,15 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
         m.send_pnp_irp(child, 0x30, [0; 4])?;
     }
     m.sleep()?;
+    if sin == 200 {
+        m.set_power_up(
+            b.node,
+            ntsim::PowerUp {
+                after: 1_000_000,
+                ..ntsim::PowerUp::default()
+            },
+        );
+    }
     m.wake()?;
     m.settle()?;
     m.query_stop(b.node)?;
