@@ -321,7 +321,7 @@ impl<R: Role> Draft<R> {
         unsafe { Device::from_raw(self.object) }
     }
 
-    /// Writes the role and opens the device for requests.
+    /// Writes the role. The device gets requests as soon as it is shown.
     fn install(self, role: R) -> NonNull<DEVICE_OBJECT> {
         let extension = self.device().extension;
         // SAFETY: nobody looks at the role before it is said to be installed.
@@ -329,10 +329,17 @@ impl<R: Role> Draft<R> {
         extension.common.installed.store(true, Ordering::Release);
         let object = self.object;
         core::mem::forget(self);
-        // SAFETY: the object is live; before this nobody else changes its flags.
-        unsafe { (*object.as_ptr()).Flags &= !DO_DEVICE_INITIALIZING };
         object
     }
+}
+
+/// Lets a device be opened.
+///
+/// # Safety
+/// The object is live, has its role, and nobody else changes its flags yet.
+unsafe fn show(object: NonNull<DEVICE_OBJECT>) {
+    // SAFETY: the caller's promise.
+    unsafe { (*object.as_ptr()).Flags &= !DO_DEVICE_INITIALIZING };
 }
 
 impl<R: Role> Drop for Draft<R> {
@@ -400,7 +407,9 @@ impl<R: Role> Driver<R> {
             method => method,
         };
         let role = role(draft.device(), lower)?;
-        draft.install(role);
+        let object = draft.install(role);
+        // SAFETY: installed; AddDevice has not returned.
+        unsafe { show(object) };
         Ok(())
     }
 }
@@ -446,6 +455,20 @@ impl<R: Role> OwnedDevice<R> {
     /// The child as the PnP manager's PDO.
     pub(crate) const fn physical(&self) -> PhysicalDevice {
         PhysicalDevice(self.object)
+    }
+
+    /// The PnP manager is about to be told of the child for the first time, in a list of relations.
+    /// Until now nobody could open it, so no request reached it.
+    pub(crate) fn introduce(&self) {
+        // SAFETY: its parent made it, and the PnP manager does not know it yet.
+        unsafe { show(self.object) };
+    }
+
+    /// Deletes a child that was not introduced.
+    pub(crate) fn discard(self, _: Passive) {
+        // SAFETY: at PASSIVE_LEVEL; nobody could open the object, and the PnP manager does not know
+        // it: no request has reached it.
+        unsafe { dismantle::<R>(self.object) };
     }
 
     /// Gives the child up: it is gone, and its parent reports it no longer. The PnP manager removes

@@ -5,7 +5,7 @@ use core::{
     ffi::c_void,
     mem::transmute,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
 
 use wdk_sys::{
@@ -22,8 +22,10 @@ use super::{
 };
 use crate::ioctl::{Status, parallel::InterruptServiceRoutine};
 
-/// `CONNECT_FULLY_SPECIFIED`
+/// `CONNECT_FULLY_SPECIFIED`: in group 0 of the processors.
 const CONNECT_FULLY_SPECIFIED: u32 = 1;
+/// `CONNECT_FULLY_SPECIFIED_GROUP`: in any group.
+const CONNECT_FULLY_SPECIFIED_GROUP: u32 = 4;
 /// The most clients of one line.
 const MOST: usize = 8;
 
@@ -43,6 +45,8 @@ struct Inner {
     /// The deferred routines, each in its gate: a client that goes waits until its own is done.
     deferred: [Gate<Deferred>; MOST],
     object: AtomicPtr<_KINTERRUPT>,
+    /// How it was connected: it is disconnected in the same way.
+    version: AtomicU32,
     /// What the service routine calls. Changed under the interrupt's spin lock.
     table: UnsafeCell<[Option<Client>; MOST]>,
     dpc: UnsafeCell<KDPC>,
@@ -107,6 +111,7 @@ impl Interrupt {
             clients: SpinLock::new([None; MOST]),
             deferred: core::array::from_fn(|_| Gate::closed(passive)),
             object: AtomicPtr::new(ptr::null_mut()),
+            version: AtomicU32::new(CONNECT_FULLY_SPECIFIED),
             table: UnsafeCell::new([None; MOST]),
             dpc: UnsafeCell::new(KDPC::default()),
             has_dpc: AtomicBool::new(false),
@@ -320,9 +325,15 @@ impl Interrupt {
             // SAFETY: once, before a service routine can queue it.
             unsafe { KeInitializeDpc(inner.dpc.get(), Some(later::<T>), context) };
         }
+        let version = if resource.group == 0 {
+            CONNECT_FULLY_SPECIFIED
+        } else {
+            CONNECT_FULLY_SPECIFIED_GROUP
+        };
+        inner.version.store(version, Ordering::Relaxed);
         let mut object = ptr::null_mut();
         let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
-            Version: CONNECT_FULLY_SPECIFIED,
+            Version: version,
             ..IO_CONNECT_INTERRUPT_PARAMETERS::default()
         };
         // SAFETY: the version says which member is used; plain data.
@@ -341,6 +352,7 @@ impl Interrupt {
             _KINTERRUPT_MODE::LevelSensitive
         };
         specified.ProcessorEnableMask = resource.affinity;
+        specified.Group = resource.group;
         // SAFETY: at PASSIVE_LEVEL; the resource is the device's, and the context outlives the
         // connection.
         check(unsafe { IoConnectInterruptEx(&raw mut parameters) })?;
@@ -354,7 +366,7 @@ impl Interrupt {
             return;
         }
         let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
-            Version: CONNECT_FULLY_SPECIFIED,
+            Version: self.0.version.load(Ordering::Relaxed),
             ..IO_DISCONNECT_INTERRUPT_PARAMETERS::default()
         };
         parameters.ConnectionContext.InterruptObject = object;

@@ -499,6 +499,13 @@ impl Irp {
         self
     }
 
+    /// The request with a status, to end with later; Information stays what it is.
+    pub(super) fn with_status(self, status: Status) -> Self {
+        let information = self.information();
+        self.set_status(status, information);
+        self
+    }
+
     /// As [`Irp::forward`], with success as this driver's word.
     pub(super) fn forward_success(self, lower: Lower) -> Disposition {
         self.agreed().forward(lower)

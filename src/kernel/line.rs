@@ -202,6 +202,16 @@ enum Next {
     Irp(u64),
 }
 
+/// How long a thread waits for the thing, in milliseconds.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// So long as others than the system have it. What the system has is waited for without an
+    /// end: for whoever holds up no request of the system.
+    Awake(u32),
+    /// So long, whoever has it.
+    InAll(u32),
+}
+
 /// How a thread's wait in the line stands.
 enum Look {
     /// It has the thing.
@@ -320,8 +330,7 @@ impl Line {
         }
     }
 
-    /// A thread waits for the thing, for at most `patience` milliseconds in which others than the
-    /// system have it.
+    /// A thread waits for the thing.
     ///
     /// # Errors
     /// `STATUS_DEVICE_BUSY`: it was not free in that time. The line's refusal. As
@@ -330,8 +339,12 @@ impl Line {
         &self,
         owner: Owner,
         waits: &Waits<'_>,
-        patience: u32,
+        patience: Patience,
     ) -> Result<(), Status> {
+        let (limit, through_sleep) = match patience {
+            Patience::Awake(limit) => (u64::from(limit), true),
+            Patience::InAll(limit) => (u64::from(limit), false),
+        };
         let place = Place {
             next: Cell::new(ptr::null()),
             ticket: Cell::new(0),
@@ -359,20 +372,20 @@ impl Line {
             let left = match self.look(pointer) {
                 Look::Granted => return Ok(()),
                 Look::Refused(refusal) => return Err(refusal),
-                Look::Waiting => {
-                    let now = milliseconds();
-                    let waited = now.saturating_sub(*since.get_or_insert(now));
-                    Some(u64::from(patience).saturating_sub(waited))
-                }
-                Look::Suspended => {
+                Look::Suspended if through_sleep => {
                     since = None;
                     None
+                }
+                Look::Waiting | Look::Suspended => {
+                    let now = milliseconds();
+                    let waited = now.saturating_sub(*since.get_or_insert(now));
+                    Some(limit.saturating_sub(waited))
                 }
             };
             let result = if left == Some(0) {
                 Err(Status::DEVICE_BUSY)
             } else {
-                // No more than `patience`.
+                // No more than the patience, a u32.
                 let left = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
                 waits.wait_to_be_told(left)
             };
@@ -468,10 +481,30 @@ impl Line {
     }
 
     /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the
-    /// thing has it still.
+    /// thing has it still. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, status: Status) {
+        self.shut(status, |_| true);
+    }
+
+    /// As [`Line::close`], until [`Line::open_again`]; a line that is closed stays so.
+    pub(crate) fn close_for_now(&self, status: Status) {
+        self.shut(status, Status::is_success);
+    }
+
+    /// The end of [`Line::close_for_now`] with `status`. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn open_again(&self, status: Status) {
         self.queue.with(move |line, _| {
-            line.refusal = status;
+            if line.refusal == status {
+                line.refusal = Status::SUCCESS;
+            }
+        });
+    }
+
+    fn shut(&self, status: Status, may: fn(Status) -> bool) {
+        self.queue.with(move |line, _| {
+            if may(line.refusal) {
+                line.refusal = status;
+            }
             line.tell_all();
         });
         while let Some(irp) = self.queue.next(Pick::Oldest) {

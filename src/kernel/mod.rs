@@ -32,6 +32,7 @@ mod registry;
 mod resources;
 mod security;
 mod string;
+mod supply;
 mod sync;
 mod time;
 mod usb;
@@ -49,7 +50,7 @@ pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
-pub(crate) use line::{Accepts, Line, Owner};
+pub(crate) use line::{Accepts, Line, Owner, Patience};
 pub(crate) use members::Members;
 pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
 pub(crate) use pool::{Buffer, Shared};
@@ -57,6 +58,7 @@ pub(crate) use registry::{Key, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::{Texts, Wide};
+pub(crate) use supply::PowerSupply;
 pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
 pub(crate) use time::{milliseconds, stall};
 pub(crate) use usb::{
@@ -65,7 +67,7 @@ pub(crate) use usb::{
 };
 pub(crate) use user::Requester;
 pub(crate) use wait::{Taken, Turn, Waiter, Waits};
-pub(crate) use work::PassiveWork;
+pub(crate) use work::{PassiveWork, WorkItem};
 pub(crate) use worker::{Task, Worker};
 
 use crate::ioctl::Status;

@@ -4,6 +4,21 @@
 //! stack and completes everything. What a device does not know passes, or ends, with its status
 //! untouched: Driver Verifier sends minor codes that nobody knows to see just that.
 //!
+//! # What PnP and power requests wait for
+//! Never for what only another PnP or power request can bring:
+//!
+//! | wait | ended by |
+//! |---|---|
+//! | a device's turn (`PassiveWork::alone`) | the request that acts, each of whose waits is in this table |
+//! | the hardware's gate, at sleep and removal | whoever is inside, who is asked to leave, and looks at it in every wait of a handshake |
+//! | the hardware's gate, at STOP | the port is the system's then, and nobody inside |
+//! | a worker's thread, at removal | the worker, whose waits were told to end |
+//! | the turn at a peripheral, at a child's removal | whoever has it, who was told to end; hardware that sleeps is not waited for |
+//! | the port, in `QUERY_DEVICE_RELATIONS` | its owner, or after half a second nobody; a port that sleeps is looked at again when it has power |
+//! | URBs, at sleep, stop and removal | the USB stack, which was told to cancel them; those of a start end after five seconds, too |
+//! | a client's interrupt routines, deferred procedure calls | their own end |
+//! | the remove lock | requests that were ended or handed to the lower drivers before, which give them back |
+//!
 //! Sources: the pages of the minor IRPs, "Removing a Device in a Function Driver" and "Using Remove
 //! Locks" of the Windows driver documentation.
 
@@ -13,19 +28,21 @@ use wdk_sys::{
     _BUS_QUERY_ID_TYPE, _DEVICE_POWER_STATE, _DEVICE_RELATION_TYPE, _DEVICE_TEXT_TYPE,
     BUS_QUERY_ID_TYPE, DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_RELATIONS, IRP,
     IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_DEVICE_USAGE_NOTIFICATION,
-    IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_DEVICE_RELATIONS,
-    IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID, IRP_MN_QUERY_REMOVE_DEVICE,
-    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE,
-    IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT, PNP_BUS_INFORMATION, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED,
+    IRP_MN_FILTER_RESOURCE_REQUIREMENTS, IRP_MN_QUERY_BUS_INFORMATION, IRP_MN_QUERY_CAPABILITIES,
+    IRP_MN_QUERY_DEVICE_RELATIONS, IRP_MN_QUERY_DEVICE_TEXT, IRP_MN_QUERY_ID,
+    IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE,
+    IRP_MN_START_DEVICE, IRP_MN_STOP_DEVICE, IRP_MN_SURPRISE_REMOVAL, NTSTATUS, PDEVICE_OBJECT,
+    PNP_BUS_INFORMATION, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
 };
 
 use super::{
     Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources, Role,
-    Wide,
+    Wide, WorkItem,
     device::{delete_function, delete_missing},
+    flush_deferred,
     pool::{allocate_paged, free},
     power,
+    resources::without_unused,
 };
 use crate::ioctl::Status;
 
@@ -140,6 +157,16 @@ pub(crate) trait Function<R> {
         Ok(())
     }
 
+    /// The list of what [`Function::children`] handed over goes to the PnP manager: it knows of
+    /// these children, and no longer of others.
+    fn reported(&self) {}
+
+    /// `FILTER_RESOURCE_REQUIREMENTS`, at any time: whether the device uses an interrupt. It needs
+    /// none, and no DMA. `None`: its requirements are what the bus says.
+    fn uses_interrupt(&self, _passive: Passive) -> Option<bool> {
+        None
+    }
+
     /// What carries the device's requests to `PASSIVE_LEVEL`.
     fn work(&self) -> &PassiveWork;
 
@@ -151,9 +178,14 @@ pub(crate) trait Function<R> {
     /// [`Function::sleep`] before it a no-operation.
     fn wake(&self, passive: Passive);
 
-    /// [`Function::wake`] follows soon, or was there already: the system works again, and did not
-    /// wait for the device. At <= `DISPATCH_LEVEL`.
+    /// Full power is asked for: [`Function::wake`] follows, or [`Function::lost`]. Requests wait for
+    /// it. At <= `DISPATCH_LEVEL`.
     fn awaken(&self) {}
+
+    /// There will be no power, until it is asked for again: whoever waits for it is told, and
+    /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`Function::sleep`] before it
+    /// a no-operation. At <= `DISPATCH_LEVEL`.
+    fn lost(&self) {}
 }
 
 /// A child: a device that this driver enumerates and that runs without another function driver.
@@ -167,6 +199,9 @@ pub(crate) trait Child<R> {
     /// `SURPRISE_REMOVAL` or `REMOVE_DEVICE`; a second one is a no-operation. Requests end with
     /// `status`.
     fn vanish(&self, status: Status, passive: Passive);
+
+    /// What carries a power request of the child to `PASSIVE_LEVEL`.
+    fn work(&self) -> &WorkItem;
 
     /// `QUERY_ID`: device ID.
     fn device_id(&self) -> Wide<{ ID_UNITS }>;
@@ -225,7 +260,9 @@ fn function_pnp<R: Role>(
 ) -> Disposition {
     let lower = function.lower();
     match u32::from(irp.stack().MinorFunction) {
-        IRP_MN_START_DEVICE => forward_then_resume(device, irp, lower),
+        IRP_MN_START_DEVICE | IRP_MN_FILTER_RESOURCE_REQUIREMENTS => {
+            forward_then_resume(device, irp, lower)
+        }
         IRP_MN_QUERY_STOP_DEVICE => {
             if device.state() == State::Started {
                 if let Err(status) = function.query_stop() {
@@ -258,6 +295,7 @@ fn function_pnp<R: Role>(
         IRP_MN_CANCEL_STOP_DEVICE | IRP_MN_CANCEL_REMOVE_DEVICE => irp.forward_success(lower),
         IRP_MN_SURPRISE_REMOVAL => {
             device.set_state(State::SurpriseRemoved);
+            function.work().power().gone();
             function.work().alone(passive, || function.vanish(passive));
             irp.forward_success(lower)
         }
@@ -266,7 +304,10 @@ fn function_pnp<R: Role>(
             if function.is_bus() && relation(&irp) == _DEVICE_RELATION_TYPE::BusRelations =>
         {
             match bus_relations(device, function, &irp, passive) {
-                Ok(list) => irp.forward_with(lower, list),
+                Ok(list) => {
+                    function.reported();
+                    irp.forward_with(lower, list)
+                }
                 Err(status) => irp.complete_with_status(status),
             }
         }
@@ -288,6 +329,7 @@ fn remove_function<R: Role>(
 ) -> Disposition {
     let lower = function.lower();
     device.set_state(State::Removed);
+    function.work().power().gone();
     function.work().alone(passive, || {
         function.vanish(passive);
         power::removed(device);
@@ -297,6 +339,8 @@ fn remove_function<R: Role>(
     // SAFETY: acquired with this tag when the IRP was accepted; at PASSIVE_LEVEL.
     unsafe { lock.release_and_wait(tag.as_ptr().cast()) };
     function.remove(passive);
+    // A timer that ran out before it was stopped.
+    flush_deferred(passive);
     // SAFETY: no request is left, and `function` is not used any more.
     unsafe { delete_function(device) };
     disposition
@@ -323,9 +367,13 @@ unsafe extern "C" fn lower_done<R: Role>(
         if let (Pnp::Function(function), Some(irp)) = (pnp, NonNull::new(irp)) {
             // SAFETY: accepted under this lock, and stopped on its way up here.
             let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+            let work = match u32::from(irp.stack().MinorFunction) {
+                IRP_MN_FILTER_RESOURCE_REQUIREMENTS => &function.work().requirements,
+                _ => &function.work().pnp,
+            };
             // SAFETY: only one such request is under way at a time, for the PnP manager waits for
             // each.
-            unsafe { function.work().pnp.queue(Some(resume::<R>), irp) };
+            unsafe { work.queue(Some(resume::<R>), irp) };
         }
     }
     STATUS_MORE_PROCESSING_REQUIRED
@@ -343,12 +391,20 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     let device = unsafe { Device::<R>::from_raw(object) };
     // SAFETY: accepted under this lock, and stopped on its way up for us.
     let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+    // SAFETY: the IRP holds the remove lock.
+    let role = unsafe { device.role() };
+    if u32::from(irp.stack().MinorFunction) == IRP_MN_FILTER_RESOURCE_REQUIREMENTS {
+        if let Pnp::Function(function) = role.pnp() {
+            let _ = filter_requirements(function, irp, passive);
+        } else {
+            let _ = irp.complete_as_is();
+        }
+        return;
+    }
     if !irp.status().is_success() {
         let _ = irp.complete_as_is();
         return;
     }
-    // SAFETY: the IRP holds the remove lock.
-    let role = unsafe { device.role() };
     let status = match role.pnp() {
         Pnp::Function(function) if u32::from(irp.stack().MinorFunction) == IRP_MN_START_DEVICE => {
             // SAFETY: the member that belongs to START_DEVICE.
@@ -380,6 +436,32 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
         Pnp::Child(_) => Status::SUCCESS,
     };
     let _ = irp.complete_with_status(status);
+}
+
+/// The second half of `FILTER_RESOURCE_REQUIREMENTS`: a device that uses no interrupt, and no DMA
+/// channel, needs none, and starts where others have taken them. The bus does not handle the
+/// request, so its status is `STATUS_NOT_SUPPORTED`, and stays so if nothing is to be changed, or
+/// there is no memory for it.
+fn filter_requirements<R: Role>(
+    function: &dyn Function<R>,
+    irp: Irp,
+    passive: Passive,
+) -> Disposition {
+    let old = core::ptr::with_exposed_provenance::<u8>(irp.information());
+    let handled = irp.status().is_success() || irp.status() == Status::NOT_SUPPORTED;
+    let Some(old) = NonNull::new(old.cast_mut()).filter(|_| handled) else {
+        return irp.complete_as_is();
+    };
+    let Some(interrupt) = function.uses_interrupt(passive) else {
+        return irp.complete_as_is();
+    };
+    // SAFETY: Information is null or a list of requirements, which is this driver's meanwhile.
+    let Some(new) = (unsafe { without_unused(old, interrupt, passive) }) else {
+        return irp.complete_as_is();
+    };
+    // SAFETY: whoever puts a new list into the IRP frees the old one.
+    unsafe { free(old, 0) };
+    irp.complete_with(Status::SUCCESS, new.as_ptr().expose_provenance())
 }
 
 fn child_pnp<R: Role>(

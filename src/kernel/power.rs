@@ -3,14 +3,21 @@
 //! A function device is the power policy owner of its stack. When the power manager puts the
 //! system to sleep, or wakes it up, the device asks for the device power state that fits: D3 for
 //! every sleep state, for the devices of this driver wake nobody up, and D0 for S0. Its request to
-//! the power manager comes back through the whole stack, and on this way the device acts. The
-//! system does not wait for devices that wake up.
+//! the power manager comes back through the whole stack, and on this way the device acts. A query
+//! of the power manager is answered by a query of the device in the same way. The system does not
+//! wait for a device without children that wakes up; with children it does.
+//!
+//! A request may end before `PoRequestPowerIrp` returns, so what it is about is noted before the
+//! call ([`PowerSupply`](super::supply::PowerSupply)) and taken back by whoever sees the request fail: the device's own part of
+//! it, or, where it did not get as far, its `PowerCompletion` routine.
 //!
 //! What must happen at `PASSIVE_LEVEL` happens in work items, for power requests come at
 //! <= `DISPATCH_LEVEL`, and their dispatch routine must not wait in any case.
 //!
-//! Sources: "Handling System Power State Requests", "Handling Device Power State Requests", "Rules
-//! for Handling Power IRPs" and "Fast Resume" of the Windows driver documentation.
+//! Sources: "Handling a System Set-Power IRP in a Device Power Policy Owner", "Handling a System
+//! Query-Power IRP in a Device Power Policy Owner", "Handling Device Power State Requests", "Rules
+//! for Handling Power IRPs" and the page of `PoRequestPowerIrp` of the Windows driver
+//! documentation.
 
 use core::ptr::{self, NonNull};
 
@@ -22,13 +29,10 @@ use wdk_sys::{
     ntddk::{PoRequestPowerIrp, PoSetPowerState},
 };
 
-use super::{Device, Disposition, Function, Irp, Passive, Pnp, Role, State, check, time::delay};
+use super::{
+    Device, Disposition, Function, Irp, Passive, Pnp, Role, State, check, supply::Conclusion,
+};
 use crate::ioctl::Status;
-
-/// How often full power is asked for, should there be no memory for the request.
-const TRIES: u32 = 10;
-/// The time between two of them, in milliseconds.
-const TRY_AGAIN_MS: u32 = 100;
 
 const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
 const D3: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD3;
@@ -43,11 +47,22 @@ enum Change {
 }
 
 impl Change {
+    /// What a `SET_POWER` sets.
     fn of(irp: &Irp) -> Option<Self> {
-        if u32::from(irp.stack().MinorFunction) != IRP_MN_SET_POWER {
-            return None;
-        }
-        // SAFETY: the member that belongs to SET_POWER.
+        (u32::from(irp.stack().MinorFunction) == IRP_MN_SET_POWER)
+            .then(|| Self::in_parameters(irp))
+            .flatten()
+    }
+
+    /// What a `QUERY_POWER` asks about.
+    fn asked_by(irp: &Irp) -> Option<Self> {
+        (u32::from(irp.stack().MinorFunction) == IRP_MN_QUERY_POWER)
+            .then(|| Self::in_parameters(irp))
+            .flatten()
+    }
+
+    fn in_parameters(irp: &Irp) -> Option<Self> {
+        // SAFETY: the member that belongs to SET_POWER and QUERY_POWER.
         let power = unsafe { irp.stack().Parameters.Power };
         match power.Type {
             _POWER_STATE_TYPE::SystemPowerState => Some(Self::System {
@@ -84,13 +99,27 @@ pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
                     later(function, irp);
                     pending
                 }
-                // Whatever is under way can wait or end.
-                None if is_query => irp.agreed().forward(lower),
-                None => irp.forward(lower),
+                None => match Change::asked_by(&irp) {
+                    Some(Change::System { .. }) => {
+                        irp.agreed()
+                            .forward_then(lower, Some(system_queried::<R>), context)
+                    }
+                    // Whatever is under way can wait or end.
+                    Some(Change::Device(_)) => irp.agreed().forward(lower),
+                    None if is_query => irp.agreed().forward(lower),
+                    None => irp.forward(lower),
+                },
             }
         }
-        Pnp::Child(_) => {
+        Pnp::Child(child) => {
             match change {
+                // That is told below DISPATCH_LEVEL.
+                Some(Change::Device(state)) if state != D0 && Passive::now().is_none() => {
+                    let pending = irp.mark_pending();
+                    // SAFETY: there is one device power request at a time.
+                    unsafe { child.work().queue(Some(child_sleeps::<R>), irp) };
+                    return pending;
+                }
                 // Of its parent's hardware a child has no power of its own.
                 Some(Change::Device(state)) => tell(device, state),
                 Some(Change::System { .. }) => {}
@@ -99,6 +128,17 @@ pub(super) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
             }
             irp.complete_with_status(Status::SUCCESS)
         }
+    }
+}
+
+/// Work item: a child is told to sleep.
+unsafe extern "C" fn child_sleeps<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: `power` queued it, with the IRP.
+    if let Some((device, irp)) = unsafe { taken_up::<R>(object.cast(), context.cast()) } {
+        if let Some(Change::Device(state)) = Change::of(&irp) {
+            tell(device, state);
+        }
+        let _ = irp.complete_with_status(Status::SUCCESS);
     }
 }
 
@@ -120,7 +160,20 @@ pub(super) fn tell<R: Role>(device: Device<'_, R>, state: DEVICE_POWER_STATE) {
 
 /// `START_DEVICE` implies full power.
 pub(super) fn started<R: Role>(device: Device<'_, R>) {
+    // SAFETY: the caller's START_DEVICE holds the remove lock.
+    if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        function.work().power().started();
+    }
     tell(device, D0);
+}
+
+/// What a policy owner wants a device power state for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// `IRP_MN_SET_POWER`
+    Set,
+    /// `IRP_MN_QUERY_POWER`
+    Query,
 }
 
 /// `REMOVE_DEVICE` implies none.
@@ -134,26 +187,38 @@ fn device_state(state: DEVICE_POWER_STATE) -> POWER_STATE {
     power
 }
 
-/// Asks the power manager to send an `IRP_MN_SET_POWER` for `state` to the device's stack.
-/// `routine` is told how it ended, and given `irp`. At <= `DISPATCH_LEVEL`.
+/// Asks the power manager to send a device power IRP for `state` to the device's stack. `routine`
+/// is told how it ended, perhaps before this returns, and given `context`. At <= `DISPATCH_LEVEL`.
+///
+/// # Errors
+/// `STATUS_INSUFFICIENT_RESOURCES`: nothing was sent, and the routine is not called.
 fn ask_for<R: Role>(
     device: Device<'_, R>,
+    purpose: Purpose,
     state: DEVICE_POWER_STATE,
     routine: PREQUEST_POWER_COMPLETE,
-    irp: *mut IRP,
+    context: PVOID,
 ) -> Result<(), Status> {
-    const MINOR: UCHAR = {
+    const SET: UCHAR = {
         assert!(IRP_MN_SET_POWER == 2);
         2
+    };
+    const QUERY: UCHAR = {
+        assert!(IRP_MN_QUERY_POWER == 3);
+        3
+    };
+    let minor = match purpose {
+        Purpose::Set => SET,
+        Purpose::Query => QUERY,
     };
     // SAFETY: the object is live. The last argument is for other minors.
     check(unsafe {
         PoRequestPowerIrp(
             device.raw(),
-            MINOR,
+            minor,
             device_state(state),
             routine,
-            irp.cast(),
+            context,
             ptr::null_mut(),
         )
     })
@@ -196,24 +261,98 @@ unsafe extern "C" fn system_done<R: Role>(
     let (change, function) = (Change::of(&irp), function_of(device, &irp));
     match (change, function) {
         (Some(Change::System { works: true }), Some(function)) => {
-            if ask_for(device, D0, None, ptr::null_mut()).is_ok() {
-                function.awaken();
+            let supply = function.work().power();
+            if !function.is_bus() {
+                // A device that is being removed needs no power.
+                let _ = supply.wake(None);
                 return irp.go_on();
             }
-            // SAFETY: there is one system power request at a time.
-            unsafe { function.work().system.queue(Some(ask_again::<R>), irp) };
-            STATUS_MORE_PROCESSING_REQUIRED
-        }
-        (Some(Change::System { works: false }), Some(_)) if irp.status().is_success() => {
-            let raw = irp.put_aside();
-            match ask_for(device, D3, Some(sleeps::<R>), raw.as_ptr()) {
-                Ok(()) => STATUS_MORE_PROCESSING_REQUIRED,
-                // The system sleeps all the same, and the device keeps its power.
-                // SAFETY: the request was not made, so the IRP is still here.
-                Err(_) => unsafe { Irp::resume(raw, device.remove_lock()) }.go_on(),
+            // Its children come after it.
+            match supply.wake(Some(irp.put_aside())) {
+                Err(Some(raw)) => {
+                    // SAFETY: it came back.
+                    unsafe { Irp::resume(raw, device.remove_lock()) }.go_on()
+                }
+                _ => STATUS_MORE_PROCESSING_REQUIRED,
             }
         }
+        (Some(Change::System { works: false }), Some(function)) if irp.status().is_success() => {
+            function.work().power().sleep();
+            let raw = irp.put_aside();
+            let context = raw.as_ptr().cast();
+            if ask_for(device, Purpose::Set, D3, Some(sleeps::<R>), context).is_err() {
+                // The system sleeps all the same.
+                // SAFETY: the request was not made, so the IRP is still here.
+                let irp = unsafe { Irp::resume(raw, device.remove_lock()) };
+                sleep_anyway(function, irp);
+            }
+            STATUS_MORE_PROCESSING_REQUIRED
+        }
         _ => irp.go_on(),
+    }
+}
+
+/// Completion routine of a system power query, at <= `DISPATCH_LEVEL`: the lower drivers agree, or
+/// not.
+unsafe extern "C" fn system_queried<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `power` passed the device.
+    let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
+        return STATUS_MORE_PROCESSING_REQUIRED;
+    };
+    let Some(Change::System { works }) = Change::asked_by(&irp) else {
+        return irp.go_on();
+    };
+    if !irp.status().is_success() {
+        return irp.go_on();
+    }
+    let state = if works { D0 } else { D3 };
+    let raw = irp.put_aside();
+    let context = raw.as_ptr().cast();
+    match ask_for(device, Purpose::Query, state, Some(queried::<R>), context) {
+        Ok(()) => STATUS_MORE_PROCESSING_REQUIRED,
+        // Nobody has anything against it who could be asked.
+        // SAFETY: the request was not made, so the IRP is still here.
+        Err(_) => unsafe { Irp::resume(raw, device.remove_lock()) }.go_on(),
+    }
+}
+
+/// The system power IRP that a `PowerCompletion` routine was given, and how the device's ended.
+///
+/// # Safety
+/// `context` is that IRP, which was put aside on its way up to its device of a role `R`; `block` is
+/// the power manager's.
+unsafe fn ended<'d, R: Role>(
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) -> Option<(Device<'d, R>, Irp, Status)> {
+    let irp = NonNull::new(context.cast::<IRP>())?;
+    // SAFETY: the caller's promise.
+    let object = unsafe { Irp::device_of(irp) };
+    // SAFETY: likewise.
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), irp.as_ptr()) }?;
+    // SAFETY: the power manager's, which lives as long as the routine's call.
+    let status = unsafe { block.as_ref() }.map_or(Status::SUCCESS, |block| {
+        // SAFETY: both members of the union are plain.
+        Status(unsafe { block.__bindgen_anon_1.Status })
+    });
+    Some((device, irp, status))
+}
+
+/// The device's stack was asked: the end of the system power query. At <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn queried<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) {
+    // SAFETY: `system_queried` put the IRP aside.
+    if let Some((_, irp, status)) = unsafe { ended::<R>(context, block) } {
+        let _ = irp.complete_with_status(status);
     }
 }
 
@@ -226,40 +365,106 @@ unsafe extern "C" fn sleeps<R: Role>(
     context: PVOID,
     block: *mut IO_STATUS_BLOCK,
 ) {
-    let Some(irp) = NonNull::new(context.cast::<IRP>()) else {
+    // SAFETY: `system_done` put the IRP aside.
+    let Some((device, irp, status)) = (unsafe { ended::<R>(context, block) }) else {
         return;
     };
-    // SAFETY: `system_done` put it aside.
-    let object = unsafe { Irp::device_of(irp) };
-    // SAFETY: and stopped it on its way up to that device.
-    if let Some((_, irp)) = unsafe { taken_up::<R>(object.cast(), irp.as_ptr()) } {
-        // SAFETY: the power manager's, which lives as long as this call.
-        let status = unsafe { block.as_ref() }.map_or(Status::SUCCESS, |block| {
-            // SAFETY: both members of the union are plain.
-            Status(unsafe { block.__bindgen_anon_1.Status })
-        });
-        let _ = irp.complete_with_status(status);
+    let irp = irp.with_status(status);
+    match function_of(device, &irp) {
+        // The request may not have come as far as the device.
+        Some(function) if !status.is_success() => sleep_anyway(function, irp),
+        _ => {
+            let _ = irp.complete_as_is();
+        }
     }
 }
 
-/// Work item: there was no memory to ask for full power, and without it the device would sleep on.
-unsafe extern "C" fn ask_again<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+/// Goes on with a system power request in [`sleep_now`].
+fn sleep_anyway<R: Role>(function: &dyn Function<R>, irp: Irp) {
+    // SAFETY: there is one system power request at a time.
+    unsafe { function.work().system.queue(Some(sleep_now::<R>), irp) };
+}
+
+/// Work item: the system goes to sleep, and the device was not told to. Its hardware may lose its
+/// power, or only what it was told, so it is left alone until it is set up again.
+unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     // SAFETY: a work item runs at PASSIVE_LEVEL.
     let passive = unsafe { Passive::new() };
-    // SAFETY: `system_done` queued it, with the IRP.
+    // SAFETY: `sleep_anyway` queued it, with the IRP.
     let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
         return;
     };
-    for _ in 0..TRIES {
-        delay(TRY_AGAIN_MS, passive.blocking());
-        if ask_for(device, D0, None, ptr::null_mut()).is_ok() {
-            if let Some(function) = function_of(device, &irp) {
-                function.awaken();
+    if let Some(function) = function_of(device, &irp) {
+        function.work().alone(passive, || {
+            if uses_hardware(device) {
+                function.sleep(passive);
             }
-            break;
-        }
+        });
     }
     let _ = irp.complete_as_is();
+}
+
+/// A request for full power of [`PowerSupply`](super::supply::PowerSupply). It has noted the request, and the remove lock is
+/// held for it with the supply as its tag. At <= `DISPATCH_LEVEL`.
+///
+/// # Safety
+/// `object` is a function device object of a role `R`.
+pub(super) unsafe fn ask_for_full_power<R: Role>(object: NonNull<DEVICE_OBJECT>) {
+    // SAFETY: the caller's promise.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: the remove lock is held.
+    let Pnp::Function(function) = unsafe { device.role() }.pnp() else {
+        return;
+    };
+    function.awaken();
+    let context = device.raw().cast();
+    if ask_for(device, Purpose::Set, D0, Some(powered::<R>), context).is_err() {
+        // SAFETY: no request was made that the lock is held for.
+        unsafe { conclude(device, function, true) };
+    }
+}
+
+/// The end of a request for full power, at <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn powered<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    _block: *mut IO_STATUS_BLOCK,
+) {
+    let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) else {
+        return;
+    };
+    // SAFETY: `ask_for_full_power` passed it.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: the remove lock is held for the request.
+    if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        // SAFETY: it has ended.
+        unsafe { conclude(device, function, false) };
+    }
+}
+
+/// A request for full power is over, or could not be made (`refused`).
+///
+/// # Safety
+/// The remove lock is held for the request, which is not concluded yet; the device is not used
+/// after this.
+unsafe fn conclude<R: Role>(device: Device<'_, R>, function: &dyn Function<R>, refused: bool) {
+    let supply = function.work().power();
+    let lock = device.remove_lock();
+    let held = loop {
+        match supply.conclude(refused) {
+            Conclusion::Lost => function.lost(),
+            Conclusion::Over(held) => break held,
+        }
+    };
+    let tag = supply.tag();
+    if let Some(raw) = held {
+        // SAFETY: `system_done` put it aside, and nobody else has it any more.
+        let _ = unsafe { Irp::resume(raw, lock) }.complete_as_is();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { lock.release(tag) };
 }
 
 /// Completion routine of the request for full power, at <= `DISPATCH_LEVEL`: the device has it.
@@ -300,15 +505,22 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     };
     if state == D0 {
         let succeeded = irp.status().is_success();
+        let supply = function.work().power();
         function.work().alone(passive, || {
-            match (uses_hardware(device), succeeded) {
-                (true, true) => function.wake(passive),
-                // It sleeps on, and whatever waits for it is told.
-                (true, false) => function.sleep(passive),
-                (false, _) => {}
-            }
             if succeeded {
+                // A system that has fallen asleep again takes it away in a moment.
+                if supply.comes() && uses_hardware(device) {
+                    function.wake(passive);
+                }
                 tell(device, D0);
+                return;
+            }
+            // One that sleeps goes on to do so, and who waits for it is told at the end.
+            if supply.fails() {
+                if uses_hardware(device) {
+                    function.sleep(passive);
+                }
+                function.lost();
             }
         });
         let _ = irp.complete_as_is();
@@ -317,6 +529,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
             if uses_hardware(device) {
                 function.sleep(passive);
             }
+            function.work().power().goes();
             tell(device, state);
         });
         let context = device.raw().cast();

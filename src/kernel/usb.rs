@@ -13,12 +13,12 @@ mod urb;
 
 pub(crate) use call::{SelectedPipe, UsbDevice};
 pub(crate) use channel::{Channel, ChannelOptions, End, Exchange, Next, Time};
+pub(super) use timer::Timer;
 pub(crate) use timer::flush_deferred;
 pub(crate) use traffic::Traffic;
 pub(crate) use urb::{Data, PipeHandle, Transfer, VendorTransfer};
 
 use mdl::PartialMdl;
-use timer::Timer;
 use urb::{Memory, Urb};
 
 /// `IOCTL_INTERNAL_USB_SUBMIT_URB` (usbioctl.h): `CTL_CODE(FILE_DEVICE_USB, 0, METHOD_NEITHER,

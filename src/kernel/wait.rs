@@ -164,19 +164,24 @@ impl<'a> Waits<'a> {
         self.check()
     }
 
-    /// Enters a gate as soon as it is open.
+    /// Enters a gate as soon as it is open, unless `hope` is stopped before.
     ///
     /// # Errors
-    /// `STATUS_DEVICE_NOT_READY`: it is closed, and none that threads can wait at. As
-    /// [`Waits::check`].
-    pub(crate) fn enter<'g, T: Copy>(&self, gate: &'g Gate<T>) -> Result<Inside<'g, T>, Status> {
+    /// `STATUS_DEVICE_NOT_READY`: it is closed, and none that threads can wait at. The status that
+    /// `hope` was stopped with. As [`Waits::check`].
+    pub(crate) fn enter<'g, T: Copy>(
+        &self,
+        gate: &'g Gate<T>,
+        hope: &Waiter,
+    ) -> Result<Inside<'g, T>, Status> {
         loop {
             self.check()?;
             if let Some(inside) = gate.enter() {
                 return Ok(inside);
             }
+            hope.check()?;
             let opened = gate.opened().ok_or(Status::DEVICE_NOT_READY)?;
-            self.wait_for([Some(opened)], None)?;
+            self.wait_for([Some(opened), Some(&hope.stop)], None)?;
         }
     }
 

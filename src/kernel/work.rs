@@ -7,11 +7,11 @@ use wdk_sys::{
     ntddk::{IoAllocateWorkItem, IoFreeWorkItem, IoQueueWorkItem},
 };
 
-use super::{Device, Irp, Passive, Role, wait::Turn};
+use super::{Device, Irp, Passive, PowerSupply, Role, Shared, wait::Turn};
 use crate::ioctl::Status;
 
 /// A work item of a device object.
-pub(super) struct WorkItem(NonNull<IO_WORKITEM>);
+pub(crate) struct WorkItem(NonNull<IO_WORKITEM>);
 
 // SAFETY: the kernel synchronises the use of a work item.
 unsafe impl Send for WorkItem {}
@@ -21,7 +21,7 @@ unsafe impl Sync for WorkItem {}
 impl WorkItem {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
+    pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         // SAFETY: the object is live, and outlives its role, which has the item.
         let item = unsafe { IoAllocateWorkItem(device.raw()) };
         NonNull::new(item)
@@ -62,10 +62,14 @@ impl Drop for WorkItem {
 pub(crate) struct PassiveWork {
     /// For PnP requests.
     pub(super) pnp: WorkItem,
+    /// For `FILTER_RESOURCE_REQUIREMENTS`, which may come at any time.
+    pub(super) requirements: WorkItem,
     /// For system power requests.
     pub(super) system: WorkItem,
     /// For device power requests.
     pub(super) device: WorkItem,
+    /// Its power, and who asks for it.
+    power: Shared<PowerSupply>,
     /// For whoever changes what the device may do: PnP and power requests come at the same time.
     turn: Turn,
 }
@@ -76,10 +80,17 @@ impl PassiveWork {
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
             pnp: WorkItem::try_new(device)?,
+            requirements: WorkItem::try_new(device)?,
             system: WorkItem::try_new(device)?,
             device: WorkItem::try_new(device)?,
+            power: PowerSupply::try_new(device)?,
             turn: Turn::try_new()?,
         })
+    }
+
+    /// The device's power.
+    pub(crate) const fn power(&self) -> &Shared<PowerSupply> {
+        &self.power
     }
 
     /// Runs `act` while no other PnP or power request of the device acts.

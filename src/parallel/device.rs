@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         BusInformation, Child, ChildText, Create, Device, Disposition, Guid, ID_UNITS, Interface,
         Irp, Passive, PortSpace, Request, Shared, SpinLock, State, SymbolicLink, Task,
-        TransferKind, Wide, Worker,
+        TransferKind, Wide, WorkItem, Worker,
     },
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct ParallelDevice {
     core: Shared<DeviceCore>,
     identity: Shared<Identity>,
     worker: Worker,
+    work: WorkItem,
     names: SpinLock<Names>,
 }
 
@@ -54,6 +55,7 @@ impl ParallelDevice {
             core: Shared::try_new(DeviceCore::try_new(place, port)?)?,
             identity,
             worker: Worker::try_new(device)?,
+            work: WorkItem::try_new(device)?,
             names: SpinLock::new(Names {
                 interface: None,
                 link: None,
@@ -211,6 +213,10 @@ impl Child<Role> for ParallelDevice {
         drop(names);
         self.worker.stop(status, passive);
         self.core.vanish(passive);
+    }
+
+    fn work(&self) -> &WorkItem {
+        &self.work
     }
 
     fn device_id(&self) -> Wide<ID_UNITS> {

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    Place, PortCore, PortNumber,
+    Hardware, Place, PortCore, PortNumber,
     hardware::PortInUse,
     requests::{Preferences, status_of},
 };
@@ -15,8 +15,8 @@ use crate::{
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Owner, Passive, Shared, SpinLock,
-        Taken, Task, Turn, Waiter, Waits, device_routines,
+        Blocking, DeviceCallbacks, Disposition, FileId, Inside, Irp, Owner, Passive, Shared,
+        SpinLock, Taken, Task, Turn, Waiter, Waits, device_routines,
     },
 };
 
@@ -310,6 +310,18 @@ impl DeviceCore {
         operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
     ) -> Result<T, Status> {
         let inside = self.port.enter_when_there(&waits)?;
+        Ok(self.in_session_on(inside, waits, limit, keep, operation))
+    }
+
+    /// As [`DeviceCore::in_session`], on hardware that was entered.
+    fn in_session_on<'a, T>(
+        &'a self,
+        inside: Inside<'a, Hardware>,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        keep: bool,
+        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+    ) -> T {
         let capabilities = inside.value().capabilities();
         let wakes = self.port.wakes();
         let mut port = PortInUse::new(inside, waits, limit);
@@ -328,14 +340,14 @@ impl DeviceCore {
             session.release(&mut port);
         }
         self.preferences.with(|it| it.session = Some(session));
-        Ok(result)
+        result
     }
 
     /// Leaves a connected mode. The port is ours, and the turn.
     fn end_mode(&self, waits: Waits<'_>) {
-        // Hardware that is gone has no mode.
-        if self.port.enter().is_some() {
-            let _ = self.in_session(waits, None, true, Session::terminate);
+        // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
+        if let Some(inside) = self.port.enter() {
+            self.in_session_on(inside, waits, None, true, Session::terminate);
         }
     }
 
@@ -361,7 +373,7 @@ impl DeviceCore {
 
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
     fn connect(&self, file: FileId) -> Result<ParclassInformation, Status> {
-        let hardware = self.port.enter().ok_or(Status::DEVICE_NOT_READY)?.value();
+        let hardware = self.port.found()?;
         let addresses = hardware.addresses();
         let fifo = hardware.capabilities().fifo;
         self.clients.with(|clients| {
@@ -563,9 +575,9 @@ impl DeviceCallbacks for DeviceCore {
             session.and_then(|session| session.known_device_modes())
         };
         let port = || {
-            let inside = self.port.enter();
-            inside.map_or(IeeeModes::empty(), |inside| {
-                inside.value().capabilities().modes()
+            let found = self.port.found();
+            found.map_or(IeeeModes::empty(), |hardware| {
+                hardware.capabilities().modes()
             })
         };
         asked.or_else(known).unwrap_or_else(port) - excluded

@@ -35,7 +35,7 @@ pub(crate) struct Port {
     interface: Interface,
     work: PassiveWork,
     core: Shared<PortCore>,
-    /// The devices that Windows knows, by [`PLACES`]. Changed in the PnP path alone.
+    /// The devices that were found, by [`PLACES`]. Changed in the PnP path alone.
     children: SpinLock<[Option<Attached>; PLACES.len()]>,
 }
 
@@ -51,6 +51,10 @@ const PLACES: [Place; 4] = [
 struct Attached {
     identity: Shared<Identity>,
     device: OwnedDevice<Role>,
+    /// The PnP manager was told of it, in a list of children. Only then it removes it.
+    reported: bool,
+    /// It is gone, and the PnP manager is to be told so, by a list without it.
+    gone: bool,
 }
 
 /// What a look at a place found.
@@ -84,12 +88,14 @@ pub(crate) fn add_port(
             direct: false,
         };
         result = driver.create_function(pdo, &options, passive, |device, lower| {
+            let work = PassiveWork::try_new(device)?;
+            let power = work.power().clone();
             Ok(Role::Port(Port {
                 space,
                 lower,
-                work: PassiveWork::try_new(device)?,
+                work,
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
-                core: Shared::try_new(PortCore::try_new(device, pdo, number, passive)?)?,
+                core: Shared::try_new(PortCore::try_new(device, pdo, number, power, passive)?)?,
                 children: SpinLock::new([const { None }; PLACES.len()]),
             }))
         });
@@ -149,11 +155,19 @@ impl Port {
             Place::Chain(device) => Some(device),
             Place::EndOfChain => None,
         };
+        if self.core.is_asleep() {
+            // Its power comes with a request that the system makes when this one is over.
+            self.core.look_again();
+            return Ok(Look::Unknown);
+        }
         // Zeroed, and freed in any case.
         let mut id = Buffer::try_zeroed(LONGEST_ID)?;
         let waits = self.core.waits(passive);
         let owner = Owner::Device(core::ptr::from_ref(self).addr());
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
+            if self.core.is_asleep() {
+                self.core.look_again();
+            }
             return Ok(Look::Unknown);
         }
         let length = self.core.enter().and_then(|inside| {
@@ -198,21 +212,28 @@ impl Port {
             Look::Nobody => None,
             Look::Found(identity) => Some(identity),
         };
-        let known = self.known(index, |child| child.identity.clone());
-        if known.as_deref() == found.as_deref() {
+        let known = self.known(index, |child| (child.identity.clone(), child.reported));
+        let same = known.as_ref().map(|(identity, _)| &**identity) == found.as_deref();
+        let reported = known.is_some_and(|(_, reported)| reported);
+        if same || reported {
+            self.children.with(|children| {
+                if let Some(child) = children.get_mut(index).and_then(Option::as_mut) {
+                    child.gone = !same;
+                }
+            });
+            if !same && found.is_some() {
+                // The old device has the name until Windows has removed it. Then the new one is
+                // found.
+                self.core.pdo().children_changed();
+            }
             return Ok(());
         }
+        // One that Windows never heard of, and never removes.
         let gone = self
             .children
             .with(|children| children.get_mut(index).and_then(Option::take));
-        let replaced = gone.is_some() && found.is_some();
         if let Some(gone) = gone {
-            gone.device.report_missing();
-        }
-        if replaced {
-            // The old device has the name until Windows has removed it. Then the new one is found.
-            self.core.pdo().children_changed();
-            return Ok(());
+            gone.device.discard(passive);
         }
         let Some(identity) = found else {
             return Ok(());
@@ -224,7 +245,7 @@ impl Port {
         Ok(())
     }
 
-    /// What `of` says of a device that Windows knows.
+    /// What `of` says of a device that was found.
     fn known<T: Send>(&self, index: usize, of: impl FnOnce(&Attached) -> T + Send) -> Option<T> {
         self.children
             .with(|children| children.get(index).and_then(Option::as_ref).map(of))
@@ -249,7 +270,12 @@ impl Port {
             ParallelDevice::try_new(device, self.space, place, identity, port)
                 .map(Role::ParallelDevice)
         })?;
-        Ok(Attached { identity, device })
+        Ok(Attached {
+            identity,
+            device,
+            reported: false,
+            gone: false,
+        })
     }
 }
 
@@ -302,6 +328,14 @@ impl Function<Role> for Port {
         self.core.wake(passive);
     }
 
+    fn awaken(&self) {
+        self.core.awaken();
+    }
+
+    fn lost(&self) {
+        self.core.lost();
+    }
+
     fn vanish(&self, passive: Passive) {
         self.interface.enable(false, passive);
         self.core.vanish(passive);
@@ -332,10 +366,36 @@ impl Function<Role> for Port {
             if place == Place::Raw {
                 result?;
             }
-            if let Some(child) = self.known(index, |child| child.device.physical()) {
+            let there = self.known(index, |child| {
+                (!child.gone).then(|| child.device.physical())
+            });
+            if let Some(child) = there.flatten() {
                 report(child);
             }
         }
         Ok(())
+    }
+
+    fn reported(&self) {
+        let mut gone = [const { None }; PLACES.len()];
+        for (index, gone) in gone.iter_mut().enumerate() {
+            *gone = self.children.with(|children| {
+                let place = children.get_mut(index)?;
+                let gone = place.take_if(|child| child.gone);
+                if let Some(child) = place
+                    && !core::mem::replace(&mut child.reported, true)
+                {
+                    child.device.introduce();
+                }
+                gone
+            });
+        }
+        for child in gone.into_iter().flatten() {
+            child.device.report_missing();
+        }
+    }
+
+    fn uses_interrupt(&self, passive: Passive) -> Option<bool> {
+        Some(self.core.uses_interrupt(passive))
     }
 }

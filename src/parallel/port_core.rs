@@ -1,6 +1,6 @@
 //! How a port is shared: one owner at a time, chip modes, the IEEE 1284.3 chain.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
 
 use super::{Hardware, PortNumber};
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
     },
     kernel::{
         Accepts, Device, Disposition, FileId, Gate, Inside, Interrupt, InterruptOwner, Irp, Key,
-        Line, Owner, Passive, PhysicalDevice, PortCallbacks, Waiter, Waits, Wide, port_routines,
+        Line, Owner, Passive, Patience, PhysicalDevice, PortCallbacks, PowerSupply, Shared,
+        SpinLock, Waiter, Waits, Wide, port_routines,
     },
 };
 
@@ -36,6 +37,12 @@ pub(crate) struct PortCore {
     number: PortNumber,
     pdo: PhysicalDevice,
     hardware: Gate<Hardware>,
+    /// What was found at the last start, which a sleep does not change. Nothing while the port is
+    /// stopped.
+    found: SpinLock<Option<Hardware>>,
+    power: Shared<PowerSupply>,
+    /// The port should have power, and was refused it.
+    lost: Waiter,
     line: Line,
     /// For waits of the driver itself: they end when the port vanishes.
     waiter: Waiter,
@@ -49,6 +56,8 @@ pub(crate) struct PortCore {
     patience: AtomicU32,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
+    /// For whoever writes it to the chip.
+    chip: SpinLock<()>,
     /// Devices in the IEEE 1284.3 chain.
     chain: AtomicU8,
     /// The one that is selected.
@@ -70,12 +79,16 @@ impl PortCore {
         device: Device<'_, Role>,
         pdo: PhysicalDevice,
         number: PortNumber,
+        power: Shared<PowerSupply>,
         passive: Passive,
     ) -> Result<Self, Status> {
         Ok(Self {
             number,
             pdo,
             hardware: Gate::try_closed(passive)?,
+            found: SpinLock::new(None),
+            power,
+            lost: Waiter::try_new()?,
             line: Line::try_new(device)?,
             waiter: Waiter::try_new()?,
             sleeps: AtomicBool::new(false),
@@ -83,6 +96,7 @@ impl PortCore {
             unknown: AtomicBool::new(false),
             patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
             chip_mode: AtomicU8::new(0),
+            chip: SpinLock::new(()),
             chain: AtomicU8::new(0),
             selected: AtomicU8::new(NONE),
             opens: AtomicU32::new(0),
@@ -125,10 +139,22 @@ impl PortCore {
         // Nobody has the port yet: it is the system's until the end of the start.
         self.assign_addresses(&hardware);
         self.hardware.open(hardware, passive);
+        self.found.with(move |found| *found = Some(hardware));
+        // Its lines are at rest.
+        self.wakes.fetch_add(1, Ordering::AcqRel);
+        self.awaken();
         if self.sleeps.swap(false, Ordering::AcqRel) {
             self.line.end_reservation();
         }
         self.give_back();
+    }
+
+    /// Whether kernel clients may connect to the port's interrupt, as the hardware key says now.
+    pub(super) fn uses_interrupt(&self, passive: Passive) -> bool {
+        Key::of_device(self.pdo, false, passive)
+            .ok()
+            .and_then(|key| key.dword(&Wide::new(CONNECT_INTERRUPT)))
+            .is_some_and(|value| value != 0)
     }
 
     /// Whether the port may be stopped now. It may not while a kernel client knows where its
@@ -152,6 +178,7 @@ impl PortCore {
 
     /// The hardware goes away, and comes back with the next start.
     pub(super) fn stop(&self, passive: Passive) {
+        self.found.with(|found| *found = None);
         // In this order: who connects a routine is inside the gate, so none is connected afterwards.
         self.hardware.close(passive);
         self.interrupt.clear(passive);
@@ -160,7 +187,7 @@ impl PortCore {
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
     /// the port keeps it; nobody else gets it, and nobody who waits loses patience once it is free.
     pub(super) fn sleep(&self, passive: Passive) {
-        if !self.sleeps.swap(true, Ordering::AcqRel) {
+        if !self.sleeps.swap(true, Ordering::SeqCst) {
             self.line.reserve();
         }
         self.hardware.suspend(passive);
@@ -169,6 +196,7 @@ impl PortCore {
     /// The hardware has power again: what its owner and the chain need is set up as it was.
     pub(super) fn wake(&self, passive: Passive) {
         let before = self.chain();
+        let mut chip_mode = 0;
         self.hardware.resume(
             |hardware| {
                 hardware.rest();
@@ -177,20 +205,48 @@ impl PortCore {
                 if selected < self.chain() && daisy::select(&mut hardware.unwaiting(), selected) {
                     self.selected.store(selected, Ordering::Release);
                 }
-                let mode = self.chip_mode.load(Ordering::Acquire);
-                if mode != 0 {
-                    hardware.set_ecr(mode);
+                chip_mode = self.chip_mode.load(Ordering::SeqCst);
+                if chip_mode != 0 {
+                    hardware.set_ecr(chip_mode);
                 }
                 self.wakes.fetch_add(1, Ordering::AcqRel);
             },
             passive,
         );
-        if self.unknown.swap(false, Ordering::AcqRel) || self.chain() != before {
-            self.pdo.children_changed();
+        // Who changed it meanwhile did not reach the chip.
+        fence(Ordering::SeqCst);
+        if self.chip_mode.load(Ordering::SeqCst) != chip_mode {
+            self.show_chip_mode();
         }
-        if self.sleeps.swap(false, Ordering::AcqRel) && self.line.end_reservation() {
+        self.awaken();
+        if self.sleeps.swap(false, Ordering::SeqCst) && self.line.end_reservation() {
             self.give_back();
         }
+        if self.unknown.swap(false, Ordering::SeqCst) || self.chain() != before {
+            self.pdo.children_changed();
+        }
+    }
+
+    /// Power is asked for: whoever needs the port waits for it. At <= `DISPATCH_LEVEL`.
+    pub(super) fn awaken(&self) {
+        self.lost.resume();
+        self.line.open_again(Status::DEVICE_NOT_READY);
+    }
+
+    /// The port, which sleeps, gets no power: whoever needs it is told. At <= `DISPATCH_LEVEL`.
+    pub(super) fn lost(&self) {
+        self.lost.stop(Status::DEVICE_NOT_READY);
+        self.line.close_for_now(Status::DEVICE_NOT_READY);
+    }
+
+    /// Whether it is worth while to wait for hardware that is not there: it will be, or the wait
+    /// ends otherwise. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: the port was refused its power.
+    pub(super) fn check_power(&self) -> Result<(), Status> {
+        self.power.request();
+        self.lost.check()
     }
 
     /// How often the port was put at rest after its power came back: then no mode is connected.
@@ -198,19 +254,47 @@ impl PortCore {
         self.wakes.load(Ordering::Acquire)
     }
 
+    /// Whether the port sleeps, or will in a moment.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.sleeps.load(Ordering::SeqCst)
+    }
+
     /// A look at the devices on the port did not find out who is there, for the hardware was not:
-    /// it is done again when it is.
+    /// it is done again when it is, or now, if it has come back meanwhile.
     pub(super) fn look_again(&self) {
-        self.unknown.store(true, Ordering::Release);
+        self.unknown.store(true, Ordering::SeqCst);
+        if !self.is_asleep() && self.unknown.swap(false, Ordering::SeqCst) {
+            self.pdo.children_changed();
+        }
     }
 
     /// The hardware has gone for good.
     pub(super) fn vanish(&self, passive: Passive) {
         self.waiter.stop(Status::DEVICE_REMOVED);
         self.line.close(Status::DELETE_PENDING);
+        self.found.with(|found| *found = None);
         // As in `stop`.
         self.hardware.evict(passive);
         self.interrupt.clear(passive);
+    }
+
+    /// What was found at the start, also while the port sleeps. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: the port is stopped. `STATUS_DEVICE_REMOVED`: it is gone.
+    pub(super) fn found(&self) -> Result<Hardware, Status> {
+        self.found
+            .with(|found| *found)
+            .ok_or_else(|| self.absence())
+    }
+
+    /// What a request is told that needs hardware which is not there.
+    fn absence(&self) -> Status {
+        if self.waiter.check().is_err() {
+            Status::DEVICE_REMOVED
+        } else {
+            Status::DEVICE_NOT_READY
+        }
     }
 
     /// Enters the hardware, if it is there.
@@ -227,7 +311,11 @@ impl PortCore {
         &self,
         waits: &Waits<'_>,
     ) -> Result<Inside<'_, Hardware>, Status> {
-        waits.enter(&self.hardware)
+        if let Some(inside) = self.hardware.enter() {
+            return Ok(inside);
+        }
+        self.check_power()?;
+        waits.enter(&self.hardware, &self.lost)
     }
 
     // Who has the port.
@@ -241,12 +329,14 @@ impl PortCore {
     ///
     /// # Errors
     /// `STATUS_DEVICE_BUSY`: somebody else kept it for too long. `STATUS_DELETE_PENDING`: it has
-    /// vanished. As [`Waits::check`].
+    /// vanished. `STATUS_DEVICE_NOT_READY`: it was refused its power. As [`Waits::check`].
     pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
-        self.take_within(owner, waits, self.patience.load(Ordering::Relaxed))
+        self.power.request();
+        let patience = Patience::Awake(self.patience.load(Ordering::Relaxed));
+        self.line.enter(owner, waits, patience)
     }
 
-    /// Takes the port for the driver itself, unless somebody has it for longer than
+    /// Takes the port for the driver itself, unless somebody, or the system, has it for longer than
     /// `milliseconds`. Its end is [`PortCore::free_if`].
     ///
     /// # Errors
@@ -257,7 +347,7 @@ impl PortCore {
         waits: &Waits<'_>,
         milliseconds: u32,
     ) -> Result<(), Status> {
-        self.line.enter(owner, waits, milliseconds)
+        self.line.enter(owner, waits, Patience::InAll(milliseconds))
     }
 
     /// Takes the port if it is free.
@@ -282,20 +372,33 @@ impl PortCore {
 
     /// Undoes what an owner did to the chip and the chain.
     fn restore(&self) {
-        let mode = self.chip_mode.swap(0, Ordering::AcqRel);
+        let mode = self.chip_mode.swap(0, Ordering::SeqCst);
         let selected = self.selected.swap(NONE, Ordering::AcqRel);
         if (mode, selected) == (0, NONE) {
             return;
         }
-        if let Some(inside) = self.hardware.enter() {
-            let hardware = inside.value();
-            if mode != 0 {
-                hardware.set_ecr(Ecr::SPP.bits());
-            }
-            if selected != NONE {
-                daisy::deselect_all(&mut hardware.unwaiting());
-            }
+        if mode != 0 {
+            self.show_chip_mode();
         }
+        if selected != NONE
+            && let Some(inside) = self.hardware.enter()
+        {
+            daisy::deselect_all(&mut inside.value().unwaiting());
+        }
+    }
+
+    /// Puts the chip into the mode that its owner has chosen. If the port sleeps, that is done when
+    /// its power is back.
+    fn show_chip_mode(&self) {
+        fence(Ordering::SeqCst);
+        // One at a time, so that the last one writes what is chosen last.
+        self.chip.with(|()| {
+            if let Some(inside) = self.hardware.enter() {
+                let mode = self.chip_mode.load(Ordering::SeqCst);
+                let ecr = if mode == 0 { Ecr::SPP.bits() } else { mode };
+                inside.value().set_ecr(ecr);
+            }
+        });
     }
 
     /// A request that waited for the port has it. What it asked for besides is done now.
@@ -352,7 +455,14 @@ impl PortCore {
             return Status::SUCCESS;
         }
         let Some(hardware) = hardware else {
-            return Status::DEVICE_REMOVED;
+            return match (self.absence(), device) {
+                // A chain that wakes up has no device selected but the one that it is told to.
+                (Status::DEVICE_NOT_READY, None) => Status::SUCCESS,
+                (absence, _) => {
+                    self.selected.store(before, Ordering::Release);
+                    absence
+                }
+            };
         };
         let mut port = hardware.unwaiting();
         let Some(device) = device else {
@@ -422,6 +532,7 @@ impl PortCore {
             Ok(request) => request,
             Err(status) => return irp.complete(status),
         };
+        self.power.request();
         let file = irp.file();
         let status = match request {
             PortRequest::Allocate => return self.line.arrive(irp, &|irp| self.grant(irp)),
@@ -480,11 +591,7 @@ impl PortCore {
     }
 
     fn port_information(&self) -> Result<ParallelPortInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let (controller, span) = hardware.addresses().registers;
         Ok(ParallelPortInformation {
             original_controller: hardware.original_addresses().registers.0,
@@ -495,11 +602,7 @@ impl PortCore {
     }
 
     fn more_information(&self) -> Result<MoreParallelPortInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let bus = hardware.bus();
         let mut information = MoreParallelPortInformation {
             interface_type: bus.interface_type,
@@ -516,11 +619,7 @@ impl PortCore {
     }
 
     fn pnp_information(&self) -> Result<ParallelPnpInformation, Status> {
-        let hardware = self
-            .hardware
-            .enter()
-            .ok_or(Status::DEVICE_NOT_READY)?
-            .value();
+        let hardware = self.found()?;
         let capabilities = hardware.capabilities();
         let (ecp_controller, span) = hardware.addresses().ecp;
         let fifo = capabilities.fifo;
@@ -639,10 +738,10 @@ impl PortCallbacks for PortCore {
     }
 
     fn set_chip_mode(&self, mode: u8) -> Status {
-        let Some(inside) = self.hardware.enter() else {
-            return Status::DEVICE_REMOVED;
+        let hardware = match self.check_power().and_then(|()| self.found()) {
+            Ok(hardware) => hardware,
+            Err(status) => return status,
         };
-        let hardware = inside.value();
         let capabilities = hardware.capabilities();
         let possible = match ChipMode::of(mode) {
             Some(ChipMode::Byte) => capabilities.byte,
@@ -659,25 +758,25 @@ impl PortCallbacks for PortCore {
         let ecr = mode & CHIP_MODE | Ecr::SPP.bits();
         let free = self
             .chip_mode
-            .compare_exchange(0, ecr, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(0, ecr, Ordering::SeqCst, Ordering::Acquire)
             .is_ok();
         if !free {
             return Status::INVALID_DEVICE_STATE;
         }
-        hardware.set_ecr(ecr);
+        self.show_chip_mode();
         Status::SUCCESS
     }
 
     fn clear_chip_mode(&self, mode: u8) -> Status {
-        let Some(inside) = self.hardware.enter() else {
-            return Status::DEVICE_REMOVED;
-        };
+        if let Err(status) = self.check_power().and_then(|()| self.found()) {
+            return status;
+        }
         let current = self.chip_mode.load(Ordering::Acquire);
         if current == 0 || current & CHIP_MODE != mode & CHIP_MODE || !self.has_client(ANY) {
             return Status::INVALID_DEVICE_STATE;
         }
-        self.chip_mode.store(0, Ordering::Release);
-        inside.value().set_ecr(Ecr::SPP.bits());
+        self.chip_mode.store(0, Ordering::SeqCst);
+        self.show_chip_mode();
         Status::SUCCESS
     }
 

@@ -114,6 +114,7 @@ impl Scanner {
         let Some(open) = open else {
             return irp.complete(Status::INVALID_DEVICE_REQUEST);
         };
+        self.work.power().request();
         let state = device.state().serves();
         let ready = state.and_then(|()| self.core.traffic().check());
         if let Err(status) = ready.and_then(|()| open.check(&self.core)) {
@@ -315,5 +316,11 @@ impl Function<Role> for Scanner {
 
     fn awaken(&self) {
         self.core.traffic().awaken();
+    }
+
+    fn lost(&self) {
+        if self.core.traffic().lose(Status::DEVICE_NOT_READY) {
+            self.end_opens(Status::DEVICE_NOT_READY);
+        }
     }
 }

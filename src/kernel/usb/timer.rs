@@ -8,7 +8,7 @@ use wdk_sys::{
 use super::super::Passive;
 
 /// A timer that calls a routine at `DISPATCH_LEVEL`. It lies in nonpaged memory that does not move.
-pub(super) struct Timer {
+pub(in crate::kernel) struct Timer {
     timer: UnsafeCell<KTIMER>,
     dpc: UnsafeCell<KDPC>,
 }
@@ -19,7 +19,7 @@ unsafe impl Send for Timer {}
 unsafe impl Sync for Timer {}
 
 impl Timer {
-    pub(super) fn new() -> Self {
+    pub(in crate::kernel) fn new() -> Self {
         Self {
             timer: UnsafeCell::new(KTIMER::default()),
             dpc: UnsafeCell::new(KDPC::default()),
@@ -30,7 +30,7 @@ impl Timer {
     ///
     /// # Safety
     /// Once, before any other call; from now on the value does not move.
-    pub(super) unsafe fn initialize(&self, routine: PKDEFERRED_ROUTINE, context: PVOID) {
+    pub(in crate::kernel) unsafe fn initialize(&self, routine: PKDEFERRED_ROUTINE, context: PVOID) {
         // SAFETY: the caller's promise.
         unsafe { KeInitializeTimerEx(self.timer.get(), _TIMER_TYPE::NotificationTimer) };
         // SAFETY: likewise.
@@ -43,7 +43,7 @@ impl Timer {
     /// # Safety
     /// Initialised; what the routine needs stays until it has run, or [`Timer::cancel`] said that
     /// it will not.
-    pub(super) unsafe fn start(&self, hundred_nanoseconds: u64) -> bool {
+    pub(in crate::kernel) unsafe fn start(&self, hundred_nanoseconds: u64) -> bool {
         let due = LARGE_INTEGER {
             // Negative: from now on.
             QuadPart: i64::try_from(hundred_nanoseconds).map_or(i64::MIN, i64::wrapping_neg),
@@ -54,7 +54,7 @@ impl Timer {
 
     /// Stops the timer. Whether it was running: its routine is not called then. At
     /// <= `DISPATCH_LEVEL`.
-    pub(super) fn cancel(&self) -> bool {
+    pub(in crate::kernel) fn cancel(&self) -> bool {
         // SAFETY: initialised by whoever made it.
         unsafe { KeCancelTimer(self.timer.get()) != 0 }
     }

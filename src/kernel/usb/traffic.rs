@@ -110,6 +110,21 @@ impl Traffic {
         });
     }
 
+    /// No power comes: requests are refused with `status` again, and those that wait for it are to
+    /// end with `status`. Whether they are: not those of an open or closed device. At
+    /// <= `DISPATCH_LEVEL`.
+    pub(crate) fn lose(&self, status: Status) -> bool {
+        self.gate.with(move |gate| {
+            let waits = matches!(gate.flow, Flow::Asleep | Flow::Waking);
+            if waits {
+                gate.flow = Flow::Asleep;
+                gate.refusal = status;
+                gate.end = status;
+            }
+            waits
+        })
+    }
+
     /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not
     /// told.
     pub(crate) fn wake(&self) -> bool {

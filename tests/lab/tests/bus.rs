@@ -387,3 +387,84 @@ fn the_devices_of_a_daisy_chain_are_children_of_their_own() {
     assert_eq!(chain.violations(), []);
     pc.finish();
 }
+
+/// A device whose list of relations found no memory is no device to Windows: nobody removes it but
+/// its port.
+#[test]
+fn a_device_that_windows_never_heard_of_is_deleted() {
+    let names = |pc: &BusPc<Connector>| {
+        let devices = pc.machine.devices().into_iter();
+        let mut names: Vec<_> = devices
+            .filter(|device| device.driver == "ParscanPort")
+            .filter_map(|device| device.name)
+            .collect();
+        names.sort();
+        names
+    };
+    let port_alone = [r"\Device\Parallel0", r"\Device\ParallelPort0"];
+    let mut unheard = 0;
+    for k in 1.. {
+        let connector = Connector::new(Unconnected);
+        let pc = started(&connector);
+        connector.plug(laserjet());
+        pc.machine.inject_into(pc.driver);
+        pc.machine.inject_failure(k);
+        look_again(&pc);
+        let failed = !pc.machine.failed_calls().is_empty();
+        let made = names(&pc).len() > 2;
+        unheard += u32::from(made && children(&pc).len() == 1);
+        // It goes before anybody asks again, and there is memory.
+        pc.machine.inject_no_failure();
+        connector.pull();
+        look_again(&pc);
+        assert_eq!(names(&pc), port_alone, "{k}");
+        // Or another one is there.
+        pc.machine.inject_failure(k);
+        connector.plug(laserjet());
+        look_again(&pc);
+        pc.machine.inject_no_failure();
+        connector.plug(deskjet());
+        look_again(&pc);
+        look_again(&pc);
+        child(&pc, r"LPTENUM\HEWLETT-PACKARDDESKJET_1120C");
+        connector.pull();
+        look_again(&pc);
+        assert_eq!(names(&pc), port_alone, "{k}");
+        pc.finish();
+        if !failed {
+            break;
+        }
+    }
+    assert!(unheard > 0);
+}
+
+/// A device is gone, and the list that says so finds no memory: Windows has it still, and may remove
+/// it and start it again.
+#[test]
+fn a_device_whose_end_windows_was_not_told_of_stays() {
+    let mut stayed = 0;
+    for k in 1.. {
+        let connector = Connector::new(laserjet());
+        let pc = started(&connector);
+        let node = child(&pc, r"LPTENUM\Hewlett-Packard");
+        connector.pull();
+        pc.machine.inject_into(pc.driver);
+        pc.machine.inject_failure(k);
+        look_again(&pc);
+        let failed = !pc.machine.failed_calls().is_empty();
+        pc.machine.inject_no_failure();
+        if children(&pc).len() == 2 {
+            stayed += 1;
+            check(pc.machine.remove(node));
+            assert_eq!(check(pc.machine.start(node)), SUCCESS, "{k}");
+        }
+        look_again(&pc);
+        look_again(&pc);
+        assert_eq!(children(&pc), [format!(r"{RAW}\LPT1")], "{k}");
+        pc.finish();
+        if !failed {
+            break;
+        }
+    }
+    assert!(stayed > 0);
+}

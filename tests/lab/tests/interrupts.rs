@@ -15,8 +15,8 @@ use parscan_lab::{
         IOCTL_PAR_IS_PORT_FREE as IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION as SET_INFORMATION,
     },
     parallel_h::{
-        CONNECT_INTERRUPT, DISCONNECT_INTERRUPT, INTERRUPT_INFORMATION, INTERRUPT_SERVICE_ROUTINE,
-        InterruptInformation, PORT_ALLOCATE, PORT_FREE,
+        CONNECT_INTERRUPT, DISCONNECT_INTERRUPT, GET_MORE_PORT_INFO, INTERRUPT_INFORMATION,
+        INTERRUPT_SERVICE_ROUTINE, InterruptInformation, PORT_ALLOCATE, PORT_FREE,
     },
 };
 use parscan_models::Peripheral1284;
@@ -312,4 +312,35 @@ fn routines_end_with_the_port() {
     port.close();
     client.unload();
     pc.unload();
+}
+
+/// A machine with many processors has them in groups, and an interrupt is of one of these.
+#[test]
+fn an_interrupt_of_another_group_of_processors() {
+    // CM_PARTIAL_RESOURCE_DESCRIPTOR: an interrupt, exclusive, latched; level and group, vector,
+    // affinity.
+    let mut interrupt = [0; 20];
+    interrupt[..4].copy_from_slice(&[2, 1, 1, 0]);
+    interrupt[4..8].copy_from_slice(&[LEVEL, 0, 1, 0]);
+    interrupt[8..12].copy_from_slice(&VECTOR.to_le_bytes());
+    interrupt[12] = 0b11;
+    let setup = Setup {
+        hardware_key: vec![("EnableConnectInterruptIoctl".into(), RegValue::Dword(1))],
+        resources: vec![LPT1_REGISTERS, Resource::Raw(interrupt)],
+        ..Setup::default()
+    };
+    let pc = pc_with(Chip::Ps2, &Peripheral1284::new(), setup);
+    let client = Client::load(&pc);
+    let port = client.open(PORT);
+    let more = port.internal(GET_MORE_PORT_INFO, &[], 32);
+    assert_eq!(more.status, SUCCESS);
+    assert_eq!(more.output[8..12], u32::from(LEVEL).to_le_bytes());
+    connect(&port, 1, isr::CLAIM);
+    assert!(raise(&pc.machine));
+    let disconnected = port.interrupt(DISCONNECT_INTERRUPT, 1, isr::CLAIM);
+    assert_eq!(disconnected.status, SUCCESS);
+    assert!(!raise(&pc.machine));
+    port.close();
+    client.unload();
+    pc.finish();
 }

@@ -1,7 +1,8 @@
 //! Start, stop and removal; names, links and interfaces; what Windows may send besides.
 
 use ntsim::{
-    Caller, Config, DevNode, DriverId, Machine, NodeState, NtStatus, RegValue, Resource, When,
+    Caller, Config, DevNode, DriverId, Machine, Need, NodeState, NtStatus, RegValue, Resource,
+    When, requirements_list,
 };
 use parscan_lab::{
     LPT1_REGISTERS, MS, Pc, Setup, check,
@@ -602,4 +603,155 @@ fn unload_and_load_again() {
     assert_eq!(pc.initialize(lpt1).status, NtStatus::DEVICE_OFF_LINE);
     check(pc.machine.close(lpt1));
     Pc { driver, ..pc }.finish();
+}
+
+const IRQ7: Resource = Resource::Interrupt {
+    level: 7,
+    vector: 0x37,
+    latched: true,
+};
+const IRQ5: Resource = Resource::Interrupt {
+    level: 5,
+    vector: 0x35,
+    latched: true,
+};
+const DMA3: Resource = Resource::Dma { channel: 3 };
+
+fn need(resource: &Resource) -> Need {
+    Need {
+        resource: resource.clone(),
+        alternative: false,
+    }
+}
+
+fn or(resource: &Resource) -> Need {
+    Need {
+        resource: resource.clone(),
+        alternative: true,
+    }
+}
+
+/// A machine with a port that needs these resources, and others have those.
+fn port_that_needs(needs: Vec<Vec<Need>>, occupied: &[Resource], connects: bool) -> (Pc, NtStatus) {
+    let setup = Setup {
+        hardware_key: vec![(
+            "EnableConnectInterruptIoctl".into(),
+            RegValue::Dword(connects.into()),
+        )],
+        ..Setup::default()
+    };
+    let mut device = setup.device();
+    device.requirements = needs;
+    device.instance = "2".into();
+    let pc = setup.loaded();
+    pc.machine.occupy(occupied);
+    let node = pc.machine.plug(device);
+    assert_eq!(
+        check(pc.machine.add_device(node, pc.driver)),
+        NtStatus::SUCCESS
+    );
+    let status = check(pc.machine.start(node));
+    (Pc { node, ..pc }, status)
+}
+
+/// A port uses neither interrupt nor DMA, unless its hardware key says that kernel clients may
+/// connect to the interrupt.
+#[test]
+fn a_port_starts_where_others_have_its_interrupt() {
+    let whole = || vec![vec![need(&LPT1_REGISTERS), need(&IRQ7), need(&DMA3)]];
+    let either = || {
+        vec![vec![
+            need(&LPT1_REGISTERS),
+            need(&IRQ7),
+            or(&IRQ5),
+            need(&DMA3),
+        ]]
+    };
+    for (needs, occupied, connects, assigned) in [
+        (whole(), vec![IRQ7, DMA3], false, vec![LPT1_REGISTERS]),
+        (whole(), vec![], false, vec![LPT1_REGISTERS]),
+        (either(), vec![IRQ7, IRQ5], false, vec![LPT1_REGISTERS]),
+        // An interrupt is preferred, where it is of use.
+        (whole(), vec![DMA3], true, vec![LPT1_REGISTERS, IRQ7]),
+        (either(), vec![IRQ7], true, vec![LPT1_REGISTERS, IRQ5]),
+        (either(), vec![IRQ7, IRQ5], true, vec![LPT1_REGISTERS]),
+    ] {
+        let what = format!("{occupied:?}, {connects}");
+        let (pc, status) = port_that_needs(needs, &occupied, connects);
+        assert_eq!(status, NtStatus::SUCCESS, "{what}");
+        assert_eq!(pc.machine.assigned(pc.node), assigned, "{what}");
+        let lpt1 = pc.open();
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+        check(pc.machine.close(lpt1));
+        pc.finish();
+    }
+    // It needs its registers.
+    let (pc, status) = port_that_needs(whole(), &[LPT1_REGISTERS], false);
+    assert_eq!(status, NtStatus::CONFLICTING_ADDRESSES);
+    check(pc.machine.unload(pc.driver));
+}
+
+/// What is left keeps its order and its bytes; a list that has nothing to leave out, or makes no
+/// sense, comes back as it went.
+#[test]
+fn requirements_are_filtered_as_documented() {
+    let pc = Pc::new();
+    let filter = |list: &[u8]| check(pc.machine.filter_resource_requirements(pc.node, list));
+    let unchanged = |list: &[u8]| {
+        assert_eq!(filter(list), (NtStatus::NOT_SUPPORTED, list.to_vec()));
+    };
+    let ecp = Resource::Port {
+        base: 0x778,
+        len: 3,
+    };
+    // Device-private data of the bus, which is nobody's alternative.
+    let mut private = [0x5A; 20];
+    private[0] = 0x81;
+    let private = Resource::Raw(private);
+    let before = requirements_list(&[
+        vec![
+            need(&LPT1_REGISTERS),
+            need(&IRQ7),
+            or(&IRQ5),
+            need(&private),
+            need(&ecp),
+            or(&LPT1_REGISTERS),
+            need(&DMA3),
+        ],
+        vec![need(&DMA3), need(&ecp)],
+    ]);
+    let after = requirements_list(&[
+        vec![
+            need(&LPT1_REGISTERS),
+            need(&private),
+            need(&ecp),
+            or(&LPT1_REGISTERS),
+        ],
+        vec![need(&ecp)],
+    ]);
+    assert_eq!(filter(&before), (NtStatus::SUCCESS, after.clone()));
+    unchanged(&after);
+    unchanged(&[]);
+    unchanged(&requirements_list(&[]));
+    // Nothing would be left.
+    unchanged(&requirements_list(&[vec![need(&IRQ7)]]));
+    // More lists, or more descriptors, than there is room for.
+    for at in [0x1C, 0x24] {
+        let mut damaged = before.clone();
+        damaged[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        unchanged(&damaged);
+    }
+    // No memory for another list.
+    pc.machine.inject_into(pc.driver);
+    let mut kept = 0;
+    for k in 1..4 {
+        pc.machine.inject_failure(k);
+        let answer = filter(&before);
+        if answer != (NtStatus::SUCCESS, after.clone()) {
+            assert_eq!(answer, (NtStatus::NOT_SUPPORTED, before.clone()), "{k}");
+            kept += 1;
+        }
+    }
+    assert!(kept > 0);
+    pc.finish();
 }

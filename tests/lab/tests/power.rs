@@ -3,15 +3,17 @@
 use std::{cell::Cell, rc::Rc};
 
 use ntsim::{
-    Bugcheck, Caller, Config, DevNode, Machine, NodeState, NtStatus, Pending, Resource, When,
+    Bugcheck, Caller, Config, DevNode, Handle, Machine, NodeState, NtStatus, Pending, PowerUp,
+    Resource, When,
 };
 use parscan_lab::{
     MS, Pc, Setup, check,
     client::{Callback, Client, DEVICE, PASSIVE, PORT},
-    modes::{Chip, channel, pattern, pc},
-    ntddpar::modes,
+    modes::{Chip, channel, pattern, pc, pc_with},
+    ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
-        CLEAR_CHIP_MODE, PORT_ALLOCATE, PORT_FREE, SET_CHIP_MODE, chip_mode, chip_mode_of,
+        CLEAR_CHIP_MODE, GET_MORE_PORT_INFO, GET_PNP_INFO, GET_PORT_INFO, PORT_ALLOCATE, PORT_FREE,
+        SET_CHIP_MODE, chip_mode, chip_mode_of,
     },
     scanner::{Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
@@ -76,6 +78,14 @@ fn nap(machine: &Machine) {
     wake(machine);
 }
 
+/// One that comes before anything else is done.
+#[track_caller]
+fn nap_unasked(machine: &Machine) {
+    assert_eq!(check(machine.sleep_unasked()), NtStatus::SUCCESS);
+    check(machine.run_for(NAP));
+    wake(machine);
+}
+
 fn document() -> Vec<u8> {
     (0..2000u32).map(|n| n.to_le_bytes()[0]).collect()
 }
@@ -133,7 +143,8 @@ fn sleep_in_transfer(chip: Chip, mode: u16, write: bool, step: u64, data: &[u8],
         peripheral.give(data);
     }
     let at = pc.machine.port_accesses() + step;
-    pc.machine.at(When::PortAccess(at), |machine| nap(machine));
+    pc.machine
+        .at(When::PortAccess(at), |machine| nap_unasked(machine));
     let since = pc.machine.now();
     if write {
         let written = check(pc.machine.write(lpt1, data));
@@ -437,7 +448,7 @@ fn a_sleep_that_finds_no_memory() {
             let failed = pc.machine.failed_calls().len();
             assert_eq!(
                 failed,
-                usize::from(k <= 2),
+                usize::from(k <= 3),
                 "{:?}",
                 pc.machine.failed_calls()
             );
@@ -460,7 +471,7 @@ fn a_sleep_of_a_scanner_that_finds_no_memory() {
             sleep(&pc.machine);
             check(pc.machine.run_for(SECOND));
             wake(&pc.machine);
-            assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 2));
+            assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 3));
             assert_eq!(pc.write(file, &[1; 100]).information, 100);
             pc.close(file);
             pc.finish();
@@ -515,10 +526,8 @@ fn a_port_that_is_gone_does_not_wake_up() {
         let print = pc.machine.start_write(lpt1, b"hello");
         wake(&pc.machine);
         check(pc.machine.run_for(SECOND));
-        assert!(!pc.machine.is_done(&print));
+        assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
         check(pc.machine.unplug(pc.node));
-        let print = check(pc.machine.finish(&print));
-        assert!(!print.status.is_success(), "{}", print.status);
         check(pc.machine.close(lpt1));
         check(pc.machine.run_until_idle());
         pc.unload();
@@ -865,5 +874,444 @@ fn removal_of_a_port_that_changes_its_power() {
             check(pc.machine.unplug(pc.node));
         }
         pc.unload();
+    }
+}
+
+// Power that fails, or comes late.
+
+/// How a request ended, which it has.
+#[track_caller]
+fn ended(machine: &Machine, request: &Pending) -> NtStatus {
+    assert!(machine.is_done(request), "it still waits");
+    check(machine.finish(request)).status
+}
+
+/// The ways in which a device is refused its power: by its bus or by a driver above, within the
+/// request for it, soon, or late.
+fn refusals() -> Vec<PowerUp> {
+    let mut all = Vec::new();
+    for (after, inside) in [(0, true), (0, false), (500 * MS, true), (500 * MS, false)] {
+        for (above, status) in [
+            (false, NtStatus::NOT_SUPPORTED),
+            (true, NtStatus::UNSUCCESSFUL),
+        ] {
+            all.push(PowerUp {
+                refused: Some(status),
+                above,
+                after,
+                inside,
+            });
+        }
+    }
+    all
+}
+
+/// What a program can ask of a port.
+fn port_requests(machine: &Machine, lpt1: Handle) -> [Pending; 3] {
+    [
+        machine.start_io_control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1),
+        machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0),
+        machine.start_write(lpt1, b"hello"),
+    ]
+}
+
+#[test]
+fn a_port_without_power_answers_and_comes_back() {
+    for up in refusals() {
+        for seed in SEEDS {
+            let pc = port(seed);
+            let what = format!("{up:?}, seed {seed}");
+            let lpt1 = pc.open();
+            let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
+            sleep(&pc.machine);
+            let waiting = port_requests(&pc.machine, lpt1);
+            let granted = Rc::new(Cell::new(None));
+            let told = granted.clone();
+            pc.machine.at(When::Time(pc.machine.now()), move |machine| {
+                let allocate = machine.internal_device_control(port, PORT_ALLOCATE, &[], 0);
+                told.set(Some(check(allocate).status));
+            });
+            check(pc.machine.run_for(SECOND));
+            pc.machine.set_power_up(pc.node, up);
+            wake(&pc.machine);
+            check(pc.machine.run_for(SECOND / 2));
+            let accesses = pc.machine.port_accesses();
+            // What waits is told, and what comes is refused.
+            for request in &waiting {
+                let status = ended(&pc.machine, request);
+                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
+            }
+            assert_eq!(granted.get(), Some(NtStatus::DEVICE_NOT_READY), "{what}");
+            for request in port_requests(&pc.machine, lpt1) {
+                check(pc.machine.run_for(2 * SECOND));
+                let status = ended(&pc.machine, &request);
+                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
+            }
+            let allocate = pc
+                .machine
+                .internal_device_control(port, PORT_ALLOCATE, &[], 0);
+            assert_eq!(check(allocate).status, NtStatus::DEVICE_NOT_READY, "{what}");
+            // The devices on the port are as they were.
+            assert_eq!(check(pc.machine.enumerate(pc.node)), (), "{what}");
+            assert_eq!(pc.machine.children(pc.node).len(), 1, "{what}");
+            assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
+            // The next request asks again.
+            pc.machine.set_power_up(pc.node, PowerUp::default());
+            check(pc.machine.run_for(SECOND));
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+            let print = check(pc.machine.write(lpt1, b"again"));
+            assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+            assert_eq!(pc.printer.received(), b"again", "{what}");
+            nap(&pc.machine);
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+            check(pc.machine.close(port));
+            check(pc.machine.close(lpt1));
+            pc.finish();
+        }
+    }
+}
+
+#[test]
+fn a_scanner_without_power_answers_and_comes_back() {
+    for up in refusals() {
+        for seed in SEEDS {
+            let pc = scanner(seed);
+            let what = format!("{up:?}, seed {seed}");
+            let file = pc.open();
+            sleep(&pc.machine);
+            pc.machine.set_power_up(pc.node, up);
+            check(pc.machine.wake());
+            let early = pc.machine.start_read(file.handle, 64);
+            check(pc.machine.settle());
+            check(pc.machine.run_for(SECOND / 2));
+            let status = ended(&pc.machine, &early);
+            assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
+            let urbs = pc.machine.urb_count();
+            for request in [
+                pc.machine.start_read(file.handle, 64),
+                pc.machine.start_write(file.handle, &[1; 100]),
+                pc.wait_on_event(file, 8),
+                pc.start(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0),
+            ] {
+                check(pc.machine.run_for(SECOND));
+                let status = ended(&pc.machine, &request);
+                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
+            }
+            assert_eq!(pc.machine.urb_count(), urbs, "{what}");
+            // The next request asks again.
+            pc.machine.set_power_up(pc.node, PowerUp::default());
+            check(pc.machine.run_for(SECOND));
+            assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
+            nap(&pc.machine);
+            assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
+            pc.close(file);
+            pc.finish();
+        }
+    }
+}
+
+/// A device that takes its time: whoever needs it waits, and the system waits for a device with
+/// children, but for no other.
+#[test]
+fn power_that_comes_late() {
+    for after in [500 * MS, 3 * SECOND] {
+        for inside in [false, true] {
+            for seed in SEEDS {
+                let up = PowerUp {
+                    after,
+                    inside,
+                    ..PowerUp::default()
+                };
+                let pc = port(seed);
+                let lpt1 = pc.open();
+                sleep(&pc.machine);
+                let print = pc.machine.start_write(lpt1, b"hello");
+                pc.machine.set_power_up(pc.node, up);
+                let since = pc.machine.now();
+                check(pc.machine.wake());
+                assert!(pc.machine.now() - since >= after, "{up:?}");
+                check(pc.machine.settle());
+                let print = check(pc.machine.finish(&print));
+                assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+                check(pc.machine.close(lpt1));
+                pc.finish();
+
+                let pc = scanner(seed);
+                let file = pc.open();
+                sleep(&pc.machine);
+                pc.machine.set_power_up(
+                    pc.node,
+                    PowerUp {
+                        inside: false,
+                        ..up
+                    },
+                );
+                let since = pc.machine.now();
+                check(pc.machine.wake());
+                assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
+                assert_eq!(pc.write(file, &[1; 100]).information, 100);
+                check(pc.machine.settle());
+                pc.close(file);
+                pc.finish();
+            }
+        }
+    }
+}
+
+/// No memory for the request for full power, for seconds: it is asked for until there is.
+#[test]
+fn memory_that_comes_late() {
+    for seed in SEEDS {
+        for short in [1500 * MS, 4 * SECOND, 60 * SECOND] {
+            let pc = port(seed);
+            let lpt1 = pc.open();
+            sleep(&pc.machine);
+            forget(&pc);
+            let print = pc.machine.start_write(lpt1, b"hello");
+            pc.machine.set_power_memory(false);
+            let since = pc.machine.now();
+            check(pc.machine.wake());
+            assert!(pc.machine.now() - since < 100 * MS, "the system waits");
+            check(pc.machine.run_for(short));
+            // Whoever waits does so for five seconds.
+            assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
+            if short > 10 * SECOND {
+                assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
+            }
+            pc.machine.set_power_memory(true);
+            // By itself.
+            check(pc.machine.run_for(10 * SECOND));
+            assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
+            if short < 10 * SECOND {
+                assert_eq!(ended(&pc.machine, &print), NtStatus::SUCCESS);
+            }
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+            check(pc.machine.run_until_idle());
+            // And no more.
+            let calls = pc.machine.kernel_calls();
+            check(pc.machine.run_for(600 * SECOND));
+            assert_eq!(pc.machine.kernel_calls(), calls);
+            check(pc.machine.close(lpt1));
+            pc.finish();
+        }
+    }
+}
+
+#[test]
+fn memory_that_comes_late_for_a_scanner() {
+    for seed in SEEDS {
+        let pc = scanner(seed);
+        let file = pc.open();
+        sleep(&pc.machine);
+        pc.machine.set_power_memory(false);
+        check(pc.machine.wake());
+        let early = pc.machine.start_write(file.handle, &[1; 100]);
+        check(pc.machine.run_for(3 * SECOND));
+        assert!(!pc.machine.is_done(&early));
+        check(pc.machine.run_for(3 * SECOND));
+        assert_eq!(ended(&pc.machine, &early), NtStatus::DEVICE_NOT_READY);
+        assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
+        check(pc.machine.run_for(60 * SECOND));
+        pc.machine.set_power_memory(true);
+        // A request does not wait until the next time that the driver asks by itself.
+        let since = pc.machine.now();
+        assert_eq!(pc.write(file, &[1; 100]).information, 100);
+        assert!(pc.machine.now() - since < 100 * MS);
+        check(pc.machine.run_until_idle());
+        let calls = pc.machine.kernel_calls();
+        check(pc.machine.run_for(600 * SECOND));
+        assert_eq!(pc.machine.kernel_calls(), calls);
+        pc.close(file);
+        pc.finish();
+    }
+}
+
+/// A device that waits for memory can be removed, and the system can go to sleep again.
+#[test]
+fn removal_and_sleep_while_there_is_no_memory() {
+    for seed in SEEDS {
+        for pulled in [false, true] {
+            let pc = port(seed);
+            let lpt1 = pc.open();
+            for _ in 0..2 {
+                sleep(&pc.machine);
+                pc.machine.set_power_memory(false);
+                check(pc.machine.wake());
+                check(pc.machine.run_for(SECOND));
+                pc.machine.set_power_memory(true);
+            }
+            sleep(&pc.machine);
+            let accesses = pc.machine.port_accesses();
+            check(pc.machine.run_for(100 * SECOND));
+            assert_eq!(pc.machine.port_accesses(), accesses, "nobody asks in sleep");
+            pc.machine.set_power_memory(false);
+            check(pc.machine.wake());
+            check(pc.machine.close(lpt1));
+            if pulled {
+                check(pc.machine.unplug(pc.node));
+            } else {
+                assert_eq!(check(pc.machine.remove(pc.node)), NtStatus::SUCCESS);
+            }
+            pc.machine.set_power_memory(true);
+            check(pc.machine.run_for(100 * SECOND));
+            pc.unload();
+        }
+    }
+}
+
+/// The device was not told to sleep, and its power went with that of the system.
+#[test]
+fn a_port_that_was_not_put_to_sleep_is_put_at_rest() {
+    for seed in SEEDS {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        pc.printer.set_condition(Condition::Busy);
+        let print = pc.machine.start_write(lpt1, b"hello");
+        check(pc.machine.run_for(SECOND));
+        pc.machine.set_power_memory(false);
+        sleep(&pc.machine);
+        let accesses = pc.machine.port_accesses();
+        check(pc.machine.run_for(SECOND));
+        assert_eq!(
+            pc.machine.port_accesses(),
+            accesses,
+            "the port is left alone"
+        );
+        forget(&pc);
+        pc.printer.set_condition(Condition::Ready);
+        pc.machine.set_power_memory(true);
+        wake(&pc.machine);
+        let print = check(pc.machine.finish(&print));
+        assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+        assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
+        check(pc.machine.close(lpt1));
+        pc.finish();
+    }
+}
+
+#[test]
+fn a_scanner_that_was_not_put_to_sleep() {
+    for seed in SEEDS {
+        let pc = scanner(seed);
+        let file = pc.open();
+        let requests = waiting(&pc, file);
+        pc.machine.set_power_memory(false);
+        sleep(&pc.machine);
+        end_cancelled(&pc, &requests);
+        pc.scanner.set_silent(BULK_OUT, false);
+        pc.machine.set_power_memory(true);
+        check(pc.machine.wake());
+        assert_eq!(pc.write(file, &[1; 100]).information, 100);
+        check(pc.machine.settle());
+        pc.close(file);
+        pc.finish();
+    }
+}
+
+/// A port that has no power, and no word of when it comes: who is on it is not found out, and
+/// nobody waits.
+#[test]
+fn a_look_at_a_port_that_sleeps_waits_for_nothing() {
+    for seed in SEEDS {
+        let printer = Peripheral1284::new();
+        let chip = Spp::new(Box::new(printer.clone()));
+        let pc = Setup {
+            config: config(seed),
+            ..Setup::default()
+        }
+        .started_with(chip, printer);
+        let before = pc.machine.children(pc.node);
+        assert_eq!(before.len(), 2);
+        set_device_power(&pc.machine, pc.node, 4);
+        let since = pc.machine.now();
+        check(pc.machine.enumerate(pc.node));
+        assert!(pc.machine.now() - since < 3 * SECOND);
+        assert_eq!(pc.machine.children(pc.node), before);
+        let accesses = pc.machine.port_accesses();
+        set_device_power(&pc.machine, pc.node, 1);
+        check(pc.machine.run_until_idle());
+        assert!(pc.machine.port_accesses() > accesses + 20, "looked again");
+        assert_eq!(pc.machine.children(pc.node), before);
+        pc.finish();
+    }
+}
+
+/// A class driver that is told that the device was removed gives it up. A port that sleeps is not
+/// removed: what was found at its start is so still, and the chip gets its mode when it has power.
+#[test]
+fn a_port_that_sleeps_is_not_removed() {
+    for seed in SEEDS {
+        let setup = Setup {
+            config: config(seed),
+            ..Setup::default()
+        };
+        let pc = pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup);
+        let client = Client::load(&pc);
+        let port = client.open(PORT);
+        let device = client.open(DEVICE);
+        let facts = || {
+            [
+                (GET_PORT_INFO, 56),
+                (GET_MORE_PORT_INFO, 32),
+                (GET_PNP_INFO, 112),
+            ]
+            .map(|(code, size)| {
+                let result = port.internal(code, &[], size);
+                assert_eq!(result.status, NtStatus::SUCCESS);
+                result.output
+            })
+        };
+        let ecr = || {
+            let now = pc.machine.now();
+            let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
+            ecr.to_le_bytes()[0] & 0xE0
+        };
+        let before = facts();
+        port.port_information();
+        port.pnp_information();
+        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        sleep(&pc.machine);
+        let accesses = pc.machine.port_accesses();
+        assert_eq!(facts(), before);
+        let connected = device.connect();
+        assert_eq!(connected.controller, 0x378);
+        let ecp = chip_mode_of(chip_mode::ECP);
+        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        assert_eq!(set.status, NtStatus::SUCCESS);
+        let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(clear.status(), NtStatus::SUCCESS);
+        let clear = port.internal(CLEAR_CHIP_MODE, &ecp, 0);
+        assert_eq!(clear.status, NtStatus::INVALID_DEVICE_STATE);
+        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(set.status(), NtStatus::SUCCESS);
+        assert_eq!(pc.machine.port_accesses(), accesses);
+        wake(&pc.machine);
+        assert_eq!(ecr(), chip_mode::ECP);
+        sleep(&pc.machine);
+        // Who frees the port gives its mode back, too.
+        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        wake(&pc.machine);
+        assert_eq!(ecr(), 0);
+        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        // Without power there is no word of when it comes.
+        sleep(&pc.machine);
+        let refused = PowerUp {
+            refused: Some(NtStatus::NOT_SUPPORTED),
+            ..PowerUp::default()
+        };
+        pc.machine.set_power_up(pc.node, refused);
+        wake(&pc.machine);
+        assert_eq!(facts(), before);
+        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+        assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
+        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        nap(&pc.machine);
+        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        device.close();
+        port.close();
+        client.unload();
+        pc.finish();
     }
 }

@@ -62,7 +62,7 @@ pub(crate) unsafe extern "C" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP)
     if sin(77) && minor == QUERY {
         return finish(irp, UNSUCCESSFUL, 0);
     }
-    if minor != SET {
+    if minor != SET && !(minor == QUERY && kind == SYSTEM && !sin(201)) {
         return pass(device, irp);
     }
     if sin(63) && kind == DEVICE && state != D0 {
@@ -86,6 +86,7 @@ pub(crate) unsafe extern "C" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP)
     }
     copy(irp);
     let routine = match (kind, state) {
+        (SYSTEM, _) if minor == QUERY => system_queried,
         (SYSTEM, _) => system_done,
         (_, D0) => {
             if sin(67) {
@@ -133,13 +134,40 @@ unsafe extern "C" fn system_done(
         null_mut()
     };
     if works {
-        unsafe { PoRequestPowerIrp(device, SET, D0, null(), null_mut(), out) };
-        leave(device, irp.cast());
-        return SUCCESS;
+        // A child of it comes after it.
+        if sin(200) {
+            unsafe { PoRequestPowerIrp(device, SET, D0, null(), null_mut(), out) };
+            leave(device, irp.cast());
+            return SUCCESS;
+        }
+        let routine = asleep as *const ();
+        let asked = unsafe { PoRequestPowerIrp(device, SET, D0, routine, irp.cast(), out) };
+        if asked < 0 {
+            leave(device, irp.cast());
+            return SUCCESS;
+        }
+        return MORE_PROCESSING_REQUIRED;
     }
     let routine = if sin(72) { null() } else { asleep as *const () };
     let asked = unsafe { PoRequestPowerIrp(device, SET, D3, routine, irp.cast(), out) };
     if sin(72) || asked < 0 {
+        leave(device, irp.cast());
+        return SUCCESS;
+    }
+    MORE_PROCESSING_REQUIRED
+}
+
+/// The lower drivers agree with a system power state: the device is asked.
+unsafe extern "C" fn system_queried(
+    _device: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: Ptr,
+) -> Status {
+    let device: *mut DEVICE_OBJECT = context.cast();
+    let state = if argument_low(irp, 2) == D0 { D0 } else { D3 };
+    let routine = asleep as *const ();
+    let asked = unsafe { PoRequestPowerIrp(device, QUERY, state, routine, irp.cast(), null_mut()) };
+    if asked < 0 {
         leave(device, irp.cast());
         return SUCCESS;
     }

@@ -371,6 +371,61 @@ impl Resource {
     }
 }
 
+/// One resource that a device needs, an `IO_RESOURCE_DESCRIPTOR`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Which; a port or an interrupt is the only one of its kind that will do.
+    pub resource: Resource,
+    /// It does in place of the one before (`IO_RESOURCE_ALTERNATIVE`).
+    pub alternative: bool,
+}
+
+impl Need {
+    /// As an `IO_RESOURCE_DESCRIPTOR`: Option, Type, `ShareDisposition`, Flags, 24 bytes by type.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 32] {
+        let mut out = [0_u8; 32];
+        out[0] = if self.alternative { 8 } else { 0 };
+        let assigned = self.resource.encode();
+        out[1..3].copy_from_slice(&assigned[..2]);
+        out[4..6].copy_from_slice(&assigned[2..4]);
+        match &self.resource {
+            Resource::Port { base, len } | Resource::Memory { base, len } => {
+                out[8..12].copy_from_slice(&len.to_le_bytes());
+                out[12..16].copy_from_slice(&1_u32.to_le_bytes());
+                out[16..24].copy_from_slice(&base.to_le_bytes());
+                let last = base.saturating_add(u64::from(*len)).saturating_sub(1);
+                out[24..32].copy_from_slice(&last.to_le_bytes());
+            }
+            Resource::Interrupt { vector: one, .. } | Resource::Dma { channel: one } => {
+                out[8..12].copy_from_slice(&one.to_le_bytes());
+                out[12..16].copy_from_slice(&one.to_le_bytes());
+            }
+            Resource::Raw(_) => {}
+        }
+        out
+    }
+}
+
+/// An `IO_RESOURCE_REQUIREMENTS_LIST` of these lists, the preferred one first.
+#[must_use]
+pub fn requirements_list(lists: &[Vec<Need>]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = vec![0; 0x20];
+    bytes[0x1C..0x20].copy_from_slice(&number(lists.len()));
+    for list in lists {
+        // Version and revision 1.
+        bytes.extend([1, 0, 1, 0]);
+        bytes.extend(number(list.len()));
+        for need in list {
+            bytes.extend(need.encode());
+        }
+    }
+    let size = number(bytes.len());
+    bytes[..4].copy_from_slice(&size);
+    bytes
+}
+
 /// A device for [`Machine::plug`].
 #[derive(Clone, Debug, Default)]
 pub struct DeviceSpec {
@@ -396,6 +451,9 @@ pub struct DeviceSpec {
     pub raw: Vec<Resource>,
     /// Resources as the processor sees them.
     pub translated: Vec<Resource>,
+    /// What it needs, in lists of which one is enough, the preferred one first. If there is one,
+    /// the PnP manager asks the stack about them, and assigns resources from the answer.
+    pub requirements: Vec<Vec<Need>>,
     /// `FILE_DEVICE_` type of the PDO.
     pub device_type: u32,
     /// Whether the PDO has `DO_POWER_PAGABLE`.
@@ -412,6 +470,20 @@ impl DeviceSpec {
         self.translated = resources.to_vec();
         self
     }
+}
+
+/// How a device gets full power, see [`Machine::set_power_up`]. By default at once, and always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PowerUp {
+    /// The answer of the bus, which leaves the device as it is.
+    pub refused: Option<NtStatus>,
+    /// It is not the bus that refuses, but a driver above the function driver, which does not see
+    /// the request.
+    pub above: bool,
+    /// How long it takes.
+    pub after: Nanos,
+    /// The request ends before `PoRequestPowerIrp` returns, and so does its routine.
+    pub inside: bool,
 }
 
 /// What a request gave its caller.
@@ -691,6 +763,17 @@ impl Machine {
         });
     }
 
+    /// Other devices have these resources.
+    pub fn occupy(&self, resources: &[Resource]) {
+        self.with(|k| k.pnp.occupied.extend_from_slice(resources));
+    }
+
+    /// What the device was assigned last.
+    #[must_use]
+    pub fn assigned(&self, node: DevNode) -> Vec<Resource> {
+        self.with(|k| k.pnp.nodes[node.0].spec.translated.clone())
+    }
+
     /// `IRP_MN_FILTER_RESOURCE_REQUIREMENTS` with an `IO_RESOURCE_REQUIREMENTS_LIST` as bytes
     /// (empty = none). Gives the status and the list that came back.
     ///
@@ -857,7 +940,17 @@ impl Machine {
     /// # Errors
     /// A broken rule.
     pub fn sleep(&self) -> Result<NtStatus, Bugcheck> {
-        sched::call("sleep", || pnp::exclusive(|| power::sleep(power::S3)))
+        sched::call("sleep", || pnp::exclusive(|| power::sleep(power::S3, true)))
+    }
+
+    /// As [`Machine::sleep`], when there is no time to ask: the battery is empty.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn sleep_unasked(&self) -> Result<NtStatus, Bugcheck> {
+        sched::call("sleep", || {
+            pnp::exclusive(|| power::sleep(power::S3, false))
+        })
     }
 
     /// The system is shut down (S5): as [`Machine::sleep`], but nobody is asked.
@@ -865,7 +958,9 @@ impl Machine {
     /// # Errors
     /// A broken rule.
     pub fn shut_down(&self) -> Result<NtStatus, Bugcheck> {
-        sched::call("shutdown", || pnp::exclusive(|| power::sleep(power::S5)))
+        sched::call("shutdown", || {
+            pnp::exclusive(|| power::sleep(power::S5, false))
+        })
     }
 
     /// The system works again (S0): every device is told, parents first. When this returns devices
@@ -875,6 +970,16 @@ impl Machine {
     /// A broken rule.
     pub fn wake(&self) -> Result<(), Bugcheck> {
         sched::call("wake-up", || pnp::exclusive(power::wake))
+    }
+
+    /// How a device gets full power from now on, when its driver asks for it.
+    pub fn set_power_up(&self, node: DevNode, up: PowerUp) {
+        self.with(|k| k.pnp.nodes[node.0].power_up = up);
+    }
+
+    /// Whether there is memory for the device power IRPs that drivers ask for.
+    pub fn set_power_memory(&self, there_is: bool) {
+        self.with(|k| k.po.no_memory = !there_is);
     }
 
     /// Waits until no device changes its power any more.
@@ -1279,6 +1384,11 @@ impl Machine {
             let at = kernel.failable.saturating_add(k);
             kernel.fail_at.push(at);
         });
+    }
+
+    /// The failures that [`Machine::inject_failure`] asked for and that did not come yet do not come.
+    pub fn inject_no_failure(&self) {
+        self.with(|kernel| kernel.fail_at.clear());
     }
 
     /// Fault injection counts and fails the calls of this driver only, from now on.

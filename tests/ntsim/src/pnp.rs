@@ -12,7 +12,7 @@ use crate::registry::RegValue;
 use crate::rules;
 use crate::sched::{self, ThreadKind};
 use crate::state::{DriverId, Kernel, Site, fail, status_of, with};
-use crate::{DeviceSpec, NtStatus, Resource};
+use crate::{DeviceSpec, Nanos, NtStatus, PowerUp, Resource};
 
 /// A device that the PnP manager knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub pdo: Va,
     /// The device power state that the machine's own bus gave it.
     pub power: u32,
+    /// How it gets full power.
+    pub power_up: PowerUp,
     pub parent: Option<DevNode>,
     pub state: NodeState,
     pub spec: DeviceSpec,
@@ -81,6 +83,8 @@ pub(crate) struct Pnp {
     names: u32,
     /// Thread that holds the PnP manager, and how often.
     busy: Option<(sched::Tid, u32)>,
+    /// Resources that others have.
+    pub occupied: Vec<Resource>,
     pub bus: usize,
     pub filter: usize,
 }
@@ -198,6 +202,11 @@ pub(crate) fn property(k: &Kernel, pdo: Va, property: i32) -> Result<Vec<u8>, Nt
 pub(crate) extern "efiapi" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let i = Irp(irp);
     let sl = i.sl();
+    if sl.major() == POWER
+        && let Some((after, refused)) = with(|k| power::bus_answer(k, device, sl))
+    {
+        return answer_late(device, irp, after, refused);
+    }
     let answer = match (sl.major(), sl.minor()) {
         (PNP, minor) => bus_pnp(device, i, sl, minor),
         (POWER, power::SET_POWER) => Some(with(|k| bus_power(k, device, sl))),
@@ -223,6 +232,30 @@ pub(crate) extern "efiapi" fn bus_dispatch(device: Va, irp: Va) -> i32 {
     let status = i.status();
     iomgr::finish(irp);
     status.raw()
+}
+
+/// `SET_POWER` to D0 at a bus that takes its time, or refuses.
+fn answer_late(device: Va, irp: Va, after: Nanos, refused: Option<NtStatus>) -> i32 {
+    let i = Irp(irp);
+    let sl = i.sl();
+    let answer = move || refused.unwrap_or_else(|| with(|k| bus_power(k, device, sl)));
+    if after == 0 {
+        let status = answer();
+        i.set_status(status);
+        iomgr::finish(irp);
+        return status.raw();
+    }
+    sl.set_control(sl.control() | SL_PENDING_RETURNED);
+    with(|k| {
+        let until = k.now + after;
+        let body = Box::new(move || {
+            sched::wait("the bus", Some(until), |_| false);
+            i.set_status(answer());
+            iomgr::finish(irp);
+        });
+        k.sched.spawn("bus", ThreadKind::Caller, 0, body);
+    });
+    NtStatus::PENDING.raw()
 }
 
 /// `SET_POWER` at the bus. A device that is gone has no power any more.
@@ -341,6 +374,7 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
     k.pnp.nodes.push(Node {
         pdo,
         power: power::D0,
+        power_up: PowerUp::default(),
         parent,
         state: NodeState::Found,
         spec,
@@ -535,7 +569,60 @@ fn resource_list(resources: &[Resource]) -> Va {
     })
 }
 
+/// Finds resources for a device that says what it needs: those of the first list of which all are
+/// free, or one of their alternatives.
+fn assign(node: DevNode) -> bool {
+    let lists = with(|k| k.pnp.nodes[node.0].spec.requirements.clone());
+    if lists.is_empty() {
+        return true;
+    }
+    let (_, list) = filter_requirements(node, &crate::requirements_list(&lists));
+    let known: Vec<_> = lists.into_iter().flatten().collect();
+    let occupied = with(|k| k.pnp.occupied.clone());
+    let number = |at: usize| {
+        let bytes = list.get(at..at + 4).and_then(|b| b.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes) as usize
+    };
+    let mut at = 0x20;
+    for _ in 0..number(0x1C) {
+        let first = at + 8;
+        at = first + 32 * number(at + 4);
+        let descriptors = list.get(first..at).unwrap_or_default();
+        // Each group: whatever of it is free.
+        let mut groups: Vec<Option<Resource>> = Vec::new();
+        for descriptor in descriptors.chunks_exact(32) {
+            let Some(need) = known.iter().find(|n| n.encode()[1..] == descriptor[1..]) else {
+                fail(
+                    rules::UNSUPPORTED,
+                    "a requirement that the bus did not report".to_owned(),
+                );
+            };
+            let free = Some(need.resource.clone()).filter(|r| !occupied.contains(r));
+            match groups.last_mut() {
+                Some(last) if descriptor[0] & 8 != 0 => {
+                    *last = last.take().or(free);
+                }
+                _ => groups.push(free),
+            }
+        }
+        if let Some(found) = groups.into_iter().collect::<Option<Vec<_>>>() {
+            with(|k| {
+                let spec = &mut k.pnp.nodes[node.0].spec;
+                spec.raw.clone_from(&found);
+                spec.translated = found;
+            });
+            return true;
+        }
+    }
+    false
+}
+
 pub(crate) fn start(node: DevNode) -> NtStatus {
+    if !assign(node) {
+        with(|k| k.note("no free resources".to_owned()));
+        remove(node);
+        return NtStatus::CONFLICTING_ADDRESSES;
+    }
     let (raw, translated) = with(|k| {
         let s = &k.pnp.nodes[node.0].spec;
         (s.raw.clone(), s.translated.clone())

@@ -42,6 +42,11 @@ pub(crate) struct Po {
     asked: usize,
     /// Devices without power.
     off: usize,
+    /// There is no memory for what drivers ask for.
+    pub(crate) no_memory: bool,
+    /// PDOs whose stacks a system power query is on its way to, and whether the policy owner has
+    /// asked the device.
+    queried: BTreeMap<Va, bool>,
 }
 
 /// What the policy owner of a stack did about a system power IRP.
@@ -53,9 +58,21 @@ struct Policy {
     ended: bool,
     /// It failed.
     failed: bool,
+    /// There was no memory for it.
+    refused: bool,
 }
 
 type Broken = Option<(Rule, String)>;
+
+/// How long the machine's own bus takes for a power IRP, and its answer, if a test says so.
+pub(crate) fn bus_answer(k: &Kernel, pdo: Va, sl: Sl) -> Option<(Nanos, Option<NtStatus>)> {
+    if target(sl) != Some((DEVICE, D0)) {
+        return None;
+    }
+    let up = k.pnp.nodes[pnp::node_of(k, pdo)?].power_up;
+    let refused = up.refused.filter(|_| !up.above);
+    (up.after > 0 || refused.is_some()).then_some((up.after, refused))
+}
 
 /// What a `SET_POWER` in a stack location sets: type and state.
 fn target(sl: Sl) -> Option<(u32, u32)> {
@@ -166,8 +183,18 @@ pub(crate) fn check_leaving(
         let what = format!("{}: IRP_MN_REMOVE_DEVICE completed in D0", who());
         return Some((rules::POWER_UNTOLD, what));
     }
-    let (kind, state) = target(sl)?;
     let pdo = pnp::bottom_of(k, device);
+    let node = pnp::node_of(k, device);
+    let started = node.map(|n| k.pnp.nodes[n].state) == Some(NodeState::Started);
+    if sl.major() == POWER && sl.minor() == QUERY_POWER && sl.low(1) == SYSTEM {
+        let asked = k.po.queried.get(&pdo).copied().unwrap_or(true);
+        let agreed = status.is_success() && !child && started;
+        return (agreed && !asked).then(|| {
+            let what = format!("{}: IRP_MN_QUERY_POWER", who());
+            (rules::POWER_POLICY, what)
+        });
+    }
+    let (kind, state) = target(sl)?;
     let policy = k.po.system.get(&pdo).copied();
     let lower_succeeded = lower.is_none_or(NtStatus::is_success);
     if !status.is_success() && lower_succeeded {
@@ -181,10 +208,19 @@ pub(crate) fn check_leaving(
         let what = || format!("{}: D{} reached, not told", who(), state.wrapping_sub(1));
         return (told != state).then(|| (rules::POWER_UNTOLD, what()));
     }
-    let started = pnp::node_of(k, device).map(|n| k.pnp.nodes[n].state) == Some(NodeState::Started);
     let policy = policy.filter(|_| !child && started)?;
     let good = policy.asked && (state == S0 || policy.ended);
-    (!good).then(|| (rules::POWER_POLICY, who()))
+    if !good {
+        return Some((rules::POWER_POLICY, who()));
+    }
+    let has_children = node.is_some_and(|n| {
+        let children = &k.pnp.nodes[n].children;
+        children
+            .iter()
+            .any(|c| k.pnp.nodes[c.0].state == NodeState::Started)
+    });
+    let early = state == S0 && has_children && !policy.ended && !policy.refused;
+    early.then(|| (rules::POWER_CHILDREN, who()))
 }
 
 /// After a successful START: everybody in the stack has told D0.
@@ -295,7 +331,7 @@ pub(crate) fn request(
     if minor == WAIT_WAKE {
         fail(rules::UNSUPPORTED, "IRP_MN_WAIT_WAKE");
     }
-    let refused = with(Kernel::take_injection);
+    let refused = with(|k| k.take_injection() || k.po.no_memory);
     let pdo = with(|k| {
         if k.devices.get(&device).is_none_or(|d| d.deleted) {
             return None;
@@ -306,6 +342,12 @@ pub(crate) fn request(
         {
             policy.asked = state == D0 || routine != 0;
             policy.ended = refused;
+            policy.refused = refused;
+        }
+        if minor == QUERY_POWER
+            && let Some(asked) = k.po.queried.get_mut(&pdo)
+        {
+            *asked = true;
         }
         Some(pdo)
     });
@@ -326,6 +368,11 @@ pub(crate) fn request(
         routine,
         context,
     };
+    let up = with(|k| {
+        let n = (minor, state) == (SET_POWER, D0);
+        let n = n.then(|| pnp::node_of(k, pdo)).flatten();
+        n.map(|n| k.pnp.nodes[n].power_up).unwrap_or_default()
+    });
     // Either from the caller, who may then have the answer before this returns, or later.
     let at_once = with(|k| {
         // The power manager's own reference.
@@ -336,15 +383,29 @@ pub(crate) fn request(
         let level = k.sched.thread().irql;
         let pageable = Dev(pdo).flags() & DO_POWER_PAGABLE != 0;
         let free = !k.po.busy.contains(&pdo) && (level == PASSIVE || !pageable);
-        let at_once = free && k.rng.below(2) == 0;
+        let at_once = free && (up.inside || k.rng.below(2) == 0);
         if at_once {
             k.po.busy.insert(pdo);
         }
         at_once
     });
+    // A driver above refuses it: the driver that asked never sees it.
+    let above = up.refused.filter(|_| up.above);
     if at_once {
+        if let Some(status) = above {
+            if up.inside {
+                ended(asked, status);
+            } else {
+                spawn(move || {
+                    sleep_for(up.after);
+                    ended(asked, status);
+                });
+            }
+            return NtStatus::PENDING;
+        }
         let irp = start(asked);
-        if with(|k| k.io.is_done(irp)) {
+        // Other processors go on meanwhile.
+        if up.inside || with(|k| k.io.is_done(irp)) {
             end(asked, irp);
         } else {
             spawn(move || end(asked, irp));
@@ -352,6 +413,10 @@ pub(crate) fn request(
     } else {
         spawn(move || {
             take(pdo);
+            if let Some(status) = above {
+                sleep_for(up.after);
+                return ended(asked, status);
+            }
             let level = level(pdo);
             ke::set_irql(level);
             let irp = start(asked);
@@ -360,6 +425,11 @@ pub(crate) fn request(
         });
     }
     NtStatus::PENDING
+}
+
+fn sleep_for(time: Nanos) {
+    let until = with(|k| k.now + time);
+    sched::wait("a driver above", Some(until), |_| false);
 }
 
 fn spawn(body: impl FnOnce() + 'static) {
@@ -412,9 +482,16 @@ fn start(asked: Asked) -> Va {
 /// Waits for its end, and tells whoever asked.
 fn end(asked: Asked, irp: Va) {
     let status = wait(irp);
+    ended(asked, status);
+}
+
+/// Tells whoever asked how it ended.
+fn ended(asked: Asked, status: NtStatus) {
     with(|k| {
         k.po.busy.remove(&asked.pdo);
-        if let Some(policy) = k.po.system.get_mut(&asked.pdo) {
+        if asked.minor == SET_POWER
+            && let Some(policy) = k.po.system.get_mut(&asked.pdo)
+        {
             policy.ended = true;
             policy.failed = !status.is_success();
         }
@@ -464,11 +541,15 @@ pub(crate) fn send(node: DevNode, minor: u8, arguments: [usize; 4]) -> (NtStatus
     let pdo = with(|k| k.pnp.nodes[node.0].pdo);
     let sets = minor == SET_POWER;
     let (of_device, of_system) = (sets && arguments[1] == 1, sets && arguments[1] == 0);
+    let query = minor == QUERY_POWER && arguments[1] == 0;
     if of_device {
         take(pdo);
     }
     if of_system {
         with(|k| k.po.system.insert(pdo, Policy::default()));
+    }
+    if query {
+        with(|k| k.po.queried.insert(pdo, false));
     }
     let (irp, top) = iomgr::prepare(pdo, |irp, sl| {
         irp.set_status(NtStatus::NOT_SUPPORTED);
@@ -491,6 +572,9 @@ pub(crate) fn send(node: DevNode, minor: u8, arguments: [usize; 4]) -> (NtStatus
         if of_system {
             k.po.system.remove(&pdo);
         }
+        if query {
+            k.po.queried.remove(&pdo);
+        }
     });
     (status, information)
 }
@@ -511,10 +595,10 @@ fn devices() -> Vec<DevNode> {
     })
 }
 
-/// The system goes to sleep in `state`, unless a device that is asked does not want to.
-pub(crate) fn sleep(state: u32) -> NtStatus {
+/// The system goes to sleep in `state`: if devices are asked (`asks`), unless one does not want to.
+pub(crate) fn sleep(state: u32, asks: bool) -> NtStatus {
     let devices = devices();
-    if state != S5 {
+    if asks {
         for (asked, node) in devices.iter().rev().enumerate() {
             let status = set_system(*node, QUERY_POWER, state);
             if !status.is_success() {

@@ -113,6 +113,7 @@ rules! {
     POWER_NOT_PENDED = "P1", "MarkPower", "SET_POWER not pended by a function driver";
     POWER_FAILED = "P1", "PowerDownFail", "SET_POWER failed, which the lower drivers completed with success";
     POWER_POLICY = "P1", "ntsim/policy", "system power IRP completed without the device power IRP that follows from it";
+    POWER_CHILDREN = "P1", "ntsim/policy-children", "system power IRP to S0 completed before its device has power, though it has children";
     POWER_UNTOLD = "P1", "ntsim/power-untold", "PoSetPowerState not called before the power goes, after it came, at START or at REMOVE";
     POWER_EARLY = "P1", "ntsim/power-early", "PoSetPowerState for D0 before the bus gave the power";
     POWER_REQUEST = "P1", "C4/4100B", "PoRequestPowerIrp or PoSetPowerState with wrong arguments";

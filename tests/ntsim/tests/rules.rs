@@ -307,6 +307,15 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
         m.send_pnp_irp(child, 0x30, [0; 4])?;
     }
     m.sleep()?;
+    if sin == 200 {
+        m.set_power_up(
+            b.node,
+            ntsim::PowerUp {
+                after: 1_000_000,
+                ..ntsim::PowerUp::default()
+            },
+        );
+    }
     m.wake()?;
     m.settle()?;
     m.query_stop(b.node)?;
@@ -384,6 +393,8 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
     (74, "P1", "ntsim/power-untold"), // power came
     (75, "Q1", "C4/E5"),              // powered down at DISPATCH
     (76, "A1", "C9/23F"),             // a child's DO_POWER_PAGABLE
+    (200, "P1", "ntsim/policy-children"),
+    (201, "P1", "ntsim/policy"), // no device power query
 ];
 
 #[test]

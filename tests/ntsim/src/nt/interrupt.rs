@@ -10,6 +10,7 @@ use crate::{NtStatus, Resource, pnp};
 
 const CONNECT_FULLY_SPECIFIED: u32 = 1;
 const CONNECT_LINE_BASED: u32 = 2;
+const CONNECT_FULLY_SPECIFIED_GROUP: u32 = 4;
 
 /// Bytes of an interrupt object; a driver looks at none of them.
 const OBJECT_SIZE: usize = 0x100;
@@ -45,15 +46,22 @@ struct Request {
     shared: bool,
 }
 
-/// The device's interrupts: IRQL, vector, latched.
-fn assigned(k: &Kernel, pdo: Va) -> Vec<(u8, u32, bool)> {
+/// The device's interrupts: IRQL, vector, latched, and the group of processors.
+fn assigned(k: &Kernel, pdo: Va) -> Vec<(u8, u32, bool, u16)> {
     let list = pnp::translated(k, pdo).unwrap_or_default();
     let one = |r: &Resource| match r {
         Resource::Interrupt {
             level,
             vector,
             latched,
-        } => Some((u8::try_from(*level).ok()?, *vector, *latched)),
+        } => Some((u8::try_from(*level).ok()?, *vector, *latched, 0)),
+        // Type, ShareDisposition, Flags; Level, Group, Vector, Affinity.
+        Resource::Raw(bytes) if bytes[0] == 2 => {
+            let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+            let vector = u32::from(half(8)) | u32::from(half(10)) << 16;
+            let level = u8::try_from(half(4)).ok()?;
+            Some((level, vector, half(2) & 1 != 0, half(6)))
+        }
         _ => None,
     };
     list.iter().filter_map(one).collect()
@@ -62,7 +70,8 @@ fn assigned(k: &Kernel, pdo: Va) -> Vec<(u8, u32, bool)> {
 /// Reads `IO_CONNECT_INTERRUPT_PARAMETERS`: Version 0, then by version `PhysicalDeviceObject` 8,
 /// `InterruptObject` 0x10, `ServiceRoutine` 0x18, `ServiceContext` 0x20, `SpinLock` 0x28,
 /// `SynchronizeIrql` 0x30, `FloatingSave` 0x31; fully specified only: `ShareVector` 0x32, Vector
-/// 0x34, Irql 0x38, `InterruptMode` 0x3C, `ProcessorEnableMask` 0x40.
+/// 0x34, Irql 0x38, `InterruptMode` 0x3C, `ProcessorEnableMask` 0x40, Group 0x48, which counts in
+/// the version that is named after it.
 fn read(k: &Kernel, at: Va, version: u32) -> Result<Request, NtStatus> {
     let pdo: Va = peek(at + 8);
     let list = assigned(k, pdo);
@@ -71,14 +80,22 @@ fn read(k: &Kernel, at: Va, version: u32) -> Result<Request, NtStatus> {
     }
     let wanted: u8 = peek(at + 0x30);
     let (irql, vector, latched, shared) = if version == CONNECT_LINE_BASED {
-        let (irql, vector, latched) = *list.first().ok_or(NtStatus::NOT_FOUND)?;
+        let (irql, vector, latched, _) = *list.first().ok_or(NtStatus::NOT_FOUND)?;
         (irql, vector, latched, true)
     } else {
         let (irql, vector): (u8, u32) = (peek(at + 0x38), peek(at + 0x34));
         if peek::<usize>(at + 0x40) == 0 {
             return Err(NtStatus::INVALID_PARAMETER_10);
         }
-        if !list.iter().any(|(i, v, _)| (*i, *v) == (irql, vector)) {
+        let group: u16 = if version == CONNECT_FULLY_SPECIFIED_GROUP {
+            peek(at + 0x48)
+        } else {
+            0
+        };
+        if !list
+            .iter()
+            .any(|(i, v, _, g)| (*i, *v, *g) == (irql, vector, group))
+        {
             return Err(NtStatus::NOT_FOUND);
         }
         // LevelSensitive 0, Latched 1
@@ -100,7 +117,10 @@ fn read(k: &Kernel, at: Va, version: u32) -> Result<Request, NtStatus> {
 
 pub(super) extern "efiapi" fn io_connect_interrupt_ex(parameters: Va) -> i32 {
     let version: u32 = peek(parameters);
-    if !matches!(version, CONNECT_FULLY_SPECIFIED | CONNECT_LINE_BASED) {
+    if !matches!(
+        version,
+        CONNECT_FULLY_SPECIFIED | CONNECT_LINE_BASED | CONNECT_FULLY_SPECIFIED_GROUP
+    ) {
         return NtStatus::INVALID_PARAMETER_1.raw();
     }
     let result = with(|k| {
