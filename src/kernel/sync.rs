@@ -231,6 +231,16 @@ impl<T: Copy> Gate<T> {
         }
     }
 
+    /// After [`Gate::suspend`]: uses what is behind the gate, while nobody else does.
+    pub(crate) fn while_suspended(&self, use_it: impl FnOnce(&T), _: Passive) {
+        if self.suspended.load(Ordering::Relaxed) {
+            // SAFETY: written before the gate was first open, and nobody writes it now.
+            let value = unsafe { &*self.value.get() };
+            // SAFETY: likewise.
+            use_it(unsafe { value.assume_init_ref() });
+        }
+    }
+
     /// Opens the gate that [`Gate::suspend`] closed, with the same behind it, after `prepare`.
     pub(crate) fn resume(&self, prepare: impl FnOnce(&T), _: Passive) {
         if self.suspended.swap(false, Ordering::Relaxed) {

@@ -140,6 +140,9 @@ impl ParallelDevice {
         if create.has_name {
             return Status::OBJECT_NAME_NOT_FOUND;
         }
+        if !self.core.is_present() {
+            return Status::INVALID_DEVICE_REQUEST;
+        }
         if !self.core.try_open() {
             return Status::ACCESS_DENIED;
         }

@@ -1,6 +1,6 @@
 use crate::{
     ieee1284,
-    ieee1284::{Capabilities, Interrupted, Register},
+    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register},
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, Resource, Resources, Waits, milliseconds,
@@ -50,8 +50,7 @@ const LEAST_ECP: u16 = 3;
 impl Hardware {
     /// What Windows assigned: the first range of ports are the registers, a second one is the ECP
     /// block. The interrupt is for kernel clients; DMA is not used. `raw` are the same resources as
-    /// the bus has them. Finds out what the port can do; the lines are at
-    /// rest afterwards. `epp_32` says that 32-bit accesses to the EPP data register are safe.
+    /// the bus has them. Finds out what the port can do, without moving a line. `epp_32` says that 32-bit accesses to the EPP data register are safe.
     ///
     /// # Errors
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, memory in their place, a range
@@ -86,9 +85,20 @@ impl Hardware {
         Unwaiting(self.ranges)
     }
 
-    /// Puts the port at rest.
-    pub(super) fn rest(&self) {
-        ieee1284::rest(&mut self.unwaiting(), &self.capabilities);
+    /// The lines before the power goes.
+    pub(super) fn lines(&self) -> Before {
+        Before::of(&mut self.unwaiting())
+    }
+
+    /// The power is back: the lines are made as they were, where they are not.
+    pub(super) fn restore(&self, lines: Before) {
+        self.set_ecr(Ecr::SPP.bits());
+        lines.restore_after_sleep(&mut self.unwaiting());
+    }
+
+    /// Ends EPP, which a [`Session`](ieee1284::Session) has left connected.
+    pub(super) fn end_epp(&self) {
+        ieee1284::end_epp(&mut self.unwaiting(), &self.capabilities);
     }
 
     /// Writes the ECR, if there is one: a chip without it needs no mode for its registers.
