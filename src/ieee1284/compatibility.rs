@@ -99,11 +99,19 @@ pub(super) fn write_fifo<P: Port>(
 ) -> Result<(), Fault> {
     lines.control_is(Dcr::IDLE);
     lines.check()?;
-    ready(lines, patient)?;
-    lines.mode(Ecr::FAST_CENTRONICS);
-    let result = bursts(lines, fifo, data, done, patient);
-    lines.mode(Ecr::SPP);
-    result
+    let start = *done;
+    loop {
+        ready(lines, patient)?;
+        lines.mode(Ecr::FAST_CENTRONICS);
+        let rest = data.get(done.saturating_sub(start)..).unwrap_or_default();
+        let result = bursts(lines, fifo, rest, done);
+        lines.mode(Ecr::SPP);
+        match result {
+            // The chip does not look at nFault: what it has not sent waits outside of it.
+            Err(Fault::Condition(_)) if patient => {}
+            result => return result,
+        }
+    }
 }
 
 fn bursts<P: Port>(
@@ -111,9 +119,8 @@ fn bursts<P: Port>(
     fifo: Fifo,
     data: &[u8],
     done: &mut usize,
-    patient: bool,
 ) -> Result<(), Fault> {
-    let trouble = |port: &mut P| !patient && matches!(readiness(port), Some(Readiness::Trouble));
+    let trouble = |port: &mut P| matches!(readiness(port), Some(Readiness::Trouble));
     let mut pace = Pace::default();
     let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
     while let Some(chunk) = chunks.next() {

@@ -22,6 +22,9 @@ pub struct Capabilities {
     pub epp_32: bool,
     /// There is an ECR.
     pub ecr: bool,
+    /// The ECR is written with 00001 below its mode field, as it reads: there are chips that lock up
+    /// otherwise ([`fixed_ecr`]).
+    pub ecr_fixed: bool,
     /// The ECP FIFO. With one, the port is an ECP port (`PPT_ECP_PRESENT`).
     pub fifo: Option<Fifo>,
 }
@@ -45,6 +48,7 @@ impl Capabilities {
         epp: false,
         epp_32: false,
         ecr: false,
+        ecr_fixed: false,
         fifo: None,
     };
 
@@ -108,8 +112,6 @@ impl Capabilities {
 const DEPTH_LIMIT: u16 = 1024;
 /// The mode field of the ECR.
 const ECR_MODE: u8 = 0xE0;
-/// The FIFO's bits of the ECR, which are read only.
-const ECR_STATE: u8 = Ecr::FULL.union(Ecr::EMPTY).bits();
 /// What nobody drives.
 const OPEN_BUS: u8 = 0xFF;
 
@@ -140,7 +142,10 @@ pub fn detect(port: &mut impl Port) -> Capabilities {
     }
     clear_epp_time_out(port);
     // Before anything else is written: in mode 011 DATA would be the FIFO's.
-    found.ecr = has_ecr(port);
+    let ecr = find_ecr(port);
+    found.ecr = ecr.is_some();
+    found.ecr_fixed = ecr == Some(true);
+    let port = &mut OfEcr(port, found.ecr_fixed);
     let dcr = Dcr::from_bits_retain(port.read(Register::Dcr));
     if dcr.bits() != OPEN_BUS && dcr.contains(Dcr::ACK_INTERRUPT) {
         port.write(Register::Dcr, (dcr - Dcr::ACK_INTERRUPT).bits());
@@ -181,29 +186,39 @@ fn has_spp(port: &mut impl Port) -> bool {
         .any(|register| port.read(register) != OPEN_BUS)
 }
 
-/// Whether there is an ECR. It is one if its mode field holds what is written; the lower bits show
+/// Chips whose ECR shows only its mode field show this below it.
+const FIXED_ECR: u8 = 0x01;
+
+/// What is written to an ECR whose lower bits are fixed, for a mode.
+#[must_use]
+pub const fn fixed_ecr(value: u8) -> u8 {
+    value & ECR_MODE | FIXED_ECR
+}
+
+/// Whether there is an ECR, and whether its lower bits are fixed. It is one if its mode field holds what is written; the lower bits show
 /// what they like, and are written as they were read. Old cards decode ten address bits and show
 /// the DCR once more in its place: what reads the same is not written.
-fn has_ecr(port: &mut impl Port) -> bool {
+fn find_ecr(port: &mut impl Port) -> Option<bool> {
     if !port.has_ecp() {
-        return false;
+        return None;
     }
     let found = port.read(Register::Ecr);
     if found == OPEN_BUS || found == port.read(Register::Dcr) {
-        return false;
+        return None;
     }
-    let others = found & !(ECR_MODE | ECR_STATE);
+    let others = found & !ECR_MODE;
+    let fixed = others == FIXED_ECR;
     // The modes from 010 on are left through SPP.
     let holds = [Ecr::SPP, Ecr::PS2, Ecr::SPP].map(|ecr| {
         let mode = ecr.bits() & ECR_MODE;
         port.write(Register::Ecr, mode | others);
         port.read(Register::Ecr) & ECR_MODE == mode
     }) == [true; 3];
-    if holds {
+    if holds && !fixed {
         // No interrupts.
         port.write(Register::Ecr, Ecr::SPP.bits());
     }
-    holds
+    holds.then_some(fixed)
 }
 
 /// Finds out whether the data drivers can be turned off: then the lines differ from what is
@@ -228,24 +243,24 @@ pub fn has_byte(port: &mut impl Port, patterns: bool) -> Option<bool> {
 }
 
 /// Whether there is an EPP time-out bit that is clear, or can be cleared.
-fn has_epp(port: &mut impl Port, ecr: bool) -> bool {
-    if !port.has_epp() {
+fn has_epp<P: Port>(port: &mut OfEcr<'_, P>, ecr: bool) -> bool {
+    if !port.0.has_epp() {
         return false;
     }
     if !ecr {
-        return clear_epp_time_out(port);
+        return clear_epp_time_out(port.0);
     }
     // A chip whose time-out bit is clear in other modes, too, has none ("phony EPP").
     for mode in [Ecr::SPP, Ecr::PS2] {
         port.write(Register::Ecr, mode.bits());
-        if clear_epp_time_out(port) {
+        if clear_epp_time_out(port.0) {
             port.write(Register::Ecr, Ecr::SPP.bits());
             return false;
         }
     }
     port.write(Register::Ecr, Ecr::EPP.bits());
     let works = port.read(Register::Ecr) & ECR_MODE == Ecr::EPP.bits() & ECR_MODE
-        && clear_epp_time_out(port);
+        && clear_epp_time_out(port.0);
     port.write(Register::Ecr, Ecr::SPP.bits());
     works
 }
@@ -267,8 +282,23 @@ pub(super) fn makes_epp_cycles(port: &mut impl Port) -> bool {
     works
 }
 
+/// A port whose ECR is written as its chip wants it.
+struct OfEcr<'a, P>(&'a mut P, bool);
+
+impl<P: Port> OfEcr<'_, P> {
+    fn read(&mut self, register: Register) -> u8 {
+        self.0.read(register)
+    }
+
+    fn write(&mut self, register: Register, value: u8) {
+        let fixed = self.1 && register == Register::Ecr;
+        let value = if fixed { fixed_ecr(value) } else { value };
+        self.0.write(register, value);
+    }
+}
+
 /// Measures the FIFO. `None`: the register is no FIFO.
-fn fifo(port: &mut impl Port) -> Option<Fifo> {
+fn fifo<P: Port>(port: &mut OfEcr<'_, P>) -> Option<Fifo> {
     // An empty FIFO in every mode but 000 and 001 comes by passing through one of them.
     port.write(Register::Ecr, Ecr::SPP.bits());
     port.write(Register::Ecr, Ecr::TEST.bits());
@@ -288,6 +318,6 @@ fn fifo(port: &mut impl Port) -> Option<Fifo> {
     })
 }
 
-fn ecr(port: &mut impl Port) -> Ecr {
+fn ecr<P: Port>(port: &mut OfEcr<'_, P>) -> Ecr {
     Ecr::from_bits_retain(port.read(Register::Ecr))
 }

@@ -33,7 +33,7 @@ mod registers;
 mod session;
 
 pub use condition::Condition;
-pub use detect::{Capabilities, Fifo, detect, has_byte};
+pub use detect::{Capabilities, Fifo, detect, fixed_ecr, has_byte};
 pub use device_id::{DeviceId, IdLength};
 pub use epp::end_epp;
 pub use fault::Fault;

@@ -116,8 +116,10 @@ pub struct Session {
     /// A write waits for a peripheral that shows a fault, too.
     patient: bool,
     link: Link,
-    /// The link was kept for the next request only.
+    /// The link is EPP, and was kept for the next request only.
     held: bool,
+    /// It was kept after a negotiation, in which it was chosen.
+    chosen: bool,
     dcr: Dcr,
     ecp: Ecp,
     write_address: Option<u8>,
@@ -140,6 +142,7 @@ impl Session {
             patient: false,
             link: Link::Compatibility,
             held: false,
+            chosen: false,
             dcr: Dcr::UNKNOWN,
             ecp: Ecp::NONE,
             write_address: None,
@@ -206,7 +209,7 @@ impl Session {
         port: &mut impl Port,
         offered: NegotiationMask,
     ) -> Result<NegotiationMask, Fault> {
-        if self.is_connected() && !self.held {
+        if self.is_connected() && !self.held && !self.chosen {
             return Err(Fault::Connected);
         }
         let chosen = self.on(port, |session, lines| {
@@ -215,7 +218,7 @@ impl Session {
         })?;
         self.modes = chosen;
         self.ecp = Ecp::NONE;
-        self.held = self.link.is_epp();
+        self.chosen = self.link.is_epp();
         Ok(chosen)
     }
 
@@ -539,6 +542,7 @@ impl Session {
     fn enter<P: Port>(&mut self, lines: &mut Lines<'_, P>, mode: IeeeModes) -> Result<(), Fault> {
         let link = Link::of(mode);
         self.held = false;
+        self.chosen = false;
         if self.link == link {
             return Ok(());
         }
@@ -618,6 +622,7 @@ impl Session {
     const fn is_left(&mut self) {
         self.link = Link::Compatibility;
         self.held = false;
+        self.chosen = false;
         self.address = None;
     }
 

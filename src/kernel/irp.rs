@@ -12,8 +12,8 @@ use core::{
 use wdk_sys::{
     CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_REMOVE_LOCK, IO_STACK_LOCATION,
     IO_STATUS_BLOCK, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
-    PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS, ULONG,
+    IRP_MJ_FLUSH_BUFFERS, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ,
+    IRP_MJ_WRITE, NTSTATUS, PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS, ULONG,
     ntddk::{IoAcquireRemoveLockEx, IoReleaseRemoveLockEx, IofCallDriver, IofCompleteRequest},
 };
 
@@ -76,6 +76,8 @@ pub(crate) enum TransferKind {
     Read,
     /// `IRP_MJ_WRITE`
     Write,
+    /// `IRP_MJ_FLUSH_BUFFERS`: nothing moves, but what was asked before has.
+    Flush,
 }
 
 /// What an IRP asks of a role. PnP, power and WMI never get here: [`super::pnp`] answers them.
@@ -95,6 +97,8 @@ pub(crate) enum Request<'irql> {
     Read { offset: i64 },
     /// `IRP_MJ_WRITE`, to `offset`.
     Write { offset: i64 },
+    /// `IRP_MJ_FLUSH_BUFFERS`
+    Flush,
     /// `IRP_MJ_QUERY_INFORMATION`: a class of `FILE_INFORMATION_CLASS`.
     QueryInformation { class: i32 },
     /// `IRP_MJ_INTERNAL_DEVICE_CONTROL` from a kernel client.
@@ -229,6 +233,7 @@ impl Irp {
                     offset: unsafe { write.ByteOffset.QuadPart },
                 }
             }
+            IRP_MJ_FLUSH_BUFFERS => Request::Flush,
             IRP_MJ_QUERY_INFORMATION => {
                 // SAFETY: the member that belongs to this major.
                 let query = unsafe { stack.Parameters.QueryFile };
@@ -294,6 +299,7 @@ impl Irp {
         match u32::from(self.stack().MajorFunction) {
             IRP_MJ_READ => Some(TransferKind::Read),
             IRP_MJ_WRITE => Some(TransferKind::Write),
+            IRP_MJ_FLUSH_BUFFERS => Some(TransferKind::Flush),
             _ => None,
         }
     }

@@ -223,21 +223,16 @@ impl<T: Copy> Gate<T> {
         self.close(passive);
     }
 
-    /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once.
-    pub(crate) fn suspend(&self, passive: Passive) {
+    /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once, and
+    /// then does `finish` with what is behind it, unless the gate was closed already.
+    pub(crate) fn suspend(&self, finish: impl FnOnce(&T), passive: Passive) {
         self.leave.store(Leave::Suspended.code(), Ordering::Release);
         if self.shut(passive) {
-            self.suspended.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// After [`Gate::suspend`]: uses what is behind the gate, while nobody else does.
-    pub(crate) fn while_suspended(&self, use_it: impl FnOnce(&T), _: Passive) {
-        if self.suspended.load(Ordering::Relaxed) {
-            // SAFETY: written before the gate was first open, and nobody writes it now.
+            // SAFETY: written before the gate was open, and nobody writes it now.
             let value = unsafe { &*self.value.get() };
             // SAFETY: likewise.
-            use_it(unsafe { value.assume_init_ref() });
+            finish(unsafe { value.assume_init_ref() });
+            self.suspended.store(true, Ordering::Relaxed);
         }
     }
 

@@ -156,6 +156,7 @@ impl Port {
             Request::DeviceControl { .. }
             | Request::Read { .. }
             | Request::Write { .. }
+            | Request::Flush
             | Request::QueryInformation { .. }
             | Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
@@ -344,7 +345,8 @@ impl Function<Role> for Port {
             .ok()
             .and_then(|key| key.dword(&Wide::new(EPP_32)))
             == Some(1);
-        let hardware = Hardware::start(raw, resources, epp_32)?;
+        let card = self.core.pdo().pci_identity(passive);
+        let hardware = Hardware::start(raw, resources, epp_32, card)?;
         self.core.start(hardware, passive);
         self.core.number().save(self.core.pdo(), passive);
         self.interface.enable(true, passive);

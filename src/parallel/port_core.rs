@@ -194,8 +194,7 @@ impl PortCore {
         if !self.sleeps.swap(true, Ordering::AcqRel) {
             self.line.reserve();
         }
-        self.hardware.suspend(passive);
-        self.hardware.while_suspended(
+        self.hardware.suspend(
             |hardware| {
                 if self.held.swap(0, Ordering::AcqRel) != 0 {
                     hardware.end_epp();

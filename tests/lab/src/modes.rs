@@ -233,11 +233,12 @@ impl ModesPc {
     #[must_use]
     pub fn not_at_rest(&self) -> Vec<String> {
         let mut chip = self.chip.borrow_mut();
-        if self.printer.phase() == Phase::Epp {
-            chip.not_between_cycles(self.machine.now())
-        } else {
-            chip.not_at_rest(self.machine.now())
+        let wrong = chip.not_at_rest(self.machine.now());
+        // A device that does not answer any more may have missed the end of EPP.
+        if !wrong.is_empty() && self.printer.phase() == Phase::Epp {
+            return chip.not_between_cycles(self.machine.now());
         }
+        wrong
     }
 }
 
