@@ -4,25 +4,23 @@ use super::{
     Condition, Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
     fifo::{self, Drained, Pace},
     lines::{Lines, T_INF},
-    read_condition,
+    quiet::steady_lines,
 };
-
-/// Lines that show an error, and how they are without one: no paper end, selected, no fault.
-const ERROR_LINES: Dsr = Dsr::P_ERROR.union(Dsr::SELECT).union(Dsr::N_FAULT);
-const NO_ERROR: Dsr = Dsr::SELECT.union(Dsr::N_FAULT);
 
 /// What the lines say before a byte.
 enum Readiness {
-    /// The printer takes a byte.
+    /// The peripheral takes a byte.
     Ready,
-    /// It shows an error.
+    /// It shows a fault.
     Trouble,
 }
 
-/// One look at the printer; `None` while it is busy, and nothing else.
+/// One look at the peripheral; `None` while it is busy, and nothing else. nFault and Busy decide:
+/// what PError and Select show of a peripheral without a fault means something for printers only,
+/// and other devices leave them open.
 fn readiness(port: &mut impl Port) -> Option<Readiness> {
     let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
-    if dsr & ERROR_LINES != NO_ERROR {
+    if !dsr.contains(Dsr::N_FAULT) {
         Some(Readiness::Trouble)
     } else if dsr.contains(Dsr::NOT_BUSY) {
         Some(Readiness::Ready)
@@ -31,22 +29,25 @@ fn readiness(port: &mut impl Port) -> Option<Readiness> {
     }
 }
 
-/// A second, longer look at an error.
+/// A second, longer look at a fault.
 fn confirm<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
-    let condition = read_condition(lines.port)?;
-    let flags = Condition::of(NO_ERROR).flags() | Condition::of(NO_ERROR | Dsr::NOT_BUSY).flags();
-    if flags.contains(condition.flags()) {
-        // Selected, busy or not: it was nothing.
+    let (dsr, _) = steady_lines(lines.port)?;
+    if dsr.contains(Dsr::N_FAULT) {
+        // It was nothing.
         Ok(())
     } else {
-        Err(Fault::Condition(condition))
+        Err(Fault::Condition(Condition::of(dsr)))
     }
 }
 
-/// Waits until the printer takes a byte, however long it is busy.
-fn ready<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+/// Waits until the peripheral takes a byte, however long it is busy; if the writer is `patient`,
+/// also however long it shows a fault.
+fn ready<P: Port>(lines: &mut Lines<'_, P>, patient: bool) -> Result<(), Fault> {
     loop {
-        match lines.poll(T_INF, readiness)? {
+        let look = |port: &mut P| {
+            readiness(port).filter(|seen| !patient || matches!(seen, Readiness::Ready))
+        };
+        match lines.poll(T_INF, look)? {
             Some(Readiness::Ready) => return Ok(()),
             Some(Readiness::Trouble) => confirm(lines)?,
             None => {}
@@ -66,12 +67,13 @@ pub(super) fn write<P: Port>(
     lines: &mut Lines<'_, P>,
     data: &[u8],
     done: &mut usize,
+    patient: bool,
 ) -> Result<(), Fault> {
     lines.control_is(Dcr::IDLE);
     for byte in data {
         lines.proceed(1)?;
         // 1: Busy low.
-        ready(lines)?;
+        ready(lines, patient)?;
         // 2: the byte.
         lines.data(*byte);
         // 3: nStrobe low. 4: nStrobe high. The next look at the lines holds the data.
@@ -91,14 +93,23 @@ pub(super) fn write_fifo<P: Port>(
     fifo: Fifo,
     data: &[u8],
     done: &mut usize,
+    patient: bool,
 ) -> Result<(), Fault> {
     lines.control_is(Dcr::IDLE);
     lines.check()?;
-    ready(lines)?;
-    lines.mode(Ecr::FAST_CENTRONICS);
-    let result = bursts(lines, fifo, data, done);
-    lines.mode(Ecr::SPP);
-    result
+    let start = *done;
+    loop {
+        ready(lines, patient)?;
+        lines.mode(Ecr::FAST_CENTRONICS);
+        let rest = data.get(done.saturating_sub(start)..).unwrap_or_default();
+        let result = bursts(lines, fifo, rest, done);
+        lines.mode(Ecr::SPP);
+        match result {
+            // The chip does not look at nFault: what it has not sent waits outside of it.
+            Err(Fault::Condition(_)) if patient => {}
+            result => return result,
+        }
+    }
 }
 
 fn bursts<P: Port>(
@@ -130,7 +141,7 @@ fn bursts<P: Port>(
             }
         };
         if let Some(fault) = fault {
-            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]));
+            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]), |_| false);
             if !(is_absent(fault) && left.drained) {
                 let written = chunk.len().saturating_add(left.filled);
                 *done = done.saturating_add(written.saturating_sub(left.unsent));

@@ -64,6 +64,19 @@ impl Condition {
             .intersects(ParStatus::NOT_CONNECTED.union(ParStatus::POWER_OFF))
     }
 
+    /// A peripheral with power that rests: selected, without an error, busy or not. Only such a one
+    /// is asked who it is.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        self.0 == READY || self.0 == BUSY
+    }
+
+    /// The lines say that nobody is there.
+    #[must_use]
+    pub const fn is_nobody(self) -> bool {
+        self.0.contains(ParStatus::NOT_CONNECTED)
+    }
+
     /// The answer of `IOCTL_PAR_SET_INFORMATION`. A busy printer without an error is a success.
     #[must_use]
     pub const fn status(self) -> Status {

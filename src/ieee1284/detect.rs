@@ -12,15 +12,19 @@ use crate::ioctl::parallel::IeeeModes;
 pub struct Capabilities {
     /// Data and control lines answer: there is a port at all.
     pub spp: bool,
-    /// The data lines can be read (`PPT_BYTE_PRESENT`).
-    pub byte: bool,
-    /// There are EPP registers (`PPT_EPP_PRESENT`).
+    /// The data lines can be read (`PPT_BYTE_PRESENT`). `None`: not known, see [`has_byte`].
+    pub byte: Option<bool>,
+    /// There are EPP registers (`PPT_EPP_PRESENT`). On a port without an ECR that is likely, not
+    /// certain: its registers do not tell.
     pub epp: bool,
     /// The EPP data register may be accessed 32 bits at a time (`PPT_EPP_32_PRESENT`). Never found
     /// out by [`detect`]: an access that a chip does not know may reach its neighbour.
     pub epp_32: bool,
     /// There is an ECR.
     pub ecr: bool,
+    /// The ECR is written with 00001 below its mode field, as it reads: there are chips that lock up
+    /// otherwise ([`fixed_ecr`]).
+    pub ecr_fixed: bool,
     /// The ECP FIFO. With one, the port is an ECP port (`PPT_ECP_PRESENT`).
     pub fifo: Option<Fifo>,
 }
@@ -32,10 +36,6 @@ pub struct Fifo {
     pub depth: u16,
     /// Width of a word in bits: 8, 16 or 32.
     pub width: u8,
-    /// How many words are free when a service interrupt asks for more. 0: it does not.
-    pub write_threshold: u16,
-    /// How many words are in it when a service interrupt offers them. 0: it does not.
-    pub read_threshold: u16,
     /// Full and empty bit count the byte that is on its way to the peripheral (cnfgA bit 2).
     pub counts_transmitter: bool,
 }
@@ -44,10 +44,11 @@ impl Capabilities {
     /// A port of which nothing is known but that it is one.
     pub const SPP: Self = Self {
         spp: true,
-        byte: false,
+        byte: Some(false),
         epp: false,
         epp_32: false,
         ecr: false,
+        ecr_fixed: false,
         fifo: None,
     };
 
@@ -57,20 +58,44 @@ impl Capabilities {
         (self.fifo.is_some() as u32)
             | (self.epp as u32) << 1
             | ((self.epp && self.epp_32) as u32) << 2
-            | (self.byte as u32) << 3
+            | (self.reads_data() as u32) << 3
+    }
+
+    /// Whether the data lines are known to be readable.
+    pub(super) const fn reads_data(&self) -> bool {
+        matches!(self.byte, Some(true))
+    }
+
+    /// The same with what was found out about the data lines. EPP needs lines of both directions.
+    #[must_use]
+    pub const fn with_byte(mut self, byte: bool) -> Self {
+        self.byte = Some(byte);
+        self.epp &= byte;
+        self
+    }
+
+    /// Whether both are of the same port, whatever is known of its data lines.
+    #[must_use]
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        let known = |it: &Self| Self {
+            byte: None,
+            epp: false,
+            ..*it
+        };
+        known(self) == known(other)
     }
 
     /// The modes that the port can do, with every peripheral that has them.
     #[must_use]
     pub fn modes(&self) -> IeeeModes {
         let mut modes = IeeeModes::CENTRONICS | IeeeModes::IEEE_COMPATIBILITY | IeeeModes::NIBBLE;
-        if self.byte {
+        if self.reads_data() {
             modes |= IeeeModes::BYTE_BIDIR | IeeeModes::EPP_SW | IeeeModes::ECP_SW;
         }
-        if self.epp {
+        if self.epp && self.reads_data() {
             modes |= IeeeModes::EPP_HW;
         }
-        if self.byte_fifo().is_some() && self.byte {
+        if self.byte_fifo().is_some() && self.reads_data() {
             modes |= IeeeModes::ECP_HW_NOIRQ;
         }
         modes
@@ -85,39 +110,53 @@ impl Capabilities {
 
 /// A FIFO at least as deep as this is none: the register is only echoing.
 const DEPTH_LIMIT: u16 = 1024;
-/// From a word in the test FIFO to the service interrupt bit, in microseconds.
-const THRESHOLD_US: u32 = 5;
-/// ECR values to detect an ECR by: what is written, and what is read, with the empty FIFO's bit.
-const ECR_PROBE: (u8, u8) = (0x34, 0x35);
-/// Two data patterns; no line keeps one of them by itself in both.
-const PATTERNS: [u8; 2] = [0x55, 0xAA];
+/// The mode field of the ECR.
+const ECR_MODE: u8 = 0xE0;
+/// What nobody drives.
+const OPEN_BUS: u8 = 0xFF;
 
-/// Finds out what the port's hardware can do. Needs no peripheral, and disturbs none that is at
-/// rest; must not run in a transfer. At the end the port is at rest.
+/// Finds out what the port's hardware can do, as far as its registers tell, and **moves no line**:
+/// neither the control lines nor the data lines change, nor are the data drivers turned off. Needs
+/// no peripheral; must not run in a transfer. At the end an ECP chip is in SPP mode, and the chip
+/// asks for no interrupt.
+///
+/// What it does, register by register:
+/// * DATA is read.
+/// * DCR is read. Bit 4, which lets nAck interrupt and belongs to no line, is cleared, if it reads 1.
+/// * DSR is read. A pending EPP time-out is cleared there: some chips ignore everything else until
+///   it is.
+/// * The ECR's mode field is written: 000 and 001, and, in a chip that keeps it, 100 for a look at
+///   the EPP time-out bit, 110 (FIFO test) and 111 (configuration). None of them moves a line while
+///   the direction is forward.
+/// * The test FIFO is filled, which reaches no line.
+///
+/// Whether the data lines of a port without an ECR can be read is left open: [`has_byte`] finds it
+/// out by moving them.
 pub fn detect(port: &mut impl Port) -> Capabilities {
-    let mut found = Capabilities::default();
-    // Some chips ignore everything else while a time-out is pending.
+    let mut found = Capabilities {
+        spp: has_spp(port),
+        ..Capabilities::default()
+    };
+    if !found.spp {
+        return found;
+    }
     clear_epp_time_out(port);
-    found.spp = has_spp(port);
-    if found.spp {
-        found.ecr = has_ecr(port);
-        found.byte = has_byte(port, found.ecr);
-        found.epp = has_epp(port, found.ecr);
-        if found.ecr {
-            found.fifo = fifo(port);
-        }
+    // Before anything else is written: in mode 011 DATA would be the FIFO's.
+    let ecr = find_ecr(port);
+    found.ecr = ecr.is_some();
+    found.ecr_fixed = ecr == Some(true);
+    let port = &mut OfEcr(port, found.ecr_fixed);
+    let dcr = Dcr::from_bits_retain(port.read(Register::Dcr));
+    if dcr.bits() != OPEN_BUS && dcr.contains(Dcr::ACK_INTERRUPT) {
+        port.write(Register::Dcr, (dcr - Dcr::ACK_INTERRUPT).bits());
     }
-    rest(port, &found);
+    // Mode 001 is that of a port with a direction.
+    found.byte = found.ecr.then_some(true);
+    found.epp = has_epp(port, found.ecr);
+    if found.ecr {
+        found.fifo = fifo(port);
+    }
     found
-}
-
-/// Puts the port at rest: compatibility mode, and no line asks anything of a peripheral.
-pub fn rest(port: &mut impl Port, capabilities: &Capabilities) {
-    if capabilities.ecr {
-        port.write(Register::Ecr, Ecr::SPP.bits());
-    }
-    port.write(Register::Data, 0);
-    port.write(Register::Dcr, Dcr::IDLE.bits());
 }
 
 /// Clears a pending EPP time-out in all the ways that chips want, and says whether there is none
@@ -139,103 +178,127 @@ pub(super) fn epp_time_out(port: &mut impl Port) -> bool {
     Dsr::from_bits_retain(port.read(Register::Dsr)).contains(Dsr::EPP_TIME_OUT)
 }
 
-/// Whether the control or the data register holds what is written.
+/// Whether anything answers. DATA or DCR of a chip may not read back, and then read 0xFF; so may the
+/// status lines of an empty connector. All three together are no port.
 fn has_spp(port: &mut impl Port) -> bool {
-    let controls = [Dcr::IDLE | Dcr::AUTO_FD, Dcr::IDLE].map(|dcr| {
-        port.write(Register::Dcr, dcr.bits());
-        port.read(Register::Dcr) & 0x0F == dcr.bits()
-    });
-    controls == [true; 2]
-        || PATTERNS.map(|pattern| {
-            port.write(Register::Data, pattern);
-            port.read(Register::Data) == pattern
-        }) == [true; 2]
+    [Register::Dsr, Register::Dcr, Register::Data]
+        .into_iter()
+        .any(|register| port.read(register) != OPEN_BUS)
 }
 
-/// Whether there is an ECR, and not the DCR once more: old cards decode ten address bits.
-fn has_ecr(port: &mut impl Port) -> bool {
+/// Chips whose ECR shows only its mode field show this below it.
+const FIXED_ECR: u8 = 0x01;
+
+/// What is written to an ECR whose lower bits are fixed, for a mode.
+#[must_use]
+pub const fn fixed_ecr(value: u8) -> u8 {
+    value & ECR_MODE | FIXED_ECR
+}
+
+/// Whether there is an ECR, and whether its lower bits are fixed. It is one if its mode field holds what is written; the lower bits show
+/// what they like, and are written as they were read. Old cards decode ten address bits and show
+/// the DCR once more in its place: what reads the same is not written.
+fn find_ecr(port: &mut impl Port) -> Option<bool> {
     if !port.has_ecp() {
-        return false;
+        return None;
     }
-    let mirrors = [Dcr::IDLE | Dcr::AUTO_FD, Dcr::IDLE].map(|dcr| {
-        port.write(Register::Dcr, dcr.bits());
-        port.read(Register::Ecr) & 0b11 == dcr.bits() & 0b11
-    });
-    if mirrors == [true; 2] {
-        return false;
+    let found = port.read(Register::Ecr);
+    if found == OPEN_BUS || found == port.read(Register::Dcr) {
+        return None;
     }
-    // Empty, not full.
-    if port.read(Register::Ecr) & 0b11 != Ecr::EMPTY.bits() {
-        return false;
+    let others = found & !ECR_MODE;
+    let fixed = others == FIXED_ECR;
+    // The modes from 010 on are left through SPP.
+    let holds = [Ecr::SPP, Ecr::PS2, Ecr::SPP].map(|ecr| {
+        let mode = ecr.bits() & ECR_MODE;
+        port.write(Register::Ecr, mode | others);
+        port.read(Register::Ecr) & ECR_MODE == mode
+    }) == [true; 3];
+    if holds && !fixed {
+        // No interrupts.
+        port.write(Register::Ecr, Ecr::SPP.bits());
     }
-    port.write(Register::Ecr, ECR_PROBE.0);
-    let echo = port.read(Register::Ecr);
-    port.write(Register::Ecr, Ecr::SPP.bits());
-    port.write(Register::Dcr, Dcr::IDLE.bits());
-    echo == ECR_PROBE.1
+    holds.then_some(fixed)
 }
 
-/// Whether the data drivers can be turned off: then the lines differ from what is written.
-fn has_byte(port: &mut impl Port, ecr: bool) -> bool {
-    if ecr {
-        port.write(Register::Ecr, Ecr::PS2.bits());
-    }
+/// Finds out whether the data drivers can be turned off: then the lines differ from what is
+/// latched. That takes one look, as the terminators of a peripheral pull them up, and a peripheral
+/// that is at rest does not drive them. `patterns` allows to change what is latched when that look
+/// says nothing: on a port without a direction the lines change then, too. `None`: not known.
+///
+/// DCR must be in compatibility mode at rest; it is so afterwards, and DATA is as it was.
+pub fn has_byte(port: &mut impl Port, patterns: bool) -> Option<bool> {
+    let before = port.read(Register::Data);
     port.write(Register::Dcr, (Dcr::IDLE | Dcr::REVERSE).bits());
-    let holds = PATTERNS.map(|pattern| {
-        port.write(Register::Data, pattern);
-        port.read(Register::Data) == pattern
-    });
-    port.write(Register::Dcr, Dcr::IDLE.bits());
-    if ecr {
-        port.write(Register::Ecr, Ecr::SPP.bits());
+    let mut differs = port.read(Register::Data) != before;
+    if !differs && patterns {
+        // What does not read back while it is driven reads as nobody drives it now, too.
+        let other = !before;
+        port.write(Register::Data, other);
+        differs = port.read(Register::Data) != other;
+        port.write(Register::Data, before);
     }
-    holds != [true; 2]
+    port.write(Register::Dcr, Dcr::IDLE.bits());
+    (differs || patterns).then_some(differs)
 }
 
-/// Whether there is an EPP time-out bit that works.
-fn has_epp(port: &mut impl Port, ecr: bool) -> bool {
-    if !port.has_epp() {
+/// Whether there is an EPP time-out bit that is clear, or can be cleared.
+fn has_epp<P: Port>(port: &mut OfEcr<'_, P>, ecr: bool) -> bool {
+    if !port.0.has_epp() {
         return false;
     }
-    if ecr {
-        // A chip whose time-out bit is clear in the other modes, too, has none ("phony EPP").
-        for mode in [Ecr::SPP, Ecr::PS2, Ecr::FAST_CENTRONICS, Ecr::ECP] {
-            // FAST_CENTRONICS and ECP are entered and left through SPP.
+    if !ecr {
+        return clear_epp_time_out(port.0);
+    }
+    // A chip whose time-out bit is clear in other modes, too, has none ("phony EPP").
+    for mode in [Ecr::SPP, Ecr::PS2] {
+        port.write(Register::Ecr, mode.bits());
+        if clear_epp_time_out(port.0) {
             port.write(Register::Ecr, Ecr::SPP.bits());
-            port.write(Register::Ecr, mode.bits());
-            let clears = clear_epp_time_out(port);
-            port.write(Register::Ecr, Ecr::SPP.bits());
-            if clears {
-                return false;
-            }
+            return false;
         }
-        port.write(Register::Ecr, Ecr::PS2.bits());
     }
-    // Drivers off, as some chips want it for a read.
-    port.write(Register::Dcr, (Dcr::ACTIVE | Dcr::REVERSE).bits());
-    if ecr {
-        port.write(Register::Ecr, Ecr::EPP.bits());
-    }
-    let mut works = clear_epp_time_out(port);
-    // A bit that is never set is always clear. A peripheral at rest does not raise nWait (Busy),
-    // so an EPP cycle must time out. It reads an address: that moves nSelectIn only.
-    let resting = Dsr::from_bits_retain(port.read(Register::Dsr)).contains(Dsr::NOT_BUSY);
-    if works && resting {
-        let _ = port.read(Register::EppAddress);
-        works = epp_time_out(port) && clear_epp_time_out(port);
-    }
-    if ecr {
-        port.write(Register::Ecr, Ecr::PS2.bits());
-    }
-    port.write(Register::Dcr, Dcr::IDLE.bits());
-    if ecr {
-        port.write(Register::Ecr, Ecr::SPP.bits());
-    }
+    port.write(Register::Ecr, Ecr::EPP.bits());
+    let works = port.read(Register::Ecr) & ECR_MODE == Ecr::EPP.bits() & ECR_MODE
+        && clear_epp_time_out(port.0);
+    port.write(Register::Ecr, Ecr::SPP.bits());
     works
 }
 
+/// Whether the EPP registers of a port without an ECR make cycles: a bit that is never set is always
+/// clear, too. An address is read in compatibility mode, where a peripheral does not answer: the
+/// cycle times out, or, if there is a peripheral that answers nevertheless, gives its address. It
+/// moves nSelectIn for 10 us.
+pub(super) fn makes_epp_cycles(port: &mut impl Port) -> bool {
+    // Drivers off, as some chips want it for a read.
+    port.write(Register::Dcr, (Dcr::ACTIVE | Dcr::REVERSE).bits());
+    let answer = port.read(Register::EppAddress);
+    let works = if epp_time_out(port) {
+        clear_epp_time_out(port)
+    } else {
+        answer != OPEN_BUS
+    };
+    port.write(Register::Dcr, Dcr::IDLE.bits());
+    works
+}
+
+/// A port whose ECR is written as its chip wants it.
+struct OfEcr<'a, P>(&'a mut P, bool);
+
+impl<P: Port> OfEcr<'_, P> {
+    fn read(&mut self, register: Register) -> u8 {
+        self.0.read(register)
+    }
+
+    fn write(&mut self, register: Register, value: u8) {
+        let fixed = self.1 && register == Register::Ecr;
+        let value = if fixed { fixed_ecr(value) } else { value };
+        self.0.write(register, value);
+    }
+}
+
 /// Measures the FIFO. `None`: the register is no FIFO.
-fn fifo(port: &mut impl Port) -> Option<Fifo> {
+fn fifo<P: Port>(port: &mut OfEcr<'_, P>) -> Option<Fifo> {
     // An empty FIFO in every mode but 000 and 001 comes by passing through one of them.
     port.write(Register::Ecr, Ecr::SPP.bits());
     port.write(Register::Ecr, Ecr::TEST.bits());
@@ -243,49 +306,18 @@ fn fifo(port: &mut impl Port) -> Option<Fifo> {
         port.write(Register::EcpFifo, 0xAA);
         ecr(port).contains(Ecr::FULL)
     });
-    let write_threshold = depth.and_then(|depth| {
-        threshold(port, depth, |port| {
-            let _ = port.read(Register::EcpFifo);
-        })
-    });
-    port.write(Register::Ecr, Ecr::PS2.bits());
+    port.write(Register::Ecr, Ecr::SPP.bits());
     let depth = depth?;
-
-    // The other threshold counts when the port is turned round.
-    port.write(Register::Dcr, (Dcr::IDLE | Dcr::REVERSE).bits());
-    port.write(Register::Ecr, Ecr::TEST.bits());
-    let read_threshold = threshold(port, depth, |port| port.write(Register::EcpFifo, 0xAA));
-    port.write(Register::Ecr, Ecr::PS2.bits());
-    port.write(Register::Dcr, Dcr::IDLE.bits());
-
     port.write(Register::Ecr, Ecr::CONFIGURATION.bits());
     let configuration = CnfgA::from_bits_retain(port.read(Register::EcpFifo));
     port.write(Register::Ecr, Ecr::SPP.bits());
     Some(Fifo {
         depth,
-        width: configuration.word_bits()?,
-        write_threshold: write_threshold.unwrap_or(0),
-        read_threshold: read_threshold.unwrap_or(0),
+        width: configuration.word_bits(),
         counts_transmitter: configuration.contains(CnfgA::COUNTS_TRANSMITTER),
     })
 }
 
-/// Counts steps until the service interrupt is due. It is enabled for that; the port's interrupt
-/// is not connected.
-fn threshold<P: Port>(port: &mut P, depth: u16, mut step: impl FnMut(&mut P)) -> Option<u16> {
-    port.write(
-        Register::Ecr,
-        (Ecr::TEST - Ecr::SERVICE_INTERRUPT_OFF).bits(),
-    );
-    let count = (1..=depth).find(|_| {
-        step(port);
-        port.stall(THRESHOLD_US);
-        ecr(port).contains(Ecr::SERVICE_INTERRUPT_OFF)
-    });
-    port.write(Register::Ecr, Ecr::TEST.bits());
-    count
-}
-
-fn ecr(port: &mut impl Port) -> Ecr {
+fn ecr<P: Port>(port: &mut OfEcr<'_, P>) -> Ecr {
     Ecr::from_bits_retain(port.read(Register::Ecr))
 }

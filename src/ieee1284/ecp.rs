@@ -6,12 +6,13 @@
 use super::{
     Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
     fifo::{self, Drained, Pace},
-    lines::{Lines, TL},
+    lines::{GRACE, Lines, T_INF, TL},
 };
 
-/// How long a peripheral may stall a byte before the host tries to recover, in milliseconds. The
-/// standard allows that after TS, 35 ms; but a printer with a full buffer stalls for longer, and
-/// nothing is gained by disturbing it. Linux waits 3.5 s.
+/// How long a peripheral may leave a byte untaken (event 36) before the host tries to recover, in
+/// milliseconds. The standard allows that after TS, 35 ms; nothing is gained by disturbing a slow
+/// peripheral. Linux waits 3.5 s. For the next byte (event 32) it may let the host wait as long as it
+/// wants: it is out of paper, or draws a page.
 const STALL_MS: u64 = 3500;
 /// How long the last byte's event 36 may take where the chip does not show it, in microseconds.
 const ANSWER_US: u32 = 500;
@@ -411,6 +412,8 @@ fn write_fifo<P: Port>(
         if rest.is_empty() {
             return Ok(());
         }
+        // 32: Busy low. From here on Busy means that the byte on the lines was taken.
+        lines.wait(T_INF, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
         // HostAck and HostClk are the chip's now; their bits in the DCR must be clear.
         lines.control_is(FORWARD);
         lines.mode(Ecr::ECP);
@@ -421,11 +424,10 @@ fn write_fifo<P: Port>(
             Drained::Empty => {}
             Drained::TimeUp | Drained::Noticed => {
                 // The byte that stalled goes once more, by hand.
-                let Some(byte) = data.get(done.saturating_sub(start)) else {
-                    return Err(Fault::NoAnswer(32));
-                };
-                send(lines, FORWARD, *byte, TL)?;
-                *done = done.saturating_add(1);
+                if let Some(byte) = data.get(done.saturating_sub(start)) {
+                    send(lines, FORWARD, *byte, TL)?;
+                    *done = done.saturating_add(1);
+                }
             }
         }
     }
@@ -439,12 +441,22 @@ fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut
             return Drained::Interrupted;
         }
         lines.port.write_block(Register::EcpFifo, chunk);
-        let mut drained = fifo::drain(lines, &mut pace, STALL_MS, |_| false);
-        if matches!(drained, Drained::Empty) && chunks.peek().is_none() {
-            drained = fifo::finish(lines, fifo, ANSWER_US, STALL_MS, |_| false);
-        }
+        let drained = loop {
+            let mut drained = fifo::drain(lines, &mut pace, STALL_MS, |_| false);
+            if matches!(drained, Drained::Empty) && chunks.peek().is_none() {
+                drained = fifo::finish(lines, fifo, ANSWER_US, STALL_MS, |_| false);
+            }
+            // Held at event 32, and not stalled at 36: it has the byte, and wants no other yet.
+            if !(matches!(drained, Drained::TimeUp) && is_taken(lines.port)) {
+                break drained;
+            }
+        };
         if !matches!(drained, Drained::Empty) {
-            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]));
+            if matches!(drained, Drained::Interrupted) {
+                // The byte on the lines gets its chance to be taken.
+                let _ = lines.grace(GRACE, |port| is_taken(port).then_some(()));
+            }
+            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]), is_taken);
             let written = chunk.len().saturating_add(left.filled);
             *done = done.saturating_add(written.saturating_sub(left.unsent));
             return drained;
@@ -452,6 +464,11 @@ fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut
         *done = done.saturating_add(chunk.len());
     }
     Drained::Empty
+}
+
+/// Busy high: the byte on the lines was taken (event 36), and the next one is not wanted yet.
+fn is_taken(port: &mut impl Port) -> bool {
+    !Dsr::from_bits_retain(port.read(Register::Dsr)).contains(Dsr::NOT_BUSY)
 }
 
 /// Sends one byte, `kind` being [`FORWARD`] for data and [`COMMAND`] for a command. A peripheral
@@ -467,13 +484,8 @@ fn send<P: Port>(
     mut limit: u64,
 ) -> Result<(), Fault> {
     loop {
-        // 32: Busy (PeriphAck) low.
-        if lines
-            .wait(STALL_MS, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?
-            .is_none()
-        {
-            return Err(Fault::NoAnswer(32));
-        }
+        // 32: Busy (PeriphAck) low, whenever that is.
+        lines.wait(T_INF, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
         // 34: the byte, and HostAck for its kind.
         lines.data(byte);
         lines.control_is(kind);

@@ -4,6 +4,7 @@ use super::{
     Access, Capabilities, Dcr, Dsr, Ecr, Fault, Port, Register,
     detect::{clear_epp_time_out, epp_time_out},
     lines::Lines,
+    negotiate::leave_epp,
 };
 
 /// Bytes between two looks at the time-out bit. What a block with a time-out moved is not known,
@@ -108,10 +109,11 @@ fn turn<P: Port>(lines: &mut Lines<'_, P>, dcr: Dcr) {
     }
 }
 
-/// No time-out may be pending: it would be taken for one of ours.
+/// No time-out may be pending: it would be taken for one of ours. nWait is low (60), or the
+/// connector is open, which some chips would take for an answer.
 fn begin<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
     if clear_epp_time_out(lines.port) {
-        Ok(())
+        at_rest(lines)
     } else {
         Err(Fault::EppTimeOut)
     }
@@ -127,11 +129,29 @@ fn end<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
     }
 }
 
-/// Enters the chip's EPP mode, after the negotiation.
-pub(super) fn enter<P: Port>(lines: &mut Lines<'_, P>) {
+/// Prepares the chip after the negotiation, for cycles by hardware or by software.
+pub(super) fn enter<P: Port>(lines: &mut Lines<'_, P>, hardware: bool) {
     lines.mode(Ecr::PS2);
-    lines.control(Dcr::ACTIVE);
-    lines.mode(Ecr::EPP);
+    lines.control_is(Dcr::ACTIVE);
+    if hardware {
+        lines.mode(Ecr::EPP);
+    }
+}
+
+/// Between two cycles: at rest, and the data lines are the host's.
+pub(super) fn forward<P: Port>(lines: &mut Lines<'_, P>, hardware: bool) {
+    if hardware {
+        turn(lines, Dcr::ACTIVE);
+    } else {
+        lines.control_is(Dcr::ACTIVE);
+    }
+}
+
+/// Ends EPP on a port whose [`Session`](super::Session) is not at hand: its owner held it
+/// ([`Session::is_held`](super::Session::is_held)). Stalls for 50 us. IRQL: `DISPATCH_LEVEL` or
+/// below.
+pub fn end_epp(port: &mut impl Port, capabilities: &Capabilities) {
+    leave_epp(&mut Lines::new(port, Dcr::ACTIVE, capabilities));
 }
 
 /// Writes bytes with the control lines: five accesses a byte. `done` counts those that the
@@ -150,6 +170,8 @@ pub(super) fn write_by_software<P: Port>(
     lines.check()?;
     lines.mode(Ecr::PS2);
     lines.control_is(Dcr::ACTIVE);
+    // 60: nWait low, or the connector is open.
+    at_rest(lines)?;
     lines.control(WRITE);
     for byte in data {
         lines.proceed(1)?;
@@ -158,9 +180,7 @@ pub(super) fn write_by_software<P: Port>(
         cycle(lines, WRITE, space, |_| ())?;
         *done = done.saturating_add(1);
         // 60: nWait low.
-        if !waited(lines.port, Dsr::NOT_BUSY) {
-            return Err(Fault::EppTimeOut);
-        }
+        at_rest(lines)?;
     }
     // 61: nWrite high.
     lines.control(Dcr::ACTIVE);
@@ -183,6 +203,8 @@ pub(super) fn read_by_software<P: Port>(
     lines.check()?;
     lines.mode(Ecr::PS2);
     lines.control_is(READ);
+    // 60: nWait low, or the connector is open.
+    at_rest(lines)?;
     for byte in bytes {
         lines.proceed(1)?;
         // 67 (address: 64): nDStrb low. 58: nWait high; the byte is on the data lines. 63 (59):
@@ -190,9 +212,7 @@ pub(super) fn read_by_software<P: Port>(
         *byte = cycle(lines, READ, space, |port| port.read(Register::Data))?;
         *done = done.saturating_add(1);
         // 60: nWait low.
-        if !waited(lines.port, Dsr::NOT_BUSY) {
-            return Err(Fault::EppTimeOut);
-        }
+        at_rest(lines)?;
     }
     lines.control(Dcr::ACTIVE);
     Ok(())
@@ -218,6 +238,15 @@ fn cycle<P: Port, T: Send>(
     });
     lines.is_now(if result.is_some() { dcr } else { low });
     result.ok_or(Fault::EppTimeOut)
+}
+
+/// Waits until the peripheral is ready for a cycle: nWait low.
+fn at_rest<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+    if waited(lines.port, Dsr::NOT_BUSY) {
+        Ok(())
+    } else {
+        Err(Fault::EppTimeOut)
+    }
 }
 
 /// Waits for nWait (Busy), not longer than a cycle may last. Whether it came.

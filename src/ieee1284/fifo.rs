@@ -134,8 +134,14 @@ pub(super) struct Residue {
 ///
 /// The chip tells only whether its FIFO is full: it is filled until it is, with the bytes that come
 /// next, so that a peripheral that wakes up meanwhile gets nothing wrong. Without such bytes it is
-/// filled with zeros, which are only counted.
-pub(super) fn residue<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, next: &[u8]) -> Residue {
+/// filled with zeros, which are only counted. `taken` tells whether the peripheral has the byte that
+/// is between FIFO and peripheral, though the chip is not through with it.
+pub(super) fn residue<P: Port>(
+    lines: &mut Lines<'_, P>,
+    fifo: Fifo,
+    next: &[u8],
+    taken: impl FnOnce(&mut P) -> bool,
+) -> Residue {
     let mut filled: usize = 0;
     let mut padding: usize = 0;
     let mut next = next.iter();
@@ -153,11 +159,13 @@ pub(super) fn residue<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, next: &[u8]
             padding = padding.saturating_add(1);
         }
     }
+    let taken = taken(lines.port);
     lines.mode(Ecr::PS2);
     // One more byte may be between FIFO and peripheral.
     let unsent = usize::from(depth)
         .saturating_sub(padding)
-        .saturating_add(usize::from(!fifo.counts_transmitter));
+        .saturating_add(usize::from(!fifo.counts_transmitter))
+        .saturating_sub(usize::from(taken));
     Residue {
         filled,
         drained,

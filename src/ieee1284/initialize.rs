@@ -1,6 +1,8 @@
 //! Resetting a peripheral, and reading its condition.
 
-use super::{Capabilities, Condition, Dcr, Dsr, Ecr, Interrupted, Port, Register};
+use super::{
+    Capabilities, Condition, Dcr, Dsr, Ecr, Interrupted, Port, Register, quiet::steady_lines,
+};
 
 /// How long nInit is held low, in microseconds. Printers ask for 50 at least (Linux's lp waits
 /// that long, and so does the EPP exit); twice that is on the safe side.
@@ -14,10 +16,6 @@ const POLL_MS: u32 = 10;
 const READY_LIMIT_MS: u64 = 5000;
 /// How long the lines must look unattended before nobody is believed to be there, in milliseconds.
 const ABSENT_LIMIT_MS: u64 = 500;
-/// Between the two looks at the lines that must agree, in milliseconds.
-const SAMPLE_MS: u32 = 1;
-/// How many looks at most; lines that never agree are taken as they are.
-const SAMPLES: u32 = 10;
 
 /// Resets and initialises the peripheral (`IOCTL_PAR_SET_INFORMATION`): nInit low for 100 us with
 /// nSelectIn low, then a wait of at most five seconds until it is ready, then its condition.
@@ -69,24 +67,12 @@ pub fn initialize(
 }
 
 /// Reads the condition of the peripheral. Two looks a millisecond apart must agree, and neither
-/// may fall into an acknowledge pulse.
+/// may fall into an acknowledge pulse; lines that never agree are taken as they are.
 ///
 /// # Errors
 /// [`Interrupted`]: the wait ended early.
 pub fn read_condition(port: &mut impl Port) -> Result<Condition, Interrupted> {
-    let mut before = lines(port);
-    for _ in 0..SAMPLES {
-        port.sleep(SAMPLE_MS)?;
-        let now = lines(port);
-        // All lines low is no pulse but a device without power.
-        let pulse =
-            !now.contains(Dsr::N_ACK) && now.intersects(Dsr::P_ERROR | Dsr::SELECT | Dsr::N_FAULT);
-        if now == before && !pulse {
-            break;
-        }
-        before = now;
-    }
-    Ok(Condition::of(before))
+    steady_lines(port).map(|(lines, _)| Condition::of(lines))
 }
 
 fn lines(port: &mut impl Port) -> Dsr {

@@ -23,7 +23,7 @@ const SLEEP_PART: u64 = 16;
 const TICK_MS: u64 = 16;
 /// How long the answer inside a byte is still waited for after an interruption, so that the byte is
 /// whole: in steps of [`GRACE_STEP_US`].
-const GRACE: u32 = 20;
+pub(super) const GRACE: u32 = 20;
 /// Between two looks then, in microseconds.
 const GRACE_STEP_US: u32 = 25;
 /// Bytes after which the processor is offered to others, when nothing needs a wait.
@@ -83,6 +83,11 @@ impl<'a, P: Port> Lines<'a, P> {
             port.write(Register::Dcr, high.bits());
         });
         self.dcr = high;
+    }
+
+    /// The control register was written past this, or may be: what it holds is not known.
+    pub(super) const fn forget(&mut self) {
+        self.dcr = Dcr::UNKNOWN;
     }
 
     /// Drives the data lines.

@@ -50,6 +50,8 @@ impl Dcr {
     pub const RESET: Self = Self::SELECT_IN;
     /// A 1284 mode, idle: nInit and nSelectIn high, nStrobe and nAutoFd high (0x04).
     pub const ACTIVE: Self = Self::N_INIT;
+    /// In place of a soft copy: what the register holds is not known. No value that it could hold.
+    pub const UNKNOWN: Self = Self::from_bits_retain(0xC0);
 }
 
 bitflags! {
@@ -106,14 +108,14 @@ bitflags! {
 }
 
 impl CnfgA {
-    /// Width of a FIFO word in bits: 8, 16 or 32. `None`: a reserved value.
+    /// Width of a FIFO word in bits: 8, 16 or 32. The values without a meaning are taken for 8, the
+    /// one that every chip has.
     #[must_use]
-    pub const fn word_bits(self) -> Option<u8> {
+    pub const fn word_bits(self) -> u8 {
         match self.bits() >> 4 & 0b111 {
-            0b000 => Some(16),
-            0b001 => Some(8),
-            0b010 => Some(32),
-            _ => None,
+            0b000 => 16,
+            0b010 => 32,
+            _ => 8,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One peripheral on one port: which mode it is in, and how bytes get there and back.
 
 use super::{
-    Capabilities, Condition, Dcr, Ecr, Extensibility, Fault, IdLength, Port, byte, compatibility,
+    Before, Capabilities, Condition, Dcr, Dsr, Extensibility, Fault, IdLength, Port, byte,
+    compatibility,
+    detect::{has_byte, makes_epp_cycles},
     device_id,
     ecp::Ecp,
     epp,
@@ -9,7 +11,7 @@ use super::{
     initialize,
     lines::Lines,
     negotiate::{leave_epp, negotiate, terminate},
-    nibble, read_condition,
+    nibble, read_condition, steady_condition,
 };
 use crate::ioctl::parallel::{IeeeModes, NegotiationMask};
 
@@ -30,6 +32,8 @@ const READ_MODES: &[IeeeModes] = &[
     IeeeModes::BYTE_BIDIR,
     IeeeModes::NIBBLE,
 ];
+/// What a peripheral has that does not speak IEEE 1284.
+const WITHOUT_IEEE_1284: IeeeModes = IeeeModes::CENTRONICS.union(IeeeModes::IEEE_COMPATIBILITY);
 /// The highest ECP channel.
 const LAST_CHANNEL: u8 = 127;
 /// An ID without a text is none.
@@ -67,6 +71,11 @@ enum Link {
 }
 
 impl Link {
+    /// Whether the peripheral is in EPP.
+    const fn is_epp(self) -> bool {
+        matches!(self, Self::EppHardware | Self::EppSoftware)
+    }
+
     /// The link that a mode needs.
     const fn of(mode: IeeeModes) -> Self {
         if mode.contains(IeeeModes::NIBBLE) {
@@ -91,14 +100,27 @@ impl Link {
 ///
 /// It connects a mode when a transfer needs it, and leaves one that is in the way. Whatever ends
 /// an operation without success also ends the mode: the port is in compatibility mode then, at
-/// rest, and the next transfer connects again.
+/// rest, and the next transfer connects again. EPP is not that costly to keep, and costly to leave:
+/// its end is an nInit pulse, which resets many peripherals. So it stays connected between requests
+/// ([`Session::release`]), and when one is interrupted, until another mode is needed.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     capabilities: Capabilities,
     modes: NegotiationMask,
     /// What the peripheral was found to have.
     device_modes: Option<IeeeModes>,
+    /// Whether the peripheral has EPP, if it was asked.
+    device_epp: Option<bool>,
+    /// The EPP registers were seen to make cycles.
+    epp_proved: bool,
+    /// A write waits for a peripheral that shows a fault, too.
+    patient: bool,
     link: Link,
+    /// The link is EPP, and was kept for the next request only.
+    held: bool,
+    /// It was kept after a negotiation, in which it was chosen.
+    chosen: bool,
     dcr: Dcr,
     ecp: Ecp,
     write_address: Option<u8>,
@@ -108,15 +130,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// A peripheral in compatibility mode, on a port at rest.
+    /// A peripheral in compatibility mode. What is on the port's lines is not changed before an
+    /// operation has to.
     #[must_use]
     pub const fn new(capabilities: Capabilities) -> Self {
         Self {
             capabilities,
             modes: NegotiationMask::DEFAULT,
             device_modes: None,
+            device_epp: None,
+            epp_proved: capabilities.ecr,
+            patient: false,
             link: Link::Compatibility,
-            dcr: Dcr::IDLE,
+            held: false,
+            chosen: false,
+            dcr: Dcr::UNKNOWN,
             ecp: Ecp::NONE,
             write_address: None,
             read_address: None,
@@ -142,6 +170,25 @@ impl Session {
         self.device_modes
     }
 
+    /// Whether a write waits for a peripheral that shows a fault as it does for a busy one, or ends
+    /// with [`Fault::Condition`].
+    pub const fn set_patient(&mut self, patient: bool) {
+        self.patient = patient;
+    }
+
+    /// Others may have used the port: what is on its lines in compatibility mode is not known.
+    pub fn forget_lines(&mut self) {
+        if !self.is_connected() {
+            self.dcr = Dcr::UNKNOWN;
+        }
+    }
+
+    /// Whether EPP is connected, and kept for the next request.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Whether a mode other than compatibility mode is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -149,11 +196,8 @@ impl Session {
     }
 
     /// Chooses the modes of later transfers: in each direction the fastest in the mask that port
-    /// and peripheral have. A direction whose mask is empty keeps its mode. Nothing is connected
-    /// afterwards.
-    ///
-    /// Finding out whether a peripheral has EPP includes leaving it, which resets many printers;
-    /// so do not offer EPP without need.
+    /// and peripheral have. A direction whose mask is empty keeps its mode. If EPP was chosen it is
+    /// connected afterwards, for leaving it would reset many peripherals; no other mode is.
     ///
     /// # Errors
     /// The modes stay as they are then.
@@ -166,22 +210,25 @@ impl Session {
         port: &mut impl Port,
         offered: NegotiationMask,
     ) -> Result<NegotiationMask, Fault> {
-        if self.is_connected() {
+        if self.is_connected() && !self.held && !self.chosen {
             return Err(Fault::Connected);
         }
         let chosen = self.on(port, |session, lines| {
-            Ok(NegotiationMask {
-                write: session.choose(lines, WRITE_MODES, offered.write, session.modes.write)?,
-                read: session.choose(lines, READ_MODES, offered.read, session.modes.read)?,
-            })
+            session.learn(lines, true);
+            session.choose_both(lines, offered)
         })?;
         self.modes = chosen;
         self.ecp = Ecp::NONE;
+        self.chosen = self.link.is_epp();
         Ok(chosen)
     }
 
     /// The modes that port and peripheral both have (`IOCTL_PAR_GET_DEVICE_CAPS`). The peripheral
-    /// is asked once; a connected mode is terminated for that. `without` are not tried.
+    /// is asked once, if it has power and rests; a connected mode is terminated for that. `without`
+    /// are not tried. The lines are as they were afterwards.
+    ///
+    /// EPP is not tried: the way to find out is to enter it, and its end resets many peripherals. A
+    /// peripheral that speaks IEEE 1284 is taken to have it, until it refuses it in a negotiation.
     ///
     /// # Errors
     /// [`Fault::Interrupted`]
@@ -191,31 +238,46 @@ impl Session {
         without: IeeeModes,
     ) -> Result<IeeeModes, Fault> {
         if let Some(modes) = self.device_modes {
-            return Ok(modes - without);
+            return Ok(self.but_refused_epp(modes) - without);
         }
-        let candidates = self.capabilities.modes() - without;
-        let modes = self.on(port, |session, lines| {
+        let asked = self.on(port, |session, lines| {
             session.leave(lines);
-            let mut modes = IeeeModes::empty();
-            for mode in candidates.iter() {
-                match session.try_mode(lines, mode) {
-                    Ok(()) => modes |= mode,
-                    Err(Fault::Interrupted) => return Err(Fault::Interrupted),
-                    // Nor will it answer the other requests.
-                    Err(Fault::NotIeee1284) => {
-                        modes |=
-                            candidates & (IeeeModes::CENTRONICS | IeeeModes::IEEE_COMPATIBILITY);
-                        break;
+            session.ask(lines, |session, lines| {
+                let candidates = session.capabilities.modes() - without;
+                let mut modes = IeeeModes::empty();
+                for mode in (candidates - IeeeModes::EPP_ANY).iter() {
+                    match session.try_mode(lines, mode) {
+                        Ok(()) => modes |= mode,
+                        Err(Fault::Interrupted) => return Err(Fault::Interrupted),
+                        // Nor will it answer the other requests.
+                        Err(Fault::NotIeee1284) => {
+                            return Ok(candidates & WITHOUT_IEEE_1284);
+                        }
+                        Err(_) => {}
                     }
-                    Err(_) => {}
                 }
+                Ok(modes | candidates & IeeeModes::EPP_ANY)
+            })
+        });
+        let modes = match asked {
+            // It may answer later.
+            Err(Fault::NotIeee1284) => {
+                return Ok(self.capabilities.modes() & WITHOUT_IEEE_1284.difference(without));
             }
-            Ok(modes)
-        })?;
+            asked => asked?,
+        };
         if without.is_empty() {
             self.device_modes = Some(modes);
         }
-        Ok(modes)
+        Ok(self.but_refused_epp(modes))
+    }
+
+    fn but_refused_epp(&self, modes: IeeeModes) -> IeeeModes {
+        if self.device_epp == Some(false) {
+            modes - IeeeModes::EPP_ANY
+        } else {
+            modes
+        }
     }
 
     /// Connects the mode of a direction now, rather than with the next transfer.
@@ -285,55 +347,103 @@ impl Session {
     /// Ends a connected mode and forgets what it had to remember. Never fails: a peripheral that
     /// does not take part is left.
     pub fn terminate(&mut self, port: &mut impl Port) {
-        self.release(port);
-        self.ecp = Ecp::NONE;
-    }
-
-    /// The port was put at rest by somebody else: a mode that was connected is not any more.
-    pub fn disconnected(&mut self) {
-        if self.is_connected() {
-            self.link = Link::Compatibility;
-            self.ecp = Ecp::NONE;
-            self.address = None;
-        }
-        self.dcr = Dcr::IDLE;
-    }
-
-    /// Gives the port back in compatibility mode between two requests of one program. Bytes that
-    /// the chip's FIFO took from the peripheral and nobody has asked for yet wait for the next
-    /// read. Never fails.
-    pub fn release(&mut self, port: &mut impl Port) {
         // There is no way for this to fail.
         let _ = self.on(port, |session, lines| {
             session.leave(lines);
             Ok(())
         });
+        self.ecp = Ecp::NONE;
+    }
+
+    /// The port was put at rest meanwhile: a mode that was connected is not any more.
+    pub fn disconnected(&mut self) {
+        if self.is_connected() {
+            self.is_left();
+            self.ecp = Ecp::NONE;
+        }
+        self.dcr = Dcr::UNKNOWN;
+    }
+
+    /// Gives the port back between two requests of one program, in compatibility mode, or in EPP
+    /// ([`Session::is_held`]): then it is the port's owner that ends it with [`end_epp`] before
+    /// others use the port. Bytes that the chip's FIFO took from the peripheral and nobody has asked
+    /// for yet wait for the next read. Never fails.
+    ///
+    /// [`end_epp`]: super::end_epp
+    pub fn release(&mut self, port: &mut impl Port) {
+        // There is no way for this to fail.
+        let _ = self.on(port, |session, lines| {
+            if session.link.is_epp() {
+                session.held = true;
+                epp::forward(lines, session.link == Link::EppHardware);
+            } else {
+                session.leave(lines);
+            }
+            Ok(())
+        });
     }
 
     /// Reads the device ID into `sink`, with its prefix; see [`super::DeviceId`]. A connected mode
-    /// is terminated first. Nibble mode, byte mode and ECP are tried in this order.
+    /// is terminated first. Nibble mode, byte mode and ECP are tried in this order, if the status
+    /// lines show a peripheral that has power and rests. The lines are as they were afterwards.
     ///
     /// # Errors
-    /// [`Fault::NotIeee1284`], [`Fault::Refused`], [`Fault::NoAnswer`], [`Fault::Interrupted`]
+    /// [`Fault::NotIeee1284`], also where no line was moved; [`Fault::Refused`],
+    /// [`Fault::NoAnswer`], [`Fault::Interrupted`]
     pub fn device_id(&mut self, port: &mut impl Port, sink: &mut [u8]) -> Result<IdLength, Fault> {
         self.on(port, |session, lines| {
             session.leave(lines);
-            for request in [
-                Extensibility::ID_NIBBLE,
-                Extensibility::ID_BYTE,
-                Extensibility::ID_ECP,
-            ] {
-                if request != Extensibility::ID_NIBBLE && !session.capabilities.byte {
-                    break;
+            session.ask(lines, |session, lines| {
+                for request in [
+                    Extensibility::ID_NIBBLE,
+                    Extensibility::ID_BYTE,
+                    Extensibility::ID_ECP,
+                ] {
+                    if request != Extensibility::ID_NIBBLE && !session.capabilities.reads_data() {
+                        break;
+                    }
+                    match read_id(lines, request, sink) {
+                        Ok(length) if length.total >= SHORTEST_ID => return Ok(length),
+                        Ok(_) | Err(Fault::Refused) => {}
+                        Err(fault) => return Err(fault),
+                    }
                 }
-                match read_id(lines, request, sink) {
-                    Ok(length) if length.total >= SHORTEST_ID => return Ok(length),
-                    Ok(_) | Err(Fault::Refused) => {}
-                    Err(fault) => return Err(fault),
-                }
-            }
-            Err(Fault::Refused)
+                Err(Fault::Refused)
+            })
         })
+    }
+
+    /// Asks a peripheral in compatibility mode, if its status lines show that it has power and rests:
+    /// else [`Fault::NotIeee1284`], and no line moves. Afterwards they are as they were.
+    fn ask<P: Port, T>(
+        &mut self,
+        lines: &mut Lines<'_, P>,
+        question: impl FnOnce(&mut Self, &mut Lines<'_, P>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let condition = steady_condition(lines.port)?;
+        if !condition.is_some_and(Condition::is_at_rest) {
+            return Err(Fault::NotIeee1284);
+        }
+        let before = Before::of(lines.port);
+        self.learn(lines, false);
+        let answer = question(self, lines);
+        match answer {
+            Ok(_) | Err(Fault::Interrupted) => self.leave(lines),
+            Err(_) => self.drop_link(lines),
+        }
+        before.restore(lines.port);
+        lines.forget();
+        answer
+    }
+
+    /// Finds out whether the data lines can be read, if that is not known.
+    fn learn<P: Port>(&mut self, lines: &mut Lines<'_, P>, patterns: bool) {
+        if self.capabilities.byte.is_none() && !self.is_connected() {
+            lines.control_is(Dcr::IDLE);
+            if let Some(byte) = has_byte(lines.port, patterns) {
+                self.capabilities = self.capabilities.with_byte(byte);
+            }
+        }
     }
 
     /// Resets the peripheral (`IOCTL_PAR_SET_INFORMATION`): [`super::initialize()`]. A connected mode
@@ -348,7 +458,7 @@ impl Session {
     }
 
     /// Reads the condition of the peripheral: [`super::read_condition()`]. In another mode the lines
-    /// mean other things, so a connected one is terminated first.
+    /// mean other things, so a connected one is terminated first, EPP included. Else no line moves.
     ///
     /// # Errors
     /// [`Fault::Interrupted`]
@@ -377,6 +487,10 @@ impl Session {
         let result = operation(self, &mut lines);
         match result {
             Ok(_) | Err(Fault::Address | Fault::Unsupported | Fault::Connected) => {}
+            // Between two cycles.
+            Err(Fault::Interrupted) if self.link.is_epp() => {
+                epp::forward(&mut lines, self.link == Link::EppHardware);
+            }
             // Between two bytes, mostly: the peripheral gets its chance to take part.
             Err(Fault::Interrupted) => self.leave(&mut lines),
             Err(_) => self.drop_link(&mut lines),
@@ -385,40 +499,42 @@ impl Session {
         result
     }
 
-    /// Chooses the first of `order` that is offered, and that port and peripheral have.
-    fn choose<P: Port>(
+    /// Chooses the modes of both directions.
+    ///
+    /// EPP is tried last, and once for both, as what is tried after it would meet a peripheral that
+    /// is being reset. So each direction first tries what is faster than EPP, and what is slower if
+    /// EPP is not among its modes.
+    fn choose_both<P: Port>(
         &mut self,
         lines: &mut Lines<'_, P>,
-        order: &[IeeeModes],
-        offered: IeeeModes,
-        current: IeeeModes,
-    ) -> Result<IeeeModes, Fault> {
-        if offered.is_empty() {
-            return Ok(current);
+        offered: NegotiationMask,
+    ) -> Result<NegotiationMask, Fault> {
+        let mut write = Choice::new(self, WRITE_MODES, offered.write, self.modes.write);
+        let mut read = Choice::new(self, READ_MODES, offered.read, self.modes.read);
+        for (until_epp, choice) in [(true, &mut write), (true, &mut read)] {
+            choice.go_on(self, lines, until_epp)?;
         }
-        let mut why = Fault::Unsupported;
-        let possible = offered & self.capabilities.modes();
-        for mode in order.iter().filter(|mode| possible.contains(**mode)) {
-            match self.try_mode(lines, *mode) {
-                Ok(()) => return Ok(*mode),
-                Err(Fault::Interrupted) => return Err(Fault::Interrupted),
-                Err(fault) => why = fault,
-            }
+        // In EPP, and it is the choice of both; or it is not, and the slower modes follow.
+        for choice in [&mut write, &mut read] {
+            choice.go_on(self, lines, false)?;
         }
-        Err(why)
+        Ok(NegotiationMask {
+            write: write.end()?,
+            read: read.end()?,
+        })
     }
 
-    /// Enters a mode to see whether the peripheral has it, and leaves it.
+    /// Enters a mode to see whether the peripheral has it, and leaves it, unless it is EPP.
     fn try_mode<P: Port>(
         &mut self,
         lines: &mut Lines<'_, P>,
         mode: IeeeModes,
     ) -> Result<(), Fault> {
         let result = self.enter(lines, mode);
-        if result.is_ok() {
-            self.leave(lines);
-        } else {
-            self.drop_link(lines);
+        match result {
+            Ok(()) if self.link.is_epp() => {}
+            Ok(()) => self.leave(lines),
+            Err(_) => self.drop_link(lines),
         }
         result
     }
@@ -426,24 +542,40 @@ impl Session {
     /// Connects a mode, if it is not.
     fn enter<P: Port>(&mut self, lines: &mut Lines<'_, P>, mode: IeeeModes) -> Result<(), Fault> {
         let link = Link::of(mode);
+        self.held = false;
+        self.chosen = false;
         if self.link == link {
             return Ok(());
         }
         if !self.capabilities.modes().contains(mode) {
             return Err(Fault::Unsupported);
         }
+        if self.link.is_epp() && link.is_epp() {
+            // It is the chip that changes, not the peripheral.
+            if link == Link::EppHardware {
+                self.prove_epp(lines)?;
+            }
+            epp::enter(lines, link == Link::EppHardware);
+            self.link = link;
+            return Ok(());
+        }
         self.leave(lines);
         match link {
             Link::Compatibility => {}
             Link::Nibble => negotiate(lines, Extensibility::NIBBLE)?,
             Link::Byte => negotiate(lines, Extensibility::BYTE)?,
-            Link::EppHardware => {
-                negotiate(lines, Extensibility::EPP)?;
-                epp::enter(lines);
-            }
-            Link::EppSoftware => {
-                negotiate(lines, Extensibility::EPP)?;
-                lines.mode(Ecr::PS2);
+            Link::EppHardware | Link::EppSoftware => {
+                if link == Link::EppHardware {
+                    self.prove_epp(lines)?;
+                }
+                let answer = negotiate(lines, Extensibility::EPP);
+                match answer {
+                    Ok(()) => self.device_epp = Some(true),
+                    Err(Fault::Refused) => self.device_epp = Some(false),
+                    Err(_) => {}
+                }
+                answer?;
+                epp::enter(lines, link == Link::EppHardware);
             }
             Link::EcpHardware => {
                 // Runs are no gain where a byte costs one access.
@@ -469,6 +601,32 @@ impl Session {
         Ok(())
     }
 
+    /// Sees that EPP registers, which a port without an ECR only seems to have, make cycles. Where the
+    /// lines do not let it see, they are believed.
+    fn prove_epp<P: Port>(&mut self, lines: &mut Lines<'_, P>) -> Result<(), Fault> {
+        if self.epp_proved || self.is_connected() {
+            return Ok(());
+        }
+        lines.control_is(Dcr::IDLE);
+        // A cycle may begin only while nWait is low, which is Busy.
+        if lines.dsr().contains(Dsr::NOT_BUSY) {
+            if !makes_epp_cycles(lines.port) {
+                self.capabilities.epp = false;
+                return Err(Fault::Unsupported);
+            }
+            self.epp_proved = true;
+        }
+        Ok(())
+    }
+
+    /// No mode is connected any more.
+    const fn is_left(&mut self) {
+        self.link = Link::Compatibility;
+        self.held = false;
+        self.chosen = false;
+        self.address = None;
+    }
+
     /// Leaves the connected mode for compatibility mode, as the standard wants it.
     fn leave<P: Port>(&mut self, lines: &mut Lines<'_, P>) {
         match self.link {
@@ -485,19 +643,17 @@ impl Session {
                 }
             }
         }
-        self.link = Link::Compatibility;
-        self.address = None;
+        self.is_left();
     }
 
     /// Brings the port to rest at once, after a failure: an immediate termination.
     fn drop_link<P: Port>(&mut self, lines: &mut Lines<'_, P>) {
-        if matches!(self.link, Link::EppHardware | Link::EppSoftware) {
+        if self.link.is_epp() {
             leave_epp(lines);
-        } else if self.is_connected() || lines.dcr() != Dcr::IDLE {
+        } else if self.is_connected() || !matches!(lines.dcr(), Dcr::IDLE | Dcr::UNKNOWN) {
             lines.idle();
         }
-        self.link = Link::Compatibility;
-        self.address = None;
+        self.is_left();
     }
 
     /// Sends an address to the connected peripheral, if the mode has any, and it is another one.
@@ -543,9 +699,9 @@ impl Session {
                 // compatibility mode gets the chip's help.
                 match self.capabilities.byte_fifo() {
                     Some(fifo) if self.modes.write == IeeeModes::IEEE_COMPATIBILITY => {
-                        compatibility::write_fifo(lines, fifo, data, done)
+                        compatibility::write_fifo(lines, fifo, data, done, self.patient)
                     }
-                    _ => compatibility::write(lines, data, done),
+                    _ => compatibility::write(lines, data, done, self.patient),
                 }
             }
         }
@@ -565,6 +721,64 @@ impl Session {
             Link::EcpHardware | Link::EcpSoftware => self.ecp.read(lines, buffer, done),
             Link::Compatibility => Err(Fault::Unsupported),
         }
+    }
+}
+
+/// The choice of a mode for one direction.
+struct Choice {
+    order: core::slice::Iter<'static, IeeeModes>,
+    possible: IeeeModes,
+    chosen: Option<IeeeModes>,
+    why: Fault,
+}
+
+impl Choice {
+    /// From `order` the first that is `offered`; without an offer, what is `current`.
+    fn new(
+        session: &Session,
+        order: &'static [IeeeModes],
+        offered: IeeeModes,
+        current: IeeeModes,
+    ) -> Self {
+        Self {
+            order: order.iter(),
+            possible: offered & session.capabilities.modes(),
+            chosen: offered.is_empty().then_some(current),
+            why: Fault::Unsupported,
+        }
+    }
+
+    /// Tries one mode after the other, up to EPP if that is among the possible ones.
+    fn go_on<P: Port>(
+        &mut self,
+        session: &mut Session,
+        lines: &mut Lines<'_, P>,
+        until_epp: bool,
+    ) -> Result<(), Fault> {
+        while self.chosen.is_none() {
+            let next = self.order.as_slice().first().copied();
+            if until_epp
+                && next.is_some_and(|next| (IeeeModes::EPP_ANY & self.possible).contains(next))
+            {
+                break;
+            }
+            let Some(mode) = self.order.next().copied() else {
+                break;
+            };
+            if !self.possible.contains(mode) {
+                continue;
+            }
+            match session.try_mode(lines, mode) {
+                Ok(()) => self.chosen = Some(mode),
+                Err(Fault::Interrupted) => return Err(Fault::Interrupted),
+                Err(fault) => self.why = fault,
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<IeeeModes, Fault> {
+        self.chosen.ok_or(self.why)
     }
 }
 

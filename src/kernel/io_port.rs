@@ -32,6 +32,11 @@ impl IoRange {
         })
     }
 
+    /// The first port.
+    pub(crate) const fn base(self) -> u16 {
+        self.base
+    }
+
     /// Bytes in the range.
     pub(crate) const fn length(self) -> u16 {
         self.length

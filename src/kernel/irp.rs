@@ -8,7 +8,7 @@ use core::{ffi::c_void, mem::ManuallyDrop, ptr::NonNull, slice};
 
 use wdk_sys::{
     CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK,
-    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_FLUSH_BUFFERS,
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
     PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS,
     ntddk::{IofCallDriver, IofCompleteRequest},
@@ -100,6 +100,8 @@ pub(crate) enum TransferKind {
     Read,
     /// `IRP_MJ_WRITE`
     Write,
+    /// `IRP_MJ_FLUSH_BUFFERS`: nothing moves, but what was asked before has.
+    Flush,
 }
 
 /// What an IRP asks of a role. PnP, power and WMI never get here: [`super::pnp`] answers them.
@@ -119,6 +121,8 @@ pub(crate) enum Request<'irql> {
     Read { offset: i64 },
     /// `IRP_MJ_WRITE`, to `offset`.
     Write { offset: i64 },
+    /// `IRP_MJ_FLUSH_BUFFERS`
+    Flush,
     /// `IRP_MJ_QUERY_INFORMATION`: a class of `FILE_INFORMATION_CLASS`.
     QueryInformation { class: i32 },
     /// `IRP_MJ_INTERNAL_DEVICE_CONTROL` from a kernel client.
@@ -245,6 +249,7 @@ impl Irp {
                     offset: unsafe { write.ByteOffset.QuadPart },
                 }
             }
+            IRP_MJ_FLUSH_BUFFERS => Request::Flush,
             IRP_MJ_QUERY_INFORMATION => {
                 // SAFETY: the member that belongs to this major.
                 let query = unsafe { stack.Parameters.QueryFile };
@@ -342,6 +347,7 @@ impl Irp {
         match u32::from(self.stack().MajorFunction) {
             IRP_MJ_READ => Some(TransferKind::Read),
             IRP_MJ_WRITE => Some(TransferKind::Write),
+            IRP_MJ_FLUSH_BUFFERS => Some(TransferKind::Flush),
             _ => None,
         }
     }

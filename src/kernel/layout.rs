@@ -317,6 +317,7 @@ layout!(PAR_QUERY_INFORMATION, 1);
 layout!(PARALLEL_PORT_INFORMATION, 0x38);
 
 layout!(IO_REMOVE_LOCK, 0x20);
+layout!(KWAIT_BLOCK, 0x30);
 layout!(IO_CSQ, 0x40, CsqInsertIrp = 8, ReservePointer = 0x38);
 layout!(EX_RUNDOWN_REF, 8);
 layout!(

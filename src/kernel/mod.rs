@@ -54,7 +54,7 @@ pub(crate) use line::{Accepts, Line, Owner, Patience};
 pub(crate) use members::Members;
 pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
 pub(crate) use pool::{Buffer, Shared};
-pub(crate) use registry::{Key, Property, Text};
+pub(crate) use registry::{Key, PciIdentity, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::{Texts, Wide};

@@ -9,7 +9,7 @@ use wdk_sys::{
     },
 };
 
-use super::{Driver, Passive, PhysicalDevice, Role, Wide, check, size};
+use super::{Buffer, Driver, Passive, PhysicalDevice, Role, Wide, check, size};
 use crate::ioctl::Status;
 
 unsafe extern "C" {
@@ -224,6 +224,18 @@ impl Value {
     };
 }
 
+/// What a PCI device says of itself, as far as its first hardware ID tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PciIdentity {
+    pub(crate) vendor: u16,
+    pub(crate) device: u16,
+    /// The subsystem's device and vendor, as in the ID; 0, if there is none.
+    pub(crate) subsystem: u32,
+}
+
+/// Units that are enough for the hardware IDs of a PCI device.
+const HARDWARE_ID_UNITS: usize = 1024;
+
 /// Text properties of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Property {
@@ -234,6 +246,39 @@ pub(crate) enum Property {
 }
 
 impl PhysicalDevice {
+    /// Vendor, device and subsystem of a PCI device: of `PCI\VEN_v(4)&DEV_d(4)&SUBSYS_s(8)...`.
+    /// `None`, if the device is none, or there is no memory.
+    pub(crate) fn pci_identity(self, _: Passive) -> Option<PciIdentity> {
+        let mut bytes = Buffer::try_zeroed(HARDWARE_ID_UNITS.saturating_mul(2)).ok()?;
+        let mut length: ULONG = 0;
+        let object: *mut DEVICE_OBJECT = self.raw();
+        // SAFETY: at PASSIVE_LEVEL, with a PDO; the buffer is as long as is said.
+        check(unsafe {
+            IoGetDeviceProperty(
+                object,
+                DEVICE_REGISTRY_PROPERTY::DevicePropertyHardwareID,
+                u32::try_from(bytes.len()).ok()?,
+                bytes.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        })
+        .ok()?;
+        let (units, _) = bytes.get(..length as usize)?.as_chunks::<2>();
+        let mut id = units
+            .iter()
+            .map(|unit| u16::from_le_bytes(*unit))
+            .take_while(|unit| *unit != 0)
+            .map(|unit| u8::try_from(unit).unwrap_or(b'?').to_ascii_uppercase());
+        let vendor = after(&mut id, b"PCI\\VEN_", 4)?;
+        let device = after(&mut id, b"&DEV_", 4)?;
+        let subsystem = after(&mut id, b"&SUBSYS_", 8).unwrap_or(0);
+        Some(PciIdentity {
+            vendor: u16::try_from(vendor).ok()?,
+            device: u16::try_from(device).ok()?,
+            subsystem,
+        })
+    }
+
     /// A text property. `None`, if the device has none.
     pub(crate) fn property(self, property: Property, _: Passive) -> Option<Text> {
         let property = match property {
@@ -256,4 +301,15 @@ impl PhysicalDevice {
         .ok()?;
         Some(Wide::from_units(units.get(..length as usize / 2)?))
     }
+}
+
+/// A number of so many hexadecimal digits, if `word` comes next, and it.
+fn after(text: &mut impl Iterator<Item = u8>, word: &[u8], digits: usize) -> Option<u32> {
+    if !word.iter().all(|byte| text.next() == Some(*byte)) {
+        return None;
+    }
+    (0..digits).try_fold(0_u32, |number, _| {
+        let digit = char::from(text.next()?).to_digit(16)?;
+        Some(number << 4 | digit)
+    })
 }

@@ -305,10 +305,15 @@ impl<T: Copy> Gate<T> {
         self.close(passive);
     }
 
-    /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once.
-    pub(crate) fn suspend(&self, passive: Passive) {
+    /// Closes the gate until [`Gate::resume`], after asking everybody inside to leave at once, and
+    /// then does `finish` with what is behind it, unless the gate was closed already.
+    pub(crate) fn suspend(&self, finish: impl FnOnce(&T), passive: Passive) {
         self.ask_to_leave(Leave::Suspended);
         if self.shut(passive) {
+            // SAFETY: written before the gate was open, and nobody writes it now.
+            let value = unsafe { &*self.value.get() };
+            // SAFETY: likewise.
+            finish(unsafe { value.assume_init_ref() });
             self.suspended.store(true, Ordering::Relaxed);
         }
     }

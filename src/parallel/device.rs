@@ -22,6 +22,10 @@ const GUID_BUS_TYPE_LPTENUM: Guid = Guid::new(0xC4CA_1000, 0x2DDC, 0x11D5, 0xA17
 const FILE_STANDARD_INFORMATION: i32 = 5;
 const FILE_POSITION_INFORMATION: i32 = 14;
 
+/// `FILE_WRITE_TO_END_OF_FILE` and `FILE_USE_FILE_POINTER_POSITION` (wdm.h), with -1 in the upper
+/// half: where a program writes that has opened a file for appending, or does not say where.
+const HERE: [i64; 2] = [-1, -2];
+
 /// A parallel device: the physical device object `\Device\ParallelM`, which programs open as
 /// `LPTn`, or that of a device on the port, `\Device\ParallelM.x`. One open at a time.
 pub(crate) struct ParallelDevice {
@@ -69,6 +73,7 @@ impl ParallelDevice {
 
     /// A request to the device object, in the requester's thread.
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
+        let is_write = matches!(request, Request::Write { .. });
         match request {
             Request::Create(create) => {
                 let status = self.open(state, create, &irp);
@@ -102,10 +107,17 @@ impl ParallelDevice {
             }
             Request::Read { offset } | Request::Write { offset } => match state.serves() {
                 Err(status) => irp.complete(status),
-                // A stream has no places.
-                Ok(()) if offset != 0 => irp.complete(Status::INVALID_PARAMETER),
+                // A stream has no places, but for those that mean "here" and "at the end".
+                Ok(()) if offset != 0 && !(is_write && HERE.contains(&offset)) => {
+                    irp.complete(Status::INVALID_PARAMETER)
+                }
                 Ok(()) if irp.transfer_length() == 0 => irp.complete(Status::SUCCESS),
                 Ok(()) => self.worker.queue(irp),
+            },
+            // Its turn comes when what was written before has gone out.
+            Request::Flush => match state.serves() {
+                Ok(()) => self.worker.queue(irp),
+                Err(status) => irp.complete(status),
             },
             Request::QueryInformation { class } => match (state, class) {
                 (State::SurpriseRemoved | State::Removed, _) => {
@@ -146,6 +158,9 @@ impl ParallelDevice {
         if create.has_name {
             return Status::OBJECT_NAME_NOT_FOUND;
         }
+        if !self.core.is_present() {
+            return Status::INVALID_DEVICE_REQUEST;
+        }
         if !self.core.try_open(irp) {
             return Status::ACCESS_DENIED;
         }
@@ -158,6 +173,7 @@ impl ParallelDevice {
         match irp.transfer() {
             Some(TransferKind::Read) => self.core.read_request(task),
             Some(TransferKind::Write) => self.core.write_request(task),
+            Some(TransferKind::Flush) => task.complete(Status::SUCCESS),
             // They were parsed before they were queued, and their buffers are ours: the same comes
             // out.
             None if irp.is_internal() => {

@@ -141,14 +141,33 @@ impl DeviceCore {
         self.port.is_free()
     }
 
+    /// Whether the port has hardware that answers.
+    pub(super) fn is_present(&self) -> bool {
+        self.port.is_present()
+    }
+
     /// The device as an owner of the port.
     fn owner(&self) -> Owner {
-        Owner::Device(core::ptr::from_ref(self).addr())
+        Owner::Device(self.address())
     }
 
     fn free_port(&self) {
         let owner = self.owner();
         self.port.free_if(&|other| other == owner);
+    }
+
+    /// The device as one that leaves EPP connected.
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    /// Ends EPP, if it is still connected on behalf of this device.
+    fn end_held_epp(&self) {
+        // Another owner has ended it, or will.
+        if self.port.try_take(self.owner()) {
+            self.port.end_held_epp(self.address());
+            self.free_port();
+        }
     }
 
     fn is_locked(&self) -> bool {
@@ -173,6 +192,7 @@ impl DeviceCore {
     /// `IRP_MJ_CLOSE`
     pub(super) fn closed(&self, file: FileId, passive: Passive) {
         self.clean_up(file, passive);
+        self.end_held_epp();
         self.preferences.with(|it| *it = Preferences::DEFAULT);
         self.clients.with(|clients| {
             if clients.is_open(file) {
@@ -218,6 +238,7 @@ impl DeviceCore {
         });
         self.port.disconnected(ended);
         self.end_lock(passive);
+        self.end_held_epp();
         self.preferences.with(|it| *it = Preferences::DEFAULT);
     }
 
@@ -322,23 +343,32 @@ impl DeviceCore {
         keep: bool,
         operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
     ) -> T {
-        let capabilities = inside.value().capabilities();
+        let capabilities = self.port.capabilities(&inside.value());
         let wakes = self.port.wakes();
         let mut port = PortInUse::new(inside, waits, limit);
         let mut session = self
             .preferences
             .with(|it| it.session)
             // A port that was restarted may be another one.
-            .filter(|session| *session.capabilities() == capabilities)
+            .filter(|session| session.capabilities().is_same_port(&capabilities))
             .unwrap_or(Session::new(capabilities));
         if self.wakes.swap(wakes, Ordering::AcqRel) != wakes {
             session.disconnected();
         }
+        let still_held = self.port.take_held_epp(self.address());
+        if session.is_held() && !still_held {
+            session.disconnected();
+        }
+        session.forget_lines();
         let result = operation(&mut session, &mut port);
         if !keep {
             port.end();
             session.release(&mut port);
+            if session.is_held() {
+                self.port.hold_epp(self.address());
+            }
         }
+        self.port.learn(session.capabilities());
         self.preferences.with(|it| it.session = Some(session));
         result
     }
@@ -577,7 +607,7 @@ impl DeviceCallbacks for DeviceCore {
         let port = || {
             let found = self.port.found();
             found.map_or(IeeeModes::empty(), |hardware| {
-                hardware.capabilities().modes()
+                self.port.capabilities(&hardware).modes()
             })
         };
         asked.or_else(known).unwrap_or_else(port) - excluded
@@ -631,6 +661,7 @@ impl DeviceCallbacks for DeviceCore {
     fn write(&self, data: &[u8], blocking: Blocking<'_>) -> (usize, Status) {
         let limit = self.write_limit(data.len());
         self.with_locked_port(blocking, limit, |session, port| {
+            session.set_patient(limit.is_some());
             Self::write_bytes(session, port, data)
         })
         .unwrap_or_else(|why| (0, why))

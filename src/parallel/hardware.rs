@@ -1,10 +1,11 @@
+use super::{cards, cards::Places};
 use crate::{
     ieee1284,
-    ieee1284::{Capabilities, Interrupted, Register},
+    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register},
     ioctl::Status,
     kernel::{
-        Bus, Inside, InterruptResource, IoRange, Leave, Resource, Resources, Waits, milliseconds,
-        stall, unpreempted,
+        Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
+        milliseconds, stall, unpreempted,
     },
 };
 
@@ -36,6 +37,62 @@ struct Ranges {
     registers: IoRange,
     /// The ECP block: FIFO, configuration, ECR.
     ecp: Option<IoRange>,
+    /// The lower bits of the ECR are not written, see [`Capabilities::ecr_fixed`].
+    ecr_fixed: bool,
+}
+
+/// The ranges that Windows assigned, in their order. A PCI card's are its base address registers.
+#[derive(Clone, Copy)]
+struct Windows([Option<IoRange>; MOST_WINDOWS]);
+
+/// A PCI device has no more.
+const MOST_WINDOWS: usize = 6;
+/// An ECP block of an ISA port is so far behind the registers.
+const ISA_ECP_OFFSET: u64 = 0x400;
+
+impl Windows {
+    /// # Errors
+    /// `STATUS_DEVICE_CONFIGURATION_ERROR`: a range outside of the I/O space.
+    fn of(resources: Resources<'_>) -> Result<Self, Status> {
+        let mut windows = [None; MOST_WINDOWS];
+        let mut places = windows.iter_mut();
+        for resource in resources.iter() {
+            let window = match resource {
+                Resource::Port { start, length } => {
+                    Some(IoRange::new(start, length).ok_or(Status::DEVICE_CONFIGURATION_ERROR)?)
+                }
+                // Memory has its number, too; registers there would need other instructions.
+                Resource::Memory => None,
+                Resource::Interrupt(_) | Resource::Other => continue,
+            };
+            let Some(place) = places.next() else { break };
+            *place = window;
+        }
+        Ok(Self(windows))
+    }
+
+    fn get(&self, place: usize) -> Option<IoRange> {
+        self.0.get(place).copied().flatten()
+    }
+
+    /// The place of the first that is as long as this and fulfils `fits`.
+    fn find(&self, length: u16, mut fits: impl FnMut(usize, IoRange) -> bool) -> Option<usize> {
+        self.0.iter().enumerate().find_map(|(place, window)| {
+            let window = window.filter(|window| window.length() >= length)?;
+            fits(place, window).then_some(place)
+        })
+    }
+
+    fn addresses(&self, places: Places) -> Addresses {
+        let of = |place: usize| {
+            self.get(place)
+                .map_or((0, 0), |range| (range.base().into(), range.length().into()))
+        };
+        Addresses {
+            registers: of(places.registers),
+            ecp: places.ecp.map_or((0, 0), of),
+        }
+    }
 }
 
 /// DATA, DSR and DCR are the least that a port has.
@@ -48,24 +105,31 @@ const PAUSE_MS: u32 = 10;
 const LEAST_ECP: u16 = 3;
 
 impl Hardware {
-    /// What Windows assigned: the first range of ports are the registers, a second one is the ECP
-    /// block. The interrupt is for kernel clients; DMA is not used. `raw` are the same resources as
-    /// the bus has them. Finds out what the port can do; the lines are at
-    /// rest afterwards. `epp_32` says that 32-bit accesses to the EPP data register are safe.
+    /// What Windows assigned: ranges of ports for the registers and for an ECP block. `card` says
+    /// which is which, if it is a PCI card; see [`Ranges::choose`]. The interrupt is for kernel clients; DMA is not used. `raw` are the same resources as
+    /// the bus has them. Finds out what the port can do, without moving a line. `epp_32` says that 32-bit accesses to the EPP data register are safe.
     ///
     /// # Errors
-    /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, memory in their place, a range
-    /// that is too short for its registers, or one outside the I/O space.
+    /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, none that is long enough for the
+    /// registers, or one outside the I/O space.
     pub(super) fn start(
         raw: Resources<'_>,
         resources: Resources<'_>,
         epp_32: bool,
+        card: Option<PciIdentity>,
     ) -> Result<Self, Status> {
-        let (ranges, addresses) = Ranges::from_resources(resources)?;
+        let windows = Windows::of(resources)?;
+        let places = Ranges::choose(&windows, card).ok_or(Status::DEVICE_CONFIGURATION_ERROR)?;
+        let mut ranges = Ranges::at(&windows, places).ok_or(Status::DEVICE_CONFIGURATION_ERROR)?;
+        let addresses = windows.addresses(places);
         // A bus that numbers ports otherwise than the processor is not one of PCs; if it does, it
         // does so for all of them.
-        let original = Ranges::from_resources(raw).map_or(addresses, |(_, original)| original);
+        let original = Windows::of(raw)
+            .ok()
+            .filter(|raw| Ranges::at(raw, places).is_some())
+            .map_or(addresses, |raw| raw.addresses(places));
         let mut capabilities = ieee1284::detect(&mut Unwaiting(ranges));
+        ranges.ecr_fixed = capabilities.ecr_fixed;
         capabilities.epp_32 = capabilities.epp && epp_32;
         let interrupt = resources.iter().find_map(|resource| match resource {
             Resource::Interrupt(interrupt) => Some(interrupt),
@@ -86,9 +150,20 @@ impl Hardware {
         Unwaiting(self.ranges)
     }
 
-    /// Puts the port at rest.
-    pub(super) fn rest(&self) {
-        ieee1284::rest(&mut self.unwaiting(), &self.capabilities);
+    /// The lines before the power goes.
+    pub(super) fn lines(&self) -> Before {
+        Before::of(&mut self.unwaiting())
+    }
+
+    /// The power is back: the lines are made as they were, where they are not.
+    pub(super) fn restore(&self, lines: Before) {
+        self.set_ecr(Ecr::SPP.bits());
+        lines.restore_after_sleep(&mut self.unwaiting());
+    }
+
+    /// Ends EPP, which a [`Session`](ieee1284::Session) has left connected.
+    pub(super) fn end_epp(&self) {
+        ieee1284::end_epp(&mut self.unwaiting(), &self.capabilities);
     }
 
     /// Writes the ECR, if there is one: a chip without it needs no mode for its registers.
@@ -125,33 +200,62 @@ impl Hardware {
 }
 
 impl Ranges {
-    fn from_resources(resources: Resources<'_>) -> Result<(Self, Addresses), Status> {
-        let mut registers = None;
-        let mut ecp = None;
-        let mut addresses = Addresses::default();
-        for resource in resources.iter() {
-            match resource {
-                Resource::Port { start, length } => {
-                    let range =
-                        IoRange::new(start, length).ok_or(Status::DEVICE_CONFIGURATION_ERROR)?;
-                    if registers.is_none() {
-                        if range.length() < LEAST_REGISTERS {
-                            return Err(Status::DEVICE_CONFIGURATION_ERROR);
-                        }
-                        registers = Some(range);
-                        addresses.registers = (start, length);
-                    } else if ecp.is_none() && range.length() >= LEAST_ECP {
-                        ecp = Some(range);
-                        addresses.ecp = (start, length);
-                    }
-                }
-                // Registers behind a memory window would need other instructions.
-                Resource::Memory => return Err(Status::DEVICE_CONFIGURATION_ERROR),
-                Resource::Interrupt(_) | Resource::Other => {}
-            }
+    /// Which of the windows are the registers and the ECP block. No line moves.
+    ///
+    /// A known card says it ([`cards`]), and so do two windows at the distance of an ISA port's.
+    /// Otherwise, or if nothing answers there, the first window that answers as registers do has
+    /// them. The next one is the ECP block, else the one before: of an unknown card only if it looks
+    /// like one, for it could be a serial port.
+    fn choose(windows: &Windows, card: Option<PciIdentity>) -> Option<Places> {
+        let answers = |place: usize| {
+            windows
+                .get(place)
+                .is_some_and(|window| answers(window, LEAST_REGISTERS))
+        };
+        if let Some(places) = card
+            .and_then(cards::places)
+            .filter(|it| answers(it.registers))
+        {
+            return Some(Places {
+                ecp: places.ecp.filter(|ecp| windows.get(*ecp).is_some()),
+                ..places
+            });
         }
-        let registers = registers.ok_or(Status::DEVICE_CONFIGURATION_ERROR)?;
-        Ok((Self { registers, ecp }, addresses))
+        let first = windows.find(LEAST_REGISTERS, |_, _| true)?;
+        let registers = windows
+            .find(LEAST_REGISTERS, |_, window| answers_as_registers(window))
+            .unwrap_or(first);
+        let base = windows.get(registers).map(IoRange::base)?;
+        let is_ecp = |place: usize, window: IoRange| {
+            place != registers && (card.is_none() || looks_like_ecp(window))
+        };
+        let isa = |_, window: IoRange| {
+            u64::from(window.base()) == u64::from(base).saturating_add(ISA_ECP_OFFSET)
+        };
+        let ecp = windows
+            .find(LEAST_ECP, isa)
+            .or_else(|| {
+                windows.find(LEAST_ECP, |place, it| {
+                    place > registers && is_ecp(place, it)
+                })
+            })
+            .or_else(|| windows.find(LEAST_ECP, is_ecp));
+        Some(Places { registers, ecp })
+    }
+
+    fn at(windows: &Windows, places: Places) -> Option<Self> {
+        let registers = windows
+            .get(places.registers)
+            .filter(|range| range.length() >= LEAST_REGISTERS)?;
+        let ecp = places
+            .ecp
+            .and_then(|ecp| windows.get(ecp))
+            .filter(|range| range.length() >= LEAST_ECP);
+        Some(Self {
+            registers,
+            ecp,
+            ecr_fixed: false,
+        })
     }
 
     /// Range and offset of a register. `None`: the port does not have it.
@@ -174,6 +278,11 @@ impl Ranges {
     }
 
     fn write(&self, register: Register, value: u8) {
+        let value = if self.ecr_fixed && register == Register::Ecr {
+            ieee1284::fixed_ecr(value)
+        } else {
+            value
+        };
         if let Some((range, offset)) = self.place(register) {
             range.write(offset, value);
         }
@@ -182,6 +291,30 @@ impl Ranges {
     const fn has_epp(&self) -> bool {
         self.registers.length() >= EPP_REGISTERS
     }
+}
+
+/// What nobody drives.
+const OPEN_BUS: u8 = 0xFF;
+
+/// Whether anything answers in a window.
+fn answers(window: IoRange, registers: u16) -> bool {
+    (0..registers).any(|offset| window.read(offset) != OPEN_BUS)
+}
+
+/// Whether what answers can be DATA, DSR and DCR. No port at rest has nStrobe low; the ECR in DCR's
+/// place shows that its FIFO is empty there, and a serial port that no interrupt is pending.
+fn answers_as_registers(window: IoRange) -> bool {
+    let dcr = window.read(2);
+    answers(window, LEAST_REGISTERS) && (dcr == OPEN_BUS || dcr & 1 == 0)
+}
+
+/// Whether what answers can be an ECP block: a FIFO that is empty, not full, and not only that, as a
+/// serial port would show.
+fn looks_like_ecp(window: IoRange) -> bool {
+    /// A serial port without a pending interrupt, without and with its FIFO.
+    const NO_INTERRUPT: [u8; 2] = [0x01, 0xC1];
+    let ecr = window.read(2);
+    ecr != OPEN_BUS && ecr & 0b11 == 0b01 && !NO_INTERRUPT.contains(&ecr)
 }
 
 /// A port for steps that do not wait.

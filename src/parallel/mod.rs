@@ -18,6 +18,7 @@
 //! (its [`DeviceCore`] has them), and a client of the port object allocates it and uses the
 //! registers itself. Requests that arrive while the port is stopped wait for the next start.
 
+mod cards;
 mod device;
 mod device_core;
 mod hardware;

@@ -1,3 +1,5 @@
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use super::{
     Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber,
     hardware::PortInUse,
@@ -5,12 +7,12 @@ use super::{
 };
 use crate::{
     Role,
-    ieee1284::{DeviceId, Session},
+    ieee1284::{DeviceId, IdLength, Interrupted, Session, steady_condition},
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
-        Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace, Request,
-        Resources, SecurityDescriptor, Shared, SpinLock, State, Wide,
+        Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Inside, Interface, Irp,
+        Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace, Request,
+        Resources, SecurityDescriptor, Shared, SpinLock, State, Waits, Wide,
     },
 };
 
@@ -37,14 +39,29 @@ pub(crate) struct Port {
     core: Shared<PortCore>,
     /// The devices that were found, by [`PLACES`]. Changed in the PnP path alone.
     children: SpinLock<[Option<Attached>; PLACES.len()]>,
+    /// How often in a row the port answered that nobody is there, by place.
+    misses: [AtomicU8; PLACES.len()],
+}
+
+/// What was seen on a port.
+enum Seen {
+    /// A device that says who it is: so much of its ID.
+    Id(IdLength),
+    /// The status lines say that nobody is there.
+    Nobody,
+    /// Something that does not say who it is.
+    Silent,
+    /// The port has no power, or is stopped.
+    NoPort,
 }
 
 /// The devices that a port may have.
 const PLACES: [Place; 4] = [
     Place::Raw,
+    // The first look there finds the chain, too.
+    Place::EndOfChain,
     Place::Chain(0),
     Place::Chain(1),
-    Place::EndOfChain,
 ];
 
 /// A device on the port.
@@ -61,11 +78,16 @@ struct Attached {
 enum Look {
     /// A device.
     Found(Shared<Identity>),
-    /// None, or none that says who it is.
+    /// There is no such place, or it is not to be looked at.
+    None,
+    /// The status lines say that nobody is there.
     Nobody,
-    /// The port is in use, or stopped.
+    /// It is off, busy or asleep, or does not say who it is; or the port is in use, or stopped.
     Unknown,
 }
+
+/// A device goes with so many looks in a row that found nobody.
+const MISSES: u8 = 2;
 
 /// `AddDevice` for a parallel port.
 ///
@@ -97,6 +119,7 @@ pub(crate) fn add_port(
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_PARALLEL, passive)?,
                 core: Shared::try_new(PortCore::try_new(device, pdo, number, power, passive)?)?,
                 children: SpinLock::new([const { None }; PLACES.len()]),
+                misses: [const { AtomicU8::new(0) }; PLACES.len()],
             }))
         });
         // A name that another driver has: the next number.
@@ -142,6 +165,7 @@ impl Port {
             Request::DeviceControl { .. }
             | Request::Read { .. }
             | Request::Write { .. }
+            | Request::Flush
             | Request::QueryInformation { .. }
             | Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
@@ -151,7 +175,8 @@ impl Port {
     fn look(&self, place: Place, passive: Passive) -> Result<Look, Status> {
         let device = match place {
             Place::Raw => return Identity::raw().map(Look::Found),
-            Place::Chain(device) if device >= self.core.chain() => return Ok(Look::Nobody),
+            _ if !self.core.probes() => return Ok(Look::None),
+            Place::Chain(device) if device >= self.core.chain() => return Ok(Look::None),
             Place::Chain(device) => Some(device),
             Place::EndOfChain => None,
         };
@@ -164,39 +189,78 @@ impl Port {
         let mut id = Buffer::try_zeroed(LONGEST_ID)?;
         let waits = self.core.waits(passive);
         let owner = Owner::Device(core::ptr::from_ref(self).addr());
+        if self.core.holds_epp() {
+            return Ok(Look::Unknown);
+        }
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
             if self.core.is_asleep() {
                 self.core.look_again();
             }
             return Ok(Look::Unknown);
         }
-        let length = self.core.enter().and_then(|inside| {
-            let capabilities = inside.value().capabilities();
-            let mut port = PortInUse::new(inside, waits, Some(LOOK_LIMIT_MS));
-            let mut session = Session::new(capabilities);
-            if self.core.select(device) != Status::SUCCESS {
-                return Some(None);
-            }
-            match session.device_id(&mut port, &mut id) {
-                Ok(length) => Some(Some(length)),
-                Err(fault) => {
-                    (status_of(fault, &port) != Status::POWER_STATE_INVALID).then_some(None)
-                }
-            }
-        });
+        let seen = match self.core.enter() {
+            Some(inside) => self.ask(inside, waits, device, &mut id),
+            None => Seen::NoPort,
+        };
         // Deselects it, too.
         self.core.free_if(&|other| other == owner);
-        Ok(match length {
-            None => {
+        Ok(match seen {
+            Seen::NoPort => {
                 self.core.look_again();
                 Look::Unknown
             }
-            Some(None) => Look::Nobody,
-            Some(Some(length)) => {
+            Seen::Nobody => Look::Nobody,
+            Seen::Silent => Look::Unknown,
+            Seen::Id(length) => {
                 let id = DeviceId(id.get(..length.stored).unwrap_or_default());
-                Identity::of(id)?.map_or(Look::Nobody, Look::Found)
+                Identity::of(id)?.map_or(Look::Unknown, Look::Found)
             }
         })
+    }
+
+    /// Asks a device for its ID, if the status lines show that there is one at rest. Else no line
+    /// moves, but those that select a device of a chain, which is known to be there. The port is the
+    /// caller's.
+    fn ask(
+        &self,
+        inside: Inside<'_, Hardware>,
+        waits: Waits<'_>,
+        device: Option<u8>,
+        id: &mut [u8],
+    ) -> Seen {
+        let hardware = inside.value();
+        let mut port = PortInUse::new(inside, waits, Some(LOOK_LIMIT_MS));
+        let before = hardware.lines();
+        if device.is_some() && self.core.select_on(Some(&hardware), device) != Status::SUCCESS {
+            before.restore(&mut hardware.unwaiting());
+            return Seen::Silent;
+        }
+        let seen = match steady_condition(&mut port) {
+            Err(Interrupted) if port.why() == Status::POWER_STATE_INVALID => Seen::NoPort,
+            Err(Interrupted) | Ok(None) => Seen::Silent,
+            Ok(Some(condition)) if condition.is_nobody() => Seen::Nobody,
+            Ok(Some(condition)) if !condition.is_at_rest() => Seen::Silent,
+            Ok(Some(_)) => {
+                if device.is_none() {
+                    self.core.survey(&hardware);
+                }
+                let mut session = Session::new(self.core.capabilities(&hardware));
+                let answer = session.device_id(&mut port, id);
+                self.core.learn(session.capabilities());
+                match answer {
+                    Ok(length) => Seen::Id(length),
+                    Err(fault) if status_of(fault, &port) == Status::POWER_STATE_INVALID => {
+                        Seen::NoPort
+                    }
+                    Err(_) => Seen::Silent,
+                }
+            }
+        };
+        if device.is_some() {
+            let _ = self.core.select_on(Some(&hardware), None);
+            before.restore(&mut hardware.unwaiting());
+        }
+        seen
     }
 
     /// Brings what Windows knows of a place up to date.
@@ -207,9 +271,22 @@ impl Port {
         port: Device<'_, Role>,
         passive: Passive,
     ) -> Result<(), Status> {
-        let found = match self.look(place, passive)? {
-            Look::Unknown => return Ok(()),
-            Look::Nobody => None,
+        let look = self.look(place, passive)?;
+        let misses = match (self.misses.get(index), &look) {
+            // What does not answer may be there all the same.
+            (_, Look::Unknown) => return Ok(()),
+            (Some(misses), Look::Nobody) => {
+                misses.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+            }
+            (Some(misses), _) => {
+                misses.store(0, Ordering::Relaxed);
+                0
+            }
+            (None, _) => 0,
+        };
+        let found = match look {
+            Look::Nobody if misses < MISSES => return Ok(()),
+            Look::Unknown | Look::Nobody | Look::None => None,
             Look::Found(identity) => Some(identity),
         };
         let known = self.known(index, |child| (child.identity.clone(), child.reported));
@@ -301,7 +378,8 @@ impl Function<Role> for Port {
             .ok()
             .and_then(|key| key.dword(&Wide::new(EPP_32)))
             == Some(1);
-        let hardware = Hardware::start(raw, resources, epp_32)?;
+        let card = self.core.pdo().pci_identity(passive);
+        let hardware = Hardware::start(raw, resources, epp_32, card)?;
         self.core.start(hardware, passive);
         self.core.number().save(self.core.pdo(), passive);
         self.interface.enable(true, passive);

@@ -1,11 +1,11 @@
 //! How a port is shared: one owner at a time, chip modes, the IEEE 1284.3 chain.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
 use super::{Hardware, PortNumber};
 use crate::{
     Role,
-    ieee1284::{Ecr, daisy},
+    ieee1284::{Before, Capabilities, Ecr, daisy},
     ioctl::{
         Status,
         parallel::{
@@ -28,8 +28,15 @@ const DEFAULT_TIMEOUT_MS: u32 = 5000;
 /// `REG_DWORD` in the hardware key of a port: not 0 lets kernel clients connect to its interrupt.
 const CONNECT_INTERRUPT: &str = "EnableConnectInterruptIoctl";
 
+/// `REG_DWORD` in the hardware key of a port: 0 leaves the lines alone until a program uses the port,
+/// so that Windows does not learn what is on it.
+const PROBE: &str = "ParscanProbe";
+
 /// No device of the chain is selected.
 const NONE: u8 = u8::MAX;
+
+/// It was not found out.
+const UNKNOWN: u8 = u8::MAX;
 
 /// What everybody shares who uses a port: its device objects, their requests, and the kernel
 /// clients that have the port object open, for as long as one of them is there.
@@ -54,6 +61,18 @@ pub(crate) struct PortCore {
     unknown: AtomicBool,
     /// How long a request waits for the port, in milliseconds.
     patience: AtomicU32,
+    /// Registers answer behind the resources.
+    present: AtomicBool,
+    /// Peripherals may be asked who they are.
+    probes: AtomicBool,
+    /// The chain was looked for.
+    surveyed: AtomicBool,
+    /// Whether the data lines can be read, as far as it was found out: [`UNKNOWN`], 0 or 1.
+    byte: AtomicU8,
+    /// The device object that has left EPP connected, while it does not have the port; 0: none.
+    held: AtomicUsize,
+    /// The lines before the power went.
+    lines: SpinLock<Option<Before>>,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
     /// For whoever writes it to the chip.
@@ -95,6 +114,12 @@ impl PortCore {
             wakes: AtomicU32::new(0),
             unknown: AtomicBool::new(false),
             patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
+            present: AtomicBool::new(true),
+            probes: AtomicBool::new(true),
+            surveyed: AtomicBool::new(false),
+            byte: AtomicU8::new(UNKNOWN),
+            held: AtomicUsize::new(0),
+            lines: SpinLock::new(None),
             chip_mode: AtomicU8::new(0),
             chip: SpinLock::new(()),
             chain: AtomicU8::new(0),
@@ -136,8 +161,13 @@ impl PortCore {
         self.patience.store(patience, Ordering::Relaxed);
         let allowed = value(CONNECT_INTERRUPT).is_some_and(|value| value != 0);
         self.interrupt_allowed.store(allowed, Ordering::Relaxed);
-        // Nobody has the port yet: it is the system's until the end of the start.
-        self.assign_addresses(&hardware);
+        self.probes
+            .store(value(PROBE) != Some(0), Ordering::Relaxed);
+        let present = hardware.capabilities().spp;
+        self.present.store(present, Ordering::Relaxed);
+        self.surveyed.store(false, Ordering::Relaxed);
+        self.byte.store(UNKNOWN, Ordering::Relaxed);
+        self.held.store(0, Ordering::Relaxed);
         self.hardware.open(hardware, passive);
         self.found.with(move |found| *found = Some(hardware));
         // Its lines are at rest.
@@ -168,6 +198,7 @@ impl PortCore {
         if known || !self.line.try_take(Owner::System) {
             return Err(Status::UNSUCCESSFUL);
         }
+        self.settle(0);
         Ok(())
     }
 
@@ -190,7 +221,19 @@ impl PortCore {
         if !self.sleeps.swap(true, Ordering::SeqCst) {
             self.line.reserve();
         }
-        self.hardware.suspend(passive);
+        self.hardware.suspend(
+            |hardware| {
+                if self.held.swap(0, Ordering::AcqRel) != 0 {
+                    hardware.end_epp();
+                }
+                let lines = hardware.lines();
+                // What an owner has connected ends with the power.
+                let owned = self.line.is_owned_by(&|owner| owner != Owner::System);
+                let lines = if owned { lines.at_rest() } else { lines };
+                self.lines.with(|it| *it = Some(lines));
+            },
+            passive,
+        );
     }
 
     /// The hardware has power again: what its owner and the chain need is set up as it was.
@@ -199,9 +242,13 @@ impl PortCore {
         let mut chip_mode = 0;
         self.hardware.resume(
             |hardware| {
-                hardware.rest();
+                if let Some(lines) = self.lines.with(Option::take) {
+                    hardware.restore(lines);
+                }
                 let selected = self.selected.load(Ordering::Acquire);
-                self.assign_addresses(hardware);
+                if before != 0 {
+                    self.assign_addresses(hardware);
+                }
                 if selected < self.chain() && daisy::select(&mut hardware.unwaiting(), selected) {
                     self.selected.store(selected, Ordering::Release);
                 }
@@ -333,7 +380,9 @@ impl PortCore {
     pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
         self.power.request();
         let patience = Patience::Awake(self.patience.load(Ordering::Relaxed));
-        self.line.enter(owner, waits, patience)
+        self.line.enter(owner, waits, patience)?;
+        self.settle(owner_address(owner));
+        Ok(())
     }
 
     /// Takes the port for the driver itself, unless somebody, or the system, has it for longer than
@@ -347,12 +396,59 @@ impl PortCore {
         waits: &Waits<'_>,
         milliseconds: u32,
     ) -> Result<(), Status> {
-        self.line.enter(owner, waits, Patience::InAll(milliseconds))
+        self.line
+            .enter(owner, waits, Patience::InAll(milliseconds))?;
+        self.settle(owner_address(owner));
+        Ok(())
     }
 
     /// Takes the port if it is free.
     pub(super) fn try_take(&self, owner: Owner) -> bool {
-        self.line.try_take(owner)
+        let taken = self.line.try_take(owner);
+        if taken {
+            self.settle(owner_address(owner));
+        }
+        taken
+    }
+
+    /// Leaves EPP connected until another owner has the port. The port is the caller's, who is about
+    /// to free it.
+    pub(super) fn hold_epp(&self, device: usize) {
+        self.held.store(device, Ordering::Release);
+    }
+
+    /// Whether EPP is connected on behalf of this device, which has the port again.
+    pub(super) fn take_held_epp(&self, device: usize) -> bool {
+        self.held
+            .compare_exchange(device, 0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Ends EPP that is connected on behalf of this device. The port is the caller's.
+    pub(super) fn end_held_epp(&self, device: usize) {
+        if self.take_held_epp(device)
+            && let Some(inside) = self.hardware.enter()
+        {
+            inside.value().end_epp();
+        }
+    }
+
+    /// Whether EPP is connected, and its device does not have the port at this moment.
+    pub(super) fn holds_epp(&self) -> bool {
+        self.held.load(Ordering::Acquire) != 0
+    }
+
+    /// The port has a new owner: EPP ends, unless it is connected on behalf of that one. At <=
+    /// `DISPATCH_LEVEL`.
+    fn settle(&self, device: usize) {
+        let held = self.held.load(Ordering::Acquire);
+        if held == 0 || held == device {
+            return;
+        }
+        self.held.store(0, Ordering::Release);
+        if let Some(inside) = self.hardware.enter() {
+            inside.value().end_epp();
+        }
     }
 
     /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
@@ -403,6 +499,7 @@ impl PortCore {
 
     /// A request that waited for the port has it. What it asked for besides is done now.
     fn grant(&self, irp: Irp) -> Disposition {
+        self.settle(0);
         let request = PortRequest::parse(irp.code(), irp.input(), irp.output_length());
         let status = match request {
             Ok(PortRequest::Select(command)) => self
@@ -419,15 +516,54 @@ impl PortCore {
 
     // The chain.
 
-    /// Looks for the devices of the chain. The port is the caller's.
+    /// Whether registers answer behind the resources of the last start.
+    pub(super) fn is_present(&self) -> bool {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// Whether peripherals may be asked who they are.
+    pub(super) fn probes(&self) -> bool {
+        self.probes.load(Ordering::Relaxed) && self.is_present()
+    }
+
+    /// Looks for the devices of the chain, once after a start. The port is the caller's, and a
+    /// peripheral at rest is on it.
+    pub(super) fn survey(&self, hardware: &Hardware) {
+        if !self.surveyed.swap(true, Ordering::AcqRel) {
+            self.assign_addresses(hardware);
+        }
+    }
+
+    /// Looks for the devices of the chain; the data lines are as they were afterwards. The port is
+    /// the caller's.
     fn assign_addresses(&self, hardware: &Hardware) {
         self.selected.store(NONE, Ordering::Release);
         let devices = if hardware.capabilities().spp {
-            daisy::assign(&mut hardware.unwaiting())
+            let mut port = hardware.unwaiting();
+            let before = Before::of(&mut port);
+            let devices = daisy::assign(&mut port);
+            before.restore(&mut port);
+            devices
         } else {
             0
         };
         self.chain.store(devices, Ordering::Release);
+    }
+
+    /// What the port's hardware can do, with what was found out since the start.
+    pub(super) fn capabilities(&self, hardware: &Hardware) -> Capabilities {
+        let capabilities = hardware.capabilities();
+        match self.byte.load(Ordering::Relaxed) {
+            UNKNOWN => capabilities,
+            byte => capabilities.with_byte(byte != 0),
+        }
+    }
+
+    /// A session may have found more out.
+    pub(super) fn learn(&self, capabilities: &Capabilities) {
+        if let Some(byte) = capabilities.byte {
+            self.byte.store(u8::from(byte), Ordering::Relaxed);
+        }
     }
 
     /// The device that a command names; `None` is the end of the chain.
@@ -642,7 +778,7 @@ impl PortCore {
         /// `PPT_1284_3_PRESENT`
         const CHAIN_PRESENT: u32 = 0x10;
         let chain = if self.chain() == 0 { 0 } else { CHAIN_PRESENT };
-        hardware.capabilities().ppt() | chain
+        self.capabilities(hardware).ppt() | chain
     }
 
     fn change_chip_mode(
@@ -661,7 +797,7 @@ impl PortCore {
     /// `IOCTL_INTERNAL_INIT_1284_3_BUS`, which asks for no port: it takes a free one.
     fn initialize_chain(&self, file: FileId) -> Status {
         let owned = self.has_client(file);
-        if !owned && !self.line.try_take(Owner::Caller) {
+        if !owned && !self.try_take(Owner::Caller) {
             return Status::DEVICE_BUSY;
         }
         let before = self.chain();
@@ -718,12 +854,20 @@ impl PortCore {
     }
 }
 
+/// The address of a device object that owns the port; 0 for others.
+const fn owner_address(owner: Owner) -> usize {
+    match owner {
+        Owner::Device(address) => address,
+        _ => 0,
+    }
+}
+
 /// The client that calls is not known: it is one that has the port without an open, or any.
 const ANY: FileId = FileId::NONE;
 
 impl PortCallbacks for PortCore {
     fn try_allocate(&self) -> bool {
-        self.line.try_take(Owner::Caller)
+        self.try_take(Owner::Caller)
     }
 
     fn free(&self) {
@@ -744,7 +888,7 @@ impl PortCallbacks for PortCore {
         };
         let capabilities = hardware.capabilities();
         let possible = match ChipMode::of(mode) {
-            Some(ChipMode::Byte) => capabilities.byte,
+            Some(ChipMode::Byte) => capabilities.byte == Some(true),
             Some(ChipMode::FastCentronics | ChipMode::Ecp) => capabilities.fifo.is_some(),
             Some(ChipMode::Epp) => capabilities.epp,
             None => false,
@@ -788,7 +932,7 @@ impl PortCallbacks for PortCore {
         let held = if command.keeps_port() {
             self.has_client(ANY)
         } else {
-            self.line.try_take(Owner::Caller)
+            self.try_take(Owner::Caller)
         };
         match (held, command.keeps_port()) {
             (true, _) => self.select(device),
@@ -803,7 +947,8 @@ impl PortCallbacks for PortCore {
     }
 
     fn try_allocate_at_interrupt(&self) -> bool {
-        self.line.try_take_at_interrupt()
+        // The end of EPP takes too long for an interrupt.
+        !self.holds_epp() && self.line.try_take_at_interrupt()
     }
 
     fn free_from_interrupt(&self) {

@@ -202,6 +202,8 @@ impl DeviceCore {
         let limit = self.write_limit(data.len());
         let mut written = 0;
         let result = self.with_power(task.waits(), limit, |session, port| {
+            // With a time-out a fault is waited for as a busy peripheral is.
+            session.set_patient(limit.is_some());
             // After a sleep, the rest.
             let rest = data.get(written..).unwrap_or_default();
             let (count, status) = Self::write_bytes(session, port, rest);

@@ -343,7 +343,7 @@ pub fn run(input: &Input<'_>) {
 fn told(input: &Input<'_>) -> Capabilities {
     let ecr = input.ecr && input.has_ecp;
     Capabilities {
-        byte: input.byte,
+        byte: Some(input.byte),
         epp: input.epp && input.has_epp,
         epp_32: input.epp_32,
         ecr,
@@ -355,8 +355,6 @@ fn told(input: &Input<'_>) -> Capabilities {
                 (depth / 2).clamp(1, 1023)
             },
             width: 8,
-            write_threshold: 0,
-            read_threshold: 0,
             counts_transmitter: counts,
         }),
         ..Capabilities::SPP

@@ -243,7 +243,6 @@ fn a_printer_in_trouble_says_which_and_when() {
             for byte_time in [0, 20_000, 200_000] {
                 for (condition, status) in [
                     (Condition::PaperEmpty, NtStatus::DEVICE_PAPER_EMPTY),
-                    (Condition::OffLine, NtStatus::DEVICE_OFF_LINE),
                     (Condition::Fault, NtStatus::DEVICE_OFF_LINE),
                 ] {
                     for moment in [0, 1, 2, 15, 16, 17, 32, 39] {

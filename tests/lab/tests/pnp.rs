@@ -1,5 +1,7 @@
 //! Start, stop and removal; names, links and interfaces; what Windows may send besides.
 
+use std::{cell::RefCell, rc::Rc};
+
 use ntsim::{
     Caller, Config, DevNode, DriverId, Machine, Need, NodeState, NtStatus, RegValue, Resource,
     When, requirements_list,
@@ -9,7 +11,7 @@ use parscan_lab::{
     ntddpar::{GUID_DEVINTERFACE_PARALLEL, GUID_DEVINTERFACE_PARCLASS},
     scanner::ScannerSetup,
 };
-use parscan_models::Condition;
+use parscan_models::{Condition, Spp, Unconnected};
 
 const HARDWARE_KEY: &str =
     r"\Registry\Machine\SYSTEM\CurrentControlSet\Enum\ACPI\PNP0400\1\Device Parameters";
@@ -345,6 +347,10 @@ fn two_ports_get_two_numbers() {
     }
     .device();
     second.instance = "2".into();
+    // Nothing is attached to it.
+    let chip = Spp::new(Box::new(Unconnected));
+    pc.machine
+        .map_ports(0x278, 8, 0, Rc::new(RefCell::new(chip)));
     let second = pc.machine.plug(second);
     assert_eq!(
         check(pc.machine.add_device(second, pc.driver)),
@@ -353,7 +359,6 @@ fn two_ports_get_two_numbers() {
     assert_eq!(check(pc.machine.start(second)), NtStatus::SUCCESS);
     let (lpt1, lpt2) = (pc.open(), pc.try_open(r"\\.\LPT2").unwrap());
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-    // Nobody answers at 0x278: all ones, which is what an absent device looks like.
     assert_eq!(pc.initialize(lpt2).status, NtStatus::DEVICE_NOT_CONNECTED);
     check(pc.machine.close(lpt1));
     check(pc.machine.close(lpt2));

@@ -37,6 +37,9 @@ pub enum ChipViolationKind {
     /// The ECR was set to a mode that this chip does not have: 101, or 100 without EPP. It then
     /// does nothing.
     NoSuchMode(u8),
+    /// The ECR was written with something else than 00001 below its mode field, on a chip that has
+    /// nothing there. It does not answer from then on.
+    EcrLowBits(u8),
     /// DCR bit 5 changed in another ECR mode than 001. It changes all the same.
     DirectionChange,
     /// An ECR mode was left with this many bytes on their way to or from the FIFO. They are lost.

@@ -13,10 +13,10 @@ use parscan_models::{
     Peripheral1284, PeripheralLines, Printer, Ps2, Spp, Width,
 };
 use parscan_rooms::ieee1284::{
-    Capabilities, DeviceId, Interrupted, Port, Register, Session, daisy, detect, initialize,
+    Capabilities, DeviceId, Interrupted, Port, Register, Session, daisy, initialize,
 };
 use proptest::prelude::*;
-use wire::{Chip, Wire};
+use wire::{Chip, Wire, known};
 
 const US: Nanos = 1_000;
 
@@ -89,7 +89,7 @@ fn every_device_gets_its_address_and_two_are_counted() {
     for (count, name) in (0..=4_u8).flat_map(|count| CHIPS.map(|name| (count, name))) {
         let (chain, devices, printer) = chain(count);
         let mut wire = wire(name, chain.clone());
-        detect(&mut wire);
+        known(&mut wire);
         // Again and again, as a driver does that is started a second time.
         for _ in 0..2 {
             let cost = if count == 0 { NOBODY_COST } else { ASSIGN_COST };
@@ -121,7 +121,7 @@ fn the_selected_device_has_the_port_for_itself() {
     for name in CHIPS {
         let (chain, devices, printer) = chain(4);
         let mut wire = wire(name, chain.clone());
-        let capabilities = detect(&mut wire);
+        let capabilities = known(&mut wire);
         daisy::assign(&mut wire);
         for (address, device) in (0..).zip(&devices) {
             assert!(
@@ -240,7 +240,7 @@ fn a_printer_never_sees_nstrobe() {
         for name in CHIPS {
             let printer = Printer::new().with_condition(Condition::Other(lines));
             let mut wire = wire(name, printer.clone());
-            detect(&mut wire);
+            known(&mut wire);
             assert_eq!(within(NOBODY_COST, &mut wire, daisy::assign), 0, "{name}");
             assert!(!within(NOBODY_COST, &mut wire, |w| daisy::select(w, 0)));
             within(NOBODY_COST, &mut wire, daisy::deselect_all);
@@ -276,7 +276,7 @@ fn a_printer_at_work_never_sees_nstrobe() {
     for gap in 0..50 {
         let printer = Printer::new();
         let mut wire = spp(printer.clone());
-        let capabilities = detect(&mut wire);
+        let capabilities = known(&mut wire);
         let sent = Session::new(capabilities).write(&mut wire, b"A");
         assert_eq!(sent.bytes, 1);
         wire.stall(gap);

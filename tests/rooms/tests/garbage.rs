@@ -30,8 +30,12 @@ impl Garbage {
 }
 
 impl Port for Garbage {
-    fn read(&mut self, _: Register) -> u8 {
+    fn read(&mut self, register: Register) -> u8 {
         self.tick(1);
+        if register == Register::Dcr {
+            // The chip's own.
+            return self.dcr;
+        }
         let mut z = self.seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -88,20 +92,18 @@ proptest! {
         limit in 0u64..20_000_000,
         operations in proptest::collection::vec((0u8..10, any::<u16>()), 1..6),
     ) {
-        let mut port = Garbage { seed, ones, zeros: zeros & !ones, us: 0, limit, dcr: 0, ecr: 0 };
+        let mut port = Garbage { seed, ones, zeros: zeros & !ones, us: 0, limit, dcr: 0x0C, ecr: 0 };
         let found = detect(&mut port);
         prop_assert!(port.us < 100_000);
         // The chip itself is right; what is behind it is not.
         let fifo = Fifo {
             depth,
             width: 8,
-            write_threshold: 0,
-            read_threshold: 0,
             counts_transmitter,
         };
         let capabilities = Capabilities {
             spp: true,
-            byte: true,
+            byte: Some(true),
             epp: true,
             ecr: true,
             fifo: Some(fifo),

@@ -92,6 +92,8 @@ pub struct Ecp {
     base: Base,
     epp: Option<EppEngine>,
     phony_epp: bool,
+    fixed_ecr: bool,
+    locked_up: bool,
     /// Bits 7 to 2.
     ecr: u8,
     cnfg_a: u8,
@@ -132,6 +134,8 @@ impl Ecp {
             base: Base::new(peripheral, false),
             epp: None,
             phony_epp: false,
+            fixed_ecr: false,
+            locked_up: false,
             ecr: ECR_RESET,
             cnfg_a: 0x94,
             cnfg_b: 0,
@@ -222,10 +226,25 @@ impl Ecp {
         self
     }
 
+    /// A chip whose ECR has only its mode field, with 00001 below it, and which locks up when
+    /// something else is written there: Oxford Semiconductor's OXmPCI840, by Linux's `parport_pc.c`.
+    #[must_use]
+    pub fn with_fixed_ecr(mut self) -> Self {
+        self.fixed_ecr = true;
+        self.ecr = 0;
+        self
+    }
+
     /// The ECR as software would read it now.
     #[must_use]
     pub fn ecr(&self) -> u8 {
+        if self.locked_up {
+            return 0xFF;
+        }
         let mut ecr = self.ecr;
+        if self.fixed_ecr {
+            ecr &= 0xE0;
+        }
         if self.is_full() {
             ecr |= ECR_FULL;
         }
@@ -286,6 +305,10 @@ impl Ecp {
     }
 
     fn write_ecr(&mut self, value: u8) {
+        if self.fixed_ecr && value & 0x1F != 0x01 {
+            self.violation(ChipViolationKind::EcrLowBits(value));
+            self.locked_up = true;
+        }
         let (from, to) = (self.mode(), value >> 5);
         if from != to {
             if matches!(from, FAST_CENTRONICS | ECP | TEST | CONFIGURATION)

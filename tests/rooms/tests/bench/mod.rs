@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use parscan_rooms::ieee1284::{Interrupted, Port, Register};
+use parscan_rooms::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
 
 pub const NOT_BUSY: u8 = 0x80;
 pub const N_ACK: u8 = 0x40;
@@ -766,5 +766,17 @@ impl Port for Bench {
 
     fn has_epp(&self) -> bool {
         true
+    }
+}
+
+/// What a driver knows of a port that it has used: what the registers tell, and the data lines.
+pub fn known(port: &mut impl Port) -> Capabilities {
+    let found = detect(port);
+    match found.byte {
+        None if found.spp => match has_byte(port, true) {
+            Some(byte) => found.with_byte(byte),
+            None => found,
+        },
+        _ => found,
     }
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use parscan_models::{ChipViolation, Ecp, Epp, Nanos, PortDevice, Ps2, Spp, Width};
-use parscan_rooms::ieee1284::{Interrupted, Port, Register};
+use parscan_rooms::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
 
 const US: Nanos = 1000;
 
@@ -66,6 +66,11 @@ impl Wire {
         self.dcr == 0x0C && self.ecr >> 5 == 0
     }
 
+    /// What was written to the control register last.
+    pub fn dcr(&self) -> u8 {
+        self.dcr
+    }
+
     pub fn milliseconds(&self) -> u64 {
         self.now / 1_000_000
     }
@@ -106,6 +111,7 @@ impl Wire {
     }
 
     fn hold(&mut self, register: Register) {
+        self.now = self.now.max(self.chip.held_until());
         if matches!(register, Register::EppAddress | Register::EppData) {
             self.now += (self.epp_us - 1) * US;
         }
@@ -173,5 +179,17 @@ impl Port for Wire {
 
     fn has_epp(&self) -> bool {
         true
+    }
+}
+
+/// What a driver knows of a port that it has used: what the registers tell, and the data lines.
+pub fn known(port: &mut impl Port) -> Capabilities {
+    let found = detect(port);
+    match found.byte {
+        None if found.spp => match has_byte(port, true) {
+            Some(byte) => found.with_byte(byte),
+            None => found,
+        },
+        _ => found,
     }
 }
