@@ -10,14 +10,21 @@ pub(super) const T_INF: u64 = u64::MAX;
 /// Looks at the lines in a row before the processor is offered to others. Fast peripherals answer
 /// within the first two.
 const SPIN: u32 = 8;
-/// How long the processor is merely offered between looks before the thread sleeps, in
-/// milliseconds. A sleep takes up to 16 ms: sleeping sooner would slow a peripheral down that is
-/// busy for a moment after each byte.
-const YIELD_MS: u64 = 10;
-/// The longest sleep between two looks, in milliseconds.
-const SLEEP_MS: u64 = 10;
+/// How much longer than lately a peripheral may take before the thread sleeps, in microseconds: for
+/// one that is busy for a moment after each byte, a sleep would be longer than the moment.
+const LINGER_US: u64 = 2000;
 /// A sleep is this part of the time waited so far, so that it is noticed late by no more than that.
 const SLEEP_PART: u64 = 16;
+/// The shortest sleep between two looks, in milliseconds.
+const SHORTEST_SLEEP_MS: u64 = 1;
+/// The longest: a peripheral that is off-line for minutes is looked at four times a second.
+const LONGEST_SLEEP_MS: u64 = 250;
+/// How many microseconds before the time that a peripheral took lately a sleep ends: as much as a
+/// precise sleep may be too long.
+const EARLY_US: u64 = 500;
+/// The longest time that a peripheral is expected to take because it did so lately, in microseconds:
+/// one that is faster all of a sudden loses no more than this.
+const LONGEST_PACE_US: u64 = 20_000;
 /// The coarsest step of [`Port::now`], in milliseconds. A limit must be exceeded by a step to be
 /// exceeded for certain.
 const TICK_MS: u64 = 16;
@@ -38,6 +45,8 @@ pub(super) struct Lines<'a, P> {
     has_ecr: bool,
     interrupted: bool,
     unchecked: u32,
+    /// How long the peripheral took lately when it was slow, in microseconds.
+    pace: u64,
 }
 
 impl<'a, P: Port> Lines<'a, P> {
@@ -49,6 +58,7 @@ impl<'a, P: Port> Lines<'a, P> {
             has_ecr: capabilities.ecr,
             interrupted: false,
             unchecked: 0,
+            pace: 0,
         }
     }
 
@@ -159,8 +169,10 @@ impl<'a, P: Port> Lines<'a, P> {
         }
     }
 
-    /// Looks until there is something to see: a few times in a row, then offering the processor
-    /// between looks, then sleeping. `None` after `limit` milliseconds, and a last look.
+    /// Looks until there is something to see: a few times in a row, then as the peripheral's pace
+    /// says. For about as long as it took lately the thread sleeps; around that time it looks without
+    /// a pause, while nobody else wants the processor; and after that it sleeps longer and longer.
+    /// `None` after `limit` milliseconds, and a last look.
     ///
     /// # Errors
     /// [`Interrupted`]
@@ -169,32 +181,51 @@ impl<'a, P: Port> Lines<'a, P> {
         limit: u64,
         mut look: impl FnMut(&mut P) -> Option<T>,
     ) -> Result<Option<T>, Interrupted> {
-        for _ in 0..SPIN {
-            if let Some(seen) = look(self.port) {
-                return Ok(Some(seen));
-            }
+        let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look(port));
+        if let Some(seen) = row(self.port, SPIN) {
+            return Ok(Some(seen));
         }
-        let start = self.port.now();
-        let limit = limit.saturating_add(TICK_MS);
+        // The last sleep, in microseconds.
+        let mut slept: u64 = 0;
+        let start = self.port.microseconds();
+        let limit = limit.saturating_add(TICK_MS).saturating_mul(1000);
         loop {
-            let waited = self.port.now().saturating_sub(start);
+            let waited = self.port.microseconds().saturating_sub(start);
             // After the clock: what came during a long sleep counts.
-            if let Some(seen) = look(self.port) {
+            if let Some(seen) = row(self.port, if slept > 0 { 1 } else { SPIN }) {
+                // In a sleep it came earlier, who knows when: in the middle.
+                let took = waited.saturating_sub(slept / 2);
+                // One slow byte is no new pace yet.
+                self.pace = self.pace.midpoint(took.min(LONGEST_PACE_US));
                 return Ok(Some(seen));
             }
             if waited > limit {
                 return Ok(None);
             }
-            self.check()?;
-            if waited >= YIELD_MS {
-                let sleep = (waited / SLEEP_PART).clamp(1, SLEEP_MS);
-                // Clamped to ten.
-                let sleep = u32::try_from(sleep).unwrap_or(1);
-                if self.port.sleep(sleep).is_err() {
-                    self.interrupted = true;
-                    return Err(Interrupted);
-                }
+            if self.interrupted {
+                return Err(Interrupted);
             }
+            let sleep = self.sleep_after(waited);
+            let rest = match u32::try_from(sleep) {
+                Ok(sleep) if sleep > 0 => self.port.sleep(sleep),
+                _ => self.port.linger(),
+            };
+            self.interrupted = rest.is_err();
+            rest?;
+            slept = sleep.saturating_mul(1000);
+        }
+    }
+
+    /// How many milliseconds to sleep before the next look at a peripheral that was waited for so many
+    /// microseconds; 0: not at all.
+    fn sleep_after(&self, waited: u64) -> u64 {
+        let early = self.pace.saturating_sub(waited.saturating_add(EARLY_US)) / 1000;
+        if early > 0 {
+            early
+        } else if waited < self.pace.saturating_add(LINGER_US) {
+            0
+        } else {
+            (waited / 1000 / SLEEP_PART).clamp(SHORTEST_SLEEP_MS, LONGEST_SLEEP_MS)
         }
     }
 

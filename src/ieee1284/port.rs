@@ -81,15 +81,24 @@ pub trait Port {
         false
     }
 
-    /// Lets other threads run, if there are any that wait for the processor, and comes back at
-    /// once if there are none. Between two looks at a peripheral that will answer sooner than the
-    /// shortest sleep takes.
+    /// Between blocks of bytes: whether to go on. Where a thread has to offer the processor for
+    /// others to get it, this does so.
     ///
     /// # Errors
     /// [`Interrupted`], also when it was so before the call.
     fn yield_now(&mut self) -> Result<(), Interrupted>;
 
-    /// Sleeps for about `milliseconds`; a sleep may take as long as a step of the system's timer.
+    /// Before the next look at a peripheral that has not answered the first ones: others shall have
+    /// the processor if they want it, and the look comes at once if they do not.
+    ///
+    /// # Errors
+    /// [`Interrupted`], also when it was so before the call.
+    fn linger(&mut self) -> Result<(), Interrupted> {
+        self.yield_now()
+    }
+
+    /// Sleeps for about `milliseconds`; a long sleep may take as long as a step of the system's timer
+    /// more.
     ///
     /// # Errors
     /// [`Interrupted`], also when it was so before the call.
@@ -98,6 +107,11 @@ pub trait Port {
     /// A clock that never goes back, in milliseconds. Its steps may be those of the system's
     /// timer, 16 ms at most.
     fn now(&mut self) -> u64;
+
+    /// The same in microseconds, as fine as there is: for the pace of a peripheral.
+    fn microseconds(&mut self) -> u64 {
+        self.now().saturating_mul(1000)
+    }
 
     /// Whether the port has an ECP block.
     fn has_ecp(&self) -> bool;

@@ -2,6 +2,7 @@
 
 use core::{
     cell::UnsafeCell,
+    marker::PhantomData,
     mem::MaybeUninit,
     ptr,
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
@@ -97,6 +98,11 @@ impl Event {
         unsafe { KeResetEvent(self.0.get()) };
     }
 
+    /// What a wait is for.
+    pub(super) fn object(&self) -> Waitable<'_> {
+        Waitable(self.0.get().cast(), PhantomData)
+    }
+
     pub(super) fn wait(&self, _: Blocking) {
         self.wait_raw(ptr::null_mut());
     }
@@ -124,30 +130,42 @@ impl Event {
     }
 }
 
-/// The most events that one wait is for.
-const MOST_EVENTS: usize = 5;
+/// A dispatcher object that a thread can wait for.
+#[derive(Clone, Copy)]
+pub(super) struct Waitable<'a>(PVOID, PhantomData<&'a Event>);
 
-/// Waits until one of `events` is signalled, five at the most: which, the first if there are
+impl Waitable<'_> {
+    /// # Safety
+    /// An initialised dispatcher object, nonpaged, which lives as long as the value.
+    pub(super) const unsafe fn new(object: PVOID) -> Self {
+        Self(object, PhantomData)
+    }
+}
+
+/// The most objects that one wait is for.
+const MOST_OBJECTS: usize = 4;
+
+/// Waits until one of `objects` is signalled, four at the most: which, the first if there are
 /// several, and only that one is taken. `None` after `milliseconds`, if there is such a limit.
 pub(super) fn wait_any<'a>(
-    events: impl Iterator<Item = &'a Event>,
+    objects: impl Iterator<Item = Waitable<'a>>,
     milliseconds: Option<u32>,
     _: Blocking,
 ) -> Option<usize> {
-    let mut objects: [PVOID; MOST_EVENTS] = [ptr::null_mut(); MOST_EVENTS];
+    let mut all: [PVOID; MOST_OBJECTS] = [ptr::null_mut(); MOST_OBJECTS];
     let mut count = 0;
-    for (place, event) in objects.iter_mut().zip(events) {
-        *place = event.0.get().cast();
+    for (place, object) in all.iter_mut().zip(objects) {
+        *place = object.0;
         count += 1;
     }
-    let mut blocks = MaybeUninit::<[KWAIT_BLOCK; MOST_EVENTS]>::uninit();
+    let mut blocks = MaybeUninit::<[KWAIT_BLOCK; MOST_OBJECTS]>::uninit();
     let mut limit = milliseconds.map(relative);
-    // SAFETY: `count` initialised, nonpaged events; room for as many wait blocks, on this thread's
+    // SAFETY: `count` initialised, nonpaged objects; room for as many wait blocks, on this thread's
     // stack, which stays in memory in a wait of kernel mode; the caller holds a Blocking.
     let status = unsafe {
         KeWaitForMultipleObjects(
             count,
-            objects.as_mut_ptr(),
+            all.as_mut_ptr(),
             _WAIT_TYPE::WaitAny,
             _KWAIT_REASON::Executive,
             KERNEL_MODE,

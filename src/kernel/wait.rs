@@ -5,8 +5,9 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use super::{
     Blocking, Inside,
     cancel::Cancellation,
-    sync::{Event, Gate, wait_any},
-    time::yield_now,
+    sync::{Event, Gate, Waitable, wait_any},
+    time::PreciseTimer,
+    worker::Worker,
 };
 use crate::ioctl::Status;
 
@@ -18,7 +19,13 @@ pub(crate) struct Waiter {
     stop: Event,
     /// What the waits end with; success: they go on.
     status: AtomicI32,
+    /// For short sleeps.
+    timer: PreciseTimer,
 }
+
+/// Sleeps that are shorter than this many milliseconds, the longest step of the system's timer, are
+/// precise. Others are not worth it that the processor is woken more often for everybody.
+const PRECISE_MS: u32 = 16;
 
 impl Waiter {
     /// One who may wait.
@@ -30,6 +37,7 @@ impl Waiter {
             told: Event::synchronization()?,
             stop: Event::notification()?,
             status: AtomicI32::new(Status::SUCCESS.0),
+            timer: PreciseTimer::try_new()?,
         })
     }
 
@@ -66,7 +74,8 @@ impl Waiter {
 #[derive(Clone, Copy)]
 pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
-    cancellation: Option<&'a Cancellation>,
+    /// Whose request it is, if it is one.
+    worker: Option<&'a Worker>,
     blocking: Blocking<'a>,
 }
 
@@ -75,22 +84,22 @@ impl<'a> Waits<'a> {
     pub(crate) const fn new(waiter: &'a Waiter, blocking: Blocking<'a>) -> Self {
         Self {
             waiter,
-            cancellation: None,
+            worker: None,
             blocking,
         }
     }
 
     /// The waits of a request, which its cancellation ends, too.
-    pub(super) const fn of_request(
-        waiter: &'a Waiter,
-        cancellation: &'a Cancellation,
-        blocking: Blocking<'a>,
-    ) -> Self {
+    pub(super) const fn of_request(worker: &'a Worker, blocking: Blocking<'a>) -> Self {
         Self {
-            waiter,
-            cancellation: Some(cancellation),
+            waiter: worker.waiter(),
+            worker: Some(worker),
             blocking,
         }
+    }
+
+    fn cancellation(&self) -> Option<&'a Cancellation> {
+        self.worker.map(Worker::cancellation)
     }
 
     /// Whether the request shall go on.
@@ -99,22 +108,33 @@ impl<'a> Waits<'a> {
     /// The status to end it with: why its waiter was stopped, or `STATUS_CANCELLED`.
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.waiter.check()?;
-        if self.cancellation.is_some_and(Cancellation::is_requested) {
+        if self.cancellation().is_some_and(Cancellation::is_requested) {
             return Err(Status::CANCELLED);
         }
         Ok(())
     }
 
-    /// Lets other threads run that wait for the processor.
+    /// Lets every other thread go before this one that wants the processor, until
+    /// [`Waits::stand_up`]. In a thread of another driver, whose priority is not this driver's
+    /// business, nothing changes.
     ///
-    /// # Errors
-    /// As [`Waits::check`].
-    pub(crate) fn yield_now(&self) -> Result<(), Status> {
-        yield_now(self.blocking);
-        self.check()
+    /// Windows documents no way to offer the processor to threads of the same priority.
+    /// (`KeDelayExecutionThread` does not say what an interval of zero does, `ZwYieldExecution` has
+    /// no page.)
+    pub(crate) fn stand_back(&self) {
+        if let Some(worker) = self.worker {
+            worker.stand_back(self.blocking);
+        }
     }
 
-    /// Waits until one of `events` is signalled, of which two may be there at the most: which of
+    /// The end of [`Waits::stand_back`].
+    pub(crate) fn stand_up(&self) {
+        if let Some(worker) = self.worker {
+            worker.stand_up(self.blocking);
+        }
+    }
+
+    /// Waits until one of `objects` is signalled, of which two may be there at the most: which of
     /// these, the first if it is several. `None`: `milliseconds` are over, if there is such a
     /// limit.
     ///
@@ -122,18 +142,16 @@ impl<'a> Waits<'a> {
     /// As [`Waits::check`]; the wait ends early then.
     pub(super) fn wait_for<const N: usize>(
         &self,
-        events: [Option<&Event>; N],
+        objects: [Option<Waitable<'_>>; N],
         milliseconds: Option<u32>,
     ) -> Result<Option<usize>, Status> {
         loop {
             self.check()?;
-            let ends = [
-                Some(&self.waiter.stop),
-                self.cancellation.map(Cancellation::event),
-            ];
+            let cancelled = self.cancellation().map(|it| it.event().object());
+            let ends = [Some(self.waiter.stop.object()), cancelled];
             // Those that are there, first: their number is the index.
-            let count = events.iter().flatten().count();
-            let all = events.iter().chain(&ends).flatten().copied();
+            let count = objects.iter().flatten().count();
+            let all = objects.iter().chain(&ends).flatten().copied();
             match wait_any(all, milliseconds, self.blocking) {
                 // Told to end, and perhaps to go on since.
                 Some(index) if index >= count => {}
@@ -142,25 +160,22 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// Waits for `milliseconds`.
+    /// Waits for `milliseconds`, or until the one who is `inside` shall leave.
     ///
     /// # Errors
     /// As [`Waits::check`]; the wait ends early then.
-    pub(crate) fn wait(&self, milliseconds: u32) -> Result<(), Status> {
-        self.wait_for([], Some(milliseconds))?;
-        self.check()
-    }
-
-    /// The same, at the most for as long as whoever is `inside` may stay there.
-    ///
-    /// # Errors
-    /// As [`Waits::check`]; the wait ends early then.
-    pub(crate) fn wait_inside<T: Copy>(
+    pub(crate) fn sleep<T: Copy>(
         &self,
         milliseconds: u32,
-        inside: &Inside<'_, T>,
+        inside: Option<&Inside<'_, T>>,
     ) -> Result<(), Status> {
-        self.wait_for([inside.leave_event()], Some(milliseconds))?;
+        let leave = inside.and_then(Inside::leave_event).map(Event::object);
+        let timer = (1..PRECISE_MS).contains(&milliseconds).then(|| {
+            self.waiter.timer.start(milliseconds);
+            self.waiter.timer.object()
+        });
+        // The limit, too: should two wait as one, each has it.
+        self.wait_for([timer, leave], Some(milliseconds))?;
         self.check()
     }
 
@@ -181,7 +196,8 @@ impl<'a> Waits<'a> {
             }
             hope.check()?;
             let opened = gate.opened().ok_or(Status::DEVICE_NOT_READY)?;
-            self.wait_for([Some(opened), Some(&hope.stop)], None)?;
+            let objects = [opened.object(), hope.stop.object()].map(Some);
+            self.wait_for(objects, None)?;
         }
     }
 
@@ -190,7 +206,7 @@ impl<'a> Waits<'a> {
     /// # Errors
     /// As [`Waits::check`].
     pub(super) fn wait_to_be_told(&self, milliseconds: Option<u32>) -> Result<(), Status> {
-        self.wait_for([Some(self.waiter.told())], milliseconds)
+        self.wait_for([Some(self.waiter.told.object())], milliseconds)
             .map(drop)
     }
 
@@ -218,7 +234,7 @@ impl Turn {
     /// # Errors
     /// As [`Waits::check`].
     pub(crate) fn take(&self, waits: &Waits<'_>) -> Result<Taken<'_>, Status> {
-        waits.wait_for([Some(&self.0)], None)?;
+        waits.wait_for([Some(self.0.object())], None)?;
         Ok(Taken(self))
     }
 

@@ -1,13 +1,19 @@
-use core::ptr::{self, NonNull};
+use core::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
+};
 
 use wdk_sys::{
-    DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
+    _KTHREAD, DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
     THREAD_ALL_ACCESS,
-    ntddk::{PsCreateSystemThread, PsTerminateSystemThread, ZwClose, ZwWaitForSingleObject},
+    ntddk::{
+        KeSetPriorityThread, ObReferenceObjectByHandle, ObfDereferenceObject, PsCreateSystemThread,
+        PsTerminateSystemThread, ZwClose, ZwWaitForSingleObject,
+    },
 };
 
 use super::{
-    Device, Disposition, Irp, Passive, Role, SpinLock, Waiter, Waits,
+    Blocking, Device, Disposition, Irp, KERNEL_MODE, Passive, Role, SpinLock, Waiter, Waits,
     cancel::Cancellation,
     check,
     irp::FileId,
@@ -17,6 +23,9 @@ use super::{
 };
 use crate::ioctl::Status;
 
+/// The priority of a thread that waits for a peripheral with open eyes: one less than programs have.
+const LOW_PRIORITY: i32 = 7;
+
 /// A thread that serves the queued requests of one device object, one at a time, in order.
 pub(crate) struct Worker {
     queue: Queue<Refusal>,
@@ -25,6 +34,10 @@ pub(crate) struct Worker {
     /// Whose waits end when the worker shall stop.
     waiter: Waiter,
     thread: SpinLock<Option<Thread>>,
+    /// The thread's object, while it has one that its priority can be changed by.
+    object: AtomicPtr<_KTHREAD>,
+    /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
+    priority: AtomicI32,
     serving: SpinLock<Serving>,
     /// That has changed since the last one who waits for it reset this, under its lock.
     changed: Event,
@@ -60,6 +73,8 @@ impl Worker {
             wake: Event::synchronization()?,
             waiter: Waiter::try_new()?,
             thread: SpinLock::new(None),
+            object: AtomicPtr::new(ptr::null_mut()),
+            priority: AtomicI32::new(0),
             serving: SpinLock::new(Serving::Nothing),
             changed: Event::notification()?,
             cancellation: Cancellation::try_new()?,
@@ -94,6 +109,7 @@ impl Worker {
                 device.raw().cast(),
             )
         })?;
+        self.object.store(object_of(handle), Ordering::Release);
         let new = Thread(handle);
         self.thread.with(move |thread| *thread = Some(new));
         self.refuse(Status::SUCCESS);
@@ -115,6 +131,11 @@ impl Worker {
             let _ = unsafe { ZwWaitForSingleObject(handle, 0, ptr::null_mut()) };
             // SAFETY: our handle, closed once.
             let _ = unsafe { ZwClose(handle) };
+            let object = self.object.swap(ptr::null_mut(), Ordering::AcqRel);
+            if !object.is_null() {
+                // SAFETY: `object_of` referenced it; the thread, which used it, has ended.
+                unsafe { ObfDereferenceObject(object.cast()) };
+            }
         }
     }
 
@@ -130,6 +151,39 @@ impl Worker {
         };
         self.wake.set();
         pending
+    }
+
+    pub(super) const fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
+
+    pub(super) const fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
+    }
+
+    /// In the worker's thread: every thread that programs use comes before it from now on.
+    pub(super) fn stand_back(&self, blocking: Blocking<'_>) {
+        if self.priority.load(Ordering::Relaxed) == 0
+            && let Some(before) = self.set_priority(LOW_PRIORITY, blocking)
+        {
+            self.priority.store(before, Ordering::Relaxed);
+        }
+    }
+
+    /// The end of [`Worker::stand_back`].
+    pub(super) fn stand_up(&self, blocking: Blocking<'_>) {
+        let before = self.priority.swap(0, Ordering::Relaxed);
+        if before != 0 {
+            self.set_priority(before, blocking);
+        }
+    }
+
+    /// Sets the priority of the worker's thread, which calls this; gives the one before.
+    fn set_priority(&self, priority: i32, _: Blocking<'_>) -> Option<i32> {
+        let object = self.object.load(Ordering::Acquire);
+        // SAFETY: the thread runs, and is one that this driver made; at PASSIVE_LEVEL, as workers
+        // are.
+        (!object.is_null()).then(|| unsafe { KeSetPriorityThread(object, priority) })
     }
 
     /// What the queue answers from now on: success opens it.
@@ -209,6 +263,28 @@ impl Worker {
     }
 }
 
+/// The object of a system thread of ours, referenced; null, if there is no way to it.
+fn object_of(handle: HANDLE) -> *mut _KTHREAD {
+    let mut object: PVOID = ptr::null_mut();
+    // SAFETY: a kernel handle of ours, at PASSIVE_LEVEL.
+    let status = unsafe {
+        ObReferenceObjectByHandle(
+            handle,
+            THREAD_ALL_ACCESS,
+            // Optional in kernel mode.
+            ptr::null_mut(),
+            KERNEL_MODE,
+            &raw mut object,
+            ptr::null_mut(),
+        )
+    };
+    if wdk::nt_success(status) {
+        object.cast()
+    } else {
+        ptr::null_mut()
+    }
+}
+
 unsafe extern "C" fn thread<R: Role>(context: PVOID) {
     if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
         // SAFETY: a system thread runs at PASSIVE_LEVEL.
@@ -241,11 +317,7 @@ impl Task<'_> {
 
     /// The waits of the request.
     pub(crate) fn waits(&self) -> Waits<'_> {
-        Waits::of_request(
-            &self.worker.waiter,
-            &self.worker.cancellation,
-            self.passive.blocking(),
-        )
+        Waits::of_request(self.worker, self.passive.blocking())
     }
 
     /// The waits of a read, and the room for its bytes.

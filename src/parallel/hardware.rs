@@ -5,7 +5,7 @@ use crate::{
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
-        milliseconds, stall, unpreempted,
+        microseconds, milliseconds, stall, unpreempted,
     },
 };
 
@@ -99,8 +99,12 @@ impl Windows {
 const LEAST_REGISTERS: u16 = 3;
 /// With the EPP registers a port has eight.
 const EPP_REGISTERS: u16 = 8;
-/// Between two looks at a peripheral that has nothing to say, in milliseconds.
-const PAUSE_MS: u32 = 10;
+/// Between two looks at a peripheral that has nothing to say, in milliseconds: at first, and in the
+/// end.
+const PAUSE_MS: (u32, u32) = (10, 250);
+/// A pause is this part of the pauses before it together, so that data are noticed late by no more
+/// than that.
+const PAUSE_PART: u32 = 16;
 /// The ECR is the last of an ECP block.
 const LEAST_ECP: u16 = 3;
 
@@ -362,6 +366,13 @@ impl ieee1284::Port for Unwaiting {
     }
 }
 
+/// The peripheral is no longer waited for.
+impl Drop for PortInUse<'_> {
+    fn drop(&mut self) {
+        self.waits.stand_up();
+    }
+}
+
 /// A port in the hands of a request: its waits end when the request, its time or the hardware
 /// does.
 pub(super) struct PortInUse<'a> {
@@ -372,6 +383,8 @@ pub(super) struct PortInUse<'a> {
     deadline: Option<u64>,
     /// The operation is on its way back to rest.
     ending: bool,
+    /// How long it has paused, in milliseconds.
+    paused: u32,
     why: Status,
 }
 
@@ -383,6 +396,7 @@ impl<'a> PortInUse<'a> {
             waits,
             deadline: limit.map(|limit| milliseconds().saturating_add(limit)),
             ending: false,
+            paused: 0,
             why: Status::CANCELLED,
         }
     }
@@ -397,7 +411,10 @@ impl<'a> PortInUse<'a> {
     /// # Errors
     /// The status to end the request with.
     pub(super) fn pause(&mut self) -> Result<(), Status> {
-        ieee1284::Port::sleep(self, PAUSE_MS).map_err(|Interrupted| self.why)
+        let (first, last) = PAUSE_MS;
+        let pause = (self.paused / PAUSE_PART).clamp(first, last);
+        self.paused = self.paused.saturating_add(pause);
+        ieee1284::Port::sleep(self, pause).map_err(|Interrupted| self.why)
     }
 
     /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the
@@ -425,11 +442,10 @@ impl<'a> PortInUse<'a> {
             .deadline
             .map_or(u64::MAX, |end| end.saturating_sub(milliseconds()));
         let time = u32::try_from(left).map_or(time, |left| time.min(left));
-        match self.inside.must_leave() {
-            // It was told, and is on its way back to rest.
-            Some(_) => self.waits.wait(time),
-            None => self.waits.wait_inside(time, &self.inside),
-        }
+        // Who was told to leave is on its way back to rest, and takes its time for it.
+        let told = self.inside.must_leave().is_some();
+        let inside = (!told).then_some(&self.inside);
+        self.waits.sleep(time, inside)
     }
 
     fn interruptible(&mut self, result: Result<(), Status>) -> Result<(), Interrupted> {
@@ -492,8 +508,13 @@ impl ieee1284::Port for PortInUse<'_> {
     }
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {
-        let result = self.check().and_then(|()| self.waits.yield_now());
+        let result = self.waits.check();
         self.interruptible(result)
+    }
+
+    fn linger(&mut self) -> Result<(), Interrupted> {
+        self.waits.stand_back();
+        self.yield_now()
     }
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
@@ -503,6 +524,10 @@ impl ieee1284::Port for PortInUse<'_> {
 
     fn now(&mut self) -> u64 {
         milliseconds()
+    }
+
+    fn microseconds(&mut self) -> u64 {
+        microseconds()
     }
 
     fn has_ecp(&self) -> bool {

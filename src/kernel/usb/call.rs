@@ -54,7 +54,8 @@ impl Patience<'_> {
                 }
             }
             Self::Request(waits, traffic) => {
-                while waits.wait_for([Some(done), Some(traffic.shut_event())], None)? != Some(0) {
+                let objects = [Some(done.object()), Some(traffic.shut_event().object())];
+                while waits.wait_for(objects, None)? != Some(0) {
                     traffic.check()?;
                 }
                 Ok(())

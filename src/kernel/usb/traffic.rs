@@ -159,7 +159,9 @@ impl Traffic {
     /// # Errors
     /// As [`Waits::check`].
     pub(crate) fn wait_for_change(&self, waits: &Waits<'_>) -> Result<(), Status> {
-        waits.wait_for([Some(&self.changed)], None).map(drop)
+        waits
+            .wait_for([Some(self.changed.object())], None)
+            .map(drop)
     }
 
     /// Signalled while [`Traffic::check`] refuses.

@@ -398,7 +398,7 @@ fn a_peripheral_that_stops_is_left() {
         for after in 0..60 {
             let (mut bench, mut session) = mode.start();
             bench.device.dead_after = Some(after);
-            bench.interrupt_at = Some(bench.accesses + 5000);
+            bench.interrupt_at_us = Some(bench.us + 5_000_000);
             bench.device.source = pattern(16).into();
             let start = bench.us;
             let mut buffer = [0; 16];
@@ -744,13 +744,13 @@ fn a_printer_that_pauses_costs_little() {
     bench.device.busy_us = 2_000_000;
     let before = bench.accesses;
     assert_eq!(session.write(&mut bench, &pattern(3)).bytes, 3);
-    // Four seconds of pause.
+    // Four seconds of pause, most of them slept through.
     assert!(
-        bench.accesses - before < 25_000,
+        bench.accesses - before < 6000,
         "{}",
         bench.accesses - before
     );
-    assert!(bench.slept > 300);
+    assert!((100..500).contains(&bench.slept), "{}", bench.slept);
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub struct Bench {
     pub slept: u64,
     /// Waits are interrupted from this access on.
     pub interrupt_at: Option<u64>,
+    /// The same by the clock, which wakes a sleep, too.
+    pub interrupt_at_us: Option<u64>,
     pub dcr: u8,
     pub data: u8,
     pub ecr: u8,
@@ -500,6 +502,7 @@ impl Bench {
             yields: 0,
             slept: 0,
             interrupt_at: None,
+            interrupt_at_us: None,
             dcr: 0x0C,
             data: 0,
             ecr: 0x14,
@@ -609,6 +612,13 @@ impl Bench {
 
     fn epp_works(&self) -> bool {
         self.chip.epp && (self.chip.fifo == 0 || self.mode() == 4)
+    }
+}
+
+impl Bench {
+    fn interrupted(&self) -> bool {
+        self.interrupt_at.is_some_and(|at| self.accesses >= at)
+            || self.interrupt_at_us.is_some_and(|at| self.us >= at)
     }
 }
 
@@ -740,24 +750,40 @@ impl Port for Bench {
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         self.yields += 1;
-        if self.interrupt_at.is_some_and(|at| self.accesses >= at) {
+        if self.interrupted() {
             return Err(Interrupted);
         }
         Ok(())
     }
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        if self.interrupt_at.is_some_and(|at| self.accesses >= at) {
+        if self.interrupted() {
             return Err(Interrupted);
         }
-        self.us += u64::from(milliseconds) * 1000;
+        let end = self.us + u64::from(milliseconds) * 1000;
+        let end = self.interrupt_at_us.map_or(end, |at| end.min(at));
         self.slept += 1;
-        self.settle();
+        while self.us < end {
+            // A FIFO goes on by itself.
+            self.us = if self.fifo.is_empty() {
+                end
+            } else {
+                self.us + 1
+            };
+            self.settle();
+        }
+        if self.interrupted() {
+            return Err(Interrupted);
+        }
         Ok(())
     }
 
     fn now(&mut self) -> u64 {
         self.us / 1000
+    }
+
+    fn microseconds(&mut self) -> u64 {
+        self.us
     }
 
     fn has_ecp(&self) -> bool {
