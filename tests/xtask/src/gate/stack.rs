@@ -376,11 +376,18 @@ fn word(image: &[u8], at: u32) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
+/// The exception directory, `.pdata`: empty, if no function of the image has a frame.
+fn exceptions<'i>(file: &PeFile64<'_>, image: &'i [u8]) -> Option<&'i [u8]> {
+    let Some(pdata) = file.data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION) else {
+        return Some(&[]);
+    };
+    let start = pdata.virtual_address.get(LE) as usize;
+    image.get(start..start + pdata.size.get(LE) as usize)
+}
+
 /// The functions of `.pdata`.
 fn functions(file: &PeFile64<'_>, image: &[u8]) -> Option<BTreeMap<u32, Function>> {
-    let pdata = file.data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION)?;
-    let start = pdata.virtual_address.get(LE) as usize;
-    let entries = image.get(start..start + pdata.size.get(LE) as usize)?;
+    let entries = exceptions(file, image)?;
     let mut found = BTreeMap::new();
     for entry in entries.chunks_exact(ENTRY) {
         let [begin, end, unwind] = [0, 4, 8].map(|at| word(entry, at));
