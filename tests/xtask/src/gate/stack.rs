@@ -15,11 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::{
     LittleEndian as LE,
-    pe::{IMAGE_DIRECTORY_ENTRY_EXCEPTION, IMAGE_DIRECTORY_ENTRY_IAT},
+    pe::{IMAGE_DIRECTORY_ENTRY_EXCEPTION, IMAGE_DIRECTORY_ENTRY_IAT, IMAGE_FILE_MACHINE_ARM64},
     read::pe::PeFile64,
 };
 
 use super::{Group, executable};
+
+mod arm64;
 
 /// The longest chain of frames that is allowed, in bytes: half of a kernel stack.
 const MOST: u32 = 12 << 10;
@@ -114,8 +116,13 @@ impl Graph {
     /// `None`: the image is not as linkers make it.
     fn of(file: &PeFile64<'_>, names: &BTreeMap<u32, String>) -> Option<Self> {
         let image = mapped(file)?;
+        let is_arm64 = file.nt_headers().file_header.machine.get(LE) == IMAGE_FILE_MACHINE_ARM64;
         let mut graph = Self {
-            functions: functions(file, &image)?,
+            functions: if is_arm64 {
+                arm64::functions(file, &image, names)?
+            } else {
+                functions(file, &image)?
+            },
             methods: BTreeMap::new(),
             taken: BTreeSet::new(),
         };
@@ -131,6 +138,11 @@ impl Graph {
             });
         let starts: Vec<u32> = graph.functions.keys().copied().collect();
         for start in starts {
+            if is_arm64 {
+                let taken = arm64::read_code(&mut graph.functions, &image, start, &imports)?;
+                graph.taken.extend(taken);
+                continue;
+            }
             let end = graph.functions.get(&start)?.end;
             let bytes = image.get(start as usize..end as usize)?;
             let decoder = Decoder::with_ip(64, bytes, u64::from(start), DecoderOptions::NONE);
@@ -364,11 +376,18 @@ fn word(image: &[u8], at: u32) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
+/// The exception directory, `.pdata`: empty, if no function of the image has a frame.
+fn exceptions<'i>(file: &PeFile64<'_>, image: &'i [u8]) -> Option<&'i [u8]> {
+    let Some(pdata) = file.data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION) else {
+        return Some(&[]);
+    };
+    let start = pdata.virtual_address.get(LE) as usize;
+    image.get(start..start + pdata.size.get(LE) as usize)
+}
+
 /// The functions of `.pdata`.
 fn functions(file: &PeFile64<'_>, image: &[u8]) -> Option<BTreeMap<u32, Function>> {
-    let pdata = file.data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION)?;
-    let start = pdata.virtual_address.get(LE) as usize;
-    let entries = image.get(start..start + pdata.size.get(LE) as usize)?;
+    let entries = exceptions(file, image)?;
     let mut found = BTreeMap::new();
     for entry in entries.chunks_exact(ENTRY) {
         let [begin, end, unwind] = [0, 4, 8].map(|at| word(entry, at));
