@@ -8,6 +8,7 @@ use core::arch::asm;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortSpace(());
 
+#[allow(clippy::unused_self, reason = "the value is the proof")]
 impl PortSpace {
     /// The proof, on a processor that has one.
     #[allow(clippy::unnecessary_wraps, reason = "other processors have none")]
