@@ -97,6 +97,21 @@ impl Case {
     }
 }
 
+impl Case {
+    /// A class driver ends its mode itself. So does every request of a program, but in EPP, which
+    /// ends when the program closes the device.
+    fn is_same_price(&self, driver: u64, program: u64) -> bool {
+        /// The chip's mode, nInit low and high, and the mode again.
+        const EPP_END: u64 = 4;
+        let end = if self.mode & (modes::EPP_HW | modes::EPP_SW) == 0 {
+            0
+        } else {
+            EPP_END
+        };
+        (program..=program + end).contains(&driver)
+    }
+}
+
 fn terminate(device: &Slot<'_>) {
     let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
     assert_eq!(ended.status(), NtStatus::SUCCESS, "TerminateIeeeMode");
@@ -122,7 +137,7 @@ fn writes_arrive_for_the_price_of_a_program() {
         });
         let program = case.by_program(false, &Peripheral1284::new(), &data);
         println!("{what}: {driver} accesses, {program} by WriteFile");
-        failures.expect(driver == program, || {
+        failures.expect(case.is_same_price(driver, program), || {
             format!("{what}: {driver} accesses, {program} by WriteFile")
         });
     }
@@ -152,7 +167,7 @@ fn reads_get_everything_for_the_price_of_a_program() {
         failures.expect(got == data, || format!("{what}: other bytes"));
         let program = case.by_program(true, &Peripheral1284::new(), &data);
         println!("{what}: {driver} accesses, {program} by ReadFile");
-        failures.expect(driver == program, || {
+        failures.expect(case.is_same_price(driver, program), || {
             format!("{what}: {driver} accesses, {program} by ReadFile")
         });
     }
