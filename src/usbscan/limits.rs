@@ -43,6 +43,17 @@ impl Limits {
         let set = self.0.with(|set| *set);
         time(set.timeouts.of_control(is_in), false)
     }
+
+    /// Of a reset of a pipe, in milliseconds: a control request that sends nothing. At
+    /// <= `DISPATCH_LEVEL`.
+    pub(super) fn of_reset(&self) -> u32 {
+        let set = self.0.with(|set| *set);
+        let limit = set.timeouts.of_control(false).milliseconds();
+        // 214,000 at most.
+        limit
+            .and_then(|limit| u32::try_from(limit).ok())
+            .unwrap_or(u32::MAX)
+    }
 }
 
 fn time(timeout: Timeout, renews: bool) -> Time {

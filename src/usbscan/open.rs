@@ -106,6 +106,16 @@ impl Open {
         self.pipes
     }
 
+    /// The endpoint with this index, as this handle knows it.
+    pub(super) fn endpoint(&self, core: &Shared<ScannerCore>, index: usize) -> OpenPipe {
+        OpenPipe::new(core.clone(), index, self.generation)
+    }
+
+    /// How long a reset of a pipe may take, in milliseconds.
+    pub(super) fn reset_limit(&self) -> u32 {
+        self.limits.of_reset()
+    }
+
     /// Whether the device still has the endpoints that the handle was opened with.
     ///
     /// # Errors

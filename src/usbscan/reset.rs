@@ -1,5 +1,5 @@
 use super::{
-    ScannerCore,
+    OpenPipe, ScannerCore,
     open::{OnPipe, lane},
 };
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl ScannerCore {
-    /// Resets the pipe with this index. What is under way on it, for whichever handle, ends with
+    /// Resets a pipe, in `limit` milliseconds from when it has no transfers. What is under way on it, for whichever handle, ends with
     /// `STATUS_CANCELLED`; what is queued goes on afterwards.
     ///
     /// A pipe may be reset only without transfers. So none begins, those that there are are
@@ -22,15 +22,16 @@ impl ScannerCore {
     /// would end those of other handles on the same pipe.
     ///
     /// # Errors
-    /// What the USB stack says; `STATUS_INVALID_PARAMETER`: there is no such pipe; as
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; as [`OpenPipe::handle`] and
     /// [`Waits::check`].
     pub(super) fn reset_pipe(
         &self,
-        index: usize,
+        pipe: &OpenPipe,
         waits: &Waits<'_>,
+        limit: u32,
         passive: Passive,
     ) -> Result<(), Status> {
-        let pipe = self.pipe(index).ok_or(Status::INVALID_PARAMETER)?;
+        let index = pipe.index();
         self.traffic().hold(lane(index), passive);
         self.on_pipe(index, |channel| channel.end_active(Status::CANCELLED));
         let mut result = Ok(());
@@ -38,8 +39,9 @@ impl ScannerCore {
             result = self.traffic().wait_for_change(waits);
         }
         let result = result.and_then(|()| {
+            let handle = || pipe.handle();
             self.device()
-                .reset_pipe(pipe, self.traffic(), waits, passive)
+                .reset_pipe(handle, self.traffic(), waits, limit, passive)
         });
         if result.is_ok() {
             self.on_pipe(index, |channel| channel.reset());

@@ -224,9 +224,10 @@ impl Scanner {
         while self.core.traffic().is_waking() {
             self.core.traffic().wait_for_change(&task.waits())?;
         }
+        let (waits, limit) = (task.waits(), open.reset_limit());
         for index in pipes.select(open.pipes(), which)? {
-            open.check(&self.core)?;
-            self.core.reset_pipe(index, &task.waits(), task.passive())?;
+            let pipe = open.endpoint(&self.core, index);
+            self.core.reset_pipe(&pipe, &waits, limit, task.passive())?;
         }
         Ok(())
     }

@@ -155,12 +155,6 @@ impl ScannerCore {
     pub(super) fn descriptor(&self) -> Option<DeviceDescriptor> {
         self.configuration.with(|it| it.map(|it| it.descriptor))
     }
-
-    /// The pipe with this index.
-    pub(super) fn pipe(&self, index: usize) -> Option<PipeHandle> {
-        self.configuration
-            .with(move |it| Some(it.as_ref()?.selected.get(index)?.as_ref()?.handle))
-    }
 }
 
 /// An endpoint as a handle has it.
@@ -178,6 +172,10 @@ impl OpenPipe {
             index,
             generation,
         }
+    }
+
+    pub(super) const fn index(&self) -> usize {
+        self.index
     }
 
     /// The pipe, as it was opened at the last start.

@@ -35,8 +35,8 @@ const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
 enum Patience<'a> {
     /// So many milliseconds.
     Limit(u32),
-    /// The end of the request that it is for, or of the device's URBs.
-    Request(&'a Waits<'a>, &'a Traffic),
+    /// The end of the request that it is for, or of the device's URBs, or so many milliseconds.
+    Request(&'a Waits<'a>, &'a Traffic, u32),
 }
 
 impl Patience<'_> {
@@ -53,13 +53,14 @@ impl Patience<'_> {
                     Err(Status::IO_TIMEOUT)
                 }
             }
-            Self::Request(waits, traffic) => {
+            Self::Request(waits, traffic, limit) => loop {
                 let objects = [Some(done.object()), Some(traffic.shut_event().object())];
-                while waits.wait_for(objects, None)? != Some(0) {
-                    traffic.check()?;
+                match waits.wait_for(objects, Some(limit))? {
+                    Some(0) => return Ok(()),
+                    Some(_) => traffic.check()?,
+                    None => return Err(Status::IO_TIMEOUT),
                 }
-                Ok(())
-            }
+            },
         }
     }
 }
@@ -107,24 +108,26 @@ impl UsbDevice {
         Ok(unsafe { &*urb.get() }.moved().min(length))
     }
 
-    /// Resets a pipe on both sides of the bus. It has no transfers.
+    /// Resets a pipe on both sides of the bus, in `limit` milliseconds. It has no transfers. `pipe`
+    /// says which it is, when the device can no longer be stopped before the end.
     ///
     /// # Errors
-    /// What the USB stack says; the refusal of `traffic`; as [`Waits::check`].
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; the refusal of `traffic`; as [`Waits::check`];
+    /// that of `pipe`.
     pub(crate) fn reset_pipe(
         self,
-        pipe: PipeHandle,
+        pipe: impl FnOnce() -> Result<PipeHandle, Status>,
         traffic: &Traffic,
         waits: &Waits<'_>,
+        limit: u32,
         passive: Passive,
     ) -> Result<(), Status> {
-        let urb = PoolBox::try_new(UnsafeCell::new(Urb::reset_pipe(pipe)))?;
         traffic.enter()?;
-        let result = self.call(
-            urb.get().cast(),
-            &Patience::Request(waits, traffic),
-            passive,
-        );
+        let result = pipe().and_then(|pipe| {
+            let urb = PoolBox::try_new(UnsafeCell::new(Urb::reset_pipe(pipe)))?;
+            let patience = Patience::Request(waits, traffic, limit);
+            self.call(urb.get().cast(), &patience, passive)
+        });
         traffic.leave();
         result
     }

@@ -243,6 +243,28 @@ fn a_reset_that_the_device_does_not_answer_can_be_cancelled() {
     pc.finish();
 }
 
+/// A reset is a control request, too: it ends.
+#[test]
+fn a_reset_is_given_its_time() {
+    for (set, seconds) in [(None, 120), (Some((3, 5, 7)), 5), (Some((0, 0, 0)), 120)] {
+        let pc = ScannerPc::new();
+        let file = pc.open();
+        if let Some((read, write, event)) = set {
+            let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(read, write, event), 0);
+            assert_eq!(result.status, NtStatus::SUCCESS);
+        }
+        pc.scanner.set_silent(0, true);
+        let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+        assert_eq!((reset.status, reset.information), (NtStatus::IO_TIMEOUT, 0));
+        assert_eq!(reset.took / SECOND, seconds, "{set:?}");
+        pc.scanner.set_silent(0, false);
+        pc.scanner.send(BULK_IN, b"it works", false);
+        assert_eq!(pc.read(file, 64).information, 8);
+        pc.close(file);
+        pc.finish();
+    }
+}
+
 #[test]
 fn requests_are_given_their_time_and_no_less() {
     for (set, seconds) in [

@@ -246,6 +246,9 @@ fn begins_afresh(pc: &ScannerPc, file: Opened) -> bool {
     read.output[..read.information] == [0xBB; 100]
 }
 
+/// What a program, or the system, does to a handle's pipes.
+type Abort = fn(&ScannerPc, Opened);
+
 /// `IRP_MN_SET_POWER`, `DevicePowerState`
 const SET_POWER: u8 = 2;
 const DEVICE: u8 = 1;
@@ -254,7 +257,7 @@ const DEVICE: u8 = 1;
 /// the next scan does not begin with the last one's bytes.
 #[test]
 fn what_is_left_of_a_packet_is_dropped_by_an_abort() {
-    let aborts: [(&str, fn(&ScannerPc, Opened)); 7] = [
+    let aborts: [(&str, Abort); 7] = [
         ("CANCEL_IO", |pc, file| {
             // No request on the bus: the endpoint's toggle is as it was.
             let before = pc.machine.urb_count();

@@ -319,3 +319,71 @@ fn a_scan_can_run_out_of_time_at_every_urb() {
 fn a_scan_can_be_unplugged_at_every_urb() {
     ends_at_every_urb(End::Unplug);
 }
+
+/// `IRP_MN_SET_POWER`; `SystemPowerState`, with working and S3; `DevicePowerState`, D0 and D3.
+const SET_POWER: u8 = 2;
+const POWER: [[usize; 3]; 2] = [[0, 1, 4], [1, 1, 4]];
+
+/// Whether a scan gets as far as its URB `k`, at which the machine goes to sleep and wakes up again.
+/// The program begins each request again that this ends: the image is whole.
+fn sleeps_at(k: u64, [kind, up, down]: [usize; 3]) -> bool {
+    /// Whole packets, in two URBs.
+    const PIECE: usize = 195 * 512;
+    let pc = ScannerPc::new();
+    let file = pc.open();
+    let length = 5 * PIECE;
+    let image = Scanner::image(21, length);
+    let command = Scanner::scan_command(u32::try_from(length).unwrap(), 21);
+    assert_eq!(pc.write(file, &command).information, command.len());
+    let button = pc.wait_on_event(file, 8);
+    let slept = std::rc::Rc::new(std::cell::Cell::new(false));
+    let (seen, node) = (slept.clone(), pc.node);
+    let at = When::Urb(pc.machine.urb_count() + k);
+    pc.machine.at(at, move |machine| {
+        for state in [down, up] {
+            let sent = machine.send_power_irp(node, SET_POWER, [0, kind, state, 0]);
+            assert_eq!(check(sent).0, NtStatus::SUCCESS);
+        }
+        seen.set(true);
+    });
+    let may_fail = [NtStatus::CANCELLED, NtStatus::DEVICE_NOT_READY];
+    let mut got: Vec<u8> = Vec::new();
+    while got.len() < length {
+        let read = pc.read(file, PIECE.min(length - got.len()));
+        let ended = read.status.is_success() || may_fail.contains(&read.status);
+        assert!(ended, "URB {k}: {}", read.status);
+        got.extend(&read.output[..read.information]);
+        assert!(image.starts_with(&got), "URB {k}");
+        assert_eq!(length - pc.scanner.unsent(BULK_IN), got.len(), "URB {k}");
+        // The program works with the scanner all the time.
+        let registers = pc.read_registers(file, 0x2000, 16);
+        let ended = registers.status.is_success() || may_fail.contains(&registers.status);
+        assert!(ended, "URB {k}: {}", registers.status);
+        if !(read.status.is_success() && registers.status.is_success()) {
+            check(pc.machine.run_for(parscan_lab::MS));
+        }
+    }
+    let slept = slept.get();
+    if slept {
+        // Documented: the wait for a button ends, and is begun again.
+        assert_eq!(pc.finish_request(&button).status, NtStatus::CANCELLED);
+        let button = pc.wait_on_event(file, 8);
+        pc.scanner.press(&[1]);
+        assert_eq!(pc.finish_request(&button).status, NtStatus::SUCCESS);
+    }
+    pc.close(file);
+    pc.finish();
+    slept
+}
+
+#[test]
+fn a_scan_can_be_suspended_at_every_urb() {
+    for power in POWER {
+        let mut urbs = 0;
+        while sleeps_at(urbs + 1, power) {
+            urbs += 1;
+        }
+        // Two URBs of the image and one of the control pipe for each piece.
+        assert_eq!(urbs, 15, "{power:?}");
+    }
+}

@@ -43,10 +43,11 @@ impl Scanner {
         let packet = match speed {
             Speed::Full => 64,
             Speed::High => 512,
+            Speed::Super => 1024,
         };
         let interval = match speed {
             Speed::Full => 8,
-            Speed::High => 7,
+            Speed::High | Speed::Super => 7,
         };
         Self::with_endpoints(
             speed,
@@ -200,7 +201,14 @@ impl Scanner {
         self.fault(endpoint, k, Fault::Stall);
     }
 
-    /// The `k`-th packet of this IN endpoint is so many bytes too long.
+    /// The `k`-th control transfer from now on is answered with STALL in its status stage, after
+    /// its data.
+    pub fn stall_status_at(&self, k: u32) {
+        self.fault(0, k, Fault::StallStatus);
+    }
+
+    /// The `k`-th packet of this IN endpoint is so many bytes too long; of endpoint 0, the data of
+    /// the `k`-th control transfer that takes from the device.
     pub fn babble_at(&self, endpoint: u8, k: u32, extra: usize) {
         self.fault(endpoint, k, Fault::Babble(extra));
     }

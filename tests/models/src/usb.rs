@@ -56,6 +56,8 @@ pub enum Speed {
     /// 480 Mbit/s, microframes of 125 us.
     #[default]
     High,
+    /// 5 Gbit/s, microframes of 125 us; bulk packets of 1024 bytes.
+    Super,
 }
 
 /// How a device answers.
@@ -98,8 +100,15 @@ pub trait UsbFunction {
     }
 
     /// A control transfer on endpoint 0. `data` is the whole OUT data stage. An IN answer may be
-    /// shorter than `setup.length`, never longer.
+    /// shorter than `setup.length`; a longer one is an error of the device, which hosts detect.
     fn control(&mut self, now: Nanos, setup: Setup, data: &[u8]) -> Answer;
+
+    /// The status stage of the control transfer that [`UsbFunction::control`] has answered: whether
+    /// the device acknowledges it, or answers STALL.
+    fn status_stage(&mut self, now: Nanos) -> bool {
+        let _ = now;
+        true
+    }
 
     /// An IN token on a bulk or interrupt endpoint: one packet.
     fn packet_in(&mut self, now: Nanos, endpoint: u8) -> Answer;

@@ -173,3 +173,49 @@ fn hostile_sets_are_many_and_reproducible() {
         assert!(!same || set.name.contains("twice"), "{}", set.name);
     }
 }
+
+#[test]
+fn a_device_falls_silent_where_it_was_asked_to() {
+    let mut s = Scanner::default();
+    s.send(0x81, &[1; 2048], false);
+    s.silence_at(0x81, 2);
+    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
+    assert_eq!(s.packet_in(0, 0x81), Answer::Nak);
+    assert_eq!(s.ready_at(0, 0x81), None);
+    s.set_silent(0x81, false);
+    s.hold_at(0x81, 2, 1000);
+    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
+    assert_eq!(s.packet_in(0, 0x81), Answer::Nak);
+    assert_eq!(s.ready_at(0, 0x81), Some(1000));
+    assert_eq!(s.unsent(0x81), 1024, "nothing was lost");
+    s.forget(0x81);
+    assert_eq!(s.unsent(0x81), 0);
+}
+
+#[test]
+fn control_transfers_are_refused_in_their_status_stage() {
+    let mut s = Scanner::default();
+    s.stall_status_at(1);
+    s.babble_at(0, 2, 3);
+    let write = control(&mut s, [0x40, 0x0C, 0x10, 0, 0, 0, 1, 0], &[7]);
+    assert_eq!((write, s.status_stage(0)), (Answer::ACK, false));
+    assert_eq!(s.registers(0x10, 1), [7], "the data stage was fine");
+    let read = control(&mut s, [0xC0, 0x0C, 0x10, 0, 0, 0, 1, 0], &[]);
+    assert_eq!(
+        (read, s.status_stage(0)),
+        (Answer::Data(vec![0xBB; 4]), true)
+    );
+}
+
+#[test]
+fn super_speed_endpoints_have_companions() {
+    let set = Scanner::new(Speed::Super).descriptors();
+    assert_eq!((set.device[2..4].to_vec(), set.device[7]), (vec![0, 3], 9));
+    // Configuration, interface, three endpoints with their companions.
+    assert_eq!(set.configuration.len(), 9 + 9 + 3 * (7 + 6));
+    assert_eq!(
+        set.configuration[18..31],
+        [7, 5, 0x81, 2, 0, 4, 0, 6, 0x30, 0, 0, 0, 0]
+    );
+    assert_eq!(set.configuration[51..], [6, 0x30, 0, 0, 8, 0]);
+}

@@ -24,11 +24,14 @@ impl DescriptorSet {
         let usb: u16 = match speed {
             Speed::Full => 0x0110,
             Speed::High => 0x0200,
+            Speed::Super => 0x0300,
         };
+        // bMaxPacketSize0; of SuperSpeed, its logarithm.
+        let control = if speed == Speed::Super { 9 } else { 64 };
         let mut device = vec![18, 1];
         device.extend(usb.to_le_bytes());
-        // Class, subclass and protocol are the interface's; bMaxPacketSize0.
-        device.extend([0, 0, 0, 64]);
+        // Class, subclass and protocol are the interface's.
+        device.extend([0, 0, 0, control]);
         device.extend(Scanner::VENDOR.to_le_bytes());
         device.extend(Scanner::PRODUCT.to_le_bytes());
         device.extend(Scanner::RELEASE.to_le_bytes());
@@ -38,6 +41,12 @@ impl DescriptorSet {
         let mut body = vec![9, 4, 0, 0, count, 6, 1, 1, 0];
         for endpoint in endpoints {
             body.extend(endpoint.descriptor());
+            if speed == Speed::Super {
+                // SUPERSPEED_USB_ENDPOINT_COMPANION [USB 3.2, 9.6.7]: no bursts; wBytesPerInterval.
+                let periodic = endpoint.attributes & 3 == 3;
+                let [b0, b1] = if periodic { endpoint.max_packet } else { 0 }.to_le_bytes();
+                body.extend([6, 0x30, 0, 0, b0, b1]);
+            }
         }
         Self {
             name: "in order",

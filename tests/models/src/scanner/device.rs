@@ -21,6 +21,8 @@ const VENDOR_DEVICE: u8 = 0x40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Stall,
+    /// STALL in the status stage of a control transfer.
+    StallStatus,
     Babble(usize),
     Unplug,
     /// NAK from now on.
@@ -49,6 +51,8 @@ pub(super) struct State {
     pub(super) messages: BTreeMap<u8, VecDeque<Message>>,
     pub(super) written: BTreeMap<u8, Vec<u8>>,
     pub(super) setups: Vec<Setup>,
+    /// The status stage of the control transfer that is under way is answered with STALL.
+    stalls_status: bool,
     pub(super) answers: BTreeMap<u8, Vec<u8>>,
     pub(super) vendor_data: Vec<u8>,
     pub(super) silent: BTreeSet<u8>,
@@ -70,6 +74,7 @@ impl State {
             messages: BTreeMap::new(),
             written: BTreeMap::new(),
             setups: Vec::new(),
+            stalls_status: false,
             answers: BTreeMap::new(),
             vendor_data: Vec::new(),
             silent: BTreeSet::new(),
@@ -288,7 +293,9 @@ impl UsbFunction for Scanner {
     fn control(&mut self, _now: Nanos, setup: Setup, data: &[u8]) -> Answer {
         let mut s = self.0.borrow_mut();
         s.setups.push(setup);
-        match s.due(0) {
+        let fault = s.due(0);
+        s.stalls_status = fault == Some(Fault::StallStatus);
+        match fault {
             Some(Fault::Stall) => return Answer::Stall,
             Some(Fault::Unplug) => {
                 s.attached = false;
@@ -296,7 +303,10 @@ impl UsbFunction for Scanner {
             }
             Some(Fault::Silence) => return s.refuse(0, None),
             Some(Fault::Hold(until)) => return s.refuse(0, Some(until)),
-            Some(Fault::Babble(_)) | None => {}
+            Some(Fault::Babble(extra)) if setup.is_in() => {
+                return Answer::Data(vec![0xBB; usize::from(setup.length) + extra]);
+            }
+            Some(Fault::Babble(_) | Fault::StallStatus) | None => {}
         }
         if setup.request_type & 0x60 == 0 {
             s.standard(setup)
@@ -305,6 +315,10 @@ impl UsbFunction for Scanner {
         } else {
             Answer::Stall
         }
+    }
+
+    fn status_stage(&mut self, _now: Nanos) -> bool {
+        !core::mem::take(&mut self.0.borrow_mut().stalls_status)
     }
 
     fn packet_in(&mut self, _now: Nanos, endpoint: u8) -> Answer {
@@ -327,7 +341,7 @@ impl UsbFunction for Scanner {
             }
             Some(Fault::Silence) => s.refuse(endpoint, None),
             Some(Fault::Hold(until)) => s.refuse(endpoint, Some(until)),
-            None => s.cut_packet(endpoint),
+            Some(Fault::StallStatus) | None => s.cut_packet(endpoint),
         }
     }
 
@@ -348,7 +362,7 @@ impl UsbFunction for Scanner {
             }
             Some(Fault::Silence) => return s.refuse(endpoint, None),
             Some(Fault::Hold(until)) => return s.refuse(endpoint, Some(until)),
-            Some(Fault::Babble(_)) | None => {}
+            Some(Fault::Babble(_) | Fault::StallStatus) | None => {}
         }
         s.written.entry(endpoint).or_default().extend(data);
         s.command(endpoint, data);

@@ -17,6 +17,8 @@ pub(super) const fn frame(speed: Speed) -> (Nanos, usize) {
     match speed {
         Speed::Full => (1_000_000, 19),
         Speed::High => (125_000, 13),
+        // 62,500 bytes after 8b/10b coding; headers, acknowledgements and credits take a fifth.
+        Speed::Super => (125_000, 48),
     }
 }
 
@@ -24,7 +26,7 @@ pub(super) const fn frame(speed: Speed) -> (Nanos, usize) {
 pub(super) fn interval(speed: Speed, interval: u8) -> Nanos {
     match speed {
         Speed::Full => 1_000_000 * Nanos::from(interval.max(1)),
-        Speed::High => 125_000 << (interval.clamp(1, 16) - 1),
+        Speed::High | Speed::Super => 125_000 << (interval.clamp(1, 16) - 1),
     }
 }
 
@@ -162,6 +164,13 @@ fn control(
             f.done = done;
         }
     });
+    if !function.borrow_mut().status_stage(now) {
+        return Step::Done(if selecting {
+            usbd::SET_CONFIG_FAILED
+        } else {
+            usbd::STALL_PID
+        });
+    }
     match then {
         Then::Nothing => {}
         Then::Reset(pipe) => with(|k| set_halt(k, pdo, pipe, false)),

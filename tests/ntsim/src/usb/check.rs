@@ -237,15 +237,16 @@ fn buffer(k: &Kernel, urb: Va, what: &str) -> Result<Option<Buffer>, Broken> {
 const fn control_limit(speed: Speed) -> usize {
     match speed {
         Speed::Full => 4096,
-        Speed::High => 0x1_0000,
+        Speed::High | Speed::Super => 0x1_0000,
     }
 }
 
-/// The largest bulk transfer, bytes: that of OHCI and of EHCI.
+/// The largest bulk transfer, bytes: that of OHCI, of EHCI and of xHCI.
 const fn bulk_limit(speed: Speed) -> usize {
     match speed {
         Speed::Full => 0x4_0000,
         Speed::High => 0x33_F000,
+        Speed::Super => 0x40_0000,
     }
 }
 

@@ -17,7 +17,8 @@
 //! descriptors ask, also with a packet size of zero, so that the driver meets what the oldest host
 //! stacks let through.
 //!
-//! Every URB takes bus time: 13 packets a microframe on high speed, 19 a frame on full speed, and
+//! Every URB takes bus time: 13 packets a microframe on high speed, 48 on super speed, 19 a frame on
+//! full speed, and
 //! an interrupt endpoint one packet in its interval. Completion comes at `DISPATCH_LEVEL`; what the
 //! device can answer at once is sometimes, by the seed, completed inside `IoCallDriver`.
 
