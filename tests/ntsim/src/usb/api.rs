@@ -56,8 +56,8 @@ impl Machine {
         });
     }
 
-    /// Whether a cancelled URB still gets the frame that is on the bus: a host controller takes a
-    /// transfer out of its schedule when the frame is over. It may be done by then, and succeeds.
+    /// Whether a cancelled URB still gets the transaction that is on the bus: a host controller takes
+    /// a transfer out of its schedule when that is over. It may be done by then, and succeeds.
     pub fn cancel_late(&self, late: bool) {
         self.with(|k| k.usb.cancels_late = late);
     }

@@ -225,6 +225,33 @@ fn live_buffer(number: u64) -> Option<(Va, usize)> {
     found
 }
 
+/// The transaction that a transfer has on the bus is finished, though the device said NAK to the
+/// ones before.
+pub(super) fn last_packet(number: u64) -> Option<Step> {
+    let (transfer, now) = with(|k| {
+        let f = k.usb.flights.get(&number)?;
+        let Work::Transfer { pipe, flags } = &f.work else {
+            return None;
+        };
+        let d = k.usb.devices.get(&f.pdo)?;
+        let transfer = Transfer {
+            number,
+            pdo: f.pdo,
+            pipe: *pipe,
+            flags: *flags,
+            speed: d.speed,
+            function: Rc::clone(&d.function),
+        };
+        Some((transfer, k.now))
+    })?;
+    let (va, len) = live_buffer(number).unwrap_or((0, 0));
+    if transfer.pipe.endpoint.address & 0x80 != 0 {
+        transfer.packet_in(now, va, len)
+    } else {
+        transfer.packet_out(now, va, len)
+    }
+}
+
 /// A bulk or interrupt transfer.
 struct Transfer {
     number: u64,

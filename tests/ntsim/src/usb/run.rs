@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use parscan_models::Nanos;
 
-use super::bus::{Step, frame, interval, step};
+use super::bus::{Step, frame, interval, last_packet, step};
 use super::check::{self, Work};
 use super::layout::{BUFFER_LENGTH, STATUS, function_name, usbd};
 use super::{Flight, Urb};
@@ -165,7 +165,7 @@ fn last_frame(number: u64) -> u32 {
         let late = k.usb.cancels_late && k.usb.is_first(number);
         (end, late && end == usbd::CANCELED)
     });
-    match late.then(|| step(number)) {
+    match late.then(|| last_packet(number)).flatten() {
         Some(Step::Done(status)) => status,
         _ => end,
     }
