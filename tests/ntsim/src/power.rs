@@ -14,7 +14,7 @@ use crate::pnp::{self, DevNode, NodeState};
 use crate::rules::{self, Rule};
 use crate::sched::{self, ThreadKind};
 use crate::state::{Kernel, fail, with};
-use crate::{Nanos, NtStatus, Resource};
+use crate::{Nanos, NtStatus, PowerUp, Resource};
 
 pub(crate) const SET_POWER: u8 = 2;
 pub(crate) const QUERY_POWER: u8 = 3;
@@ -50,6 +50,7 @@ pub(crate) struct Po {
 }
 
 /// What the policy owner of a stack did about a system power IRP.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Copy, Debug, Default)]
 struct Policy {
     /// It asked for a device power IRP; to be told its end, if the system goes to sleep.
@@ -389,6 +390,12 @@ pub(crate) fn request(
         }
         at_once
     });
+    go(asked, up, at_once);
+    NtStatus::PENDING
+}
+
+/// Sends what a driver asked for, from its own call (`at_once`) or later.
+fn go(asked: Asked, up: PowerUp, at_once: bool) {
     // A driver above refuses it: the driver that asked never sees it.
     let above = up.refused.filter(|_| up.above);
     if at_once {
@@ -401,7 +408,7 @@ pub(crate) fn request(
                     ended(asked, status);
                 });
             }
-            return NtStatus::PENDING;
+            return;
         }
         let irp = start(asked);
         // Other processors go on meanwhile.
@@ -412,19 +419,18 @@ pub(crate) fn request(
         }
     } else {
         spawn(move || {
-            take(pdo);
+            take(asked.pdo);
             if let Some(status) = above {
                 sleep_for(up.after);
                 return ended(asked, status);
             }
-            let level = level(pdo);
+            let level = level(asked.pdo);
             ke::set_irql(level);
             let irp = start(asked);
             ke::set_irql(PASSIVE);
             end(asked, irp);
         });
     }
-    NtStatus::PENDING
 }
 
 fn sleep_for(time: Nanos) {
