@@ -61,7 +61,7 @@ fn ask(input: &Input, room: usize) -> (Vec<u8>, Option<IdLength>) {
     let chip = Ecp::new(Box::new(device.clone())).without_trace();
     let mut wire = Wire::new(Box::new(chip), true);
     let mut session = Session::new(Capabilities {
-        byte: true,
+        byte: Some(true),
         ecr: true,
         ..Capabilities::SPP
     });

@@ -227,7 +227,7 @@ impl Ecp {
     }
 
     /// A chip whose ECR has only its mode field, with 00001 below it, and which locks up when
-    /// something else is written there: Oxford Semiconductor's OXmPCI840, by Linux's `parport_pc.c`.
+    /// something else is written there: Oxford Semiconductor's `OXmPCI840`, by Linux's `parport_pc.c`.
     #[must_use]
     pub fn with_fixed_ecr(mut self) -> Self {
         self.fixed_ecr = true;
