@@ -112,6 +112,7 @@ pub mod rules;
 mod sched;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/seh.rs")]
 mod seh;
+mod stack;
 mod state;
 mod status;
 pub mod trace;
@@ -119,6 +120,7 @@ pub mod trace;
 mod unwind;
 pub mod usb;
 mod user;
+mod watch;
 
 use core::fmt;
 use std::cell::RefCell;
@@ -138,6 +140,7 @@ pub use sched::When;
 pub use state::DriverId;
 pub use status::NtStatus;
 pub use user::Protection;
+pub use watch::{Running, Stop, Where, Who};
 
 use mem::{Va, poke, poke_bytes};
 use nt::types::{DRIVER_EXTENSION_SIZE, DRIVER_NAME, DRIVER_SIZE, Drv, SERVICE_KEY_NAME};
@@ -187,6 +190,14 @@ pub struct Config {
     /// Memory that a driver gets with old content is full of [`POOL_CANARY`] or [`BUFFER_CANARY`]
     /// instead of random bytes, for [`Machine::leaks`].
     pub canary: bool,
+    /// Port instructions of drivers are replaced by calls of the machine where they can be, which is
+    /// faster than a trap; [`Machine::watch`] does not see what is replaced.
+    pub patch_ports: bool,
+    /// Notes how much of their stacks threads use, for [`Machine::stack_marks`].
+    pub measure_stacks: bool,
+    /// A DPC runs beside the thread that queued it, on another processor, even while that thread is
+    /// at `DISPATCH_LEVEL`.
+    pub dpcs_beside: bool,
 }
 
 impl Default for Config {
@@ -209,6 +220,9 @@ impl Default for Config {
             early_cleanup: true,
             keep_paged: false,
             canary: false,
+            patch_ports: true,
+            measure_stacks: false,
+            dpcs_beside: false,
         }
     }
 }
@@ -587,10 +601,10 @@ impl Machine {
         let kernel = Kernel {
             rng: state::Rng::new(config.seed),
             mem: mem::Mem::new(config.keep_paged),
+            sched: sched::Sched::new(config.measure_stacks),
             config,
             now: 0,
             cpu_time: 0,
-            sched: sched::Sched::new(),
             ports: ports::Ports::default(),
             registry: Registry::default(),
             trace: Vec::new(),
@@ -695,6 +709,7 @@ impl Machine {
                 &mut k.rng,
                 &|name| data.get(name).copied(),
                 number,
+                k.config.patch_ports,
             )
         });
         let image = image.map_err(|e| match e {

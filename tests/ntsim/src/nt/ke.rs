@@ -733,7 +733,7 @@ pub(crate) fn timer_due(k: &Kernel) -> bool {
 
 fn can_start(k: &Kernel, queued: &Queued) -> bool {
     let by = k.sched.threads.get(&queued.by);
-    by.is_none_or(|t| t.irql < DISPATCH || k.sched.is_done(queued.by))
+    k.config.dpcs_beside || by.is_none_or(|t| t.irql < DISPATCH || k.sched.is_done(queued.by))
 }
 
 /// Signals the timers that are due and queues their DPCs.
