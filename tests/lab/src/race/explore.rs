@@ -56,8 +56,6 @@ pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) build: fn(Config) -> Cast,
-    /// Whether the quick form has it.
-    pub(crate) quick: bool,
 }
 
 /// Which thread is held, in which of the scene's orders.
@@ -113,6 +111,8 @@ pub(crate) struct Outcome {
     pub(crate) points: u64,
     /// Of them explored each by itself.
     pub(crate) runs: u64,
+    /// Left out by the quick form.
+    pub(crate) left_out: u64,
     pub(crate) violations: u64,
     /// The first ones.
     pub(crate) findings: Vec<Finding>,
@@ -131,7 +131,10 @@ impl Outcome {
 
     /// As lines for a pipe.
     fn text(&self) -> String {
-        let mut text = format!("{} {} {}\n", self.points, self.runs, self.violations);
+        let mut text = format!(
+            "{} {} {} {}\n",
+            self.points, self.runs, self.left_out, self.violations
+        );
         for (name, used) in &self.marks {
             text.push_str(&format!("mark {used} {name}\n"));
         }
@@ -151,6 +154,7 @@ impl Outcome {
             .map(|word| word.parse::<u64>().unwrap_or(0));
         self.points += sums.next().unwrap_or(0);
         self.runs += sums.next().unwrap_or(0);
+        self.left_out += sums.next().unwrap_or(0);
         let all = sums.next().unwrap_or(0);
         let mut listed = 0;
         for line in lines {
@@ -203,6 +207,8 @@ struct Forker {
     outcome: Outcome,
     children: Vec<Child>,
     at_once: usize,
+    /// After so many runs every 16th only.
+    thinned: Option<u64>,
     /// Where this process tells its outcome, in a child.
     up: Option<i32>,
 }
@@ -246,6 +252,7 @@ impl Forker {
             outcome: Outcome::default(),
             children: Vec::new(),
             at_once,
+            thinned: None,
             up: None,
         }
     }
@@ -349,13 +356,20 @@ fn leave(forker: &Rc<RefCell<Forker>>) -> ! {
 }
 
 /// Explores a scene in one way, in a process of its own.
-pub(crate) fn explore(scene: &Scene, way: Way, config: &Config, only: Option<&str>) -> Outcome {
+pub(crate) fn explore(
+    scene: &Scene,
+    way: Way,
+    config: &Config,
+    only: Option<&str>,
+    thinned: Option<u64>,
+) -> Outcome {
     let mut top = Forker::new(1);
     let _ = std::io::stdout().flush();
     if top.fork(String::new()) {
         // SAFETY: a plain system call: only what is below has a limit.
         unsafe { libc::alarm(0) };
         top.at_once = 2;
+        top.thinned = thinned;
         let forker = Rc::new(RefCell::new(top));
         FORKER.with(|it| *it.borrow_mut() = Some(Rc::clone(&forker)));
         perform(scene, way, config, &forker, only);
@@ -379,12 +393,18 @@ fn split(
         if let Some(only) = only {
             return stop.number == only;
         }
-        let mut forker = forker.borrow_mut();
+        let forker = &mut *forker.borrow_mut();
         forker.outcome.points += 1;
         if stop.private {
             return false;
         }
-        forker.outcome.runs += 1;
+        let outcome = &mut forker.outcome;
+        let far = forker.thinned.is_some_and(|runs| outcome.runs >= runs);
+        if far && !stop.number.is_multiple_of(16) {
+            outcome.left_out += 1;
+            return false;
+        }
+        outcome.runs += 1;
         forker.fork(format!("{}", stop.number))
     });
 }

@@ -28,7 +28,10 @@ struct Options {
     /// List the scenes.
     #[arg(long)]
     list: bool,
-    /// Only the scenes whose name begins with this. With --point also the way, after a colon, as a
+    /// How the image was built, for the commands that this prints.
+    #[arg(long, default_value = "release")]
+    image: String,
+    /// Only the scenes whose name begins with this, or one of these, with commas between. With --point also the way, after a colon, as a
     /// violation tells it.
     #[arg(long)]
     scenario: Option<String>,
@@ -39,6 +42,9 @@ struct Options {
     #[arg(long)]
     point: Option<String>,
 }
+
+/// So many points of a path are explored in the quick form before every 16th.
+const QUICK_RUNS: u64 = 200;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -106,7 +112,7 @@ fn main() -> ExitCode {
             });
     let chosen: Vec<&Scene> = scenes::SCENES
         .iter()
-        .filter(|scene| scene.name.starts_with(wanted) && (scene.quick || !options.quick))
+        .filter(|scene| wanted.split(',').any(|name| scene.name.starts_with(name)))
         .collect();
     if chosen.is_empty() {
         println!("no scene is called so; see --list");
@@ -125,7 +131,9 @@ fn main() -> ExitCode {
             if way.is_some_and(|way| way != name) {
                 continue;
             }
-            let outcome = explore(scene, it, &config, options.point.as_deref());
+            eprint!("{}:{name} ...\r", scene.name);
+            let thinned = options.quick.then_some(QUICK_RUNS);
+            let outcome = explore(scene, it, &config, options.point.as_deref(), thinned);
             for (entry, used) in &outcome.marks {
                 let mark = marks.entry(entry.clone()).or_default();
                 *mark = (*used).max(*mark);
@@ -145,15 +153,20 @@ fn main() -> ExitCode {
                 let what = symbols.explain(&finding.what, "ParscanPort");
                 let what = symbols.explain(&what, "ParscanScan");
                 println!("    point {}: {what}", finding.point);
+                let image = if options.image == "release" {
+                    String::new()
+                } else {
+                    format!(" --image {}", options.image)
+                };
                 println!(
-                    "      cargo xtask race --scenario {}:{name} --seed {} --point {}",
+                    "      cargo xtask race{image} --scenario {}:{name} --seed {} --point {}",
                     scene.name, options.seed, finding.point
                 );
             }
             total.points += outcome.points;
             total.runs += outcome.runs;
+            total.left_out += outcome.left_out;
             total.violations += outcome.violations;
-            eprint!("\r");
         }
     }
     if options.point.is_none() {
@@ -163,11 +176,12 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "\n{} scenes, {} points ({} runs, the others make no difference to the next one), {} \
-         violations, {:.0} s",
+        "\n{} scenes, {} points ({} runs; {} left out; the others make no difference to the next \
+         one), {} violations, {:.0} s",
         chosen.len(),
         total.points,
         total.runs,
+        total.left_out,
         total.violations,
         began.elapsed().as_secs_f64()
     );
