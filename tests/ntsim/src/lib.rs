@@ -41,6 +41,8 @@
 //! | `image` | PE loading: mapping, relocations, imports |
 //! | `cpu` | traps: `in`/`out`, `mov cr8`, faults and their names |
 //! | `sched` | threads as coroutines, virtual time, seeded choice |
+//! | `stack` | kernel stacks of Windows' size, and the machine's own beside them |
+//! | `watch` | threads stopped at an instruction or a kernel call, and held there |
 //! | `mem` | guard-paged memory |
 //! | `user` | user memory: who touches it, where, and how often |
 //! | `unwind` | frames inside a driver, from `.pdata` |
@@ -68,13 +70,19 @@
 //!
 //! # Limits
 //!
-//! One machine at a time on a host thread. Each NT thread has a processor of its own and they
-//! change places at kernel calls and port accesses only, so a data race between two plain memory
-//! accesses is not found. An interrupt runs beside the other threads, too: it does not hold up a
-//! processor, and comes when the test says so. A DPC waits for the thread that queued it to come
-//! below `DISPATCH_LEVEL`. Exceptions are those of user addresses and those that kernel functions
-//! raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there: MDLs mapped
-//! into user space, message-signalled interrupts, DMA, `IRP_MN_WAIT_WAKE`, access checks at open.
+//! One machine at a time on a host thread. Each NT thread has a processor of its own, and one runs
+//! at a time: they change places at kernel calls and port accesses, by the seed, and at any
+//! instruction of a driver where a test holds one ([`Machine::watch`]). A held thread keeps its IRQL
+//! and its locks for as long as the test likes, whatever virtual time goes by. Memory is as if every
+//! processor saw every write at once and in order: what only a weaker order shows (x86-64 delays
+//! a write behind a later read) is not found. An interrupt runs beside the other threads, too: it does
+//! not hold up a processor, and comes when the test says so. A DPC waits for the thread that queued
+//! it to come below `DISPATCH_LEVEL`, unless [`Config::several_processors`] gives it another one.
+//! Driver code runs on a stack of 24 KB with a guard; what Windows itself needs of it is taken off by
+//! fixed figures (room `stack`). Exceptions are those of user addresses and those that kernel
+//! functions raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there:
+//! MDLs mapped into user space, message-signalled interrupts, DMA, `IRP_MN_WAIT_WAKE`, access checks
+//! at open.
 #![allow(
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
@@ -195,9 +203,10 @@ pub struct Config {
     pub patch_ports: bool,
     /// Notes how much of their stacks threads use, for [`Machine::stack_marks`].
     pub measure_stacks: bool,
-    /// A DPC runs beside the thread that queued it, on another processor, even while that thread is
-    /// at `DISPATCH_LEVEL`.
-    pub dpcs_beside: bool,
+    /// Processors are there for all that could run: a DPC runs beside the thread that queued it, even
+    /// while that is at `DISPATCH_LEVEL`, and a thread that spins for a lock goes on as soon as the
+    /// lock is free, if that thread's turn comes by the seed.
+    pub several_processors: bool,
 }
 
 impl Default for Config {
@@ -222,7 +231,7 @@ impl Default for Config {
             canary: false,
             patch_ports: true,
             measure_stacks: false,
-            dpcs_beside: false,
+            several_processors: false,
         }
     }
 }

@@ -398,7 +398,8 @@ pub(crate) fn tick() {
         let until = k.now + k.config.preempted_ns;
         let thread = k.sched.thread();
         // Every other thread comes before one with a lower priority.
-        let switch = due || timer || preempted || thread.priority < NORMAL_PRIORITY;
+        let spinner = k.config.several_processors && spinner_waits(k);
+        let switch = due || timer || preempted || spinner || thread.priority < NORMAL_PRIORITY;
         // Threads of its processor, which get none at DISPATCH_LEVEL.
         let away = preempted && thread.irql < crate::nt::DISPATCH && until > k.now;
         (
@@ -416,6 +417,15 @@ pub(crate) fn tick() {
         wait("its turn", None, |_| true);
     }
 }
+
+/// Whether a thread spins for a lock that is free: its processor goes on at once.
+fn spinner_waits(k: &Kernel) -> bool {
+    let mut waiting = k.sched.threads.values().filter_map(|t| t.waiting.as_ref());
+    waiting.any(|w| w.why == LOCK && (w.ready)(k))
+}
+
+/// What a thread waits for that spins.
+pub(crate) const LOCK: &str = "a lock";
 
 fn is_due(k: &Kernel, when: When) -> bool {
     match when {

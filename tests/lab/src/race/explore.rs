@@ -15,9 +15,9 @@ use ntsim::{Config, DriverId, Machine, Nanos, Running, Stop, Where, Who};
 
 use parscan_lab::{MS, check};
 
-/// How long a thread is held while others run, at most, in virtual time: longer than any time-out
-/// of the driver that these scenes leave at its default.
-const HELD: Nanos = 12_000 * MS;
+/// How long a thread is held at most while others run, in virtual time: longer than a request waits
+/// for the port, and than PARALLEL_INIT waits for a printer.
+pub(crate) const LONG: Nanos = 12_000 * MS;
 /// After that everything must end by itself.
 const BOUND: Nanos = 60_000 * MS;
 /// Seconds of real time for a child: the driver may spin without a kernel call.
@@ -31,6 +31,8 @@ pub(crate) struct Cast {
     pub(crate) actors: Vec<Actor>,
     /// How long the first actor is watched; what it began may go on in other threads.
     pub(crate) window: Nanos,
+    /// How long a thread is held at most while the others have not come to their end.
+    pub(crate) held: Nanos,
     /// What must hold at the end, and the way there: removal, unload, nothing left.
     pub(crate) end: Box<dyn FnOnce()>,
 }
@@ -479,10 +481,10 @@ fn perform(
                     forker,
                     only,
                 );
-                check(machine.run_threads(&[b], HELD));
+                check(machine.run_threads(&[b], cast.held));
                 machine.end_watch();
                 machine.let_first_go();
-                check(machine.run_threads(&[a], HELD));
+                check(machine.run_threads(&[a], cast.held));
             }
             threads.extend(actors.into_iter().flatten().map(start));
         }
@@ -510,7 +512,7 @@ fn perform(
             threads.extend(actors.into_iter().flatten().map(start));
         }
     }
-    check(machine.run_threads(&threads, HELD));
+    check(machine.run_threads(&threads, cast.held));
     machine.let_go();
     let over = check(machine.run_threads(&threads, BOUND));
     assert!(over, "nothing goes on: {}", machine.waits());

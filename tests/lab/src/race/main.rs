@@ -57,7 +57,7 @@ fn config(options: &Options) -> Config {
         preempt_per_mille: 0,
         patch_ports: false,
         measure_stacks: true,
-        dpcs_beside: true,
+        several_processors: true,
         trace_ports: replay,
         trace_calls: replay,
         echo: replay,

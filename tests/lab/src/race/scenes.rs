@@ -27,7 +27,7 @@ use parscan_lab::{
 };
 use parscan_models::Peripheral1284;
 
-use crate::explore::{Cast, Scene, actor};
+use crate::explore::{Cast, LONG, Scene, actor};
 
 /// The interrupt of LPT1, as Windows translates it on this machine.
 const VECTOR: u32 = 0x37;
@@ -218,7 +218,8 @@ fn requests_end(config: Config) -> Cast {
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 3000 * MS,
+        window: 700 * MS,
+        held: LONG,
         end: Box::new(move || {
             // Of a handle that was closed before the request came there is no request.
             let mut allowed = ENDS.to_vec();
@@ -252,6 +253,7 @@ fn relations_without_power(config: Config) -> Cast {
             check(machine.enumerate(node));
         })],
         window: 35 * MS,
+        held: LONG,
         end: Box::new(move || {
             assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             unload(&machine, driver);
@@ -315,6 +317,7 @@ fn deferred_checks(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             assert!(program.get());
             check(machine.run_for(100 * MS));
@@ -394,6 +397,7 @@ fn connections(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             let (old, new) = (take(&old), take(&new));
             expect_served("the new client", &new);
@@ -428,6 +432,7 @@ fn two_opens(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             let class = take(&class);
             expect_served("a client, after another open was closed", &class);
@@ -475,6 +480,7 @@ fn interrupt_at_removal(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             check(machine.run_for(MS));
             // Whoever was told SUCCESS may disconnect; nothing calls the routine any more.
@@ -530,6 +536,7 @@ fn allocate_free_cancel(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             let waiting = Rc::into_inner(take(&waiting)).expect("no actor has it");
             let result = waiting.finish();
@@ -583,6 +590,7 @@ fn interrupt_takes(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             check(machine.run_for(100 * MS));
             let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
@@ -624,6 +632,7 @@ fn callback_and_disconnect(config: Config) -> Cast {
             }),
         ],
         window: 50 * MS,
+        held: LONG,
         end: Box::new(move || {
             let class = take(&class);
             class.unlock();
@@ -666,7 +675,8 @@ fn stop_start(config: Config) -> Cast {
                 }
             }),
         ],
-        window: 3000 * MS,
+        window: 700 * MS,
+        held: LONG,
         end: Box::new(move || {
             let result = initialize(&machine, lpt1);
             expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
@@ -713,7 +723,8 @@ fn sleep_wake(config: Config) -> Cast {
                 }
             }),
         ],
-        window: 3000 * MS,
+        window: 700 * MS,
+        held: LONG,
         end: Box::new(move || {
             let result = initialize(&machine, lpt1);
             expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
@@ -758,7 +769,8 @@ fn cancel_cleanup(config: Config) -> Cast {
                 check(machine.close(lpt1));
             }),
         ],
-        window: 3000 * MS,
+        window: 700 * MS,
+        held: LONG,
         end: Box::new(move || {
             expect("the first request", &check(machine.finish(&first)), ENDS);
             expect("the second request", &check(machine.finish(&second)), ENDS);
@@ -795,12 +807,17 @@ fn open_and_removal(config: Config) -> Cast {
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 3000 * MS,
+        window: 700 * MS,
+        held: LONG,
         end: Box::new(move || unload(&machine, driver)),
     }
 }
 
 // ---- the scanner ----
+
+/// The scanner's frames are a millisecond each, and no time-out of the driver ends what these
+/// scenes begin.
+const SCANNER_HELD: u64 = 300 * MS;
 
 fn scanner(config: Config) -> ScannerPc {
     ScannerSetup {
@@ -864,7 +881,8 @@ fn queue_scene(
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 500 * MS,
+        window: 100 * MS,
+        held: SCANNER_HELD,
         end: Box::new(move || {
             expect("the request", &take(&result), SCANNER_ENDS);
             unload(&machine, driver);
@@ -952,6 +970,7 @@ fn scanner_two_handles(config: Config) -> Cast {
             actor("device", move |_| scanner.send(BULK_IN, &[7; 600], true)),
         ],
         window: 100 * MS,
+        held: SCANNER_HELD,
         end: Box::new(move || {
             expect("the second read", &take(&result), SCANNER_ENDS);
             check(machine.close(other.handle));
@@ -989,7 +1008,8 @@ fn scanner_sleep(config: Config) -> Cast {
                 }
             }),
         ],
-        window: 500 * MS,
+        window: 100 * MS,
+        held: SCANNER_HELD,
         end: Box::new(move || {
             let mut allowed = SCANNER_ENDS.to_vec();
             allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
