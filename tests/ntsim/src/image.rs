@@ -90,6 +90,7 @@ fn protect(va: Va, len: usize, prot: i32) {
 }
 
 impl Image {
+    #[allow(clippy::too_many_lines, reason = "one step after the other")]
     pub(crate) fn load(
         path: &Path,
         rng: &mut Rng,

@@ -160,13 +160,9 @@ impl Machine {
         });
     }
 
-    /// Ends the watch. Gives how many stops there were.
-    pub fn end_watch(&self) -> u64 {
-        with(|k| {
-            let count = k.sched.watch.as_ref().map_or(0, |w| w.count);
-            k.sched.disarm();
-            count
-        })
+    /// Ends the watch.
+    pub fn end_watch(&self) {
+        with(|k| k.sched.disarm());
     }
 
     /// Whether a thread is held.

@@ -9,14 +9,16 @@
 //! makes no difference to the others: a thread held before it and one held behind it are the same
 //! to them. Such a point is counted, and explored with the next one.
 
-use std::{any::Any, cell::RefCell, collections::BTreeMap, io::Write as _, panic, rc::Rc};
+use std::{
+    any::Any, cell::RefCell, collections::BTreeMap, fmt::Write as _, io::Write as _, panic, rc::Rc,
+};
 
 use ntsim::{Config, DriverId, Machine, Nanos, Running, Stop, Where, Who};
 
 use parscan_lab::{MS, check};
 
 /// How long a thread is held at most while others run, in virtual time: longer than a request waits
-/// for the port, and than PARALLEL_INIT waits for a printer.
+/// for the port, and than `PARALLEL_INIT` waits for a printer.
 pub(crate) const LONG: Nanos = 12_000 * MS;
 /// After that everything must end by itself.
 const BOUND: Nanos = 60_000 * MS;
@@ -138,11 +140,11 @@ impl Outcome {
             self.points, self.runs, self.left_out, self.violations
         );
         for (name, used) in &self.marks {
-            text.push_str(&format!("mark {used} {name}\n"));
+            let _ = writeln!(text, "mark {used} {name}");
         }
         for finding in &self.findings {
             let what = finding.what.replace('\n', "\u{1}");
-            text.push_str(&format!("found {}. {what}\n", finding.point));
+            let _ = writeln!(text, "found {}. {what}", finding.point);
         }
         text
     }
@@ -411,6 +413,7 @@ fn split(
     });
 }
 
+#[allow(clippy::too_many_lines, reason = "the three ways in full")]
 fn perform(
     scene: &Scene,
     way: Way,

@@ -859,14 +859,14 @@ fn queue_scene(
     } = pc;
     let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
-    let (begun, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
+    let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
     Cast {
         machine: machine.clone(),
         driver,
         actors: vec![
             actor("request", move |machine| {
                 let pending = begin(machine, file.handle);
-                *begun.borrow_mut() = Some(pending.clone());
+                *sent.borrow_mut() = Some(pending.clone());
                 *ended.borrow_mut() = Some(check(machine.finish(&pending)));
             }),
             actor("device", move |_| answer(&scanner)),
@@ -967,7 +967,12 @@ fn scanner_two_handles(config: Config) -> Cast {
                     SCANNER_ENDS,
                 );
             }),
-            actor("device", move |_| scanner.send(BULK_IN, &[7; 600], true)),
+            actor("device", move |_| {
+                // A read that is ended may have taken what it does not give.
+                for _ in 0..4 {
+                    scanner.send(BULK_IN, &[7; 600], true);
+                }
+            }),
         ],
         window: 100 * MS,
         held: SCANNER_HELD,

@@ -1,6 +1,6 @@
 //! Names for places in the driver, from the map that the linker leaves beside the image.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 /// The functions of an image, by their offset.
 pub(crate) struct Symbols(Vec<(u64, String)>);
@@ -51,7 +51,7 @@ impl Symbols {
             out.push_str(&mark);
             out.push_str(&part[..end]);
             if let Some(name) = name {
-                out.push_str(&format!(" ({name})"));
+                let _ = write!(out, " ({name})");
             }
             out.push_str(&part[end..]);
         }
@@ -90,8 +90,8 @@ fn readable(name: &str) -> String {
         }
     }
     words.retain(|word| {
-        !matches!(*word, "parscan" | "core" | "kernel")
-            && !(word.len() == 17 && word.starts_with('h'))
+        let hash = word.len() == 17 && word.starts_with('h');
+        !hash && !matches!(*word, "parscan" | "core" | "kernel")
     });
     let tail = words.len().saturating_sub(4);
     words[tail..].join("::")
