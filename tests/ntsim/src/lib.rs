@@ -120,6 +120,7 @@ pub mod rules;
 mod sched;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/seh.rs")]
 mod seh;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/stack.rs")]
 mod stack;
 mod state;
 mod status;

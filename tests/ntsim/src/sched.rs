@@ -98,6 +98,9 @@ pub(crate) struct Thread {
 impl Thread {
     /// Bounds of the stack that drivers see.
     pub(crate) fn stack(&self) -> (Va, Va) {
+        if cfg!(target_arch = "aarch64") {
+            return self.host_stack;
+        }
         self.driver_stack.as_ref().map_or((0, 0), Stack::bounds)
     }
 
@@ -396,9 +399,9 @@ pub(crate) fn tick() {
         let chance = u64::from(k.config.preempt_per_mille);
         let preempted = !due && !timer && k.rng.below(1000) < chance;
         let until = k.now + k.config.preempted_ns;
+        let spinner = k.config.several_processors && spinner_waits(k);
         let thread = k.sched.thread();
         // Every other thread comes before one with a lower priority.
-        let spinner = k.config.several_processors && spinner_waits(k);
         let switch = due || timer || preempted || spinner || thread.priority < NORMAL_PRIORITY;
         // Threads of its processor, which get none at DISPATCH_LEVEL.
         let away = preempted && thread.irql < crate::nt::DISPATCH && until > k.now;

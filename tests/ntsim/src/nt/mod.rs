@@ -386,6 +386,9 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
         let t = k.sched.thread();
         (t.call, t.call_place, t.caller) = (site, place, Some(caller));
     });
+    if cfg!(target_arch = "aarch64") {
+        return export.entry;
+    }
     export.entry | usize::from(export.direct) << crate::cpu::DIRECT
 }
 
@@ -426,8 +429,8 @@ pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
 
 /// Calls a routine of the machine that stands for one of a driver.
 fn call(routine: Va, args: &[usize]) -> usize {
-    type F2 = extern "win64" fn(usize, usize) -> usize;
-    type F3 = extern "win64" fn(usize, usize, usize) -> usize;
+    type F2 = extern "efiapi" fn(usize, usize) -> usize;
+    type F3 = extern "efiapi" fn(usize, usize, usize) -> usize;
     let pointer: *const () = core::ptr::with_exposed_provenance(routine);
     match *args {
         [a, b] => {
