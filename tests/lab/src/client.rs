@@ -120,6 +120,15 @@ impl Client {
     /// If it did, or has a device open.
     #[track_caller]
     pub fn unload(self) {
+        self.leave();
+    }
+
+    /// As [`Client::unload`], for a client that others still refer to. It is not to be used again.
+    ///
+    /// # Panics
+    /// As [`Client::unload`].
+    #[track_caller]
+    pub fn leave(&self) {
         assert_eq!(self.slots.get(), 0, "devices that the client has open");
         check(self.machine.close(self.handle));
         check(self.machine.unload(self.driver));

@@ -2,8 +2,9 @@
 //!
 //! `in`, `out` and `mov cr8` fault, where the loader has not replaced them ([`crate::patch`]). The
 //! signal handler does no work of its own: it makes the faulting thread continue in a stub that
-//! saves all registers and calls [`trap_entry`] on the driver's own stack, where models may allocate
-//! and the scheduler may switch. User memory faults always ([`user`]): a good touch is let through,
+//! saves all registers on the driver's stack and calls [`trap_entry`] on the machine's, where models
+//! may allocate and the scheduler may switch. A thread that is watched ([`crate::watch`]) runs driver
+//! code with the trap flag set, and comes the same way after every instruction. User memory faults always ([`user`]): a good touch is let through,
 //! with the trap flag set for one instruction; a bad one is an exception ([`seh`]). Any other fault
 //! is a broken rule.
 
@@ -17,6 +18,7 @@ use parscan_models::Width;
 
 use crate::mem::{PAGE, Va, peek, poke};
 use crate::rules;
+use crate::stack::CHARGE;
 use crate::state::{fail, fail_with, with};
 use crate::trace::EventKind;
 use crate::unwind::{Place, RSP, Registers, va};
@@ -33,20 +35,50 @@ struct Fault {
 }
 
 thread_local! {
-    /// Bounds of the running coroutine's stack; top 0 = none runs.
-    static STACK: Cell<(Va, Va)> = const { Cell::new((0, 0)) };
+    /// The stacks of the running coroutine.
+    static STACKS: Cell<Stacks> = const { Cell::new(Stacks { host: (0, 0), driver: (0, 0) }) };
+    /// The code whose instructions a watched thread stops at; empty = none is watched.
+    static WATCHED: Cell<(Va, Va)> = const { Cell::new((0, 0)) };
+    /// Where a watched thread returns to from a stop: the instruction has yet to run.
+    static AGAIN: Cell<Va> = const { Cell::new(0) };
     static FAULT: Cell<Fault> = const { Cell::new(Fault { signal: 0, trap: 0, error: 0, address: 0, rip: 0, overflow: false }) };
     static DECODED: RefCell<HashMap<Va, Instruction>> = RefCell::new(HashMap::new());
 }
 
-/// The scheduler tells on which stack the driver runs from now on.
-pub(crate) fn set_stack(limit: Va, top: Va) -> (Va, Va) {
-    STACK.replace((limit, top))
+/// Lowest and highest address of both stacks; a top of 0 = no coroutine runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Stacks {
+    /// The machine's.
+    pub host: (Va, Va),
+    /// The driver's.
+    pub driver: (Va, Va),
+}
+
+/// The scheduler tells on which stacks the thread runs from now on.
+pub(crate) fn set_stacks(stacks: Stacks) -> Stacks {
+    STACKS.replace(stacks)
+}
+
+/// Stops watched threads at the instructions of this code from now on.
+pub(crate) fn set_watched(code: (Va, Va)) {
+    WATCHED.set(code);
+}
+
+/// Whether an address lies in this program's own code.
+pub(crate) fn is_own_code(at: Va) -> bool {
+    unsafe extern "C" {
+        #[link_name = "__executable_start"]
+        static FIRST: u8;
+        #[link_name = "etext"]
+        static END: u8;
+    }
+    (&raw const FIRST as usize..&raw const END as usize).contains(&at)
 }
 
 /// Forgets decoded instructions (images move between machines).
 pub(crate) fn reset() {
     DECODED.with_borrow_mut(HashMap::clear);
+    WATCHED.set((0, 0));
     user::reset();
 }
 
@@ -157,16 +189,54 @@ macro_rules! with_registers {
     };
 }
 
-/// Continues a trapped instruction.
+/// The same in driver code: the frame is on its stack, the function runs on the machine's. What it
+/// may call of the driver goes below the frame.
+macro_rules! with_driver_registers {
+    ($entry:ident) => {
+        naked_asm!(
+            push_registers!(),
+            "cld",
+            "mov rbp, rsp",
+            "mov rbx, rsp",
+            "and rbx, -0x10000",
+            "mov rsp, [rbx]",
+            "push qword ptr [rbx + 8]",
+            "lea rax, [rbp - {charge}]",
+            "and rax, -16",
+            "mov [rbx + 8], rax",
+            "sub rsp, 520",
+            "fxsave64 [rsp]",
+            "mov rdi, rbp",
+            "mov rsi, rsp",
+            "call {entry}",
+            "fxrstor64 [rsp]",
+            "add rsp, 520",
+            "pop qword ptr [rbx + 8]",
+            "mov rsp, rbp",
+            pop_registers!(),
+            "ret 128",
+            entry = sym $entry,
+            charge = const CHARGE,
+        )
+    };
+}
+
+/// Continues a trapped instruction of the machine's own code.
 #[unsafe(naked)]
 extern "C" fn trap_stub() {
     with_registers!(trap_entry)
 }
 
+/// Continues a trapped instruction on a driver's stack.
+#[unsafe(naked)]
+extern "C" fn driver_trap_stub() {
+    with_driver_registers!(trap_entry)
+}
+
 /// What a call in the place of a port instruction leads to ([`crate::patch`]).
 #[unsafe(naked)]
 pub(crate) extern "C" fn port_stub() {
-    with_registers!(port_entry)
+    with_driver_registers!(port_entry)
 }
 
 extern "C" fn port_entry(frame: &mut Frame, _fx: Va) {
@@ -189,19 +259,26 @@ extern "C" fn port_entry(frame: &mut Frame, _fx: Va) {
 #[unsafe(naked)]
 pub(crate) extern "C" fn raising_entry() {
     naked_asm!(
-        // A frame as `trap_stub` makes it, for the place of the call.
+        // A frame as `driver_trap_stub` makes it, for the place of the call. The import stub has
+        // made room for it on the driver's stack.
         "sub rsp, 128",
         "push qword ptr [rsp + 128]",
         push_registers!(),
         "mov rbp, rsp",
-        "sub rsp, 528 + 32",
-        "and rsp, -16",
+        "mov rbx, rsp",
+        "and rbx, -0x10000",
+        "mov rsp, [rbx]",
+        "sub rsp, 512 + 32",
         "fxsave64 [rsp + 32]",
         "call rax",
         "test eax, eax",
         "jnz 2f",
         "fxrstor64 [rsp + 32]",
+        "test byte ptr [rbx + 16], 1",
         "mov rsp, rbp",
+        "jz 3f",
+        "or dword ptr [rsp + 120], 0x100",
+        "3:",
         pop_registers!(),
         "lea rsp, [rsp + 8 + 128]",
         "ret",
@@ -241,8 +318,14 @@ pub(crate) fn call_is_guarded() -> bool {
     })
 }
 
-/// Where every import stub goes: eax = index of the export. Checks the call, then continues in the
-/// function with all arguments as they were.
+/// Words of arguments on the driver's stack that a kernel function may have.
+const STACK_ARGUMENTS: usize = 12;
+
+/// Where every import stub goes: eax = index of the export. Goes over to the machine's stack, checks
+/// the call, runs the function there with all arguments as they were, and comes back.
+///
+/// From the top: the driver's stack pointer, where its stack went on before, the registers with
+/// floating-point arguments, the stack arguments, and the 32 bytes that a Win64 function may use.
 #[unsafe(naked)]
 extern "C" fn import_entry() {
     naked_asm!(
@@ -250,26 +333,72 @@ extern "C" fn import_entry() {
         "mov [rsp + 16], rdx",
         "mov [rsp + 24], r8",
         "mov [rsp + 32], r9",
-        "sub rsp, 0x68",
-        "movups [rsp + 0x20], xmm0",
-        "movups [rsp + 0x30], xmm1",
-        "movups [rsp + 0x40], xmm2",
-        "movups [rsp + 0x50], xmm3",
+        "mov r10, rsp",
+        "mov r11, rsp",
+        "and r11, -0x10000",
+        "mov rsp, [r11]",
+        "push r10",
+        "push qword ptr [r11 + 8]",
+        "lea rcx, [r10 - {charge}]",
+        "and rcx, -16",
+        "mov [r11 + 8], rcx",
+        "sub rsp, 0xC0",
+        "movups [rsp + 0x80], xmm0",
+        "movups [rsp + 0x90], xmm1",
+        "movups [rsp + 0xA0], xmm2",
+        "movups [rsp + 0xB0], xmm3",
         "mov ecx, eax",
-        "lea rdx, [rsp + 0x68]",
+        "mov rdx, r10",
         "mov r8, rbp",
         "call {entry}",
-        "movups xmm0, [rsp + 0x20]",
-        "movups xmm1, [rsp + 0x30]",
-        "movups xmm2, [rsp + 0x40]",
-        "movups xmm3, [rsp + 0x50]",
-        "add rsp, 0x68",
+        "mov r10, [rsp + 0xC8]",
+        "movups xmm0, [rsp + 0x80]",
+        "movups xmm1, [rsp + 0x90]",
+        "movups xmm2, [rsp + 0xA0]",
+        "movups xmm3, [rsp + 0xB0]",
+        "btr rax, {direct}",
+        "jc 2f",
+        "mov rcx, [r10 + 0x28]; mov [rsp + 0x20], rcx",
+        "mov rcx, [r10 + 0x30]; mov [rsp + 0x28], rcx",
+        "mov rcx, [r10 + 0x38]; mov [rsp + 0x30], rcx",
+        "mov rcx, [r10 + 0x40]; mov [rsp + 0x38], rcx",
+        "mov rcx, [r10 + 0x48]; mov [rsp + 0x40], rcx",
+        "mov rcx, [r10 + 0x50]; mov [rsp + 0x48], rcx",
+        "mov rcx, [r10 + 0x58]; mov [rsp + 0x50], rcx",
+        "mov rcx, [r10 + 0x60]; mov [rsp + 0x58], rcx",
+        "mov rcx, [r10 + 0x68]; mov [rsp + 0x60], rcx",
+        "mov rcx, [r10 + 0x70]; mov [rsp + 0x68], rcx",
+        "mov rcx, [r10 + 0x78]; mov [rsp + 0x70], rcx",
+        "mov rcx, [r10 + 0x80]; mov [rsp + 0x78], rcx",
+        "mov rcx, [r10 + 8]",
+        "mov rdx, [r10 + 16]",
+        "mov r8, [r10 + 24]",
+        "mov r9, [r10 + 32]",
+        "call rax",
+        "mov r10, [rsp + 0xC8]",
+        "mov rcx, [rsp + 0xC0]",
+        "mov r11, r10",
+        "and r11, -0x10000",
+        "mov [r11 + 8], rcx",
+        "mov rsp, r10",
+        "test byte ptr [r11 + 16], 1",
+        "jz 3f",
+        // The debug trap comes after the instruction behind popfq: in the driver.
+        "pushfq",
+        "or dword ptr [rsp], 0x100",
+        "popfq",
+        "3:",
+        "ret",
+        "2:",
+        "mov rsp, r10",
         "mov rcx, [rsp + 8]",
         "mov rdx, [rsp + 16]",
         "mov r8, [rsp + 24]",
         "mov r9, [rsp + 32]",
         "jmp rax",
         entry = sym crate::nt::on_call,
+        charge = const CHARGE,
+        direct = const DIRECT,
     )
 }
 
@@ -284,6 +413,9 @@ pub(crate) fn write_stub(at: Va, selector: u32) {
 
 /// Makes the processor see code that was written as data: x64 does by itself.
 pub(crate) const fn sync_code(_start: Va, _len: usize) {}
+/// The bit of what `on_call` gives that says: the function runs on the driver's stack.
+pub(crate) const DIRECT: u32 = 63;
+const _: () = assert!(0x20 + 8 * STACK_ARGUMENTS == 0x80);
 
 /// Installs the handlers (once a process) and this host thread's signal stack.
 pub(crate) fn install() {
@@ -324,8 +456,8 @@ pub(crate) fn install() {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let (limit, top) = STACK.get();
-    if top == 0 {
+    let stacks = STACKS.get();
+    if stacks.host.1 == 0 {
         // Not in a driver: this process' own fault. Die as without us.
         // SAFETY: plain system call.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -340,24 +472,48 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     let regs = &mut context.uc_mcontext.gregs;
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
-    let trap = regs[libc::REG_TRAPNO as usize];
-    if trap == TRAP_DEBUG
-        && let Some(done) = user::stepped(rip)
-    {
-        if done {
-            regs[libc::REG_EFL as usize] &= !TRAP_FLAG.cast_signed();
+    let mut trap = regs[libc::REG_TRAPNO as usize];
+    let flags = &mut regs[libc::REG_EFL as usize];
+    let (first, end) = WATCHED.get();
+    let watched = end != 0;
+    if trap == TRAP_DEBUG && signal == libc::SIGTRAP {
+        match user::stepped(rip) {
+            Some(false) => return,
+            Some(true) if !watched => {
+                *flags &= !TRAP_FLAG.cast_signed();
+                return;
+            }
+            _ if !watched => {}
+            None if AGAIN.replace(0) == rip => return,
+            _ if (first..end).contains(&rip) => trap = TRAP_WATCH,
+            _ => {
+                // The machine, which sets the flag again when it returns; or the way there.
+                if rip == import_entry as *const () as usize || crate::stack::is_enter(rip) {
+                    *flags &= !TRAP_FLAG.cast_signed();
+                }
+                return;
+            }
         }
-        return;
     }
     // An instruction that is being let through has faulted again.
-    regs[libc::REG_EFL as usize] &= !TRAP_FLAG.cast_signed();
+    *flags &= !TRAP_FLAG.cast_signed();
     let rsp = regs[libc::REG_RSP as usize].cast_unsigned();
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let mut rsp = rsp as usize;
-    let overflow = rsp < limit + 0x2000 || rsp > top;
+    let (limit, top) = stacks.driver;
+    let on_driver = (limit..=top).contains(&rsp) || crate::stack::in_guard(limit, rsp);
+    let overflow = if on_driver {
+        rsp < limit + 0x200 || crate::stack::in_guard(limit, address) && trap == TRAP_PAGE_FAULT
+    } else {
+        rsp < stacks.host.0 + 0x2000 || rsp > stacks.host.1
+    };
+    let mut stub = trap_stub as *const () as u64;
     if overflow {
-        // Nothing below: start again at the top of the stack, which will not be returned to.
-        rsp = top - 0x4000;
+        // Nothing below: start again at the top of the machine's stack, which will not be returned
+        // to.
+        rsp = stacks.host.1 - 0x4000;
+    } else if on_driver {
+        stub = driver_trap_stub as *const () as u64;
     }
     FAULT.set(Fault {
         signal,
@@ -370,9 +526,11 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     let slot = rsp - 128 - 8;
     poke(slot, rip);
     regs[libc::REG_RSP as usize] = (slot as u64).cast_signed();
-    regs[libc::REG_RIP as usize] = (trap_stub as *const () as u64).cast_signed();
+    regs[libc::REG_RIP as usize] = stub.cast_signed();
 }
 
+/// Not a trap of the processor: a watched thread's next instruction.
+const TRAP_WATCH: i64 = -1;
 const TRAP_DEBUG: i64 = 1;
 const TRAP_GENERAL_PROTECTION: i64 = 13;
 const TRAP_PAGE_FAULT: i64 = 14;
@@ -387,21 +545,73 @@ const ERROR_FETCH: i64 = 16;
 
 extern "C" fn trap_entry(frame: &mut Frame, fx: Va) {
     let fault = FAULT.get();
+    if fault.trap == TRAP_WATCH {
+        crate::watch::at_instruction(fault.rip);
+        if step_on(frame) {
+            // The flag works from the return to the driver on: one trap before the instruction.
+            AGAIN.set(fault.rip);
+        }
+        return;
+    }
     let touch = fault.trap == TRAP_PAGE_FAULT && fault.error & ERROR_FETCH == 0;
     if touch && !fault.overflow && user::is_user(fault.address) && !crate::state::is_borrowed() {
         let known =
             crate::nt::copy::contains(fault.rip) || with(|k| k.driver_at(fault.rip)).is_some();
         if known && touched(frame, fx, fault) {
+            step_on(frame);
             return;
         }
     }
     if fault.trap == TRAP_GENERAL_PROTECTION && !crate::state::is_borrowed() {
         let in_image = with(|k| k.driver_at(fault.rip)).is_some();
         if in_image && emulate(frame, fault.rip) {
+            step_on(frame);
             return;
         }
     }
     explain(frame, fault)
+}
+
+/// Sets the trap flag again, if the running thread is watched and goes on in driver code.
+fn step_on(frame: &mut Frame) -> bool {
+    let rip = va(frame.rip);
+    let (first, end) = WATCHED.get();
+    let in_code = (first..end).contains(&rip) || crate::nt::copy::contains(rip);
+    let on = in_code && with(|k| k.sched.is_stepping());
+    if on {
+        frame.rflags |= TRAP_FLAG;
+    }
+    on
+}
+
+/// What an instruction does outside the registers of its thread.
+pub(crate) fn touches_memory(rip: Va) -> bool {
+    let instruction = decode(rip);
+    let private = matches!(
+        instruction.mnemonic(),
+        // A slot of the thread's own stack that has no other name, or nothing at all.
+        Mnemonic::Push | Mnemonic::Pop | Mnemonic::Ret | Mnemonic::Lea | Mnemonic::Nop
+    );
+    let operand = |kind: OpKind| {
+        !matches!(
+            kind,
+            OpKind::Register
+                | OpKind::NearBranch16
+                | OpKind::NearBranch32
+                | OpKind::NearBranch64
+                | OpKind::Immediate8
+                | OpKind::Immediate8_2nd
+                | OpKind::Immediate16
+                | OpKind::Immediate32
+                | OpKind::Immediate64
+                | OpKind::Immediate8to16
+                | OpKind::Immediate8to32
+                | OpKind::Immediate8to64
+                | OpKind::Immediate32to64
+        )
+    };
+    let reaches = (0..instruction.op_count()).any(|n| operand(instruction.op_kind(n)));
+    reaches && !private || crate::patch::is_port(&instruction)
 }
 
 /// A driver's instruction touches user memory. Whether it goes on; an exception that no handler
@@ -546,7 +756,7 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
     };
     let (rule, what) = with(|k| {
         if fault.overflow {
-            return (rules::FAULT, "kernel stack overflow".to_owned());
+            return (rules::STACK_OVERFLOW, crate::stack::overflow_text());
         }
         if fault.signal != libc::SIGSEGV && fault.signal != libc::SIGBUS {
             let name = match fault.signal {

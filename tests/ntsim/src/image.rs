@@ -90,11 +90,13 @@ fn protect(va: Va, len: usize, prot: i32) {
 }
 
 impl Image {
+    #[allow(clippy::too_many_lines, reason = "one step after the other")]
     pub(crate) fn load(
         path: &Path,
         rng: &mut Rng,
         data: &dyn Fn(&str) -> Option<Va>,
         driver: usize,
+        patch: bool,
     ) -> Result<Self, ImageError> {
         let file = std::fs::read(path)
             .map_err(|e| ImageError::Unreadable(format!("{}: {e}", path.display())))?;
@@ -144,7 +146,11 @@ impl Image {
             return Err(ImageError::UnknownImports(unknown));
         }
 
-        let plan = Plan::of(&file, &pe);
+        let plan = if patch {
+            Plan::of(&file, &pe)
+        } else {
+            Arc::default()
+        };
         let base = loop {
             // Any free 64K-aligned place in the lower terabytes.
             #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]

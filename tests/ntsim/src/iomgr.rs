@@ -1548,6 +1548,8 @@ fn open_file(name: &str, caller: Caller) -> Result<(Va, Va), NtStatus> {
         return Ok((file, device));
     }
     forget_file(file, device);
+    // It may be what a removal waits for.
+    crate::pnp::after_close(device);
     Err(status)
 }
 

@@ -41,6 +41,8 @@
 //! | `image` | PE loading: mapping, relocations, imports |
 //! | `cpu` | traps: `in`/`out`, `mov cr8`, faults and their names |
 //! | `sched` | threads as coroutines, virtual time, seeded choice |
+//! | `stack` | kernel stacks of Windows' size, and the machine's own beside them |
+//! | `watch` | threads stopped at an instruction or a kernel call, and held there |
 //! | `mem` | guard-paged memory |
 //! | `user` | user memory: who touches it, where, and how often |
 //! | `unwind` | frames inside a driver, from `.pdata` |
@@ -68,13 +70,19 @@
 //!
 //! # Limits
 //!
-//! One machine at a time on a host thread. Each NT thread has a processor of its own and they
-//! change places at kernel calls and port accesses only, so a data race between two plain memory
-//! accesses is not found. An interrupt runs beside the other threads, too: it does not hold up a
-//! processor, and comes when the test says so. A DPC waits for the thread that queued it to come
-//! below `DISPATCH_LEVEL`. Exceptions are those of user addresses and those that kernel functions
-//! raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there: MDLs mapped
-//! into user space, message-signalled interrupts, DMA, `IRP_MN_WAIT_WAKE`, access checks at open.
+//! One machine at a time on a host thread. Each NT thread has a processor of its own, and one runs
+//! at a time: they change places at kernel calls and port accesses, by the seed, and at any
+//! instruction of a driver where a test holds one ([`Machine::watch`]). A held thread keeps its IRQL
+//! and its locks for as long as the test likes, whatever virtual time goes by. Memory is as if every
+//! processor saw every write at once and in order: what only a weaker order shows (x86-64 delays
+//! a write behind a later read) is not found. An interrupt runs beside the other threads, too: it does
+//! not hold up a processor, and comes when the test says so. A DPC waits for the thread that queued
+//! it to come below `DISPATCH_LEVEL`, unless [`Config::several_processors`] gives it another one.
+//! Driver code runs on a stack of 24 KB with a guard; what Windows itself needs of it is taken off by
+//! fixed figures (room `stack`). Exceptions are those of user addresses and those that kernel
+//! functions raise; what a driver reads through a mapped MDL is not counted as a fetch. Not there:
+//! MDLs mapped into user space, message-signalled interrupts, DMA, `IRP_MN_WAIT_WAKE`, access checks
+//! at open.
 #![allow(
     clippy::similar_names,
     reason = "IRP, IRQL, PDO and FDO are what they are called"
@@ -112,6 +120,8 @@ pub mod rules;
 mod sched;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/seh.rs")]
 mod seh;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/stack.rs")]
+mod stack;
 mod state;
 mod status;
 pub mod trace;
@@ -119,6 +129,7 @@ pub mod trace;
 mod unwind;
 pub mod usb;
 mod user;
+mod watch;
 
 use core::fmt;
 use std::cell::RefCell;
@@ -138,6 +149,7 @@ pub use sched::When;
 pub use state::DriverId;
 pub use status::NtStatus;
 pub use user::Protection;
+pub use watch::{Running, Stop, Where, Who};
 
 use mem::{Va, poke, poke_bytes};
 use nt::types::{DRIVER_EXTENSION_SIZE, DRIVER_NAME, DRIVER_SIZE, Drv, SERVICE_KEY_NAME};
@@ -187,6 +199,15 @@ pub struct Config {
     /// Memory that a driver gets with old content is full of [`POOL_CANARY`] or [`BUFFER_CANARY`]
     /// instead of random bytes, for [`Machine::leaks`].
     pub canary: bool,
+    /// Port instructions of drivers are replaced by calls of the machine where they can be, which is
+    /// faster than a trap; [`Machine::watch`] does not see what is replaced.
+    pub patch_ports: bool,
+    /// Notes how much of their stacks threads use, for [`Machine::stack_marks`].
+    pub measure_stacks: bool,
+    /// Processors are there for all that could run: a DPC runs beside the thread that queued it, even
+    /// while that is at `DISPATCH_LEVEL`, and a thread that spins for a lock goes on as soon as the
+    /// lock is free, if that thread's turn comes by the seed.
+    pub several_processors: bool,
 }
 
 impl Default for Config {
@@ -209,6 +230,9 @@ impl Default for Config {
             early_cleanup: true,
             keep_paged: false,
             canary: false,
+            patch_ports: true,
+            measure_stacks: false,
+            several_processors: false,
         }
     }
 }
@@ -587,10 +611,10 @@ impl Machine {
         let kernel = Kernel {
             rng: state::Rng::new(config.seed),
             mem: mem::Mem::new(config.keep_paged),
+            sched: sched::Sched::new(config.measure_stacks),
             config,
             now: 0,
             cpu_time: 0,
-            sched: sched::Sched::new(),
             ports: ports::Ports::default(),
             registry: Registry::default(),
             trace: Vec::new(),
@@ -695,6 +719,7 @@ impl Machine {
                 &mut k.rng,
                 &|name| data.get(name).copied(),
                 number,
+                k.config.patch_ports,
             )
         });
         let image = image.map_err(|e| match e {

@@ -175,7 +175,7 @@ impl Plan {
 }
 
 /// What the machine carries out itself.
-fn is_port(instruction: &Instruction) -> bool {
+pub(crate) fn is_port(instruction: &Instruction) -> bool {
     match instruction.mnemonic() {
         Mnemonic::In
         | Mnemonic::Out

@@ -1085,6 +1085,7 @@ pub(crate) fn surprise_remove(node: DevNode) -> NtStatus {
     if matches!(state, NodeState::Started | NodeState::Stopped) {
         (status, _) = send_pnp(node, SURPRISE, |_| {});
         with(|k| k.pnp.nodes[node.0].state = NodeState::SurpriseRemoved);
+        check_interrupts(node, "IRP_MN_SURPRISE_REMOVAL");
     }
     remove_when_closed(node);
     status

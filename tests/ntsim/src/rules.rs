@@ -168,6 +168,7 @@ rules! {
     THREAD_PRIORITY = "N2", "ntsim/thread", "priority of a thread that no driver created, or one that there is not";
     UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, timers, work items or IRPs left";
     FAULT = "X1", "1E", "processor fault in kernel mode";
+    STACK_OVERFLOW = "X1", "7F/8", "kernel stack overflow";
     NULL_ACCESS = "X1", "50", "access to an address that is not mapped";
     DRIVER_BUGCHECK = "X2", "KeBugCheckEx", "the driver stopped the machine";
     UNSUPPORTED = "X3", "ntsim", "not simulated";

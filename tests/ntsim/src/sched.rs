@@ -12,9 +12,12 @@ use std::rc::Rc;
 use corosensei::stack::{DefaultStack, Stack as _};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
+use crate::cpu::Stacks;
 use crate::mem::Va;
 use crate::rules;
+use crate::stack::{Context, Stack};
 use crate::state::{Kernel, with};
+use crate::watch::Watch;
 use crate::{Bugcheck, Machine, Nanos};
 
 pub(crate) type Tid = u32;
@@ -54,6 +57,8 @@ struct Waiting {
 
 pub(crate) struct Thread {
     pub name: String,
+    /// The thread of the machine's interface for which it runs: itself, if for none.
+    pub root: Tid,
     pub kind: ThreadKind,
     pub irql: u8,
     /// `KeSetPriorityThread`: what [`NORMAL_PRIORITY`] is when it begins.
@@ -81,14 +86,34 @@ pub(crate) struct Thread {
     co: Option<Co>,
     waiting: Option<Waiting>,
     yielder: *const Yielder<(), Suspend>,
-    stack: (Va, Va),
+    /// The machine's part of it runs on this stack.
+    host_stack: (Va, Va),
+    /// The driver's part on this one; none once the thread is done.
+    driver_stack: Option<Stack>,
+    /// What it began with, for the stack's marks.
+    pub entry: Option<String>,
     done: bool,
 }
 
 impl Thread {
-    /// Bounds of its stack.
+    /// Bounds of the stack that drivers see.
     pub(crate) fn stack(&self) -> (Va, Va) {
-        self.stack
+        if cfg!(target_arch = "aarch64") {
+            return self.host_stack;
+        }
+        self.driver_stack.as_ref().map_or((0, 0), Stack::bounds)
+    }
+
+    /// Where its two stacks continue.
+    pub(crate) fn context(&self) -> *mut Context {
+        self.driver_stack
+            .as_ref()
+            .map_or(core::ptr::null_mut(), Stack::context)
+    }
+
+    /// Bytes of the driver's stack that are left below what is in use.
+    pub(crate) fn stack_left(&self) -> usize {
+        self.driver_stack.as_ref().map_or(0, Stack::left)
     }
 
     /// Where the driver's part of the stack begins that is in use: what lies below is left.
@@ -97,7 +122,7 @@ impl Thread {
         core::iter::once(&inner)
             .chain(self.outer.iter().rev())
             .find(|(call, ..)| *call != 0)
-            .map_or(self.stack.1, |(_, place, _)| place.rsp)
+            .map_or(self.stack().1, |(_, place, _)| place.rsp)
     }
 
     /// Whether a special kernel APC can run in it now.
@@ -127,13 +152,21 @@ pub(crate) struct Sched {
     pub current: Tid,
     pub steps: u64,
     next: Tid,
-    stacks: Vec<DefaultStack>,
+    stacks: Vec<(DefaultStack, Stack)>,
     hooks: Vec<Hook>,
     running_co: bool,
+    /// Which thread is stopped where, and what then.
+    pub watch: Option<Watch>,
+    /// How many threads are held.
+    pub held: u32,
+    /// The one that was held first goes on.
+    pub let_go_first: bool,
+    /// Most bytes of a driver's stack that a thread has used, by what it began with.
+    pub marks: Option<BTreeMap<String, usize>>,
 }
 
 impl Sched {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(measure: bool) -> Self {
         Self {
             threads: BTreeMap::new(),
             current: 0,
@@ -142,6 +175,10 @@ impl Sched {
             stacks: Vec::new(),
             hooks: Vec::new(),
             running_co: false,
+            watch: None,
+            held: 0,
+            let_go_first: false,
+            marks: measure.then(BTreeMap::new),
         }
     }
 
@@ -159,7 +196,7 @@ impl Sched {
 
     /// End of the running thread's stack.
     pub(crate) fn stack_top(&self) -> Va {
-        self.threads.get(&self.current).map_or(0, |t| t.stack.1)
+        self.threads.get(&self.current).map_or(0, |t| t.stack().1)
     }
 
     pub(crate) fn is_done(&self, tid: Tid) -> bool {
@@ -168,17 +205,14 @@ impl Sched {
 
     /// All stacks that drivers run or ran on.
     pub(crate) fn stack_ranges(&self) -> impl Iterator<Item = (Va, Va)> {
-        let free = self
-            .stacks
-            .iter()
-            .map(|s| (s.limit().get(), s.base().get()));
-        self.threads.values().map(|t| t.stack).chain(free)
+        let free = self.stacks.iter().map(|(_, driver)| driver.bounds());
+        self.threads.values().map(Thread::stack).chain(free)
     }
 
     /// Whether a range is on a thread's stack.
     pub(crate) fn in_stack(&self, va: Va, len: usize) -> bool {
         self.threads.values().any(|t| {
-            let (limit, top) = t.stack;
+            let (limit, top) = t.stack();
             !t.done && (limit..top).contains(&va) && len <= top - va
         })
     }
@@ -199,6 +233,55 @@ impl Sched {
         self.hooks.push((when, f));
     }
 
+    /// Tells a thread that is about to run whether it runs with the trap flag.
+    fn arm(&self, tid: Tid) {
+        let Some(thread) = self.threads.get(&tid) else {
+            return;
+        };
+        let step = self.watch.as_ref().is_some_and(|w| w.steps(thread));
+        let context = thread.context();
+        if !context.is_null() {
+            // SAFETY: the thread's own; it does not run now.
+            unsafe { (*context).step = u64::from(step) };
+        }
+    }
+
+    /// Whether the running thread runs with the trap flag.
+    pub(crate) fn is_stepping(&self) -> bool {
+        self.threads.get(&self.current).is_some_and(|t| {
+            let context = t.context();
+            // SAFETY: as in `arm`.
+            !context.is_null() && unsafe { (*context).step } != 0
+        })
+    }
+
+    /// The watch is over.
+    pub(crate) fn disarm(&mut self) {
+        self.watch = None;
+        let tids: Vec<Tid> = self.threads.keys().copied().collect();
+        for tid in tids {
+            self.arm(tid);
+        }
+        crate::cpu::set_watched((0, 0));
+    }
+
+    /// Notes how much of its stack a thread has used that has ended.
+    fn take_mark(&mut self, tid: Tid) {
+        let Some(marks) = &mut self.marks else {
+            return;
+        };
+        let Some(thread) = self.threads.get(&tid) else {
+            return;
+        };
+        let (limit, top) = thread.stack();
+        let used = top - crate::stack::take_mark(limit, top);
+        let name = thread.entry.as_deref().unwrap_or(&thread.name);
+        if used > 0 {
+            let mark = marks.entry(name.to_owned()).or_default();
+            *mark = used.max(*mark);
+        }
+    }
+
     /// Abandons every coroutine without unwinding: driver frames cannot be unwound.
     pub(crate) fn abandon(&mut self) {
         for thread in self.threads.values_mut() {
@@ -216,11 +299,12 @@ impl Sched {
         irql: u8,
         body: Box<dyn FnOnce()>,
     ) -> Tid {
-        let stack = self
-            .stacks
-            .pop()
-            .unwrap_or_else(|| DefaultStack::new(STACK_SIZE).expect("a stack"));
-        let bounds = (stack.limit().get(), stack.base().get());
+        let (stack, driver_stack) = self.stacks.pop().unwrap_or_else(|| {
+            let stack = DefaultStack::new(STACK_SIZE).expect("a stack");
+            (stack, Stack::new())
+        });
+        driver_stack.renew();
+        let host_stack = (stack.limit().get(), stack.base().get());
         let co = Coroutine::with_stack(stack, move |yielder: &Yielder<(), Suspend>, ()| {
             YIELDER.set(yielder);
             with(|k| k.sched.thread().yielder = yielder);
@@ -228,10 +312,15 @@ impl Sched {
         });
         let tid = self.next;
         self.next += 1;
+        let maker = self.threads.get(&self.current);
+        let root = maker
+            .filter(|maker| kind == ThreadKind::Caller && maker.kind == kind)
+            .map_or(tid, |maker| maker.root);
         self.threads.insert(
             tid,
             Thread {
                 name: name.into(),
+                root,
                 kind,
                 irql,
                 priority: NORMAL_PRIORITY,
@@ -249,7 +338,9 @@ impl Sched {
                 co: Some(co),
                 waiting: None,
                 yielder: core::ptr::null(),
-                stack: bounds,
+                host_stack,
+                driver_stack: Some(driver_stack),
+                entry: None,
                 done: false,
             },
         );
@@ -308,9 +399,10 @@ pub(crate) fn tick() {
         let chance = u64::from(k.config.preempt_per_mille);
         let preempted = !due && !timer && k.rng.below(1000) < chance;
         let until = k.now + k.config.preempted_ns;
+        let spinner = k.config.several_processors && spinner_waits(k);
         let thread = k.sched.thread();
         // Every other thread comes before one with a lower priority.
-        let switch = due || timer || preempted || thread.priority < NORMAL_PRIORITY;
+        let switch = due || timer || preempted || spinner || thread.priority < NORMAL_PRIORITY;
         // Threads of its processor, which get none at DISPATCH_LEVEL.
         let away = preempted && thread.irql < crate::nt::DISPATCH && until > k.now;
         (
@@ -328,6 +420,15 @@ pub(crate) fn tick() {
         wait("its turn", None, |_| true);
     }
 }
+
+/// Whether a thread spins for a lock that is free: its processor goes on at once.
+fn spinner_waits(k: &Kernel) -> bool {
+    let mut waiting = k.sched.threads.values().filter_map(|t| t.waiting.as_ref());
+    waiting.any(|w| w.why == LOCK && (w.ready)(k))
+}
+
+/// What a thread waits for that spins.
+pub(crate) const LOCK: &str = "a lock";
 
 fn is_due(k: &Kernel, when: When) -> bool {
     match when {
@@ -425,7 +526,7 @@ fn choose(k: &mut Kernel, until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Resu
     }
 }
 
-fn describe_waits(k: &Kernel) -> String {
+pub(crate) fn describe_waits(k: &Kernel) -> String {
     let list: Vec<String> = k
         .sched
         .threads
@@ -440,21 +541,26 @@ fn describe_waits(k: &Kernel) -> String {
 }
 
 fn step(tid: Tid) {
-    let (mut co, yielder, bounds) = with(|k| {
+    let (mut co, yielder, stacks) = with(|k| {
         k.sched.current = tid;
         k.sched.running_co = true;
+        k.sched.arm(tid);
         let t = k.sched.thread();
         let co = t.co.take().expect("a coroutine");
-        let result = (co, t.yielder, t.stack);
+        let stacks = Stacks {
+            host: t.host_stack,
+            driver: t.stack(),
+        };
+        let result = (co, t.yielder, stacks);
         let irql = t.irql;
         k.mem.page_out(irql >= 2);
         result
     });
     YIELDER.set(yielder);
-    let outer = crate::cpu::set_stack(bounds.0, bounds.1);
+    let outer = crate::cpu::set_stacks(stacks);
     let attempt = std::panic::AssertUnwindSafe(|| co.resume(()));
     let result = std::panic::catch_unwind(attempt);
-    crate::cpu::set_stack(outer.0, outer.1);
+    crate::cpu::set_stacks(outer);
     let result = match result {
         Ok(result) => result,
         Err(panic) => {
@@ -479,11 +585,16 @@ fn step(tid: Tid) {
                 t.done = true;
                 // SAFETY: the thread is abandoned for good; what its stack owns is leaked.
                 unsafe { co.force_reset() };
+                k.sched.take_mark(tid);
             }
             CoroutineResult::Return(()) => {
                 t.done = true;
-                k.sched.stacks.push(co.into_stack());
                 let (object, kind) = (t.object, t.kind);
+                k.sched.take_mark(tid);
+                let t = k.sched.threads.get_mut(&tid).expect("a thread");
+                if let Some(driver) = t.driver_stack.take() {
+                    k.sched.stacks.push((co.into_stack(), driver));
+                }
                 let alone = object == 0 || k.refs.get(&object) == Some(&1);
                 if alone && kind != ThreadKind::System {
                     k.sched.threads.remove(&tid);

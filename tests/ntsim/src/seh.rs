@@ -201,6 +201,15 @@ fn ask(frame: &Frame, record: &mut EXCEPTION_RECORD, context: &mut CONTEXT, targ
         ..DISPATCHER_CONTEXT::default()
     };
     // LanguageHandler stays empty: the handlers used here know who they are.
+    if is_c_specific(frame.function.handler) {
+        // Windows' own, which is on this side.
+        return c_specific_handler(
+            record,
+            frame.function.establisher,
+            context,
+            &raw mut dispatcher,
+        );
+    }
     let answer = guest(
         frame.function.handler,
         &[
@@ -372,7 +381,12 @@ fn resume(registers: &Registers) -> ! {
         let thread = k.sched.thread();
         (thread.call, thread.caller) = (0, caller);
     });
-    load(registers)
+    let mut registers = *registers;
+    if with(|k| k.sched.is_stepping()) {
+        // TF
+        registers.rflags |= 0x100;
+    }
+    load(&registers)
 }
 
 const _: () = {

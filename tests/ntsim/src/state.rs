@@ -320,6 +320,12 @@ impl Kernel {
             .any(|d| d.loaded && d.image.as_ref().is_some_and(|i| i.contains(va)))
     }
 
+    /// Whether a routine is one of the machine's own, not a driver's.
+    #[allow(clippy::unused_self, reason = "a question to the machine")]
+    pub(crate) fn is_internal(&self, routine: Va) -> bool {
+        crate::cpu::is_own_code(routine)
+    }
+
     pub(crate) fn site(&self) -> Site {
         Site(self.sched.current_call().unwrap_or(0))
     }

@@ -34,6 +34,26 @@ struct Step {
     commands: fn(&Workspace) -> Result<Vec<Command>>,
 }
 
+/// What of the lab runs on the debug image, too: every kind of request, PnP, power, and the client.
+const DEBUG_TESTS: &[&str] = &[
+    "cancel",
+    "client",
+    "client_lifecycle",
+    "device_id",
+    "interrupts",
+    "pnp",
+    "port_object",
+    "power",
+    "requests",
+    "usb_clients",
+    "usb_control",
+    "usb_end",
+    "usb_scan",
+];
+
+/// Scenes of race for the debug image.
+const DEBUG_SCENES: &str = "requests-end,deferred-checks,connections,scanner-read";
+
 const STEPS: &[Step] = &[
     Step {
         name: "setup",
@@ -306,6 +326,43 @@ const STEPS: &[Step] = &[
             let mut commands = vec![xtask(workspace, &["arm64"])?];
             commands.extend(arm64::tests(workspace));
             Ok(commands)
+        },
+    },
+    Step {
+        name: "race",
+        what: "the driver preempted at every instruction, in the quick form",
+        needs: &["build", "client"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["race", "--quick"])?]),
+    },
+    Step {
+        name: "debug-image",
+        what: "the core of the lab and of race on the driver as the dev profile builds it",
+        needs: &["misbehave", "client"],
+        commands: |workspace| {
+            let mut command = cargo(workspace, &["test", "--locked", "-p", "parscan-lab"]);
+            for test in DEBUG_TESTS {
+                command.args(["--test", test]);
+            }
+            let release = workspace.target().join(TARGET).join("release");
+            command
+                .env(
+                    "PARSCAN_SYS",
+                    workspace.target().join("parscan/debug/parscan.sys"),
+                )
+                .env("CLIENT_SYS", release.join("client.dll"));
+            let race = [
+                "race",
+                "--quick",
+                "--image",
+                "debug",
+                "--scenario",
+                DEBUG_SCENES,
+            ];
+            Ok(vec![
+                xtask(workspace, &["build", "--debug"])?,
+                command,
+                xtask(workspace, &race)?,
+            ])
         },
     },
     Step {

@@ -298,6 +298,12 @@ impl<'a> Slot<'a> {
     /// Gives the file object's last reference back: CLEANUP, CLOSE. The client keeps the tables.
     #[track_caller]
     pub fn close(self) {
+        self.give_back();
+    }
+
+    /// As [`Slot::close`], for one that others still refer to. It is not to be used again.
+    #[track_caller]
+    pub fn give_back(&self) {
         self.command(puppet::CLOSE, &[], &[], 0);
         let slots = self.client.slots.get();
         self.client.slots.set(slots & !(1 << self.number));

@@ -30,10 +30,36 @@ thread_local! {
     static FAULT: Cell<Fault> = const { Cell::new(Fault { signal: 0, address: 0, pc: 0, overflow: false }) };
 }
 
-/// The scheduler tells on which stack the driver runs from now on.
-pub(crate) fn set_stack(limit: Va, top: Va) -> (Va, Va) {
-    STACK.replace((limit, top))
+/// Lowest and highest address of a thread's stack.
+#[derive(Clone, Copy)]
+pub(crate) struct Stacks {
+    /// The machine's, and the driver's, too.
+    pub host: (Va, Va),
+    /// The same.
+    pub driver: (Va, Va),
 }
+
+/// The scheduler tells on which stack the thread runs from now on.
+pub(crate) fn set_stacks(stacks: Stacks) -> Stacks {
+    let host = STACK.replace(stacks.host);
+    Stacks { host, driver: host }
+}
+
+/// There is no single step here: a watch sees kernel calls only.
+pub(crate) const fn set_watched(_code: (Va, Va)) {}
+
+/// Not asked: every routine is called in the same way.
+pub(crate) const fn is_own_code(_at: Va) -> bool {
+    false
+}
+
+/// Not asked.
+pub(crate) const fn touches_memory(_at: Va) -> bool {
+    true
+}
+
+/// Not used: all functions run on one stack.
+pub(crate) const DIRECT: u32 = 63;
 
 /// Forgets what belongs to another machine.
 pub(crate) fn reset() {

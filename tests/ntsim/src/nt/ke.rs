@@ -199,7 +199,7 @@ pub(crate) fn acquire(lock: Va, family: Family, old_irql: u8) {
     }
     let free = move |k: &Kernel| !k.ke.owners.contains_key(&lock);
     while !with(|k| free(k)) {
-        sched::wait("a lock", None, free);
+        sched::wait(sched::LOCK, None, free);
     }
     with(|k| {
         let me = k.sched.current;
@@ -733,7 +733,8 @@ pub(crate) fn timer_due(k: &Kernel) -> bool {
 
 fn can_start(k: &Kernel, queued: &Queued) -> bool {
     let by = k.sched.threads.get(&queued.by);
-    by.is_none_or(|t| t.irql < DISPATCH || k.sched.is_done(queued.by))
+    k.config.several_processors
+        || by.is_none_or(|t| t.irql < DISPATCH || k.sched.is_done(queued.by))
 }
 
 /// Signals the timers that are due and queues their DPCs.

@@ -43,6 +43,8 @@ pub(crate) struct Export {
     max: u8,
     fails: bool,
     raw: bool,
+    /// Runs on the driver's stack: it may go on in an exception handler of the driver.
+    direct: bool,
 }
 
 macro_rules! exports {
@@ -56,6 +58,7 @@ macro_rules! exports {
                 max: $max,
                 fails: false,
                 raw: false,
+                direct: false,
             };
             $(export.$flag = true;)?
             export
@@ -207,14 +210,14 @@ fn build() -> Vec<Export> {
         RtlCompareMemory = rtl::rtl_compare_memory, PASSIVE, HIGH;
         MmGetSystemRoutineAddress = rtl::mm_get_system_routine_address, PASSIVE, PASSIVE;
 
-        ProbeForRead = mm::probe_for_read, PASSIVE, APC;
-        ProbeForWrite = mm::probe_for_write, PASSIVE, APC;
-        ExRaiseStatus = mm::ex_raise_status, PASSIVE, APC;
-        ExRaiseAccessViolation = mm::ex_raise_access_violation, PASSIVE, APC;
+        ProbeForRead = mm::probe_for_read, PASSIVE, APC, direct;
+        ProbeForWrite = mm::probe_for_write, PASSIVE, APC, direct;
+        ExRaiseStatus = mm::ex_raise_status, PASSIVE, APC, direct;
+        ExRaiseAccessViolation = mm::ex_raise_access_violation, PASSIVE, APC, direct;
         IoAllocateMdl = mm::io_allocate_mdl, PASSIVE, DISPATCH, fails;
         IoFreeMdl = mm::io_free_mdl, PASSIVE, DISPATCH;
         IoBuildPartialMdl = mm::io_build_partial_mdl, PASSIVE, DISPATCH;
-        MmProbeAndLockPages = mm::mm_probe_and_lock_pages, PASSIVE, DISPATCH;
+        MmProbeAndLockPages = mm::mm_probe_and_lock_pages, PASSIVE, DISPATCH, direct;
         MmUnlockPages = mm::mm_unlock_pages, PASSIVE, DISPATCH;
         MmBuildMdlForNonPagedPool = mm::mm_build_mdl_for_non_paged_pool, PASSIVE, DISPATCH;
         MmMapLockedPagesSpecifyCache = mm::mm_map_locked_pages_specify_cache, PASSIVE, DISPATCH, fails;
@@ -368,60 +371,80 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
     if let Some((rule, what)) = with(|k| crate::power::check_call(k, export.name)) {
         fail(rule, what);
     }
+    let left = with(|k| return_slot.saturating_sub(k.sched.thread().stack().0));
+    if left < crate::stack::LEAF {
+        fail(
+            rules::STACK_OVERFLOW,
+            format!("{left} bytes left at {}", export.name),
+        );
+    }
     let inject = with(|k| k.inject);
     crate::sched::tick();
+    crate::watch::at_call(export.name);
     with(|k| {
         k.inject = inject;
         let t = k.sched.thread();
         (t.call, t.call_place, t.caller) = (site, place, Some(caller));
     });
-    export.entry
+    if cfg!(target_arch = "aarch64") {
+        return export.entry;
+    }
+    export.entry | usize::from(export.direct) << crate::cpu::DIRECT
 }
 
-/// Calls driver code. Preserves which kernel call was running around it.
+/// Calls a routine that a driver registered: a driver's own on its stack, the machine's (as a
+/// dispatch routine of the bus is) on this one. Preserves which kernel call was running around it.
 pub(crate) fn guest(routine: Va, args: &[usize]) -> usize {
-    type F0 = extern "efiapi" fn() -> usize;
-    type F1 = extern "efiapi" fn(usize) -> usize;
-    type F2 = extern "efiapi" fn(usize, usize) -> usize;
-    type F3 = extern "efiapi" fn(usize, usize, usize) -> usize;
-    type F4 = extern "efiapi" fn(usize, usize, usize, usize) -> usize;
-    type F5 = extern "efiapi" fn(usize, usize, usize, usize, usize) -> usize;
-    type F6 = extern "efiapi" fn(usize, usize, usize, usize, usize, usize) -> usize;
-    macro_rules! at {
-        ($t:ty) => {{
-            let pointer: *const () = core::ptr::with_exposed_provenance(routine);
-            // SAFETY: the driver registered this address as a routine of this shape; if it is not
-            // code, the call faults and the fault is reported.
-            unsafe { core::mem::transmute::<*const (), $t>(pointer) }
-        }};
-    }
     if routine == 0 {
         fail(
             rules::NULL_ACCESS,
             "a routine registered by the driver is null",
         );
     }
-    with(|k| {
+    let (context, left) = with(|k| {
+        let own = k.is_internal(routine);
         let t = k.sched.thread();
         let call = core::mem::take(&mut t.call);
         t.outer.push((call, t.call_place, t.caller.take()));
+        let left = t.stack_left();
+        ((!own).then(|| t.context()), left)
     });
-    let arg = |n: usize| args.get(n).copied().unwrap_or_default();
-    let result = match args.len() {
-        0 => at!(F0)(),
-        1 => at!(F1)(arg(0)),
-        2 => at!(F2)(arg(0), arg(1)),
-        3 => at!(F3)(arg(0), arg(1), arg(2)),
-        4 => at!(F4)(arg(0), arg(1), arg(2), arg(3)),
-        5 => at!(F5)(arg(0), arg(1), arg(2), arg(3), arg(4)),
-        6 => at!(F6)(arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)),
-        _ => unreachable!("no routine called from here has more arguments"),
+    let result = if let Some(context) = context {
+        if left < crate::stack::LEAF {
+            fail(
+                rules::STACK_OVERFLOW,
+                format!("{left} bytes left at a call of a driver"),
+            );
+        }
+        crate::stack::enter(routine, args, context)
+    } else {
+        call(routine, args)
     };
     with(|k| {
         let t = k.sched.thread();
         (t.call, t.call_place, t.caller) = t.outer.pop().unwrap_or_default();
     });
     result
+}
+
+/// Calls a routine of the machine that stands for one of a driver.
+fn call(routine: Va, args: &[usize]) -> usize {
+    type F2 = extern "efiapi" fn(usize, usize) -> usize;
+    type F3 = extern "efiapi" fn(usize, usize, usize) -> usize;
+    let pointer: *const () = core::ptr::with_exposed_provenance(routine);
+    match *args {
+        [a, b] => {
+            // SAFETY: `Kernel::is_internal` knows the machine's own dispatch routines.
+            let routine = unsafe { core::mem::transmute::<*const (), F2>(pointer) };
+            routine(a, b)
+        }
+        [a, b, c] => {
+            // SAFETY: and the machine's own completion routines.
+            let routine = unsafe { core::mem::transmute::<*const (), F3>(pointer) };
+            routine(a, b, c)
+        }
+        _ => unreachable!("the machine has no such routine"),
+    }
 }
 
 /// State that a routine of the driver must leave as it found it.
