@@ -43,6 +43,7 @@ pub(super) fn read<P: Port>(
         lines.control(ACTIVE | Dcr::AUTO_FD);
         // 9: nAck low; the byte is on the data lines.
         lines.answer(9, Dsr::N_ACK, Dsr::empty())?;
+        lines.settle();
         *byte = lines.read_data();
         // 10: nAutoFd high.
         lines.control(ACTIVE);

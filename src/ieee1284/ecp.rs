@@ -228,6 +228,7 @@ impl Ecp {
             let Some(dsr) = lines.wait(TL, Dsr::N_ACK, Dsr::empty())? else {
                 return Ok(());
             };
+            lines.settle();
             let byte = lines.read_data();
             // 44: nAutoFd (HostAck) high.
             lines.control(CHIP_REVERSE);
@@ -489,6 +490,7 @@ fn send<P: Port>(
         // 34: the byte, and HostAck for its kind.
         lines.data(byte);
         lines.control_is(kind);
+        lines.settle();
         // 35: nStrobe low.
         lines.control(kind | Dcr::STROBE);
         // 36: Busy high.

@@ -10,9 +10,16 @@ use super::{
 /// Bytes between two looks at the time-out bit. What a block with a time-out moved is not known,
 /// so it counts as nothing: the smaller, the less is lost.
 const BLOCK: usize = 32;
-/// Looks for nWait in a software cycle. The peripheral has 10 us, and a look takes about one; twice
-/// that leaves room for faster buses.
-const LOOKS: u32 = 20;
+/// How long nWait is looked for in a software cycle, in nanoseconds. The peripheral has 10 us; twice
+/// that leaves room for what an access was measured wrongly.
+const CYCLE_NS: u32 = 20_000;
+/// The longest time that is reckoned for an access.
+const ACCESS_NS: u32 = 1000;
+
+/// How many looks for nWait that is.
+fn looks(port: &impl Port) -> u32 {
+    CYCLE_NS.div_ceil(port.access_ns().clamp(1, ACCESS_NS))
+}
 
 /// Which of the peripheral's two registers a cycle is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +183,7 @@ pub(super) fn write_by_software<P: Port>(
     for byte in data {
         lines.proceed(1)?;
         lines.data(*byte);
+        lines.settle();
         // 62 (address: 56): nDStrb low. 58: nWait high. 63 (59): nDStrb high.
         cycle(lines, WRITE, space, |_| ())?;
         *done = done.saturating_add(1);
@@ -227,9 +235,10 @@ fn cycle<P: Port, T: Send>(
     middle: impl FnOnce(&mut dyn Access) -> T + Send,
 ) -> Result<T, Fault> {
     let low = dcr | space.strobe();
+    let looks = looks(lines.port);
     let result = lines.port.unpreempted(move |port| {
         port.write(Register::Dcr, low.bits());
-        if !waited(port, Dsr::empty()) {
+        if !waited(port, Dsr::empty(), looks) {
             return None;
         }
         let result = middle(port);
@@ -242,7 +251,8 @@ fn cycle<P: Port, T: Send>(
 
 /// Waits until the peripheral is ready for a cycle: nWait low.
 fn at_rest<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
-    if waited(lines.port, Dsr::NOT_BUSY) {
+    let looks = looks(lines.port);
+    if waited(lines.port, Dsr::NOT_BUSY, looks) {
         Ok(())
     } else {
         Err(Fault::EppTimeOut)
@@ -250,8 +260,8 @@ fn at_rest<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
 }
 
 /// Waits for nWait (Busy), not longer than a cycle may last. Whether it came.
-fn waited(port: &mut dyn Access, value: Dsr) -> bool {
-    (0..LOOKS).any(|_| {
+fn waited(port: &mut dyn Access, value: Dsr, looks: u32) -> bool {
+    (0..looks).any(|_| {
         let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
         dsr & Dsr::NOT_BUSY == value
     })

@@ -47,12 +47,29 @@ pub(super) struct Lines<'a, P> {
     unchecked: u32,
     /// How long the peripheral took lately when it was slow, in microseconds.
     pace: u64,
+    /// Reads of the status register between two steps.
+    reads: u32,
+}
+
+/// Ports as slow as this need nothing between two steps, in nanoseconds.
+const SLOW_NS: u32 = 600;
+/// What is kept between two steps on faster ones: TP, 500 ns, with a margin for what an access was
+/// measured wrongly, and what printers are built for.
+const STEP_NS: u32 = 750;
+
+/// How many reads of the status register there are between two steps.
+fn reads_between(port: &impl Port) -> u32 {
+    match port.access_ns() {
+        SLOW_NS.. => 0,
+        access => STEP_NS.div_ceil(access.max(1)),
+    }
 }
 
 impl<'a, P: Port> Lines<'a, P> {
     /// The lines of `port`, whose control register holds `dcr`.
-    pub(super) const fn new(port: &'a mut P, dcr: Dcr, capabilities: &Capabilities) -> Self {
+    pub(super) fn new(port: &'a mut P, dcr: Dcr, capabilities: &Capabilities) -> Self {
         Self {
+            reads: reads_between(port),
             port,
             dcr,
             has_ecr: capabilities.ecr,
@@ -87,12 +104,33 @@ impl<'a, P: Port> Lines<'a, P> {
 
     /// Writes the control register with nStrobe `low`, for one access and no longer, and then with
     /// nStrobe `high`: a strobe may last 500 us at most.
+    ///
+    /// What was written before is there for TP then, nStrobe is low for TP, and what is there stays so
+    /// for TP afterwards, after which Busy shows, too.
     pub(super) fn strobe(&mut self, low: Dcr, high: Dcr) {
+        self.settle();
+        let reads = self.reads;
         self.port.unpreempted(move |port| {
             port.write(Register::Dcr, low.bits());
+            for _ in 0..reads {
+                let _ = port.read(Register::Dsr);
+            }
             port.write(Register::Dcr, high.bits());
         });
+        self.settle();
         self.dcr = high;
+    }
+
+    /// Between two steps: lets TP pass, if the accesses alone do not.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..self.reads {
+            let _ = self.port.read(Register::Dsr);
+        }
+    }
+
+    /// Whether two accesses take less than TP.
+    pub(super) const fn is_fast(&self) -> bool {
+        self.reads > 0
     }
 
     /// The control register was written past this, or may be: what it holds is not known.
@@ -128,6 +166,9 @@ impl<'a, P: Port> Lines<'a, P> {
         if self.dcr.contains(Dcr::REVERSE) {
             // The peripheral has a microsecond to release the data lines: an access, the next one.
             self.control(Dcr::IDLE | Dcr::REVERSE);
+            if self.is_fast() {
+                self.port.stall(1);
+            }
             self.mode(Ecr::PS2);
             self.control(Dcr::IDLE);
             self.mode(Ecr::SPP);

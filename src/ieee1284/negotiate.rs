@@ -67,6 +67,7 @@ fn exchange<P: Port>(lines: &mut Lines<'_, P>, request: Extensibility) -> Result
     lines.control_is(Dcr::IDLE);
     // Event 0: the request on the data lines. An access is longer than the set-up time.
     lines.data(request.0);
+    lines.settle();
     // Event 1: nSelectIn high, nAutoFd low.
     lines.control(Dcr::ACTIVE | Dcr::AUTO_FD);
     // Event 2: PError, Select and nFault high, nAck low.

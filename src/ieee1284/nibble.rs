@@ -73,7 +73,12 @@ fn nibble<P: Port>(lines: &mut Lines<'_, P>) -> Result<(u8, Dsr), Fault> {
     // 7: nAutoFd low, the host is ready.
     lines.control(Dcr::ACTIVE | Dcr::AUTO_FD);
     // 9: nAck low; the nibble was there before (8).
-    let dsr = lines.answer(9, Dsr::N_ACK, Dsr::empty())?;
+    let mut dsr = lines.answer(9, Dsr::N_ACK, Dsr::empty())?;
+    if lines.is_fast() {
+        // The first look may have come before all lines had their levels.
+        lines.settle();
+        dsr = lines.dsr();
+    }
     // 10: nAutoFd high.
     lines.control(Dcr::ACTIVE);
     // 11: nAck high. After the second nibble the lines have their meaning again (12, 13).

@@ -28,9 +28,12 @@ pub struct Interrupted;
 ///
 /// Writes to registers that the port does not have go nowhere, and reads of them give 0xFF.
 ///
-/// An access takes about a microsecond on every bus that a parallel port sits on. The protocols
-/// rely on half a microsecond between two accesses, which is the standard's set-up, hold and pulse
-/// time TP; where a step needs more, it stalls.
+/// An access takes about a microsecond on ISA and most LPC buses, and a tenth of that on PCI Express:
+/// [`Port::access_ns`] says it. Where the standard wants half a microsecond between two steps, its
+/// set-up, hold and pulse time TP, an access is enough on the former, and the protocols read the
+/// status register in between on the latter: a read is as long as it was measured, takes effect after
+/// all writes before it, and is finer than a stall, which has whole microseconds. Where a step needs
+/// more, it stalls.
 pub trait Port {
     /// Reads a register.
     fn read(&mut self, register: Register) -> u8;
@@ -61,6 +64,11 @@ pub trait Port {
     /// [`Register::EppData`] only.
     fn write_block32(&mut self, register: Register, words: &[[u8; 4]]) {
         self.write_block(register, words.as_flattened());
+    }
+
+    /// How long an access takes at least, in nanoseconds.
+    fn access_ns(&self) -> u32 {
+        1000
     }
 
     /// Busy-waits for at least `microseconds`, at most 50: for set-up and pulse times.

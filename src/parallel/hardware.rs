@@ -5,7 +5,7 @@ use crate::{
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
-        microseconds, milliseconds, stall, unpreempted,
+        duration_of, microseconds, milliseconds, stall, unpreempted,
     },
 };
 
@@ -39,6 +39,8 @@ struct Ranges {
     ecp: Option<IoRange>,
     /// The lower bits of the ECR are not written, see [`Capabilities::ecr_fixed`].
     ecr_fixed: bool,
+    /// How long an access takes, in nanoseconds.
+    access_ns: u32,
 }
 
 /// The ranges that Windows assigned, in their order. A PCI card's are its base address registers.
@@ -134,6 +136,7 @@ impl Hardware {
             .map_or(addresses, |raw| raw.addresses(places));
         let mut capabilities = ieee1284::detect(&mut Unwaiting(ranges));
         ranges.ecr_fixed = capabilities.ecr_fixed;
+        ranges.access_ns = ranges.measure();
         capabilities.epp_32 = capabilities.epp && epp_32;
         let interrupt = resources.iter().find_map(|resource| match resource {
             Resource::Interrupt(interrupt) => Some(interrupt),
@@ -259,7 +262,25 @@ impl Ranges {
             registers,
             ecp,
             ecr_fixed: false,
+            access_ns: SLOW_ACCESS_NS,
         })
+    }
+
+    /// How long a read of the status register takes, in nanoseconds: the shortest of some attempts,
+    /// as the thread may lose the processor in one of them.
+    fn measure(&self) -> u32 {
+        let attempts = (0..ATTEMPTS).map(|_| {
+            duration_of(|| {
+                for _ in 0..READS {
+                    let _ = self.read(Register::Dsr);
+                }
+            })
+        });
+        let shortest = attempts.min().unwrap_or(0) / u64::from(READS);
+        // A counter that stands still tells nothing; a tenth of a microsecond is the safe side.
+        u32::try_from(shortest)
+            .unwrap_or(SLOW_ACCESS_NS)
+            .max(FAST_ACCESS_NS)
     }
 
     /// Range and offset of a register. `None`: the port does not have it.
@@ -297,6 +318,13 @@ impl Ranges {
     }
 }
 
+/// Reads of the status register at once, and how often, to measure an access.
+const READS: u32 = 16;
+const ATTEMPTS: u32 = 8;
+/// What an access takes on ISA, and at least anywhere, in nanoseconds.
+const SLOW_ACCESS_NS: u32 = 1000;
+const FAST_ACCESS_NS: u32 = 50;
+
 /// What nobody drives.
 const OPEN_BUS: u8 = 0xFF;
 
@@ -331,6 +359,10 @@ impl ieee1284::Port for Unwaiting {
 
     fn write(&mut self, register: Register, value: u8) {
         self.0.write(register, value);
+    }
+
+    fn access_ns(&self) -> u32 {
+        self.0.access_ns
     }
 
     fn stall(&mut self, microseconds: u32) {
@@ -489,6 +521,10 @@ impl ieee1284::Port for PortInUse<'_> {
         if let Some((range, offset)) = self.ranges.place(register) {
             range.write_block32(offset, words);
         }
+    }
+
+    fn access_ns(&self) -> u32 {
+        self.ranges.access_ns
     }
 
     fn stall(&mut self, microseconds: u32) {
