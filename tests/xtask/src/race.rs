@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     driver,
-    shell::{TARGET, Workspace, holds, run},
+    shell::{Arch, TARGET, Workspace, holds, run},
 };
 
 /// What to explore.
@@ -41,7 +41,7 @@ enum Image {
 
 /// Builds what is needed and explores. True if nothing was broken.
 pub(crate) fn explore(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let sys = driver::build(workspace, options.image == Image::Debug)?;
+    let sys = driver::build(workspace, Arch::X64, options.image == Image::Debug)?;
     run(workspace.cargo().args([
         "build",
         "--locked",
