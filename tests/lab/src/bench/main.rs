@@ -196,6 +196,12 @@ const ROWS: [Row; 15] = [
     },
 ];
 
+/// What an access takes on ISA, and on PCI Express.
+const SLOW_ACCESS: Nanos = US;
+const FAST_ACCESS: Nanos = 100;
+/// How much is transferred on the latter.
+const FAST_BYTES: usize = 32 << 10;
+
 /// What a slow peripheral takes for a byte.
 const SLOW: Nanos = 50 * US;
 /// How much it gets.
@@ -220,11 +226,12 @@ fn main() -> ExitCode {
     if !json {
         println!(
             "Port accesses a byte, peripheral always ready. Counted with negotiation and \
-             termination.\n"
+             termination. And nanoseconds a byte on a port that takes {FAST_ACCESS} ns an \
+             access.\n"
         );
         println!(
-            "  {:<20} {:<6} {:<6} {:>7} {:>9} {:>7} {:>8} {:>7}",
-            "mode", "chip", "", "amount", "accesses", "floor", "Linux", "limit"
+            "  {:<20} {:<6} {:<6} {:>7} {:>9} {:>7} {:>8} {:>7} {:>8}",
+            "mode", "chip", "", "amount", "accesses", "floor", "Linux", "limit", "ns, fast"
         );
     }
     let mut missed = 0;
@@ -266,7 +273,14 @@ fn accesses(row: &Row, json: bool) -> bool {
         epp_32: row.epp_32,
         bytes,
         byte_time: 0,
+        access: SLOW_ACCESS,
     };
+    let fast = Transfer {
+        bytes: FAST_BYTES,
+        access: FAST_ACCESS,
+        ..transfer
+    };
+    let fast = Cost::a_byte(fast.cost().time, FAST_BYTES);
     let value = transfer.cost().accesses_a_byte(bytes);
     let good = value <= row.limit;
     if json {
@@ -278,9 +292,17 @@ fn accesses(row: &Row, json: bool) -> bool {
             Some(row.floor),
             row.peer,
         );
+        line(
+            "fast-port",
+            &format!("{} {}", row.name, row.way.name()),
+            "ns/byte",
+            fast,
+            None,
+            None,
+        );
     } else {
         println!(
-            "  {:<20} {:<6} {:<6} {:>3} KiB {value:>9.4} {:>7.2} {:>8} {:>7.2}{}",
+            "  {:<20} {:<6} {:<6} {:>3} KiB {value:>9.4} {:>7.2} {:>8} {:>7.2} {fast:>8.0}{}",
             row.name,
             format!("{:?}", row.chip),
             row.way.name(),
@@ -303,6 +325,7 @@ fn processor(name: &str, mode: u16, chip: Chip, way: Way, json: bool) {
         epp_32: false,
         bytes: SLOW_BYTES,
         byte_time: SLOW,
+        access: SLOW_ACCESS,
     };
     let cost = transfer.cost();
     let (cpu, stalled) = (cost.share(cost.cpu), cost.share(cost.stalled));

@@ -28,6 +28,7 @@ impl Way {
 }
 
 /// What to transfer, and how.
+#[derive(Clone, Copy)]
 pub(crate) struct Transfer {
     pub(crate) mode: u16,
     pub(crate) chip: Chip,
@@ -36,6 +37,8 @@ pub(crate) struct Transfer {
     pub(crate) bytes: usize,
     /// What the peripheral takes for a byte.
     pub(crate) byte_time: Nanos,
+    /// What an access to the port takes.
+    pub(crate) access: Nanos,
 }
 
 /// What it cost.
@@ -59,6 +62,7 @@ impl Transfer {
             config: Config {
                 // Long transfers are meant.
                 max_steps: u64::MAX,
+                port_access_ns: self.access,
                 ..Config::default()
             },
             ..Setup::default()
