@@ -10,6 +10,7 @@ mod device_id;
 mod internal;
 mod modes;
 mod negotiation;
+pub mod port_programs;
 mod port_state;
 mod query_information;
 mod set_information;
@@ -28,6 +29,10 @@ pub use modes::IeeeModes;
 pub use negotiation::{
     IOCTL_IEEE1284_GET_MODE, IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEFAULT_MODES,
     IOCTL_PAR_GET_DEVICE_CAPS, NegotiationMask,
+};
+pub use port_programs::{
+    IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN,
+    IOCTL_PARSCAN_WAIT_EDGE,
 };
 pub use port_state::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION};
 pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInformation};
