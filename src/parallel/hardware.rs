@@ -1,11 +1,11 @@
-use super::{cards, cards::Places};
+use super::{cards, cards::Places, lines::measure_access_ns};
 use crate::{
     ieee1284,
-    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register},
+    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register, TimedPort},
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
-        microseconds, milliseconds, stall, unpreempted,
+        microseconds, milliseconds, nanoseconds, stall, unpreempted,
     },
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Hardware {
     original: Addresses,
     bus: Bus,
     interrupt: Option<InterruptResource>,
+    /// How long an access takes, in nanoseconds.
+    access_ns: u32,
 }
 
 /// Where registers are: base addresses, and bytes of I/O space.
@@ -139,6 +141,7 @@ impl Hardware {
             Resource::Interrupt(interrupt) => Some(interrupt),
             _ => None,
         });
+        let access_ns = measure_access_ns(&mut Unwaiting(ranges));
         Ok(Self {
             ranges,
             capabilities,
@@ -146,6 +149,7 @@ impl Hardware {
             original,
             bus: resources.bus(),
             interrupt,
+            access_ns,
         })
     }
 
@@ -195,6 +199,11 @@ impl Hardware {
     /// The port's interrupt, if Windows assigned one.
     pub(super) const fn interrupt(&self) -> Option<InterruptResource> {
         self.interrupt
+    }
+
+    /// How long an access takes, in nanoseconds: measured at the start.
+    pub(super) const fn access_ns(&self) -> u32 {
+        self.access_ns
     }
 
     /// What the port can do.
@@ -373,6 +382,16 @@ impl Drop for PortInUse<'_> {
     }
 }
 
+impl TimedPort for Unwaiting {
+    fn nanoseconds(&mut self) -> u64 {
+        nanoseconds()
+    }
+
+    fn sleep_ns(&mut self, _nanoseconds: u64) -> Result<(), Interrupted> {
+        Err(Interrupted)
+    }
+}
+
 /// A port in the hands of a request: its waits end when the request, its time or the hardware
 /// does.
 pub(super) struct PortInUse<'a> {
@@ -415,6 +434,11 @@ impl<'a> PortInUse<'a> {
         let pause = (self.paused / PAUSE_PART).clamp(first, last);
         self.paused = self.paused.saturating_add(pause);
         ieee1284::Port::sleep(self, pause).map_err(|Interrupted| self.why)
+    }
+
+    /// The hardware.
+    pub(super) fn hardware(&self) -> Hardware {
+        self.inside.value()
     }
 
     /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the
@@ -536,5 +560,18 @@ impl ieee1284::Port for PortInUse<'_> {
 
     fn has_epp(&self) -> bool {
         self.ranges.has_epp()
+    }
+}
+
+impl TimedPort for PortInUse<'_> {
+    fn nanoseconds(&mut self) -> u64 {
+        nanoseconds()
+    }
+
+    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
+        let result = self
+            .check()
+            .and_then(|()| self.waits.sleep_ns(nanoseconds, &self.inside));
+        self.interruptible(result)
     }
 }

@@ -74,6 +74,19 @@ pub enum UserRequest {
     SetTimeouts(SerialTimeouts),
     /// `IOCTL_SERIAL_GET_TIMEOUTS`
     GetTimeouts,
+    /// `IOCTL_PARSCAN_GET_PORT`
+    GetPort,
+    /// `IOCTL_PARSCAN_CLAIM`
+    Claim,
+    /// `IOCTL_PARSCAN_RELEASE`
+    Release {
+        /// Data and control lines become what they were at the claim.
+        restore: bool,
+    },
+    /// `IOCTL_PARSCAN_RUN`. The program is verified when the port is known.
+    Run,
+    /// `IOCTL_PARSCAN_WAIT_EDGE`, with its time-out in milliseconds, if it has one
+    WaitEdge(Option<u32>),
 }
 
 /// What one line of the table does with the caller's input bytes and output length.
@@ -125,6 +138,21 @@ const USER_REQUESTS: &[(u32, Parse)] = &[
     }),
     (IOCTL_SERIAL_GET_TIMEOUTS, |input, output| {
         SerialTimeouts::parse_get(input, output).map(|()| UserRequest::GetTimeouts)
+    }),
+    (IOCTL_PARSCAN_GET_PORT, |input, output| {
+        port_programs::parse_get_port(input, output).map(|()| UserRequest::GetPort)
+    }),
+    (IOCTL_PARSCAN_CLAIM, |input, output| {
+        port_programs::parse_claim(input, output).map(|()| UserRequest::Claim)
+    }),
+    (IOCTL_PARSCAN_RELEASE, |input, output| {
+        port_programs::parse_release(input, output).map(|restore| UserRequest::Release { restore })
+    }),
+    (IOCTL_PARSCAN_RUN, |input, output| {
+        port_programs::parse_run(input, output).map(|()| UserRequest::Run)
+    }),
+    (IOCTL_PARSCAN_WAIT_EDGE, |input, output| {
+        port_programs::parse_wait_edge(input, output).map(UserRequest::WaitEdge)
     }),
 ];
 

@@ -415,6 +415,7 @@ impl Edges {
     }
 
     /// Reads the header and the edges. `None`: it is short, or of another version.
+    #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Edge>)> {
         let (header, rest) = bytes.split_first_chunk::<{ Self::HEADER }>()?;
         let count = u32_at(header, 4)?;

@@ -160,13 +160,38 @@ impl Part {
 
     /// DATA or `NEXT_DATA`.
     fn add_paced(&mut self, access_ns: u64) {
-        match self.pace {
-            Some(pace) => self.add(1, access_ns.max(pace.ns())),
-            None => {
-                self.add(1, 0);
-                self.open = self.open.saturating_add(1);
-            }
+        if let Some(pace) = self.pace {
+            self.add(1, access_ns.max(pace.ns()));
+        } else {
+            self.add(1, 0);
+            self.open = self.open.saturating_add(1);
         }
+    }
+
+    /// An instruction that is not LOOP or END.
+    fn add_instruction(&mut self, instruction: Instruction, access_ns: u64) {
+        let with_time_out = access_ns.saturating_add(EPP_TIME_OUT_NS);
+        match instruction {
+            Instruction::Data(_) | Instruction::NextData => self.add_paced(access_ns),
+            Instruction::Control { .. }
+            | Instruction::NextControl { .. }
+            | Instruction::Get(_)
+            | Instruction::Wait { .. } => self.add(1, access_ns),
+            Instruction::Until(time) | Instruction::Delay(time) => self.add(0, time.ns()),
+            Instruction::Pace(time) => self.pace = Some(time),
+            Instruction::EppOut(..) | Instruction::EppIn(_) => self.add(1, with_time_out),
+            Instruction::Loop(_) | Instruction::End => {}
+        }
+        let takes = matches!(
+            instruction,
+            Instruction::NextData | Instruction::NextControl { .. }
+        );
+        let gives = matches!(
+            instruction,
+            Instruction::Get(_) | Instruction::EppIn(_) | Instruction::Wait { go_on: true, .. }
+        );
+        self.cost.data = self.cost.data.saturating_add(takes.into());
+        self.cost.output = self.cost.output.saturating_add(gives.into());
     }
 
     /// This part, and `next` after it.
@@ -241,6 +266,44 @@ pub fn verify<'a>(
     if code.is_empty() || code.len() > MOST_INSTRUCTIONS as usize {
         return Err(whole(WhatIsWrong::Length));
     }
+    let (cost, uses_epp) = measure(code, chip)?;
+    if cost.accesses > u64::from(MOST_ACCESSES) {
+        return Err(whole(WhatIsWrong::Accesses));
+    }
+    let (most_steps, most_ns) = if input.atomic {
+        (DIRECT_STEPS, u64::from(DIRECT_NS))
+    } else {
+        (MOST_STEPS, MOST_NS)
+    };
+    if cost.steps > u64::from(most_steps) {
+        return Err(whole(WhatIsWrong::Steps));
+    }
+    if cost.ns > most_ns {
+        return Err(whole(WhatIsWrong::Time));
+    }
+    if cost.data != input.data.len() as u64 {
+        return Err(whole(WhatIsWrong::Data));
+    }
+    let room = output_length.checked_sub(RunResult::SIZE);
+    if room.is_none_or(|room| cost.output > room as u64) {
+        return Err(whole(WhatIsWrong::Output));
+    }
+    Ok(Program {
+        code,
+        data: input.data,
+        atomic: input.atomic,
+        uses_epp,
+        access_ns: chip.access_ns,
+        cost,
+    })
+}
+
+/// What a program costs, and whether there are EPP cycles in it.
+fn measure(code: &[[u8; 4]], chip: Chip) -> Result<(Cost, bool), Mistake> {
+    let whole = |what| Mistake {
+        instruction: code.len(),
+        what,
+    };
     let access_ns = u64::from(chip.access_ns);
     let mut parts = [(Part::default(), 0); PARTS];
     let mut depth = 0;
@@ -281,37 +344,8 @@ pub fn verify<'a>(
             }
             _ => {}
         }
-        let Some((part, _)) = parts.get_mut(depth) else {
-            return Err(wrong(WhatIsWrong::Loop));
-        };
-        match instruction {
-            Instruction::Data(_) => part.add_paced(access_ns),
-            Instruction::NextData => {
-                part.add_paced(access_ns);
-                part.cost.data = part.cost.data.saturating_add(1);
-            }
-            Instruction::Control { .. } => part.add(1, access_ns),
-            Instruction::NextControl { .. } => {
-                part.add(1, access_ns);
-                part.cost.data = part.cost.data.saturating_add(1);
-            }
-            Instruction::Get(_) => {
-                part.add(1, access_ns);
-                part.cost.output = part.cost.output.saturating_add(1);
-            }
-            Instruction::Wait { go_on, .. } => {
-                part.add(1, access_ns);
-                let output = u64::from(go_on);
-                part.cost.output = part.cost.output.saturating_add(output);
-            }
-            Instruction::Until(time) | Instruction::Delay(time) => part.add(0, time.ns()),
-            Instruction::Pace(time) => part.pace = Some(time),
-            Instruction::EppOut(..) => part.add(1, access_ns.saturating_add(EPP_TIME_OUT_NS)),
-            Instruction::EppIn(_) => {
-                part.add(1, access_ns.saturating_add(EPP_TIME_OUT_NS));
-                part.cost.output = part.cost.output.saturating_add(1);
-            }
-            Instruction::Loop(_) | Instruction::End => {}
+        if let Some((part, _)) = parts.get_mut(depth) {
+            part.add_instruction(instruction, access_ns);
         }
         uses_epp |= matches!(instruction, Instruction::EppOut(..) | Instruction::EppIn(_));
     }
@@ -322,36 +356,7 @@ pub fn verify<'a>(
         return Err(whole(WhatIsWrong::Loop));
     }
     let [(part, _), ..] = parts;
-    let cost = part.total(access_ns);
-    if cost.accesses > u64::from(MOST_ACCESSES) {
-        return Err(whole(WhatIsWrong::Accesses));
-    }
-    let (most_steps, most_ns) = if input.atomic {
-        (DIRECT_STEPS, u64::from(DIRECT_NS))
-    } else {
-        (MOST_STEPS, MOST_NS)
-    };
-    if cost.steps > u64::from(most_steps) {
-        return Err(whole(WhatIsWrong::Steps));
-    }
-    if cost.ns > most_ns {
-        return Err(whole(WhatIsWrong::Time));
-    }
-    if cost.data != input.data.len() as u64 {
-        return Err(whole(WhatIsWrong::Data));
-    }
-    let room = output_length.checked_sub(RunResult::SIZE);
-    if room.is_none_or(|room| cost.output > room as u64) {
-        return Err(whole(WhatIsWrong::Output));
-    }
-    Ok(Program {
-        code,
-        data: input.data,
-        atomic: input.atomic,
-        uses_epp,
-        access_ns: chip.access_ns,
-        cost,
-    })
+    Ok((part.total(access_ns), uses_epp))
 }
 
 /// Whether the bits of an instruction are those that a program may use.
