@@ -41,6 +41,8 @@ const STALL_NS: u64 = 50_000;
 /// A slot of PACE that is nearer than this is waited for without giving the processor away: the
 /// timer might come back too late.
 const NEAR_SLOT_NS: u64 = 1_000_000;
+/// How often the clock is looked at for the last microsecond.
+const MOST_CLOCK_LOOKS: u32 = 64;
 /// A WAIT looks as fast as it can for this long.
 const FAST_LOOKS_NS: u64 = 50_000;
 /// Then it lets other threads run between two looks until this time.
@@ -68,6 +70,7 @@ pub fn run(
         outputs,
         room: output,
         data: program.data(),
+        access_ns: u64::from(program.access_ns()),
         atomic: program.is_atomic(),
         loops: [Loop::default(); MOST_DEPTH as usize],
         depth: 0,
@@ -114,6 +117,7 @@ struct Run<'a, P> {
     outputs: &'a mut Outputs,
     room: &'a mut [u8],
     data: &'a [u8],
+    access_ns: u64,
     atomic: bool,
     loops: [Loop; MOST_DEPTH as usize],
     depth: usize,
@@ -310,10 +314,13 @@ impl<P: TimedPort> Run<'_, P> {
         }
     }
 
-    /// Waits until a time: by the timer until it is as near as `near`, and then busily.
+    /// Waits until an access that begins now is over at a time: by the timer until it is as near as
+    /// `near`, and then busily.
     fn wait_until(&mut self, time: u64, near: u64) -> Result<(), Interrupted> {
+        let mut looks = 0;
         loop {
-            let left = time.saturating_sub(self.port.nanoseconds());
+            let now = self.port.nanoseconds();
+            let left = time.saturating_sub(now).saturating_sub(self.access_ns);
             if left == 0 {
                 return Ok(());
             }
@@ -322,7 +329,12 @@ impl<P: TimedPort> Run<'_, P> {
                 continue;
             }
             self.check()?;
-            let stall = left.min(STALL_NS).div_ceil(1000);
+            if left < 1000 && looks < MOST_CLOCK_LOOKS {
+                // A look at the clock takes time, too, and is shorter than a stall.
+                looks += 1;
+                continue;
+            }
+            let stall = (left.min(STALL_NS) / 1000).max(1);
             self.port.stall(u32::try_from(stall).unwrap_or(1));
         }
     }

@@ -81,7 +81,7 @@ pub mod waveform;
 pub use chip::{ChipViolation, ChipViolationKind, Ecp, Epp, EppVersion, Ps2, Spp, TimeoutClear};
 pub use daisy::{CppViolation, CppViolationKind, DaisyChain, DaisyMisbehaviour};
 pub use line::{HostLines, Levels, Line, PeripheralLines, Side};
-pub use peripheral::{Peripheral, Unconnected};
+pub use peripheral::{Loopback, Peripheral, Unconnected};
 pub use peripheral1284::{Channel, Misbehaviour, Peripheral1284, Phase, extensibility};
 pub use port::{Nanos, PortDevice, Width};
 pub use port_program::{PortAccess, ProgramTrace, check_program};

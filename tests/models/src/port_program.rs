@@ -176,7 +176,8 @@ impl Walk<'_> {
         if access.offset != offset {
             return Err(wrong("another register", self.now));
         }
-        if access.start < self.now {
+        // What counts is when it reaches the lines.
+        if access.end < self.now {
             return Err(wrong("too soon", self.now));
         }
         if access.start > self.now + self.slack {
@@ -222,7 +223,8 @@ impl Walk<'_> {
             let origin = origin.or(began).unwrap_or(0);
             let due = origin + slot * interval;
             if slot > 0 {
-                self.now = self.now.max(due);
+                // It begins in its slot, or is over then.
+                self.now = self.now.max(due.saturating_sub(self.access_ns));
             }
             let began = began.unwrap_or(due);
             let missed = (began.saturating_sub(due)) / interval;
@@ -289,7 +291,7 @@ impl Walk<'_> {
     fn looks(&mut self, time: Nanos) -> Result<(), Stop> {
         let (index, mask, value, go_on) = self.wait.take().unwrap();
         let first = self.accesses.peek().map_or(0, |access| access.start);
-        if first > 0 && (first < self.now || first > self.now + self.slack) {
+        if first > 0 && (first + self.access_ns < self.now || first > self.now + self.slack) {
             return Err(Stop::Wrong(format!(
                 "instruction {index}: the first look is at {first}, due {}",
                 self.now

@@ -113,7 +113,7 @@ pub enum Instruction {
     },
     /// 7: the time-out of the WAIT before it.
     Until(Time),
-    /// 8: the next instruction comes at least this long after the last access.
+    /// 8: the next access is over at least this long after the last one.
     Delay(Time),
     /// 9: from here, DATA and `NEXT_DATA` are this far apart, on a grid that begins with the first of
     /// them. 0: not any more.

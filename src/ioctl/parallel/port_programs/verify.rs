@@ -1,5 +1,7 @@
 //! The verifier: what a program costs, and whether it may run at all, before its first access.
 
+use core::fmt;
+
 use super::{
     DIRECT_ACCESSES, DIRECT_NS, DIRECT_STEPS, Instruction, MOST_ACCESSES, MOST_DEPTH,
     MOST_INSTRUCTIONS, MOST_NS, MOST_STEPS, RunInput, RunResult, Time,
@@ -76,6 +78,24 @@ pub enum WhatIsWrong {
     Data,
     /// Its output does not fit.
     Output,
+}
+
+impl fmt::Display for WhatIsWrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Length => "there is none, or there are too many",
+            Self::Unknown => "there is no such instruction",
+            Self::Bits => "a bit that programs may not use, or a value outside its mask",
+            Self::Unsupported => "the port has no such thing",
+            Self::Until => "a WAIT and its UNTIL belong together",
+            Self::Loop => "LOOP and END do not match, or are nested too deep",
+            Self::Accesses => "too many accesses",
+            Self::Steps => "too many instructions are executed",
+            Self::Time => "it takes too long",
+            Self::Data => "the data area has not as many bytes as are taken from it",
+            Self::Output => "there is no room for its output",
+        })
+    }
 }
 
 /// A verified program.
