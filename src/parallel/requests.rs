@@ -173,7 +173,6 @@ impl DeviceCore {
                 task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
             }
             UserRequest::Run => self.run(task),
-            UserRequest::WaitEdge(_) => task.complete(Status::NOT_SUPPORTED),
             UserRequest::SetWriteAddress(address) => {
                 self.set_address(task, Direction::Forward, address)
             }

@@ -16,8 +16,6 @@ pub const CLAIM: u32 = 0x0016_E404;
 pub const RELEASE: u32 = 0x0016_E408;
 /// A program runs.
 pub const RUN: u32 = 0x0016_E40C;
-/// Waits for edges of nAck.
-pub const WAIT_EDGE: u32 = 0x0016_6410;
 
 /// Bytes of `PARSCAN_RESULT`.
 pub const RESULT: usize = 32;

@@ -27,10 +27,6 @@ pub const IOCTL_PARSCAN_RELEASE: u32 = code(2, FILE_READ_ACCESS | FILE_WRITE_ACC
 /// 0x0016E40C. Input: `PARSCAN_RUN` ([`RunHeader`]), program, data. Output: `PARSCAN_RESULT`
 /// ([`RunResult`]), the bytes that were read.
 pub const IOCTL_PARSCAN_RUN: u32 = code(3, FILE_READ_ACCESS | FILE_WRITE_ACCESS);
-/// 0x00166410. Input: time-out in milliseconds, a ULONG; `0xFFFF_FFFF` is none. Output:
-/// `PARSCAN_EDGES`, [`Edges`].
-pub const IOCTL_PARSCAN_WAIT_EDGE: u32 = code(4, FILE_READ_ACCESS);
-
 /// The function codes begin here: those below 0x800 are Microsoft's.
 const FIRST_FUNCTION: u32 = 0x900;
 
@@ -87,8 +83,6 @@ bitflags::bitflags! {
         const ECR = 0x04;
         /// Windows assigned an interrupt.
         const INTERRUPT = 0x08;
-        /// `IOCTL_PARSCAN_WAIT_EDGE` may use it.
-        const WAIT_EDGE = 0x10;
         /// The port is claimed.
         const CLAIMED = 0x20;
     }
@@ -343,106 +337,6 @@ impl RunResult {
     }
 }
 
-/// A time-out of `IOCTL_PARSCAN_WAIT_EDGE` that never comes.
-pub const NO_TIME_OUT: u32 = u32::MAX;
-
-/// A checked `IOCTL_PARSCAN_WAIT_EDGE`: the time-out in milliseconds; `None` is none.
-///
-/// # Errors
-/// `STATUS_INVALID_PARAMETER`: the input is no ULONG. `STATUS_BUFFER_TOO_SMALL`: no room for
-/// `PARSCAN_EDGES` without an edge.
-pub(super) fn parse_wait_edge(input: &[u8], output_length: usize) -> Result<Option<u32>, Status> {
-    let time = flags(input, u32::MAX)?;
-    fits(output_length, Edges::HEADER)?;
-    Ok((time != NO_TIME_OUT).then_some(time))
-}
-
-/// An edge of nAck.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edge {
-    /// The performance counter.
-    pub stamp: u64,
-    /// The status register just after it.
-    pub status: u8,
-}
-
-impl Edge {
-    /// Bytes of an edge in `PARSCAN_EDGES`: stamp, status, seven bytes of 0.
-    pub const SIZE: usize = 16;
-
-    /// Its bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; Self::SIZE] {
-        let mut writer = Writer::<{ Self::SIZE }>::new();
-        writer.u64(self.stamp).u64(self.status.into());
-        writer.bytes
-    }
-}
-
-/// `PARSCAN_EDGES`, in front of the edges, the oldest first: those since the last request that
-/// there is room for, and that are still among the last [`Edges::MOST`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edges {
-    /// Edges that follow.
-    pub count: u32,
-    /// Edges that came since the last request and are not among those that follow, now or with the
-    /// next request: nobody asked in time.
-    pub lost: u32,
-    /// Ticks of the performance counter in a second.
-    pub frequency: u64,
-    /// Edges since the first request of this handle.
-    pub total: u64,
-}
-
-impl Edges {
-    /// Bytes of `PARSCAN_EDGES` without edges.
-    pub const HEADER: usize = 32;
-    /// Edges that are remembered.
-    pub const MOST: usize = 64;
-
-    /// The header: version, edges, lost edges, 0, frequency, total.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; Self::HEADER] {
-        let mut writer = Writer::<{ Self::HEADER }>::new();
-        writer
-            .u32(VERSION)
-            .u32(self.count)
-            .u32(self.lost)
-            .u32(0)
-            .u64(self.frequency)
-            .u64(self.total);
-        writer.bytes
-    }
-
-    /// Reads the header and the edges. `None`: it is short, or of another version.
-    #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Edge>)> {
-        let (header, rest) = bytes.split_first_chunk::<{ Self::HEADER }>()?;
-        let count = u32_at(header, 4)?;
-        if u32_at(header, 0)? != VERSION || rest.len() / Edge::SIZE < count as usize {
-            return None;
-        }
-        let edges = Self {
-            count,
-            lost: u32_at(header, 8)?,
-            frequency: u64_at(header, 16)?,
-            total: u64_at(header, 24)?,
-        };
-        let each = rest
-            .as_chunks::<{ Edge::SIZE }>()
-            .0
-            .iter()
-            .take(count as usize)
-            .filter_map(|bytes| {
-                Some(Edge {
-                    stamp: u64_at(bytes, 0)?,
-                    status: *bytes.get(8)?,
-                })
-            });
-        Some((edges, each))
-    }
-}
-
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes
         .get(offset..)?
@@ -498,7 +392,6 @@ mod tests {
         assert_eq!(IOCTL_PARSCAN_CLAIM, 0x0016_E404);
         assert_eq!(IOCTL_PARSCAN_RELEASE, 0x0016_E408);
         assert_eq!(IOCTL_PARSCAN_RUN, 0x0016_E40C);
-        assert_eq!(IOCTL_PARSCAN_WAIT_EDGE, 0x0016_6410);
     }
 
     #[test]
@@ -521,20 +414,6 @@ mod tests {
             elapsed_ns: 5 << 40,
         };
         assert_eq!(RunResult::parse(&result.to_bytes()), Some(result));
-        let edges = Edges {
-            count: 1,
-            lost: 2,
-            frequency: 10_000_000,
-            total: 1 << 33,
-        };
-        let edge = Edge {
-            stamp: 77 << 32,
-            status: 0xB8,
-        };
-        let bytes = [&edges.to_bytes()[..], &edge.to_bytes()[..]].concat();
-        let (header, each) = Edges::parse(&bytes).unwrap();
-        assert_eq!((header, each.collect::<Vec<_>>()), (edges, vec![edge]));
-        assert!(Edges::parse(&bytes[..47]).is_none());
     }
 
     #[test]
@@ -549,9 +428,6 @@ mod tests {
             parse_release(&[2, 0, 0, 0], 0),
             Err(Status::INVALID_PARAMETER)
         );
-        assert_eq!(parse_wait_edge(&[1, 0, 0, 0], 32), Ok(Some(1)));
-        assert_eq!(parse_wait_edge(&[0xFF; 4], 32), Ok(None));
-        assert_eq!(parse_wait_edge(&[0; 4], 31), Err(Status::BUFFER_TOO_SMALL));
     }
 
     fn input(header: RunHeader, rest: &[u8]) -> Vec<u8> {
