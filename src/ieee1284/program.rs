@@ -307,7 +307,7 @@ impl<P: TimedPort> Run<'_, P> {
             self.check()?;
             if self.atomic || waited < FAST_LOOKS_NS {
             } else if waited < YIELDING_LOOKS_NS {
-                self.port.yield_now()?;
+                self.port.linger()?;
             } else {
                 self.port.sleep_ns(LOOK_NS.min(time - waited))?;
             }

@@ -8,7 +8,7 @@ use wdk_sys::{
     },
 };
 
-use super::sync::{Waitable, relative};
+use super::sync::Waitable;
 use crate::ioctl::Status;
 
 /// A clock that never goes back and does not run while the system sleeps, in milliseconds. At any

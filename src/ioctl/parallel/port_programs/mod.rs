@@ -467,7 +467,7 @@ mod tests {
             input(header, &[7; 12]),
             input(huge, &[7; 11]),
             input(none, &[7; 11]),
-            input(many, &[7; 4 * 4097]),
+            input(many, &vec![7; 4 * 4097]),
             input(flag, &[7; 11]),
             vec![],
         ] {
