@@ -27,6 +27,17 @@ pub const fn buffered_code(device_type: u32, function: u32) -> u32 {
     (device_type << 16) | (function << 2)
 }
 
+/// `FILE_READ_ACCESS`: the I/O manager lets only handles that may read send the request.
+pub const FILE_READ_ACCESS: u32 = 1;
+/// `FILE_WRITE_ACCESS`: only handles that may write.
+pub const FILE_WRITE_ACCESS: u32 = 2;
+
+/// As [`buffered_code`], for handles that have `access`.
+#[must_use]
+pub const fn buffered_code_with_access(device_type: u32, function: u32, access: u32) -> u32 {
+    buffered_code(device_type, function) | (access << 14)
+}
+
 /// The first `N` bytes of the input. `None`, if it is shorter.
 fn take<const N: usize>(input: &[u8]) -> Option<[u8; N]> {
     input.first_chunk().copied()

@@ -60,7 +60,7 @@ pub(crate) use security::SecurityDescriptor;
 pub(crate) use string::{Texts, Wide};
 pub(crate) use supply::PowerSupply;
 pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
-pub(crate) use time::{duration_of, microseconds, milliseconds, stall};
+pub(crate) use time::{duration_of, microseconds, milliseconds, nanoseconds, stall};
 pub(crate) use usb::{
     Channel, ChannelOptions, Data, End, Exchange, Next, PipeHandle, SelectedPipe, Time, Traffic,
     Transfer, UsbDevice, VendorTransfer, flush_deferred,

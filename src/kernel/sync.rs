@@ -113,9 +113,15 @@ impl Event {
         self.wait_raw(&raw mut timeout)
     }
 
-    /// At <= `APC_LEVEL`.
+    /// Whether the event is signalled, which ends with this. At <= `DISPATCH_LEVEL`.
+    pub(super) fn take(&self) -> bool {
+        let mut timeout = relative(0);
+        self.wait_raw(&raw mut timeout)
+    }
+
+    /// At <= `APC_LEVEL`, or with a time-out of 0 at <= `DISPATCH_LEVEL`.
     fn wait_raw(&self, timeout: *mut LARGE_INTEGER) -> bool {
-        // SAFETY: initialised and nonpaged; the callers hold a Blocking; not alertable, kernel
+        // SAFETY: initialised and nonpaged; the callers hold a Blocking, or do not wait; not alertable, kernel
         // mode, so it ends only by the event or the time-out.
         let status = unsafe {
             KeWaitForSingleObject(

@@ -1,3 +1,5 @@
+//! Clocks, timers and stalls.
+
 use core::ptr::{self, NonNull};
 
 use wdk_sys::{
@@ -8,7 +10,7 @@ use wdk_sys::{
     },
 };
 
-use super::sync::{Waitable, relative};
+use super::sync::Waitable;
 use crate::ioctl::Status;
 
 /// A clock that never goes back and does not run while the system sleeps, in milliseconds. At any
@@ -21,6 +23,16 @@ pub(crate) fn milliseconds() -> u64 {
 
 /// A clock that never goes back, in microseconds: as fine as there is. At any IRQL.
 pub(crate) fn microseconds() -> u64 {
+    counted(1_000_000)
+}
+
+/// The same in nanoseconds.
+pub(crate) fn nanoseconds() -> u64 {
+    counted(1_000_000_000)
+}
+
+/// The performance counter, in parts of a second.
+fn counted(parts: u64) -> u64 {
     let mut frequency = LARGE_INTEGER::default();
     // SAFETY: no requirements.
     let count = unsafe { KeQueryPerformanceCounter(&raw mut frequency) };
@@ -28,30 +40,21 @@ pub(crate) fn microseconds() -> u64 {
     let count = u64::try_from(unsafe { count.QuadPart }).unwrap_or(0);
     // SAFETY: likewise.
     let frequency = u64::try_from(unsafe { frequency.QuadPart }).unwrap_or(0);
-    let part = |count: u64, unit: u64| count.saturating_mul(unit).checked_div(frequency);
     let seconds = count.checked_div(frequency).unwrap_or(0);
+    // Less than a second: the product fits for any frequency below 18 GHz.
     let rest = count.checked_rem(frequency).unwrap_or(0);
-    let rest = part(rest, 1_000_000).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(rest)
+    let rest = rest.saturating_mul(parts).checked_div(frequency);
+    seconds
+        .saturating_mul(parts)
+        .saturating_add(rest.unwrap_or(0))
 }
 
 /// How long something takes, in nanoseconds, as far as the performance counter tells: its steps are
 /// 100 ns on most machines. At any IRQL.
 pub(crate) fn duration_of(something: impl FnOnce()) -> u64 {
-    let mut frequency = LARGE_INTEGER::default();
-    // SAFETY: the place for the frequency is ours.
-    let before = unsafe { KeQueryPerformanceCounter(&raw mut frequency) };
+    let before = nanoseconds();
     something();
-    // SAFETY: the frequency is not asked for.
-    let after = unsafe { KeQueryPerformanceCounter(ptr::null_mut()) };
-    // SAFETY: every bit pattern of a LARGE_INTEGER is an i64.
-    let [before, after, frequency] = [before, after, frequency].map(|it| unsafe { it.QuadPart });
-    let ticks = u64::try_from(after.saturating_sub(before)).unwrap_or(0);
-    let frequency = u64::try_from(frequency).unwrap_or(0);
-    ticks
-        .saturating_mul(1_000_000_000)
-        .checked_div(frequency)
-        .unwrap_or(0)
+    nanoseconds().saturating_sub(before)
 }
 
 /// A timer that is more precise than the steps of the system's: half a millisecond or so.
@@ -75,8 +78,12 @@ impl PreciseTimer {
 
     /// Starts the timer, anew if it runs. One wait is ended by it. At <= `DISPATCH_LEVEL`.
     pub(super) fn start(&self, milliseconds: u32) {
-        // SAFETY: all members of the union are plain.
-        let due = unsafe { relative(milliseconds).QuadPart };
+        self.start_ns(u64::from(milliseconds).saturating_mul(1_000_000));
+    }
+
+    /// The same in nanoseconds, of which hundreds count.
+    pub(super) fn start_ns(&self, nanoseconds: u64) {
+        let due = -i64::try_from(nanoseconds / 100).unwrap_or(i64::MAX);
         // SAFETY: ours, and not deleted.
         unsafe { ExSetTimer(self.0.as_ptr(), due, 0, ptr::null_mut()) };
     }

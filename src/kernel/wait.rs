@@ -179,6 +179,26 @@ impl<'a> Waits<'a> {
         self.check()
     }
 
+    /// As [`Waits::sleep`], in nanoseconds, as precisely as the system can.
+    ///
+    /// # Errors
+    /// As [`Waits::check`]; the wait ends early then.
+    pub(crate) fn sleep_ns<T: Copy>(
+        &self,
+        nanoseconds: u64,
+        inside: &Inside<'_, T>,
+    ) -> Result<(), Status> {
+        let leave = inside.leave_event().map(Event::object);
+        self.waiter.timer.start_ns(nanoseconds);
+        // Should two wait as one, each has the limit.
+        let limit = u32::try_from(nanoseconds / 1_000_000).unwrap_or(u32::MAX);
+        self.wait_for(
+            [Some(self.waiter.timer.object()), leave],
+            Some(limit.saturating_add(1)),
+        )?;
+        self.check()
+    }
+
     /// Enters a gate as soon as it is open, unless `hope` is stopped before.
     ///
     /// # Errors
@@ -236,6 +256,11 @@ impl Turn {
     pub(crate) fn take(&self, waits: &Waits<'_>) -> Result<Taken<'_>, Status> {
         waits.wait_for([Some(self.0.object())], None)?;
         Ok(Taken(self))
+    }
+
+    /// Takes the turn if it is free; never waits. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn try_take(&self) -> Option<Taken<'_>> {
+        self.0.take().then_some(Taken(self))
     }
 
     /// Waits for the turn, without an end: for ends themselves, after whoever has it was told to

@@ -1,4 +1,4 @@
-use super::{DeviceCore, Identity, Place, PortCore, requests::Immediate};
+use super::{DeviceCore, Identity, Place, PortCore, lines::Direct, requests::Immediate};
 use crate::{
     Role,
     ioctl::{
@@ -96,6 +96,15 @@ impl ParallelDevice {
                     .serves()
                     .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
                 match parsed {
+                    Ok(UserRequest::GetPort) => match self.core.describe() {
+                        Ok(description) => irp.answer(&description),
+                        Err(status) => irp.complete(status),
+                    },
+                    Ok(UserRequest::Run) => match self.core.run_now(&irp) {
+                        Direct::Done(answer) => irp.answer(answer.as_bytes()),
+                        Direct::Refused(status) => irp.complete(status),
+                        Direct::Later => self.worker.queue(irp),
+                    },
                     Ok(request) => match self.core.answer_at_once(request) {
                         Some(Immediate::Data(data)) => irp.answer(data.as_bytes()),
                         Some(Immediate::Done) => irp.complete(Status::SUCCESS),

@@ -79,7 +79,7 @@ impl Clients {
     }
 }
 
-/// Whether a class driver has locked the port, and by what its lock ends.
+/// Whether a class driver has locked the port, or a program has claimed it, and by what its lock ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
     /// None has.
@@ -88,6 +88,8 @@ enum Lock {
     ByOpen(FileId),
     /// One that is attached above the device.
     ByOther,
+    /// The program whose open it is has claimed the port, until it ends.
+    ByProgram(FileId),
 }
 
 /// Having the port for an operation.
@@ -170,8 +172,24 @@ impl DeviceCore {
         }
     }
 
+    pub(super) fn port(&self) -> &PortCore {
+        &self.port
+    }
+
+    /// The turn, if it is free.
+    pub(super) fn try_turn(&self) -> Option<Taken<'_>> {
+        self.turn.try_take()
+    }
+
+    /// Whether a class driver has locked the port.
     fn is_locked(&self) -> bool {
-        self.lock.with(|lock| *lock != Lock::Free)
+        self.lock
+            .with(|lock| matches!(*lock, Lock::ByOpen(_) | Lock::ByOther))
+    }
+
+    /// Whether a program has claimed it.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.lock.with(|lock| matches!(*lock, Lock::ByProgram(_)))
     }
 
     // Opens and removal.
@@ -223,7 +241,8 @@ impl DeviceCore {
             ended
         });
         self.port.disconnected(ended);
-        if self.lock.with(|lock| *lock == Lock::ByOpen(file)) {
+        let ends = [Lock::ByOpen(file), Lock::ByProgram(file)];
+        if self.lock.with(|lock| ends.contains(lock)) {
             self.end_lock(passive);
         }
     }
@@ -245,10 +264,16 @@ impl DeviceCore {
     /// Ends a lock, whoever has it.
     fn end_lock(&self, passive: Passive) {
         let _turn = self.turn.take_at_last(passive.blocking());
-        if self.lock.with(|lock| core::mem::replace(lock, Lock::Free)) != Lock::Free {
-            self.end_mode(self.port.waits(passive));
-            self.free_port();
+        let lock = self.lock.with(|lock| core::mem::replace(lock, Lock::Free));
+        if lock == Lock::Free {
+            return;
         }
+        self.end_mode(self.port.waits(passive));
+        if matches!(lock, Lock::ByProgram(_)) {
+            // Lines stay: relays do not click because a program ends.
+            self.end_claim(false);
+        }
+        self.free_port();
     }
 
     // Operations on the port.
@@ -262,7 +287,11 @@ impl DeviceCore {
         mut operation: impl FnMut(&mut Session, &mut PortInUse<'a>) -> Result<T, Status>,
     ) -> Result<T, Status> {
         loop {
-            match self.with_port(waits, limit, &mut operation).flatten() {
+            let settled = |session: &mut Session, port: &mut PortInUse<'a>| {
+                self.settle(session, port);
+                operation(session, port)
+            };
+            match self.with_port(waits, limit, settled).flatten() {
                 Err(Status::POWER_STATE_INVALID) => {}
                 result => return result,
             }
@@ -288,7 +317,7 @@ impl DeviceCore {
 
     fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
         let turn = self.turn.take(waits)?;
-        let locked = self.is_locked();
+        let locked = self.lock.with(|lock| *lock != Lock::Free);
         if !locked {
             self.port.take(self.owner(), waits)?;
         }
@@ -374,7 +403,7 @@ impl DeviceCore {
     }
 
     /// Leaves a connected mode. The port is ours, and the turn.
-    fn end_mode(&self, waits: Waits<'_>) {
+    pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
             self.in_session_on(inside, waits, None, true, Session::terminate);
@@ -482,12 +511,60 @@ impl DeviceCore {
         if self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
+        if self.is_claimed() {
+            // A program may keep the port for long, and gives it back in this thread.
+            return Err(Status::DEVICE_BUSY);
+        }
         self.port.take(self.owner(), waits)?;
         Ok(Allocation {
             device: self,
             locked: false,
             _turn: turn,
         })
+    }
+
+    /// A program takes the port, and keeps it if `begin` succeeds.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE`: it has it. `STATUS_DEVICE_BUSY`: another client has. As
+    /// [`Waits::check`].
+    pub(super) fn hold_for_program(
+        &self,
+        waits: &Waits<'_>,
+        file: FileId,
+        begin: impl FnOnce(&Self) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        if self.is_claimed() {
+            return Err(Status::INVALID_DEVICE_STATE);
+        }
+        let mut allocation = match self.allocate_for_lock(waits) {
+            // A class driver has.
+            Err(Status::INVALID_DEVICE_STATE) => return Err(Status::DEVICE_BUSY),
+            allocation => allocation?,
+        };
+        begin(self)?;
+        self.lock.with(move |lock| *lock = Lock::ByProgram(file));
+        allocation.locked = true;
+        Ok(())
+    }
+
+    /// A program gives the port back, after `end`.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_DEVICE_STATE`: it does not have it. As [`Waits::check`].
+    pub(super) fn let_go_of_program(
+        &self,
+        waits: &Waits<'_>,
+        end: impl FnOnce(&Self),
+    ) -> Result<(), Status> {
+        let _turn = self.turn.take(waits)?;
+        if !self.is_claimed() {
+            return Err(Status::INVALID_DEVICE_STATE);
+        }
+        end(self);
+        self.lock.with(|lock| *lock = Lock::Free);
+        self.free_port();
+        Ok(())
     }
 
     fn unlock(&self, waits: &Waits<'_>, deselect: bool) -> Result<(), Status> {
@@ -555,7 +632,10 @@ impl DeviceCore {
         let waits = Waits::new(&self.client, blocking);
         let _turn = self.turn.take(&waits)?;
         self.serves_client()?;
-        self.in_session(waits, limit, true, operation)
+        self.in_session(waits, limit, true, |session, port| {
+            self.settle(session, port);
+            operation(session, port)
+        })
     }
 
     fn call(

@@ -1,11 +1,11 @@
 use super::{cards, cards::Places};
 use crate::{
     ieee1284,
-    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register},
+    ieee1284::{Before, Capabilities, Ecr, Interrupted, Register, TimedPort},
     ioctl::Status,
     kernel::{
         Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
-        duration_of, microseconds, milliseconds, stall, unpreempted,
+        duration_of, microseconds, milliseconds, nanoseconds, stall, unpreempted,
     },
 };
 
@@ -198,6 +198,11 @@ impl Hardware {
     /// The port's interrupt, if Windows assigned one.
     pub(super) const fn interrupt(&self) -> Option<InterruptResource> {
         self.interrupt
+    }
+
+    /// How long an access takes, in nanoseconds: measured at the start.
+    pub(super) const fn access_ns(&self) -> u32 {
+        self.ranges.access_ns
     }
 
     /// What the port can do.
@@ -405,6 +410,16 @@ impl Drop for PortInUse<'_> {
     }
 }
 
+impl TimedPort for Unwaiting {
+    fn nanoseconds(&mut self) -> u64 {
+        nanoseconds()
+    }
+
+    fn sleep_ns(&mut self, _nanoseconds: u64) -> Result<(), Interrupted> {
+        Err(Interrupted)
+    }
+}
+
 /// A port in the hands of a request: its waits end when the request, its time or the hardware
 /// does.
 pub(super) struct PortInUse<'a> {
@@ -447,6 +462,11 @@ impl<'a> PortInUse<'a> {
         let pause = (self.paused / PAUSE_PART).clamp(first, last);
         self.paused = self.paused.saturating_add(pause);
         ieee1284::Port::sleep(self, pause).map_err(|Interrupted| self.why)
+    }
+
+    /// The hardware.
+    pub(super) fn hardware(&self) -> Hardware {
+        self.inside.value()
     }
 
     /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the
@@ -572,5 +592,18 @@ impl ieee1284::Port for PortInUse<'_> {
 
     fn has_epp(&self) -> bool {
         self.ranges.has_epp()
+    }
+}
+
+impl TimedPort for PortInUse<'_> {
+    fn nanoseconds(&mut self) -> u64 {
+        nanoseconds()
+    }
+
+    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
+        let result = self
+            .check()
+            .and_then(|()| self.waits.sleep_ns(nanoseconds, &self.inside));
+        self.interruptible(result)
     }
 }

@@ -23,6 +23,7 @@ mod device;
 mod device_core;
 mod hardware;
 mod identity;
+mod lines;
 mod number;
 mod port;
 mod port_core;

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
-use super::{Hardware, PortNumber};
+use super::{Hardware, PortNumber, lines::LinesState};
 use crate::{
     Role,
     ieee1284::{Before, Capabilities, Ecr, daisy},
@@ -73,6 +73,8 @@ pub(crate) struct PortCore {
     held: AtomicUsize,
     /// The lines before the power went.
     lines: SpinLock<Option<Before>>,
+    /// Lines that programs set.
+    raw: LinesState,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
     /// For whoever writes it to the chip.
@@ -120,6 +122,7 @@ impl PortCore {
             byte: AtomicU8::new(UNKNOWN),
             held: AtomicUsize::new(0),
             lines: SpinLock::new(None),
+            raw: LinesState::new(),
             chip_mode: AtomicU8::new(0),
             chip: SpinLock::new(()),
             chain: AtomicU8::new(0),
@@ -139,6 +142,20 @@ impl PortCore {
     /// The physical device object below the port object.
     pub(super) const fn pdo(&self) -> PhysicalDevice {
         self.pdo
+    }
+
+    /// The lines that programs set.
+    pub(super) const fn raw(&self) -> &LinesState {
+        &self.raw
+    }
+
+    /// The data lines may be turned round from now on, until the port is freed: on a chip with an
+    /// ECR its mode allows it. No line moves.
+    pub(super) fn set_direction_mode(&self, hardware: &Hardware) {
+        if hardware.capabilities().ecr {
+            self.chip_mode.store(Ecr::PS2.bits(), Ordering::SeqCst);
+            self.show_chip_mode();
+        }
     }
 
     /// The devices of the chain.
@@ -242,7 +259,19 @@ impl PortCore {
         let mut chip_mode = 0;
         self.hardware.resume(
             |hardware| {
-                if let Some(lines) = self.lines.with(Option::take) {
+                let lines = self.lines.with(Option::take);
+                if self.raw.is_claimed() {
+                    // Nothing but what the program asked for; the direction needs its mode.
+                    chip_mode = self.chip_mode.load(Ordering::SeqCst);
+                    if chip_mode != 0 {
+                        hardware.set_ecr(chip_mode);
+                    }
+                    self.raw.wake(hardware);
+                    self.wakes.fetch_add(1, Ordering::AcqRel);
+                    return;
+                }
+                self.raw.wake(hardware);
+                if let Some(lines) = lines {
                     hardware.restore(lines);
                 }
                 let selected = self.selected.load(Ordering::Acquire);
@@ -473,7 +502,8 @@ impl PortCore {
         if (mode, selected) == (0, NONE) {
             return;
         }
-        if mode != 0 {
+        // In SPP mode data lines would be driven that a program has left turned round.
+        if mode != 0 && !self.raw.is_reversed() {
             self.show_chip_mode();
         }
         if selected != NONE
@@ -907,6 +937,8 @@ impl PortCallbacks for PortCore {
         if !free {
             return Status::INVALID_DEVICE_STATE;
         }
+        // The lines are the client's from now on.
+        let _ = self.raw.used();
         self.show_chip_mode();
         Status::SUCCESS
     }

@@ -164,6 +164,15 @@ impl DeviceCore {
                     Err(why) => task.complete(why),
                 }
             }
+            UserRequest::Claim => {
+                let result = self.claim(&task.waits(), task.irp().file());
+                task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
+            }
+            UserRequest::Release { restore } => {
+                let result = self.release(&task.waits(), restore);
+                task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
+            }
+            UserRequest::Run => self.run(task),
             UserRequest::SetWriteAddress(address) => {
                 self.set_address(task, Direction::Forward, address)
             }
@@ -175,6 +184,7 @@ impl DeviceCore {
             | UserRequest::GetDefaultModes
             | UserRequest::IsPortFree
             | UserRequest::QueryLocation
+            | UserRequest::GetPort
             | UserRequest::SetTimeouts(_)
             | UserRequest::GetTimeouts => task.complete(Status::INVALID_PARAMETER),
         }

@@ -10,6 +10,7 @@ mod device_id;
 mod internal;
 mod modes;
 mod negotiation;
+pub mod port_programs;
 mod port_state;
 mod query_information;
 mod set_information;
@@ -28,6 +29,9 @@ pub use modes::IeeeModes;
 pub use negotiation::{
     IOCTL_IEEE1284_GET_MODE, IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEFAULT_MODES,
     IOCTL_PAR_GET_DEVICE_CAPS, NegotiationMask,
+};
+pub use port_programs::{
+    IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN,
 };
 pub use port_state::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION};
 pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInformation};
@@ -69,6 +73,17 @@ pub enum UserRequest {
     SetTimeouts(SerialTimeouts),
     /// `IOCTL_SERIAL_GET_TIMEOUTS`
     GetTimeouts,
+    /// `IOCTL_PARSCAN_GET_PORT`
+    GetPort,
+    /// `IOCTL_PARSCAN_CLAIM`
+    Claim,
+    /// `IOCTL_PARSCAN_RELEASE`
+    Release {
+        /// Data and control lines become what they were at the claim.
+        restore: bool,
+    },
+    /// `IOCTL_PARSCAN_RUN`. The program is verified when the port is known.
+    Run,
 }
 
 /// What one line of the table does with the caller's input bytes and output length.
@@ -120,6 +135,18 @@ const USER_REQUESTS: &[(u32, Parse)] = &[
     }),
     (IOCTL_SERIAL_GET_TIMEOUTS, |input, output| {
         SerialTimeouts::parse_get(input, output).map(|()| UserRequest::GetTimeouts)
+    }),
+    (IOCTL_PARSCAN_GET_PORT, |input, output| {
+        port_programs::parse_get_port(input, output).map(|()| UserRequest::GetPort)
+    }),
+    (IOCTL_PARSCAN_CLAIM, |input, output| {
+        port_programs::parse_claim(input, output).map(|()| UserRequest::Claim)
+    }),
+    (IOCTL_PARSCAN_RELEASE, |input, output| {
+        port_programs::parse_release(input, output).map(|restore| UserRequest::Release { restore })
+    }),
+    (IOCTL_PARSCAN_RUN, |input, output| {
+        port_programs::parse_run(input, output).map(|()| UserRequest::Run)
     }),
 ];
 

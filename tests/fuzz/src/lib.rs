@@ -6,6 +6,7 @@ pub mod device_id;
 pub mod engine;
 pub mod ops;
 pub mod peripheral;
+pub mod port_program;
 pub mod request;
 pub mod usbscan_request;
 

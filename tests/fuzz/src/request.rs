@@ -8,13 +8,15 @@ use parscan_rooms::ioctl::{
         IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_DEVICE_ID,
         IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_QUERY_LOCATION,
         IOCTL_PAR_QUERY_RAW_DEVICE_ID, IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_SET_READ_ADDRESS,
-        IOCTL_PAR_SET_WRITE_ADDRESS, IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS,
-        NegotiationMask, ParStatus, UserRequest,
+        IOCTL_PAR_SET_WRITE_ADDRESS, IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT,
+        IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN, IOCTL_SERIAL_GET_TIMEOUTS,
+        IOCTL_SERIAL_SET_TIMEOUTS, NegotiationMask, ParStatus, UserRequest,
+        port_programs::{PortDescription, RunInput, RunResult},
     },
 };
 
 /// Every code of the table.
-const CODES: [u32; 15] = [
+const CODES: [u32; 19] = [
     IOCTL_PAR_QUERY_INFORMATION,
     IOCTL_PAR_SET_INFORMATION,
     IOCTL_PAR_QUERY_DEVICE_ID,
@@ -30,6 +32,10 @@ const CODES: [u32; 15] = [
     IOCTL_PAR_QUERY_LOCATION,
     IOCTL_SERIAL_SET_TIMEOUTS,
     IOCTL_SERIAL_GET_TIMEOUTS,
+    IOCTL_PARSCAN_GET_PORT,
+    IOCTL_PARSCAN_CLAIM,
+    IOCTL_PARSCAN_RELEASE,
+    IOCTL_PARSCAN_RUN,
 ];
 
 /// A code.
@@ -109,6 +115,20 @@ pub fn run(input: &Input) {
             0
         }
         UserRequest::GetTimeouts => 20,
+        UserRequest::GetPort => PortDescription::SIZE,
+        UserRequest::Claim => {
+            assert_eq!(bytes, [0; 4]);
+            0
+        }
+        UserRequest::Release { restore } => {
+            assert_eq!(bytes, [u8::from(restore), 0, 0, 0]);
+            0
+        }
+        UserRequest::Run => {
+            let parts = RunInput::parse(bytes).unwrap();
+            assert_eq!(16 + parts.code.len() * 4 + parts.data.len(), bytes.len());
+            RunResult::SIZE
+        }
     };
     assert!(information <= room, "{request:?}: {information} of {room}");
 }

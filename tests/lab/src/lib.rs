@@ -21,6 +21,7 @@ pub mod negotiation;
 pub mod ntddpar;
 pub mod observed;
 pub mod parallel_h;
+pub mod port_programs;
 pub mod register_write;
 pub mod scanner;
 pub mod usbscan_h;

@@ -222,10 +222,11 @@ fn the_handle_can_be_closed_at_every_access() {
             }
             cancelled += usize::from(ended.result.status == NtStatus::CANCELLED);
             ended.expect_truth(case, &[NtStatus::CANCELLED], &what, &mut failures);
-            failures.expect_rest(&ended.pc, &what);
-            // The device is free for the next program, which begins anew.
+            // The end of the close, which ends EPP, and its nInit pulse.
             let pc = &ended.pc;
             check(pc.machine.run_for(MS));
+            failures.expect_rest(pc, &what);
+            // The device is free for the next program, which begins anew.
             let lpt1 = pc.open();
             case.choose(pc, lpt1);
             ended.device.clear_received();

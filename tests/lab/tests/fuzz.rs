@@ -48,3 +48,8 @@ fn any_usbscan_request_is_parsed() {
 fn any_descriptors_are_read() {
     some(&pattern(100_000), fuzz::descriptors::run);
 }
+
+#[test]
+fn any_port_program_is_refused_or_bounded() {
+    some(&pattern(60_000), fuzz::port_program::run);
+}

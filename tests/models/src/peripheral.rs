@@ -43,6 +43,23 @@ impl Unconnected {
     };
 }
 
+/// A plug that leads data lines back to status lines: D0 to nFault, D1 to Select, D2 to PError, D3
+/// to nAck and D4 to Busy. Data 0 to 31 read as `data << 3`, but for the inverted Busy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loopback {
+    data: u8,
+}
+
+impl Peripheral for Loopback {
+    fn host_changed(&mut self, _now: Nanos, host: HostLines) {
+        self.data = host.bus(None);
+    }
+
+    fn lines(&mut self, _now: Nanos) -> PeripheralLines {
+        PeripheralLines::from_dsr((self.data << 3) ^ 0x80)
+    }
+}
+
 impl Peripheral for Unconnected {
     fn host_changed(&mut self, _now: Nanos, _host: HostLines) {}
 

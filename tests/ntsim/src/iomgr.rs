@@ -119,6 +119,8 @@ struct File {
     cleaned: bool,
     /// Who uses it runs at `DISPATCH_LEVEL`.
     at_dispatch: bool,
+    /// What its handle may: `FILE_READ_ACCESS`, `FILE_WRITE_ACCESS`.
+    access: u32,
     /// The driver that got it from `IoGetDeviceObjectPointer`, and where.
     owner: Option<(DriverId, Site)>,
 }
@@ -1227,6 +1229,9 @@ pub(crate) fn request(
     if matches!(what, Request::User { .. }) && caller == Caller::Kernel {
         caller = Caller::User64;
     }
+    if caller != Caller::Kernel && lacks_access(file, what) {
+        return Finished::refused(NtStatus::ACCESS_DENIED, out);
+    }
     let flags = with(|k| Dev(top_of(k, device)).flags());
     let opened = (file, device, caller);
     if Transfer::of(what, flags) == Transfer::Buffered {
@@ -1268,8 +1273,11 @@ pub(crate) fn request_at(
         Ok(found) => found,
         Err(status) => return Finished::refused(status, Vec::new()),
     };
-    let (_, device, caller) = opened;
+    let (file, device, caller) = opened;
     let user = caller != Caller::Kernel;
+    if user && lacks_access(file, what) {
+        return Finished::refused(NtStatus::ACCESS_DENIED, Vec::new());
+    }
     let read = move |(va, len): (Va, usize)| {
         if !user {
             return Ok(crate::mem::peek_bytes(va, len));
@@ -1474,6 +1482,36 @@ pub(crate) fn open(name: &str, caller: Caller, kernel: bool) -> Result<usize, Nt
     }))
 }
 
+/// `FILE_READ_ACCESS` and `FILE_WRITE_ACCESS` of CTL_CODE.
+const FILE_READ_ACCESS: u32 = 1;
+const FILE_WRITE_ACCESS: u32 = 2;
+
+/// Whether a control code asks for access that the handle does not have (`RequiredAccess` of
+/// CTL_CODE).
+fn lacks_access(file: Va, what: Request) -> bool {
+    let Request::Control {
+        code,
+        internal: false,
+    } = what
+    else {
+        return false;
+    };
+    let has = with(|k| k.io.files.get(&file).map_or(0, |f| f.access));
+    (code >> 14) & 3 & !has != 0
+}
+
+/// Takes the right to write, or to read, from a handle, as if it had been opened without.
+pub(crate) fn restrict(handle: usize, read: bool, write: bool) {
+    if let Ok((file, ..)) = file_of(handle) {
+        with(|k| {
+            if let Some(file) = k.io.files.get_mut(&file) {
+                file.access =
+                    u32::from(read) * FILE_READ_ACCESS + u32::from(write) * FILE_WRITE_ACCESS;
+            }
+        });
+    }
+}
+
 const FO_SYNCHRONOUS_IO: u32 = 2;
 const FO_CLEANUP_COMPLETE: u32 = 0x4000;
 const FO_HANDLE_CREATED: u32 = 0x4_0000;
@@ -1521,6 +1559,7 @@ fn open_file(name: &str, caller: Caller) -> Result<(Va, Va), NtStatus> {
                 handles: 0,
                 cleaned: false,
                 at_dispatch: false,
+                access: FILE_READ_ACCESS | FILE_WRITE_ACCESS,
                 owner: None,
             },
         );

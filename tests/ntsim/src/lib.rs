@@ -1099,6 +1099,23 @@ impl Machine {
         })
     }
 
+    /// As [`Machine::open`], with `GENERIC_READ`, `GENERIC_WRITE`, both or neither.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    pub fn open_with(
+        &self,
+        name: &str,
+        caller: Caller,
+        (read, write): (bool, bool),
+    ) -> Result<Result<Handle, NtStatus>, Bugcheck> {
+        let opened = self.open(name, caller)?;
+        if let Ok(handle) = opened {
+            iomgr::restrict(handle.0, read, write);
+        }
+        Ok(opened)
+    }
+
     /// `NtClose`: CLEANUP, the file's requests end, CLOSE.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use parscan_rooms::ioctl::parallel::port_programs::Mistake;
+
 use crate::{Condition, Failure, InterfaceClass};
 
 /// Why a call failed.
@@ -37,6 +39,8 @@ pub enum Error {
         /// Bytes that came
         bytes: usize,
     },
+    /// A port program that the driver would refuse.
+    Program(Mistake),
     /// More bytes than a request of USB can carry: its length has 16 bits.
     TooLong {
         /// Bytes that were asked for
@@ -91,6 +95,11 @@ impl fmt::Display for Error {
                     "{request} answered with {bytes} bytes, which is too short"
                 )
             }
+            Self::Program(mistake) => write!(
+                f,
+                "instruction {} of the program: {}",
+                mistake.instruction, mistake.what
+            ),
             Self::TooLong { bytes } => {
                 write!(f, "{bytes} bytes are more than the 65535 of a USB request")
             }

@@ -19,13 +19,14 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`Port`] | a device on a parallel port: ntddpar.h |
+//! | [`PortProgram`] | raw lines of a port, where the driver is parscan |
 //! | [`Scanner`] | a still-image device: usbscan.h, with the layouts in [`usbscan`] |
 //! | [`System`], [`Transport`] | what lies below: Windows, or a test's double |
 //! | [`Error`], [`Failure`], [`Condition`] | what went wrong, with the NTSTATUS where Windows gives it |
 //!
 //! Devices are found by their interfaces, not by guessing names. All calls are synchronous for the
 //! caller and overlapped below, so that each can have a time-out and be cancelled: see [`Limits`].
-//! Nothing here needs the driver to be parscan: the requests are those that Windows documents for
+//! Nothing here but port programs needs the driver to be parscan: the other requests are those that Windows documents for
 //! its own drivers.
 #![cfg_attr(not(windows), forbid(unsafe_code))]
 
@@ -37,6 +38,7 @@ mod modes;
 #[cfg(not(windows))]
 mod other;
 mod port;
+mod program;
 mod scanner;
 mod transport;
 pub mod usbscan;
@@ -61,5 +63,6 @@ pub use parscan_rooms::{
     },
 };
 pub use port::Port;
+pub use program::{PortProgram, PortProgramRun};
 pub use scanner::{Data, Scanner};
 pub use transport::{Cancel, Limits, System, Transport};

@@ -30,10 +30,10 @@ pub struct Port {
 }
 
 /// One call, with what it needs.
-struct Request<'a> {
-    name: &'static str,
-    code: u32,
-    input: &'a [u8],
+pub(crate) struct Request<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) code: u32,
+    pub(crate) input: &'a [u8],
 }
 
 impl Port {
@@ -332,12 +332,12 @@ impl Port {
     }
 
     /// A request without an answer.
-    fn order(&self, request: &Request) -> Result<(), Error> {
+    pub(crate) fn order(&self, request: &Request) -> Result<(), Error> {
         self.control(request, &mut []).map(drop)
     }
 
     /// A request whose answer has a fixed size.
-    fn answer<const N: usize>(&self, request: &Request) -> Result<[u8; N], Error> {
+    pub(crate) fn answer<const N: usize>(&self, request: &Request) -> Result<[u8; N], Error> {
         let mut answer = [0; N];
         let bytes = self.control(request, &mut answer)?;
         if bytes < N {
@@ -350,10 +350,16 @@ impl Port {
     }
 
     /// A request whose answer is text with a NUL, of which the text.
-    fn text(&self, request: &Request, longest: usize) -> Result<Vec<u8>, Error> {
+    /// A request whose answer is as long as it is.
+    pub(crate) fn bytes(&self, request: &Request, longest: usize) -> Result<Vec<u8>, Error> {
         let mut answer = vec![0; longest];
         let bytes = self.control(request, &mut answer)?;
         answer.truncate(bytes);
+        Ok(answer)
+    }
+
+    fn text(&self, request: &Request, longest: usize) -> Result<Vec<u8>, Error> {
+        let mut answer = self.bytes(request, longest)?;
         if answer.last() == Some(&0) {
             answer.pop();
         }

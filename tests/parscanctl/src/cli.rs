@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use parscan_client::{IeeeModes, parse_modes};
 
-use crate::complaint::EXIT_CODES;
+use crate::{
+    complaint::EXIT_CODES,
+    program_text::{GRAMMAR, Setting, time},
+};
 
 /// Look at and use parallel ports and USB still-image devices.
 ///
@@ -102,12 +105,75 @@ pub(crate) enum Command {
         #[command(flatten)]
         transfer: TransferArgs,
     },
+    /// Show the lines of a port, like a breakout box, until Ctrl-C; or set some
+    ///
+    /// The levels of the data, control and status lines, again whenever one has changed. Needs the
+    /// parscan driver.
+    #[command(
+        args_conflicts_with_subcommands = false,
+        after_help = "Examples:\n  parscanctl lines\n  parscanctl lines --count 1 --json\n  \
+                      parscanctl lines set data=0x55 nInit=0"
+    )]
+    Lines {
+        #[command(flatten)]
+        port: PortArg,
+        /// Stop after this many looks
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        #[command(subcommand)]
+        command: Option<Lines>,
+    },
+    /// Set lines for a moment, timed by the driver
+    ///
+    /// Data lines are 0 again afterwards, a control line has the other level. Up to 48 us nothing
+    /// stretches the pulse. Needs the parscan driver.
+    #[command(after_help = "Examples:\n  parscanctl pulse data=1 --width 10us\n  \
+                            parscanctl pulse nInit=0 --width 50ms -p LPT2")]
+    Pulse {
+        /// What is set: `data=VALUE`, or a control line and its level
+        #[arg(value_name = "LINE=VALUE")]
+        line: Setting,
+        /// How long: a number with ns, us, ms or s
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        width: Duration,
+        #[command(flatten)]
+        port: PortArg,
+    },
+    /// Run a program of line accesses, timed by the driver. Needs the parscan driver
+    #[command(after_long_help = GRAMMAR,
+        after_help = "`parscanctl run --help` has the instructions.\n\n\
+                      Example:\n  parscanctl run step.txt --out bytes.bin")]
+    Run {
+        /// The program; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where to write the bytes that it reads [default: shown in hexadecimal]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        port: PortArg,
+    },
     /// Use a USB still-image device
     #[command(subcommand)]
     Scanner(Scanner),
     /// Say which drivers serve the devices, whether they run, and what to do next
     #[command(after_help = "Examples:\n  parscanctl doctor\n  parscanctl doctor --json")]
     Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lines {
+    /// Set lines; they stay so
+    #[command(
+        after_help = "Lines: data (a byte), d0 to d7, nStrobe, nAutoFd, nInit, nSelectIn (levels), and\n  \
+                      direction (in or out)\n\n\
+                      Example:\n  parscanctl lines set data=0x55 nInit=0"
+    )]
+    Set {
+        /// What is set
+        #[arg(value_name = "LINE=VALUE", required = true)]
+        lines: Vec<Setting>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

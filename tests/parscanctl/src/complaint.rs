@@ -130,7 +130,7 @@ impl Complaint {
         match error {
             Error::NeedsWindows => Exit::NotWindows,
             Error::NotFound { .. } => Exit::NotFound,
-            Error::Ambiguous { .. } | Error::TooLong { .. } => Exit::Usage,
+            Error::Ambiguous { .. } | Error::TooLong { .. } | Error::Program(_) => Exit::Usage,
             Error::ShortAnswer { .. } => Exit::Failed,
             Error::Failed { failure, .. } => match failure.condition() {
                 Condition::PaperEmpty
@@ -283,7 +283,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
             Condition::TimedOut | Condition::Cancelled | Condition::Other => return None,
         },
         Error::Ambiguous { .. } => "Name one with --port or --scanner.",
-        Error::ShortAnswer { .. } | Error::TooLong { .. } => return None,
+        Error::ShortAnswer { .. } | Error::TooLong { .. } | Error::Program(_) => return None,
     })
 }
 

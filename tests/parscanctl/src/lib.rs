@@ -9,6 +9,7 @@
 mod cli;
 mod commands;
 mod complaint;
+mod program_text;
 mod render;
 
 use std::{

@@ -3,7 +3,7 @@
 //! (`tests/transcript` has their form).
 //!
 //! A computer is one of `fake/world.rs`. Requests to the device are shown after `> `. `parscanctl`
-//! below `tmp/` finds `page.bin`, 40000 bytes. `hex FILE` shows a file.
+//! below `tmp/` finds `page.bin`, 40000 bytes, and programs of line accesses. `hex FILE` shows a file.
 //!
 //! They are compared on hosts other than Windows, whose own messages about files are in them.
 #![cfg(not(windows))]
@@ -27,6 +27,16 @@ use fake::world;
 /// Bytes of page.bin.
 const PAGE: usize = 40_000;
 
+/// Files with programs of line accesses.
+const PROGRAMS: [(&str, &str); 3] = [
+    (
+        "step.txt",
+        "bytes 1 0 1\nloop 3\n  next data\n  control 1 1\n  delay 2us\n  control 0 1\n  get data\nend\n",
+    ),
+    ("wrong.txt", "data 1\ndata 256\n"),
+    ("endless.txt", "loop 16777215\nloop 16777215\nend\nend\n"),
+];
+
 #[test]
 fn transcripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
@@ -36,6 +46,9 @@ fn transcripts() {
     fs::create_dir_all(place).unwrap();
     let page: Vec<u8> = (0..=255).cycle().take(PAGE).collect();
     fs::write(place.join("page.bin"), page).unwrap();
+    for (name, text) in PROGRAMS {
+        fs::write(place.join(name), text).unwrap();
+    }
     let mut wrong = Vec::new();
     for file in files {
         let found = replay(&read(&file).unwrap(), |computer, command| {

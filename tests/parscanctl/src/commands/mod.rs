@@ -2,6 +2,7 @@
 
 mod diagnosis;
 mod doctor;
+mod lines;
 mod list;
 mod port;
 mod scanner;
@@ -13,7 +14,7 @@ use parscan_client::{Limits, Port};
 
 use crate::{
     Host,
-    cli::{Cli, Command},
+    cli::{Cli, Command, Lines},
     complaint::{Complaint, Exit},
     render::Report,
 };
@@ -57,6 +58,30 @@ pub(crate) fn run(cli: &Cli, host: &mut Host) -> Result<Exit, Complaint> {
             let target = transfer::Target::new(out.as_deref(), *bytes, cli.json);
             transfer::read_port(host, &port, &target, transfer)?;
             return Ok(Exit::Done);
+        }
+        Command::Lines {
+            port,
+            count,
+            command: None,
+        } => {
+            let port = open(host, port.port.as_deref(), None)?;
+            lines::watch(host, &port, *count, cli.json)?;
+            return Ok(Exit::Done);
+        }
+        Command::Lines {
+            port,
+            command: Some(Lines::Set { lines }),
+            ..
+        } => Box::new(lines::set(&open(host, port.port.as_deref(), None)?, lines)?),
+        Command::Pulse { port, line, width } => Box::new(lines::pulse(
+            &open(host, port.port.as_deref(), None)?,
+            *line,
+            *width,
+        )?),
+        Command::Run { port, file, out } => {
+            let program = lines::load(host, file)?;
+            let port = open(host, port.port.as_deref(), None)?;
+            Box::new(lines::run(&port, &program, out.as_deref())?)
         }
         Command::Scanner(command) => return scanner::run(command, cli.json, host),
         Command::Doctor => {

@@ -4,10 +4,82 @@ use std::sync::Mutex;
 
 use parscan_client::{
     Failure, IeeeModes, Limits, NegotiationMask, ParStatus, SerialTimeouts, Transport,
-    ioctl::parallel::UserRequest,
+    ioctl::parallel::{
+        UserRequest,
+        port_programs::{Chip, RunInput, RunResult, verify},
+    },
 };
+use parscan_rooms::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
 
 use super::{Shared, answer, failure, hex};
+
+/// What the verifier is told of the port.
+const CHIP: Chip = Chip {
+    direction: true,
+    epp: false,
+    access_ns: 1000,
+};
+
+/// The lines of a ready printer, for programs. An access takes a microsecond.
+struct Wire {
+    now: u64,
+    data: u8,
+    control: u8,
+}
+
+impl Port for Wire {
+    fn read(&mut self, register: Register) -> u8 {
+        self.now += 1000;
+        match register {
+            Register::Data => self.data,
+            Register::Dsr => 0xD8,
+            _ => self.control,
+        }
+    }
+
+    fn write(&mut self, register: Register, value: u8) {
+        self.now += 1000;
+        match register {
+            Register::Data => self.data = value,
+            _ => self.control = value,
+        }
+    }
+
+    fn stall(&mut self, microseconds: u32) {
+        self.now += u64::from(microseconds) * 1000;
+    }
+
+    fn yield_now(&mut self) -> Result<(), Interrupted> {
+        Ok(())
+    }
+
+    fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
+        self.sleep_ns(u64::from(milliseconds) * 1_000_000)
+    }
+
+    fn now(&mut self) -> u64 {
+        self.now / 1_000_000
+    }
+
+    fn has_ecp(&self) -> bool {
+        false
+    }
+
+    fn has_epp(&self) -> bool {
+        false
+    }
+}
+
+impl TimedPort for Wire {
+    fn nanoseconds(&mut self) -> u64 {
+        self.now
+    }
+
+    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
+        self.now += nanoseconds;
+        Ok(())
+    }
+}
 
 /// What a printer does.
 #[derive(Clone)]
@@ -32,6 +104,7 @@ struct State {
     timeouts: SerialTimeouts,
     said: usize,
     written: usize,
+    outputs: Outputs,
 }
 
 pub(super) struct Open {
@@ -50,6 +123,10 @@ impl Open {
                 timeouts: SerialTimeouts::default(),
                 said: 0,
                 written: 0,
+                outputs: Outputs {
+                    data: 0,
+                    control: 0x0C,
+                },
             }),
         }
     }
@@ -107,6 +184,22 @@ impl Transport for Open {
                 Ok(0)
             }
             UserRequest::GetTimeouts => answer(output, &state.timeouts.to_bytes()),
+            UserRequest::Claim | UserRequest::Release { .. } => Ok(0),
+            UserRequest::Run => {
+                let parts = RunInput::parse(input).unwrap();
+                let program =
+                    verify(&parts, output.len(), CHIP).map_err(|_| failure(0xC000_000D, 0))?;
+                let mut bytes = vec![0; output.len() - RunResult::SIZE];
+                let mut wire = Wire {
+                    now: 0,
+                    data: state.outputs.data,
+                    control: state.outputs.control,
+                };
+                let (result, _) = run_program(&mut wire, &program, &mut state.outputs, &mut bytes);
+                bytes.truncate(result.output as usize);
+                self.shared.pass(wire.now / 1_000_000);
+                answer(output, &[&result.to_bytes()[..], &bytes].concat())
+            }
             other => panic!("parscanctl does not send {other:?}"),
         }
     }

@@ -1,0 +1,472 @@
+//! Port programs on the shipping driver: what moves on the lines, when, and for whom.
+
+use ntsim::{Caller, Config, NtStatus, When};
+use parscan_lab::{
+    MS, Setup, US, check,
+    ntddpar::IOCTL_IEEE1284_GET_MODE,
+    port_programs::{
+        END, GET_PORT, LinesPc, NEXT_DATA, RUN, Ran, control, data, delay, delay_us, end, get,
+        lines_pc, pace, repeat, request, second_reading,
+    },
+};
+use parscan_models::{Line, PortAccess};
+
+const SECOND: u64 = 1000 * MS;
+const IDLE: u8 = 0x0C;
+
+fn pc() -> LinesPc {
+    lines_pc(Setup::default())
+}
+
+fn writes(accesses: &[PortAccess]) -> Vec<(u16, Option<u8>)> {
+    accesses.iter().map(|it| (it.offset, it.written)).collect()
+}
+
+#[test]
+fn the_port_is_described() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    let port = pc.control(lpt1, GET_PORT, &[], 64);
+    assert_eq!((port.status, port.information), (NtStatus::SUCCESS, 64));
+    let at = |offset: usize| u32::from_le_bytes(port.output[offset..][..4].try_into().unwrap());
+    assert_eq!((at(0), at(4)), (1, 64), "version and size");
+    assert_eq!((at(8), at(12)), (0x378, 0), "base");
+    assert_eq!((at(16), at(24)), (0, 8), "no ECR, eight registers");
+    assert_eq!(at(28), 0x01, "the direction, and nothing else");
+    assert!((900..1200).contains(&at(32)), "{} ns an access", at(32));
+    assert_eq!((at(36), at(48), at(52)), (4096, 1 << 20, 4));
+    assert_eq!((at(56), at(60)), (64, 50_000));
+    let short = pc.control(lpt1, GET_PORT, &[], 63);
+    assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    for atomic in [false, true] {
+        let trigger = request(&[data(1), delay(10_000), data(0)], &[], atomic);
+        let _ = pc.accesses();
+        let allocations = pc.machine.allocations(pc.driver);
+        let before = pc.machine.times();
+        let ran = Ran::of(&pc.run(lpt1, &trigger, 0));
+        let after = pc.machine.times();
+        assert_eq!(pc.machine.allocations(pc.driver), allocations);
+        assert_eq!((ran.end, ran.instruction, ran.accesses), (end::DONE, 3, 2));
+        let accesses = pc.accesses();
+        assert_eq!(writes(&accesses), [(0, Some(1)), (0, Some(0))]);
+        let width = accesses[1].start - accesses[0].start;
+        assert!((10 * US..=11 * US).contains(&width), "{width} ns");
+        assert_eq!(after.sleeping, before.sleeping, "in the caller's thread");
+    }
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+/// The scheduler takes the processor away wherever it may: a pulse that is atomic keeps its width.
+#[test]
+fn an_atomic_pulse_is_not_stretched() {
+    for seed in 0..200 {
+        let pc = lines_pc(Setup {
+            config: Config {
+                seed,
+                preempt_per_mille: 500,
+                ..Config::default()
+            },
+            ..Setup::default()
+        });
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let _ = pc.accesses();
+        let pulse = request(&[data(0x81), delay(10_000), data(0)], &[], true);
+        let ran = Ran::of(&pc.run(lpt1, &pulse, 0));
+        assert_eq!(ran.end, end::DONE);
+        let accesses = pc.accesses();
+        let width = accesses[1].start - accesses[0].start;
+        assert!((10 * US..=11 * US).contains(&width), "{seed}: {width} ns");
+        check(pc.machine.close(lpt1));
+        pc.finish();
+    }
+}
+
+#[test]
+fn lines_are_read_back_through_the_plug() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    let code = [data(0x0B), get(1), get(0), get(2), data(0x14), get(1)];
+    // Without a claim, in the worker; with one, at once.
+    for claimed in [false, true] {
+        if claimed {
+            assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        }
+        let ran = Ran::of(&pc.run(lpt1, &request(&code, &[], false), 4));
+        let [status, now, dcr, other] = ran.output[..].try_into().unwrap();
+        // D0, D1, D3 to nFault, Select, nAck; D4 to Busy, which is inverted.
+        assert_eq!((status & 0xF8, now), (0xD8, 0x0B));
+        assert_eq!((dcr & 0x2F, other & 0xF8), (IDLE, 0x20));
+    }
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn a_bad_program_moves_nothing() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let _ = pc.accesses();
+    let good = request(&[data(1), data(2)], &[], false);
+    let forever = [repeat(0xFF_FFFF), repeat(0xFF_FFFF), END, END];
+    for (bad, output) in [
+        (good[..good.len() - 1].to_vec(), 0),
+        ([&good[..], &[0]].concat(), 0),
+        (request(&[data(1), control(0x10, 0x10)], &[], false), 0),
+        (request(&[data(1), control(0, 0x80)], &[], false), 0),
+        (request(&[data(1), [12, 0, 1, 0]], &[], false), 0),
+        (request(&[data(1), [14, 0, 0, 0]], &[], false), 0),
+        (request(&forever, &[], false), 0),
+        (request(&[data(1), repeat(2)], &[], false), 0),
+        (request(&[data(1), NEXT_DATA], &[], false), 0),
+        (request(&[data(1), get(1)], &[], false), 0),
+        (request(&[data(1), delay_us(51)], &[], true), 0),
+        (vec![], 0),
+    ] {
+        let refused = pc.run(lpt1, &bad, output);
+        assert_eq!(refused.status, NtStatus::INVALID_PARAMETER, "{bad:?}");
+        assert_eq!(refused.information, 0);
+    }
+    let no_header = pc.control(lpt1, RUN, &good, 31);
+    assert_eq!(no_header.status, NtStatus::INVALID_PARAMETER);
+    assert_eq!(pc.accesses(), []);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn a_handle_that_may_not_write_moves_no_line() {
+    let pc = pc();
+    let open = |access| check(pc.machine.open_with(r"\\.\LPT1", Caller::User64, access)).unwrap();
+    let program = request(&[data(1)], &[], false);
+    for access in [(true, false), (false, true)] {
+        let lpt1 = open(access);
+        let _ = pc.accesses();
+        assert_eq!(pc.claim(lpt1), NtStatus::ACCESS_DENIED);
+        assert_eq!(pc.release(lpt1, false), NtStatus::ACCESS_DENIED);
+        assert_eq!(pc.run(lpt1, &program, 0).status, NtStatus::ACCESS_DENIED);
+        assert_eq!(
+            pc.control(lpt1, GET_PORT, &[], 64).status,
+            NtStatus::SUCCESS
+        );
+        assert_eq!(pc.accesses(), []);
+        check(pc.machine.close(lpt1));
+    }
+    pc.finish();
+}
+
+#[test]
+fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    let set = request(&[data(0x5A), control(0x01, 0x09)], &[], false);
+    for restore in [false, true] {
+        let before = pc.registers();
+        let _ = pc.accesses();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        assert!(pc.accesses().iter().all(|it| it.written.is_none()));
+        assert_eq!(pc.claim(lpt1), NtStatus::INVALID_DEVICE_STATE);
+        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        assert_eq!(pc.registers(), (0x5A, 0x05));
+        assert_eq!(pc.release(lpt1, restore), NtStatus::SUCCESS);
+        assert_eq!(pc.registers(), if restore { before } else { (0x5A, 0x05) });
+        assert_eq!(pc.release(lpt1, restore), NtStatus::INVALID_DEVICE_STATE);
+    }
+    // Nor does a program's end move them.
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let other = request(&[data(0xA5)], &[], false);
+    assert_eq!(Ran::of(&pc.run(lpt1, &other, 0)).end, end::DONE);
+    let _ = pc.accesses();
+    check(pc.machine.close(lpt1));
+    assert_eq!(pc.accesses(), []);
+    assert_eq!(pc.registers(), (0xA5, 0x05));
+    // The next one who uses the port sets it at rest.
+    let lpt1 = pc.open();
+    let _ = pc.control(
+        lpt1,
+        parscan_lab::ntddpar::IOCTL_PAR_QUERY_INFORMATION,
+        &[],
+        1,
+    );
+    assert_eq!(pc.registers(), (0, IDLE));
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn samples_come_on_their_grid() {
+    for hertz in [8_000_u32, 22_050, 44_100] {
+        let pc = lines_pc(Setup {
+            config: Config {
+                max_steps: u64::MAX,
+                ..Config::default()
+            },
+            ..Setup::default()
+        });
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let interval = 1_000_000_000 / hertz;
+        let samples: Vec<u8> = (0..hertz).map(|it| it.to_le_bytes()[0]).collect();
+        let code = [pace(interval), repeat(hertz), NEXT_DATA, END];
+        let _ = pc.accesses();
+        let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
+        assert_eq!((ran.end, ran.missed, ran.accesses), (end::DONE, 0, hertz));
+        let accesses = pc.accesses();
+        let first = accesses[0].start;
+        let mut late = 0;
+        for (slot, access) in (0..).zip(&accesses) {
+            let due = first + slot * u64::from(interval);
+            // It begins in its slot, or is over then; the clock's steps are 100 ns.
+            assert!(access.start + US + 200 >= due, "{hertz}: {slot}");
+            late = late.max(access.start.saturating_sub(due));
+        }
+        println!(
+            "{hertz} Hz: {} samples, at most {late} ns late",
+            accesses.len()
+        );
+        assert!(late <= 3 * US, "{hertz}: {late}");
+        check(pc.machine.close(lpt1));
+        pc.finish();
+    }
+}
+
+#[test]
+fn a_long_program_ends_with_its_request() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let code = [
+        data(1),
+        get(1),
+        repeat(7),
+        delay_us(8_000_000),
+        END,
+        data(2),
+    ];
+    let _ = pc.accesses();
+    let pending = pc
+        .machine
+        .start_io_control(lpt1, RUN, &request(&code, &[], false), 64);
+    check(pc.machine.run_for(SECOND));
+    let _ = check(pc.machine.cancel(&pending));
+    let before = pc.machine.now();
+    let ran = Ran::of(&check(pc.machine.finish(&pending)));
+    assert!(pc.machine.now() - before < 20 * MS);
+    assert_eq!((ran.end, ran.instruction), (end::CANCELLED, 3));
+    assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
+    assert_eq!(pc.registers().0, 1, "lines stay");
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
+    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+    assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
+    let _ = pc.accesses();
+    check(pc.machine.wake());
+    check(pc.machine.settle());
+    assert_eq!(writes(&pc.accesses()), [(0, Some(0xC3)), (2, Some(0x02))]);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn sleep_and_removal_end_a_program() {
+    let code = [data(1), repeat(7), delay_us(8_000_000), END, data(2)];
+    for (remove, expected) in [(false, end::POWER_LOST), (true, end::REMOVED)] {
+        let pc = pc();
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let pending = pc
+            .machine
+            .start_io_control(lpt1, RUN, &request(&code, &[], false), 64);
+        check(pc.machine.run_for(SECOND));
+        if remove {
+            let _ = check(pc.machine.unplug(pc.node));
+        } else {
+            assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
+        }
+        let ran = Ran::of(&check(pc.machine.finish(&pending)));
+        assert_eq!((ran.end, ran.instruction), (expected, 2));
+        if remove {
+            check(pc.machine.close(lpt1));
+            pc.unload();
+        } else {
+            check(pc.machine.wake());
+            check(pc.machine.settle());
+            check(pc.machine.close(lpt1));
+            pc.finish();
+        }
+    }
+}
+
+/// The port goes at every access of a program: the rest of it does not reach the registers.
+#[test]
+fn the_port_goes_at_every_access() {
+    let code = [
+        data(1),
+        control(1, 1),
+        delay(200_000),
+        data(2),
+        get(1),
+        delay(100_000),
+        control(0, 1),
+        data(3),
+    ];
+    for step in 1..=6 {
+        let pc = pc();
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let _ = pc.accesses();
+        let at = pc.machine.port_accesses() + step;
+        let node = pc.node;
+        pc.machine.at(When::PortAccess(at), move |machine| {
+            let _ = check(machine.unplug(node));
+        });
+        let ran = pc.run(lpt1, &request(&code, &[], false), 1);
+        let accesses = pc.accesses();
+        let trace = second_reading(&code, &[], IDLE, &accesses, 2 * MS);
+        let ran = Ran::of(&ran);
+        assert_eq!(ran.accesses, trace.accesses, "{step}");
+        assert_eq!(ran.output, trace.output, "{step}");
+        check(pc.machine.close(lpt1));
+        pc.unload();
+    }
+}
+
+#[test]
+fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
+    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+    let _ = pc.accesses();
+    assert_eq!(
+        pc.try_open(r"\\.\LPT1").unwrap_err(),
+        NtStatus::ACCESS_DENIED
+    );
+    check(pc.machine.enumerate(pc.node));
+    assert_eq!(pc.accesses(), []);
+    let mode = pc.control(lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
+    assert_eq!(mode.status, NtStatus::SUCCESS);
+    assert_eq!(pc.registers(), (0x77, 0x00));
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+/// Ten thousand programs: their edges, against the second reading.
+#[test]
+fn edges_are_those_of_the_program() {
+    let mut state = 0x9E37_79B9_u32;
+    let mut random = move |below: u32| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state % below
+    };
+    let pc = lines_pc(Setup {
+        config: Config {
+            max_steps: u64::MAX,
+            ..Config::default()
+        },
+        ..Setup::default()
+    });
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let mut dcr = IDLE;
+    let mut total = 0;
+    for number in 0..10_000 {
+        let mut code = vec![data(0)];
+        let mut bytes = Vec::new();
+        let mut output = 0;
+        let mut times = 1;
+        for _ in 0..=random(8) {
+            let value = random(256).to_le_bytes()[0];
+            match random(9) {
+                0 | 1 => code.push(data(value)),
+                2 => {
+                    let mask = (value >> 4).max(1);
+                    code.push(control(value & mask, mask));
+                }
+                3 => {
+                    code.push(get(value % 3));
+                    output += times;
+                }
+                4 => code.push(delay(random(120) * 1000)),
+                5 => code.push(pace(random(80) * 1000)),
+                6 if times == 1 => {
+                    times = random(5) as usize + 1;
+                    code.push(repeat(times as u32));
+                }
+                7 => {
+                    code.push(NEXT_DATA);
+                    bytes.extend(std::iter::repeat_n(value, times));
+                }
+                _ if times > 1 || code.contains(&repeat(1)) && !code.contains(&END) => {
+                    code.push(END);
+                    times = 1;
+                }
+                _ => code.push(data(value)),
+            }
+        }
+        let open = |code: &[[u8; 4]]| {
+            let loops = code.iter().filter(|it| it[0] == 10).count();
+            loops - code.iter().filter(|it| **it == END).count()
+        };
+        while open(&code) > 0 {
+            code.push(END);
+        }
+        let _ = pc.accesses();
+        let ran = Ran::of(&pc.run(lpt1, &request(&code, &bytes, false), output));
+        let accesses = pc.accesses();
+        let trace = second_reading(&code, &bytes, dcr, &accesses, 2 * MS);
+        assert_eq!(trace.end, Some(Ok(())), "{number}");
+        assert_eq!(ran.end, end::DONE, "{number}");
+        assert_eq!(ran.accesses, trace.accesses, "{number}");
+        assert_eq!(ran.output, trace.output, "{number}");
+        dcr = trace.control;
+        total += accesses.len();
+    }
+    println!("10000 programs, {total} accesses");
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
+
+#[test]
+fn the_connector_shows_the_pulse() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
+    let from = pc.machine.now();
+    assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
+    let chip = pc.chip.borrow();
+    let trace = parscan_models::PortDevice::trace(&*chip).unwrap();
+    let pulses: Vec<_> = trace
+        .pulses(Line::DATA[0], true)
+        .into_iter()
+        .filter(|pulse| pulse.start >= from)
+        .collect();
+    assert_eq!(pulses.len(), 1);
+    assert!((10 * US..=11 * US).contains(&pulses[0].duration));
+    drop(chip);
+    check(pc.machine.close(lpt1));
+    pc.finish();
+}
