@@ -148,7 +148,9 @@ pub fn detect(port: &mut impl Port) -> Capabilities {
     let port = &mut OfEcr(port, found.ecr_fixed);
     let dcr = Dcr::from_bits_retain(port.read(Register::Dcr));
     if dcr.bits() != OPEN_BUS && dcr.contains(Dcr::ACK_INTERRUPT) {
-        port.write(Register::Dcr, (dcr - Dcr::ACK_INTERRUPT).bits());
+        // Reserved bits stay as they are written everywhere: 0.
+        let lines = Dcr::from_bits_truncate(dcr.bits()) - Dcr::ACK_INTERRUPT;
+        port.write(Register::Dcr, lines.bits());
     }
     // Mode 001 is that of a port with a direction.
     found.byte = found.ecr.then_some(true);

@@ -315,7 +315,12 @@ pub fn run(input: &Input<'_>) {
     let mut port = Adversary::new(input);
     let capabilities = if input.detect {
         let found = detect(&mut port);
-        assert!(port.is_at_rest(), "after the detection");
+        // It leaves the control lines as they are: here, as the port says that they are.
+        assert!(
+            port.mode() == 0 && port.dcr & 0xD0 == 0,
+            "after the detection"
+        );
+        port.dcr = 0x0C;
         found
     } else {
         told(input)

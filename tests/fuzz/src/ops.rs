@@ -57,6 +57,8 @@ pub fn apply(op: Op, session: &mut Session, port: &mut impl Port) {
             match result {
                 Ok(chosen) => {
                     assert_eq!(chosen, session.modes());
+                    // EPP stays, for its end would reset many peripherals.
+                    stays = (chosen.read | chosen.write).intersects(IeeeModes::EPP_ANY);
                     for (chosen, offered, before) in [
                         (chosen.read, offered.read, before.read),
                         (chosen.write, offered.write, before.write),
