@@ -1,6 +1,6 @@
 //! Waits that end: by what is waited for, by cancellation, by removal.
 
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::AtomicI32;
 
 use super::{
     Blocking, Inside,
@@ -8,16 +8,14 @@ use super::{
     sync::{Event, Gate, wait_any},
     time::yield_now,
 };
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::Stop};
 
 /// One who waits, in one thread at a time, until told to stop.
 pub(crate) struct Waiter {
     /// Something has changed for the one who waits in a [`Line`](super::Line).
     told: Event,
-    /// Signalled while the waits shall end.
-    stop: Event,
-    /// What the waits end with; success: they go on.
-    status: AtomicI32,
+    /// Whether the waits shall end.
+    stop: Stop<AtomicI32, Event>,
 }
 
 impl Waiter {
@@ -28,21 +26,18 @@ impl Waiter {
     pub(crate) fn try_new() -> Result<Self, Status> {
         Ok(Self {
             told: Event::synchronization()?,
-            stop: Event::notification()?,
-            status: AtomicI32::new(Status::SUCCESS.0),
+            stop: Stop::new(AtomicI32::new(Status::SUCCESS.0), Event::notification()?),
         })
     }
 
     /// Ends every wait, now and from now on, with `status`, an error. At <= `DISPATCH_LEVEL`.
     pub(crate) fn stop(&self, status: Status) {
-        self.status.store(status.0, Ordering::Release);
-        self.stop.set();
+        self.stop.stop(status);
     }
 
     /// Lets waits wait again. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
-        self.status.store(Status::SUCCESS.0, Ordering::Release);
-        self.stop.reset();
+        self.stop.resume();
     }
 
     /// Whether waits go on.
@@ -50,10 +45,7 @@ impl Waiter {
     /// # Errors
     /// The status that they were stopped with.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        match Status(self.status.load(Ordering::Acquire)) {
-            Status::SUCCESS => Ok(()),
-            status => Err(status),
-        }
+        self.stop.check()
     }
 
     /// The event that [`Waits::wait_to_be_told`] waits for.
@@ -128,7 +120,7 @@ impl<'a> Waits<'a> {
         loop {
             self.check()?;
             let ends = [
-                Some(&self.waiter.stop),
+                Some(self.waiter.stop.event()),
                 self.cancellation.map(Cancellation::event),
             ];
             // Those that are there, first: their number is the index.
@@ -181,7 +173,7 @@ impl<'a> Waits<'a> {
             }
             hope.check()?;
             let opened = gate.opened().ok_or(Status::DEVICE_NOT_READY)?;
-            self.wait_for([Some(opened), Some(&hope.stop)], None)?;
+            self.wait_for([Some(opened), Some(hope.stop.event())], None)?;
         }
     }
 
