@@ -9,6 +9,7 @@
 //! | [`ioctl`] | control codes and layouts, parsed from and written to bytes. Runs on any host |
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
 //! | [`usb`] | descriptors, pipes and bulk transfers of USB devices. Runs on any host |
+//! | [`sharing`] | what several processors ask for at once: who has the port, which URBs are out. State machines that `kernel` keeps under its locks. Runs on any host |
 //! | `parallel` | the parallel role: the port object, the device objects `LPTn`, who has the port, their requests |
 //! | `usbscan` | the still-image role: the device object `UsbscanN`, its opens, their requests |
 //!
@@ -24,6 +25,7 @@ pub mod ieee1284;
 pub mod ioctl;
 mod kernel;
 mod parallel;
+pub mod sharing;
 pub mod usb;
 mod usbscan;
 

@@ -20,7 +20,10 @@ use wdk_sys::{
 use super::{
     FileId, Gate, InterruptResource, Passive, PhysicalDevice, SpinLock, Turn, check, pool::PoolBox,
 };
-use crate::ioctl::{Status, parallel::InterruptServiceRoutine};
+use crate::{
+    ioctl::{Status, parallel::InterruptServiceRoutine},
+    sharing::{self, Rounds},
+};
 
 /// `CONNECT_FULLY_SPECIFIED`: in group 0 of the processors.
 const CONNECT_FULLY_SPECIFIED: u32 = 1;
@@ -52,18 +55,9 @@ struct Inner {
     dpc: UnsafeCell<KDPC>,
     /// The DPC is made. Changed by who has the turn.
     has_dpc: AtomicBool,
-    /// Whether the deferred routines are being called: [`IDLE`], [`CALLING`] or [`AGAIN`].
-    checking: AtomicU8,
-    /// The thread that called them has left the rest to the DPC.
-    handed_over: AtomicBool,
+    /// The calls of the deferred routines, which one processor makes, or leaves to the DPC.
+    checks: Rounds<AtomicU8, AtomicBool>,
 }
-
-/// No processor calls the deferred routines.
-const IDLE: u8 = 0;
-/// One does, and nothing has happened since it began.
-const CALLING: u8 = 1;
-/// The port was freed since it began.
-const AGAIN: u8 = 2;
 
 /// How often one thread calls the deferred routines in a row. A routine that takes the port and frees
 /// it has them called again each time; other threads come to their turn in between.
@@ -115,8 +109,7 @@ impl Interrupt {
             table: UnsafeCell::new([None; MOST]),
             dpc: UnsafeCell::new(KDPC::default()),
             has_dpc: AtomicBool::new(false),
-            checking: AtomicU8::new(IDLE),
-            handed_over: AtomicBool::new(false),
+            checks: Rounds::new(AtomicU8::new(sharing::IDLE), AtomicBool::new(false)),
         })?))
     }
 
@@ -244,24 +237,24 @@ impl Interrupt {
     /// order in which they came, unless a processor does already: then it calls them once more. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn call_deferred(&self) {
-        if self.is_used() && self.0.checking.swap(AGAIN, Ordering::AcqRel) == IDLE {
+        if self.is_used() && self.0.checks.ask() {
             self.tell_clients();
         }
     }
 
     /// What the DPC does for a thread that has called the routines often enough.
     pub(crate) fn call_deferred_later(&self) {
-        if self.0.handed_over.swap(false, Ordering::AcqRel) {
+        if self.0.checks.take_over() {
             self.tell_clients();
         }
     }
 
     /// Calls the deferred routines, until the port was not freed meanwhile. By the processor that
-    /// changed `checking` from [`IDLE`].
+    /// was asked to, or has taken it over.
     fn tell_clients(&self) {
         let inner = &*self.0;
         for _ in 0..ROUNDS {
-            inner.checking.store(CALLING, Ordering::Release);
+            inner.checks.begin();
             let clients = inner.clients.with(|clients| *clients);
             for (_, _, gate) in clients.iter().flatten() {
                 if let Some(inside) = inner.deferred.get(*gate).and_then(Gate::enter) {
@@ -270,27 +263,23 @@ impl Interrupt {
                     unsafe { routine(context) };
                 }
             }
-            let checking = &inner.checking;
-            let done =
-                checking.compare_exchange(CALLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-            if done.is_ok() {
+            if inner.checks.end() {
                 return;
             }
         }
-        inner.handed_over.store(true, Ordering::Release);
-        self.request_later();
         // Without clients there is no DPC, and no client to be told.
-        if !self.is_used() && inner.handed_over.swap(false, Ordering::AcqRel) {
-            inner.checking.store(IDLE, Ordering::Release);
-        }
+        inner.checks.hand_over(|| self.request_later());
     }
 
-    /// Has the owner's `later` called soon. At any IRQL, from a client's service routine.
-    pub(crate) fn request_later(&self) {
-        if self.is_used() {
+    /// Has the owner's `later` called soon. Whether it will be: not without clients. At any IRQL,
+    /// from a client's service routine.
+    pub(crate) fn request_later(&self) -> bool {
+        let used = self.is_used();
+        if used {
             // SAFETY: initialised when the line was connected; nonpaged.
             unsafe { KeInsertQueueDpc(self.0.dpc.get(), ptr::null_mut(), ptr::null_mut()) };
         }
+        used
     }
 
     /// Changes the clients, and with them what the service routine calls.

@@ -1,18 +1,20 @@
 //! A thing that one at a time may have, and the line in front of it.
 
-use core::{
-    cell::Cell,
-    ptr,
-    sync::atomic::{AtomicBool, Ordering},
-};
+mod places;
+
+use core::{ptr, sync::atomic::AtomicBool};
 
 use super::{
-    Device, Disposition, Irp, Role, Waits,
+    Device, Disposition, Irp, Role, Waiter, Waits,
     irp::FileId,
     milliseconds,
     queue::{Admission, Pick, Queue},
 };
-use crate::ioctl::Status;
+use crate::{
+    ioctl::Status,
+    sharing::{Arbiter, Arrival, Flag as _, Look, Next, Oldest},
+};
+use places::{Place, Places, Pointer};
 
 /// Who has the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,169 +39,65 @@ pub(crate) type Accepts<'a> = &'a (dyn Fn(Owner) -> bool + Sync);
 ///
 /// It passes from owner to owner at <= `DISPATCH_LEVEL`. Nothing is locked meanwhile: having the
 /// thing is a state, not a lock. While nobody has it, nobody waits.
+///
+/// Who has it and who gets it next is the [`Arbiter`]'s to say; here are the IRPs and the threads.
 pub(crate) struct Line {
-    queue: Queue<Places>,
+    queue: Queue<Front>,
     /// Somebody has the thing, or it is being passed on. Apart from the other state, for interrupt
     /// service routines cannot take the queue's lock.
     taken: AtomicBool,
 }
 
 /// What the line keeps under its lock.
-struct Places {
-    /// Nothing while the thing is being passed on.
-    owner: Option<Owner>,
-    /// Somebody is passing the thing on: who frees it meanwhile leaves it to them. So the line is
-    /// walked in a loop, and not by a completion routine that frees in the completion that it
-    /// frees in.
-    passing: bool,
-    /// The system has the thing next, before everybody who waits.
-    reserved: bool,
-    /// What arrivals are answered with: success while the line is open.
-    refusal: Status,
-    next_ticket: u64,
-    /// The threads that wait, the oldest first.
-    threads: *const Place,
+struct Front {
+    arbiter: Arbiter<Owner>,
+    threads: Places<Waiting>,
 }
 
-// SAFETY: the places are alive while they are in the list, and used under the lock.
-unsafe impl Send for Places {}
-
-/// The place of a thread in the line, on its stack.
-struct Place {
-    next: Cell<*const Place>,
-    ticket: Cell<u64>,
-    owner: Owner,
-    granted: Cell<bool>,
-    waiter: *const super::Waiter,
-}
-
-/// A place, for critical sections.
+/// How a thread waits.
 #[derive(Clone, Copy)]
-struct PlacePointer(*const Place);
+struct Waiting {
+    ticket: u64,
+    owner: Owner,
+    waiter: *const Waiter,
+}
 
-// SAFETY: used under the lock.
-unsafe impl Send for PlacePointer {}
+// SAFETY: what a waiter has may be used by every thread.
+unsafe impl Send for Waiting {}
 
-impl PlacePointer {
-    /// # Safety
-    /// The place lives, and the line's lock is held.
-    unsafe fn get<'a>(self) -> &'a Place {
-        // SAFETY: the caller's promise.
-        unsafe { &*self.0 }
+impl Waiting {
+    /// Lets the thread look how its wait stands. Under the line's lock, while the thread is in the
+    /// line, or was until now.
+    fn tell(self) {
+        // SAFETY: its thread waits, and with it the one that it waits as: it does not go on before
+        // it has had the lock.
+        unsafe { &*self.waiter }.told().set();
     }
 }
 
 /// An IRP that arrives at the line.
-pub(super) struct Arrival {
+pub(super) struct Newcomer {
     /// [`Line::taken`]
     taken: *const AtomicBool,
     owner: Owner,
     granted: bool,
 }
 
-impl Admission for Places {
-    type Arrival = Arrival;
+impl Admission for Front {
+    type Arrival = Newcomer;
 
-    fn admit(&mut self, arrival: &mut Arrival) -> Result<u64, Status> {
+    fn admit(&mut self, arrival: &mut Newcomer) -> Result<u64, Status> {
         // SAFETY: `Line::arrive` passed its own, and waits for this call.
         let taken = unsafe { &*arrival.taken };
-        self.arrive(taken, arrival.owner)
-            .inspect_err(|granted| arrival.granted = *granted == Status::SUCCESS)
-            // A queue takes errors for a refusal only.
-            .map_err(|status| {
-                if status.is_success() {
-                    Status::UNSUCCESSFUL
-                } else {
-                    status
-                }
-            })
-    }
-}
-
-impl Places {
-    /// Somebody arrives: they get a ticket.
-    ///
-    /// # Errors
-    /// They need none: `STATUS_SUCCESS`, the thing is theirs; or the refusal.
-    fn arrive(&mut self, taken: &AtomicBool, owner: Owner) -> Result<u64, Status> {
-        if !self.refusal.is_success() {
-            return Err(self.refusal);
-        }
-        if !taken.swap(true, Ordering::AcqRel) {
-            self.owner = Some(owner);
-            return Err(Status::SUCCESS);
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        Ok(ticket)
-    }
-
-    /// Appends a thread.
-    fn push(&mut self, place: PlacePointer) {
-        let mut last = ptr::null::<Place>();
-        let mut each = self.threads;
-        while !each.is_null() {
-            last = each;
-            // SAFETY: places in the list are alive, and the lock is held.
-            each = unsafe { PlacePointer(each).get() }.next.get();
-        }
-        if last.is_null() {
-            self.threads = place.0;
-        } else {
-            // SAFETY: likewise.
-            unsafe { PlacePointer(last).get() }.next.set(place.0);
-        }
-    }
-
-    /// Lets every thread that waits look how its wait stands.
-    fn tell_all(&self) {
-        let mut each = self.threads;
-        while !each.is_null() {
-            // SAFETY: places in the list are alive, and the lock is held.
-            let place = unsafe { PlacePointer(each).get() };
-            // SAFETY: its thread waits, and with it the one that it waits as.
-            unsafe { &*place.waiter }.told().set();
-            each = place.next.get();
-        }
-    }
-
-    /// Gives the thing, which is being passed on, to the system.
-    fn give_to_system(&mut self) {
-        self.owner = Some(Owner::System);
-        self.passing = false;
-        // Their patience rests.
-        self.tell_all();
-    }
-
-    /// Takes a thread out of the list. Whether it was there.
-    fn unlink(&mut self, place: PlacePointer) -> bool {
-        let mut before = ptr::null::<Place>();
-        let mut each = self.threads;
-        while !each.is_null() {
-            // SAFETY: places in the list are alive, and the lock is held.
-            let next = unsafe { PlacePointer(each).get() }.next.get();
-            if each == place.0 {
-                if before.is_null() {
-                    self.threads = next;
-                } else {
-                    // SAFETY: likewise.
-                    unsafe { PlacePointer(before).get() }.next.set(next);
-                }
-                return true;
+        match self.arbiter.arrive(taken, arrival.owner)? {
+            Arrival::Waits(ticket) => Ok(ticket),
+            Arrival::Has => {
+                arrival.granted = true;
+                // A queue takes errors for a refusal only.
+                Err(Status::UNSUCCESSFUL)
             }
-            before = each;
-            each = next;
         }
-        false
     }
-}
-
-/// What to do next with a thing that is being passed on.
-enum Next {
-    /// Nothing: somebody has it, or nobody wants it.
-    Done,
-    /// Give it to the oldest IRP with a lower ticket.
-    Irp(u64),
 }
 
 /// How long a thread waits for the thing, in milliseconds.
@@ -212,18 +110,6 @@ pub(crate) enum Patience {
     InAll(u32),
 }
 
-/// How a thread's wait in the line stands.
-enum Look {
-    /// It has the thing.
-    Granted,
-    /// The line was closed, and the thread is no longer in it.
-    Refused(Status),
-    /// It waits for its turn.
-    Waiting,
-    /// It waits for the system, which has the thing.
-    Suspended,
-}
-
 impl Line {
     /// The line of `device`, whose IRPs wait in it. The system has the thing.
     ///
@@ -233,13 +119,9 @@ impl Line {
         Ok(Self {
             queue: Queue::try_new(
                 device,
-                Places {
-                    owner: Some(Owner::System),
-                    passing: false,
-                    reserved: false,
-                    refusal: Status::SUCCESS,
-                    next_ticket: 0,
-                    threads: ptr::null(),
+                Front {
+                    arbiter: Arbiter::new(Owner::System),
+                    threads: Places::new(),
                 },
             )?,
             taken: AtomicBool::new(true),
@@ -248,12 +130,13 @@ impl Line {
 
     /// Whether nobody has the thing.
     pub(crate) fn is_free(&self) -> bool {
-        !self.taken.load(Ordering::Acquire)
+        !self.taken.is_set()
     }
 
     /// Whether the owner is one that `is` accepts.
     pub(crate) fn is_owned_by(&self, is: Accepts<'_>) -> bool {
-        self.queue.with(move |line, _| line.owner.is_some_and(is))
+        self.queue
+            .with(move |front, _| front.arbiter.is_owned_by(is))
     }
 
     /// How many IRPs wait.
@@ -264,50 +147,33 @@ impl Line {
     /// Takes the thing if it is free; never waits. At <= `DISPATCH_LEVEL`.
     pub(crate) fn try_take(&self, owner: Owner) -> bool {
         let taken = &self.taken;
-        self.queue.with(|line, _| {
-            let free = line.refusal.is_success() && !taken.swap(true, Ordering::AcqRel);
-            if free {
-                line.owner = Some(owner);
-            }
-            free
-        })
+        self.queue
+            .with(|front, _| front.arbiter.try_take(taken, owner))
     }
 
     /// The system takes the thing: now, or as soon as its owner leaves it. At <= `DISPATCH_LEVEL`.
     pub(crate) fn reserve(&self) {
         let taken = &self.taken;
-        self.queue.with(|line, _| {
-            if taken.swap(true, Ordering::AcqRel) {
-                line.reserved = true;
-            } else {
-                line.owner = Some(Owner::System);
-            }
-        });
+        self.queue.with(|front, _| front.arbiter.reserve(taken));
     }
 
     /// The end of [`Line::reserve`]. Whether the system has taken the thing: it is to leave it.
     pub(crate) fn end_reservation(&self) -> bool {
-        self.queue
-            .with(|line, _| !core::mem::replace(&mut line.reserved, false))
+        self.queue.with(|front, _| front.arbiter.end_reservation())
     }
 
     /// Takes the thing if it is free, from an interrupt service routine. Its end begins
     /// with [`Line::claim_for_interrupt`].
     pub(crate) fn try_take_at_interrupt(&self) -> bool {
-        !self.taken.swap(true, Ordering::AcqRel)
+        !self.taken.replace(true)
     }
 
     /// What [`Line::try_take_at_interrupt`] took becomes the interrupt service routine's by name, so
     /// that it can be freed. Whether there is such a thing. At `DISPATCH_LEVEL`.
     pub(crate) fn claim_for_interrupt(&self) -> bool {
         let taken = &self.taken;
-        self.queue.with(|line, _| {
-            let unnamed = line.owner.is_none() && !line.passing && taken.load(Ordering::Acquire);
-            if unnamed {
-                line.owner = Some(Owner::InterruptService);
-            }
-            unnamed
-        })
+        self.queue
+            .with(|front, _| front.arbiter.claim(taken, Owner::InterruptService))
     }
 
     /// An IRP asks for the thing. Once it has it, now or later, it goes to `grant`, which completes
@@ -317,7 +183,7 @@ impl Line {
         if self.try_take(owner) {
             return grant(irp);
         }
-        let mut arrival = Arrival {
+        let mut arrival = Newcomer {
             taken: &raw const self.taken,
             owner,
             granted: false,
@@ -345,31 +211,32 @@ impl Line {
             Patience::Awake(limit) => (u64::from(limit), true),
             Patience::InAll(limit) => (u64::from(limit), false),
         };
-        let place = Place {
-            next: Cell::new(ptr::null()),
-            ticket: Cell::new(0),
-            owner,
-            granted: Cell::new(false),
-            waiter: waits.waiter(),
-        };
-        let pointer = PlacePointer(&raw const place);
+        let thread = waits.waiter();
+        let mut place = Place::new();
+        // SAFETY: this thread stays here until the place has left the list, and uses it by this
+        // pointer only, under the lock.
+        let place = unsafe { Pointer::new(&raw mut place) };
         let taken = &self.taken;
-        let arrived = self.queue.with(move |line, _| {
-            let ticket = line.arrive(taken, owner)?;
-            // SAFETY: this thread's own place; the lock is held.
-            unsafe { pointer.get() }.ticket.set(ticket);
-            line.push(pointer);
-            Ok(())
+        let arrived = self.queue.with(move |front, _| {
+            let arrival = front.arbiter.arrive(taken, owner)?;
+            if let Arrival::Waits(ticket) = arrival {
+                let waiting = Waiting {
+                    ticket,
+                    owner,
+                    waiter: ptr::from_ref(thread),
+                };
+                // SAFETY: it is new, and this function does not end before it has left the list.
+                unsafe { front.threads.push(place, waiting) };
+            }
+            Ok(arrival)
         });
-        match arrived {
-            Ok(()) => {}
-            Err(Status::SUCCESS) => return Ok(()),
-            Err(refusal) => return Err(refusal),
+        if arrived? == Arrival::Has {
+            return Ok(());
         }
         // Since when others than the system have had the thing.
         let mut since = None;
         loop {
-            let left = match self.look(pointer) {
+            let left = match self.look(place) {
                 Look::Granted => return Ok(()),
                 Look::Refused(refusal) => return Err(refusal),
                 Look::Suspended if through_sleep => {
@@ -391,46 +258,38 @@ impl Line {
             };
             if let Err(why) = result {
                 // Granted at the last moment: the operation itself finds out that it shall end.
-                let left = self.queue.with(move |line, _| line.unlink(pointer));
+                let left = self
+                    .queue
+                    .with(move |front, _| front.threads.take_out(place));
                 return if left { Err(why) } else { Ok(()) };
             }
         }
     }
 
-    fn look(&self, place: PlacePointer) -> Look {
-        self.queue.with(move |line, _| {
-            // SAFETY: the calling thread's place; the lock is held.
-            if unsafe { place.get() }.granted.get() {
-                Look::Granted
-            } else if !line.refusal.is_success() {
-                line.unlink(place);
-                Look::Refused(line.refusal)
-            } else if line.owner == Some(Owner::System) {
-                Look::Suspended
-            } else {
-                Look::Waiting
+    fn look(&self, place: Pointer<Waiting>) -> Look {
+        self.queue.with(move |front, _| {
+            let look = front.arbiter.look(place.is_served());
+            if let Look::Refused(_) = look {
+                front.threads.take_out(place);
             }
+            look
         })
     }
 
     /// Frees the thing, if its owner is one that `is` accepts, and passes it on. An IRP that gets
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
     pub(crate) fn leave(&self, is: Accepts<'_>, grant: &dyn Fn(Irp) -> Disposition) -> bool {
-        let left = self.queue.with(move |line, _| {
-            let owner = line.owner.take_if(|owner| is(*owner))?;
-            if owner == Owner::System {
-                // Their patience begins.
-                line.tell_all();
+        let left = self.queue.with(move |front, _| {
+            let left = front.arbiter.leave(is)?;
+            if left.was_system {
+                front.threads.for_each(Waiting::tell);
             }
-            Some(core::mem::replace(&mut line.passing, true))
+            Some(left)
         });
-        match left {
-            None => return false,
-            // Whoever is passing things on finds this one.
-            Some(true) => {}
-            Some(false) => self.pass_on(grant),
+        if left.is_some_and(|left| left.pass_on) {
+            self.pass_on(grant);
         }
-        true
+        left.is_some()
     }
 
     /// Gives the thing to whoever waits longest, until somebody keeps it or nobody is left.
@@ -438,7 +297,7 @@ impl Line {
         while let Next::Irp(before) = self.next() {
             if let Some(irp) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
-                self.queue.with(move |line, _| line.owner = Some(owner));
+                self.queue.with(move |front, _| front.arbiter.give(owner));
                 let _ = grant(irp);
             }
         }
@@ -447,36 +306,22 @@ impl Line {
     /// Who is next. A thread gets the thing at once.
     fn next(&self) -> Next {
         let taken = &self.taken;
-        self.queue.with(|line, queued| {
-            if line.owner.is_some() {
-                line.passing = false;
-                return Next::Done;
-            }
-            if core::mem::replace(&mut line.reserved, false) {
-                line.give_to_system();
-                return Next::Done;
-            }
-            let Some(thread) = (!line.threads.is_null()).then_some(PlacePointer(line.threads))
-            else {
-                if queued.count > 0 {
-                    return Next::Irp(u64::MAX);
-                }
-                line.passing = false;
-                taken.store(false, Ordering::Release);
-                return Next::Done;
+        self.queue.with(|front, queued| {
+            let oldest = Oldest {
+                irp: queued.first,
+                thread: front.threads.first().map(|it| (it.ticket, it.owner)),
             };
-            // SAFETY: places in the list are alive, and the lock is held.
-            let place = unsafe { thread.get() };
-            if queued.first.is_some_and(|first| first < place.ticket.get()) {
-                return Next::Irp(place.ticket.get());
+            let next = front.arbiter.next(taken, oldest);
+            match next {
+                Next::System => front.threads.for_each(Waiting::tell),
+                Next::Thread => {
+                    if let Some(thread) = front.threads.take_first() {
+                        thread.tell();
+                    }
+                }
+                Next::Done | Next::Irp(_) => {}
             }
-            line.unlink(thread);
-            line.owner = Some(place.owner);
-            line.passing = false;
-            place.granted.set(true);
-            // SAFETY: its thread waits, and with it the one that it waits as.
-            unsafe { &*place.waiter }.told().set();
-            Next::Done
+            next
         })
     }
 
@@ -493,19 +338,14 @@ impl Line {
 
     /// The end of [`Line::close_for_now`] with `status`. At <= `DISPATCH_LEVEL`.
     pub(crate) fn open_again(&self, status: Status) {
-        self.queue.with(move |line, _| {
-            if line.refusal == status {
-                line.refusal = Status::SUCCESS;
-            }
-        });
+        self.queue
+            .with(move |front, _| front.arbiter.open_again(status));
     }
 
     fn shut(&self, status: Status, may: fn(Status) -> bool) {
-        self.queue.with(move |line, _| {
-            if may(line.refusal) {
-                line.refusal = status;
-            }
-            line.tell_all();
+        self.queue.with(move |front, _| {
+            front.arbiter.refuse(status, may);
+            front.threads.for_each(Waiting::tell);
         });
         while let Some(irp) = self.queue.next(Pick::Oldest) {
             let _ = irp.complete(status);

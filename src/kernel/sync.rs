@@ -20,7 +20,7 @@ use wdk_sys::{
 };
 
 use super::{Blocking, KERNEL_MODE, Passive, pool::PoolBox};
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::Signal};
 
 /// A spin lock and what it protects. For short critical sections at <= `DISPATCH_LEVEL`.
 pub(crate) struct SpinLock<T> {
@@ -67,6 +67,16 @@ pub(super) struct Event(PoolBox<UnsafeCell<KEVENT>>);
 unsafe impl Send for Event {}
 // SAFETY: likewise.
 unsafe impl Sync for Event {}
+
+impl Signal for Event {
+    fn set(&self) {
+        self.set();
+    }
+
+    fn reset(&self) {
+        self.reset();
+    }
+}
 
 impl Event {
     /// An event that one wait resets.

@@ -1,6 +1,6 @@
 //! Waits that end: by what is waited for, by cancellation, by removal.
 
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::AtomicI32;
 
 use super::{
     Blocking, Inside,
@@ -9,16 +9,14 @@ use super::{
     time::PreciseTimer,
     worker::Worker,
 };
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::Stop};
 
 /// One who waits, in one thread at a time, until told to stop.
 pub(crate) struct Waiter {
     /// Something has changed for the one who waits in a [`Line`](super::Line).
     told: Event,
-    /// Signalled while the waits shall end.
-    stop: Event,
-    /// What the waits end with; success: they go on.
-    status: AtomicI32,
+    /// Whether the waits shall end.
+    stop: Stop<AtomicI32, Event>,
     /// For short sleeps.
     timer: PreciseTimer,
 }
@@ -35,22 +33,19 @@ impl Waiter {
     pub(crate) fn try_new() -> Result<Self, Status> {
         Ok(Self {
             told: Event::synchronization()?,
-            stop: Event::notification()?,
-            status: AtomicI32::new(Status::SUCCESS.0),
+            stop: Stop::new(AtomicI32::new(Status::SUCCESS.0), Event::notification()?),
             timer: PreciseTimer::try_new()?,
         })
     }
 
     /// Ends every wait, now and from now on, with `status`, an error. At <= `DISPATCH_LEVEL`.
     pub(crate) fn stop(&self, status: Status) {
-        self.status.store(status.0, Ordering::Release);
-        self.stop.set();
+        self.stop.stop(status);
     }
 
     /// Lets waits wait again. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
-        self.status.store(Status::SUCCESS.0, Ordering::Release);
-        self.stop.reset();
+        self.stop.resume();
     }
 
     /// Whether waits go on.
@@ -58,10 +53,7 @@ impl Waiter {
     /// # Errors
     /// The status that they were stopped with.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        match Status(self.status.load(Ordering::Acquire)) {
-            Status::SUCCESS => Ok(()),
-            status => Err(status),
-        }
+        self.stop.check()
     }
 
     /// The event that [`Waits::wait_to_be_told`] waits for.
@@ -148,7 +140,7 @@ impl<'a> Waits<'a> {
         loop {
             self.check()?;
             let cancelled = self.cancellation().map(|it| it.event().object());
-            let ends = [Some(self.waiter.stop.object()), cancelled];
+            let ends = [Some(self.waiter.stop.event().object()), cancelled];
             // Those that are there, first: their number is the index.
             let count = objects.iter().flatten().count();
             let all = objects.iter().chain(&ends).flatten().copied();
@@ -216,7 +208,7 @@ impl<'a> Waits<'a> {
             }
             hope.check()?;
             let opened = gate.opened().ok_or(Status::DEVICE_NOT_READY)?;
-            let objects = [opened.object(), hope.stop.object()].map(Some);
+            let objects = [opened.object(), hope.stop.event().object()].map(Some);
             self.wait_for(objects, None)?;
         }
     }

@@ -23,7 +23,7 @@ use super::{
     },
     Data, PartialMdl, Timer, Traffic, Transfer, Urb,
 };
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::Flight};
 use runner::{Runner, Work, let_go};
 
 /// What the requests of a channel are made of. The methods are called one at a time, at
@@ -105,7 +105,8 @@ pub(crate) struct ChannelOptions<'a> {
 /// it has touched its last byte.
 pub(crate) struct Channel<E> {
     queue: Queue<Busy>,
-    flight: SpinLock<Flight>,
+    /// The request that is being served. The channel does not go before its IRP is back.
+    flight: SpinLock<Flight<ManuallyDrop<Irp>>>,
     /// The USB stack's while it has it, else the runner's.
     urb: UnsafeCell<Urb>,
     /// The runner's.
@@ -135,20 +136,6 @@ impl Admission for Busy {
     }
 }
 
-/// The request that is being served.
-struct Flight {
-    /// There is one, or there will be in a moment.
-    active: bool,
-    /// Why it shall end.
-    why: Option<Status>,
-    /// When it shall end, by [`now`].
-    deadline: Option<u64>,
-    /// The request, while the USB stack has it. The channel does not go before it is back.
-    irp: Option<ManuallyDrop<Irp>>,
-    /// Those who look at it meanwhile.
-    holders: u32,
-}
-
 /// A clock for deadlines, in 100 ns.
 fn now() -> u64 {
     // SAFETY: no requirements.
@@ -168,13 +155,7 @@ impl<E: Exchange> Channel<E> {
         let part = options.direct.then(PartialMdl::try_new).transpose()?;
         let channel = Shared::try_new(Self {
             queue: Queue::try_new(device, Busy(false))?,
-            flight: SpinLock::new(Flight {
-                active: false,
-                why: None,
-                deadline: None,
-                irp: None,
-                holders: 0,
-            }),
+            flight: SpinLock::new(Flight::IDLE),
             urb: UnsafeCell::new(Urb::EMPTY),
             work: UnsafeCell::new(Work::new(exchange, Buffer::try_zeroed(options.own)?, part)),
             timer: Timer::new(),
@@ -204,16 +185,10 @@ impl<E: Exchange> Channel<E> {
 
     /// Ends the request that is being served, if there is one and `of` says so: soon, with
     /// `status`, unless it succeeds at this moment. At <= `DISPATCH_LEVEL`.
-    fn end_flight(this: &Shared<Self>, status: Status, of: fn(&Flight) -> bool) {
-        let irp = this.flight.with(move |flight| {
-            if !flight.active || flight.why.is_some() || !of(flight) {
-                return None;
-            }
-            flight.why = Some(status);
-            let irp = flight.irp.as_deref().map(Irp::raw)?;
-            flight.holders += 1;
-            Some(Held(irp))
-        });
+    fn end_flight(this: &Shared<Self>, status: Status, of: fn(&Flight<ManuallyDrop<Irp>>) -> bool) {
+        let irp = this
+            .flight
+            .with(move |flight| flight.end(status, of).map(|irp| Held(irp.raw())));
         if let Some(Held(irp)) = irp {
             // SAFETY: as one of the holders; the IRP is not completed before they have let go.
             unsafe { IoCancelIrp(irp.as_ptr()) };
@@ -283,8 +258,6 @@ unsafe extern "C" fn time_over<E: Exchange>(
         // SAFETY: `arm` left this owner for the timer.
         let channel = unsafe { Shared::<Channel<E>>::from_raw(context) };
         // The request that the timer was started for may be over, and another one served.
-        Channel::end_flight(&channel, Status::IO_TIMEOUT, |flight| {
-            flight.deadline.is_some_and(|deadline| deadline <= now())
-        });
+        Channel::end_flight(&channel, Status::IO_TIMEOUT, |flight| flight.is_over(now()));
     }
 }

@@ -1,7 +1,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::{Blocking, Passive, SpinLock, Waits, sync::Event};
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::UrbGate};
 
 /// The URBs of a device that the USB stack has. While the device is stopped, asleep or gone, there
 /// are none and no more go out.
@@ -9,7 +9,7 @@ use crate::ioctl::Status;
 /// When the system works again its programs do not wait for the device: their requests are queued
 /// until it has power, too.
 pub(crate) struct Traffic {
-    gate: SpinLock<Gate>,
+    gate: SpinLock<UrbGate>,
     /// Signalled while there are no URBs.
     idle: Event,
     /// Signalled while no URB goes out, and none will soon.
@@ -18,26 +18,6 @@ pub(crate) struct Traffic {
     changed: Event,
     /// The pipes that are being reset, a bit each.
     held: AtomicU32,
-}
-
-/// Whether URBs go out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Open,
-    Closed,
-    /// The device has no power.
-    Asleep,
-    /// Nor has it now, but new requests wait for it.
-    Waking,
-}
-
-struct Gate {
-    flow: Flow,
-    /// What new requests are refused with, unless they are let in.
-    refusal: Status,
-    /// What requests that are under way end with then.
-    end: Status,
-    urbs: u32,
 }
 
 impl Traffic {
@@ -51,12 +31,7 @@ impl Traffic {
         let shut = Event::notification()?;
         shut.set();
         Ok(Self {
-            gate: SpinLock::new(Gate {
-                flow: Flow::Closed,
-                refusal: Status::DEVICE_NOT_READY,
-                end: Status::DEVICE_NOT_READY,
-                urbs: 0,
-            }),
+            gate: SpinLock::new(UrbGate::CLOSED),
             idle,
             shut,
             changed: Event::synchronization()?,
@@ -66,83 +41,50 @@ impl Traffic {
 
     /// Lets URBs through. At <= `DISPATCH_LEVEL`.
     pub(crate) fn open(&self) {
-        self.gate.with(|gate| {
-            gate.flow = Flow::Open;
-            self.shut.reset();
-        });
+        self.gate.with(|gate| gate.open(&self.shut));
         self.changed.set();
     }
 
     /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
-    /// are under way end with `end`. At <= `DISPATCH_LEVEL`.
+    /// are under way end with `end`. Whoever was let in before ends, as it goes on: nobody waits for
+    /// power any more. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, refusal: Status, end: Status) {
-        self.shut(Flow::Closed, refusal, end);
+        let shut = &self.shut;
+        self.gate.with(move |gate| gate.close(refusal, end, shut));
+        self.changed.set();
     }
 
     /// As [`Traffic::close`], until [`Traffic::wake`].
     pub(crate) fn sleep(&self, refusal: Status, end: Status) {
-        self.shut(Flow::Asleep, refusal, end);
-    }
-
-    /// Whoever was let in before ends, as it goes on: nobody waits for power any more.
-    fn shut(&self, flow: Flow, refusal: Status, end: Status) {
         let shut = &self.shut;
-        self.gate.with(move |gate| {
-            shut.set();
-            *gate = Gate {
-                flow,
-                refusal,
-                end,
-                urbs: gate.urbs,
-            };
-        });
+        self.gate.with(move |gate| gate.sleep(refusal, end, shut));
         self.changed.set();
     }
 
     /// Power comes soon: lets requests in again, which wait for [`Traffic::wake`]. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn awaken(&self) {
-        self.gate.with(|gate| {
-            if gate.flow == Flow::Asleep {
-                gate.flow = Flow::Waking;
-                self.shut.reset();
-            }
-        });
+        self.gate.with(|gate| gate.awaken(&self.shut));
     }
 
     /// No power comes: requests are refused with `status` again, and those that wait for it are to
     /// end with `status`. Whether they are: not those of an open or closed device. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn lose(&self, status: Status) -> bool {
-        self.gate.with(move |gate| {
-            let waits = matches!(gate.flow, Flow::Asleep | Flow::Waking);
-            if waits {
-                gate.flow = Flow::Asleep;
-                gate.refusal = status;
-                gate.end = status;
-            }
-            waits
-        })
+        self.gate.with(move |gate| gate.lose(status))
     }
 
     /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not
     /// told.
     pub(crate) fn wake(&self) -> bool {
-        let slept = self.gate.with(|gate| {
-            let slept = matches!(gate.flow, Flow::Asleep | Flow::Waking);
-            if slept {
-                gate.flow = Flow::Open;
-                self.shut.reset();
-            }
-            slept
-        });
+        let slept = self.gate.with(|gate| gate.wake(&self.shut));
         self.changed.set();
         slept
     }
 
     /// Whether requests wait for [`Traffic::wake`].
     pub(crate) fn is_waking(&self) -> bool {
-        self.gate.with(|gate| gate.flow == Flow::Waking)
+        self.gate.with(|gate| gate.is_waking())
     }
 
     /// A request has ended on the pipes of `lane`, or another change came that
@@ -180,10 +122,7 @@ impl Traffic {
     /// # Errors
     /// The refusal.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        self.gate.with(|gate| match gate.flow {
-            Flow::Open | Flow::Waking => Ok(()),
-            Flow::Closed | Flow::Asleep => Err(gate.refusal),
-        })
+        self.gate.with(|gate| gate.check())
     }
 
     /// A URB goes to the USB stack.
@@ -191,26 +130,12 @@ impl Traffic {
     /// # Errors
     /// It must not: what its request ends with.
     pub(super) fn enter(&self) -> Result<(), Status> {
-        let idle = &self.idle;
-        self.gate.with(move |gate| {
-            if gate.flow != Flow::Open {
-                return Err(gate.end);
-            }
-            gate.urbs += 1;
-            idle.reset();
-            Ok(())
-        })
+        self.gate.with(|gate| gate.enter(&self.idle))
     }
 
     /// It came back.
     pub(super) fn leave(&self) {
-        let idle = &self.idle;
-        self.gate.with(move |gate| {
-            gate.urbs = gate.urbs.saturating_sub(1);
-            if gate.urbs == 0 {
-                idle.set();
-            }
-        });
+        self.gate.with(|gate| gate.leave(&self.idle));
     }
 
     /// No new request begins on the pipes of `lane`, until [`Traffic::release`].

@@ -1,13 +1,18 @@
 //! The rooms of the driver that need no kernel, compiled for the host.
 //!
-//! `src/ioctl`, `src/ieee1284` and `src/usb` are mounted here from the driver's own sources, so that
-//! their tests run with plain `cargo test` and under Miri, without Microsoft's kit and without
-//! Windows.
+//! `src/ioctl`, `src/ieee1284`, `src/sharing` and `src/usb` are mounted here from the driver's own
+//! sources, so that their tests run with plain `cargo test` and under Miri, without Microsoft's kit
+//! and without Windows. So is the one list of the kernel room that needs no kernel, for its tests.
 #![cfg_attr(not(test), no_std)]
 
 #[path = "../../../src/ieee1284/mod.rs"]
 pub mod ieee1284;
 #[path = "../../../src/ioctl/mod.rs"]
 pub mod ioctl;
+#[cfg(test)]
+#[path = "../../../src/kernel/line/places.rs"]
+mod places;
+#[path = "../../../src/sharing/mod.rs"]
+pub mod sharing;
 #[path = "../../../src/usb/mod.rs"]
 pub mod usb;

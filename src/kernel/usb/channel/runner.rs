@@ -13,7 +13,7 @@ use super::{
     },
     Channel, End, Exchange, Next, Time, now,
 };
-use crate::ioctl::Status;
+use crate::{ioctl::Status, sharing::Flight};
 
 /// How a transfer ended: how many bytes it moved.
 type Outcome = Result<usize, Failure>;
@@ -78,18 +78,12 @@ impl<E: Exchange> Runner<E> {
 
     /// A request will be served in a moment: whoever ends requests from now on ends it, too.
     fn announce(&self) {
-        self.0.flight.with(|flight| {
-            flight.active = true;
-            flight.why = None;
-        });
+        self.0.flight.with(Flight::announce);
     }
 
     /// There is no request, or it is over.
     fn retire(&self) {
-        self.0.flight.with(|flight| {
-            flight.active = false;
-            flight.deadline = None;
-        });
+        self.0.flight.with(Flight::retire);
     }
 
     /// Serves what is queued.
@@ -146,7 +140,7 @@ impl<E: Exchange> Runner<E> {
         let deadline = now().saturating_add(limit);
         self.0
             .flight
-            .with(move |flight| flight.deadline = Some(deadline));
+            .with(move |flight| flight.set_deadline(deadline));
         // One owner is the timer's.
         let _ = self.0.clone().into_raw();
         // SAFETY: the channel stays while the timer has its owner.
@@ -289,18 +283,13 @@ impl<E: Exchange> Runner<E> {
         let lower = self.0.lower;
         let channel = self.0.as_raw();
         irp.set_urb(urb.cast(), Some(completed::<E>), channel.as_ptr());
-        let refused = self.0.flight.with(move |flight| {
-            // Whoever ends a request cancels its IRP, too: the note says why.
-            let cancelled = || irp.is_cancelled().then_some(Status::CANCELLED);
-            if let Some(why) = flight.why.or_else(cancelled) {
-                return Err((irp, why));
-            }
-            flight.irp = Some(ManuallyDrop::new(irp));
-            // This sender, and the completion.
-            flight.holders = 2;
-            Ok(())
-        });
-        if let Err((irp, why)) = refused {
+        let irp = ManuallyDrop::new(irp);
+        let departed = self
+            .0
+            .flight
+            .with(move |flight| flight.depart(irp, |irp| irp.is_cancelled()));
+        if let Err((irp, why)) = departed {
+            let irp = ManuallyDrop::into_inner(irp);
             self.0.traffic.leave();
             return Some((self, irp, Err(Failure::unsent(why))));
         }
@@ -329,11 +318,7 @@ pub(super) unsafe fn let_go<E: Exchange>(
         // SAFETY: the channel stays while there are holders, and the lock is not touched after it
         // was let go.
         let flight = &unsafe { Shared::<Channel<E>>::peek(channel) }.flight;
-        flight.with(|flight| {
-            flight.holders = flight.holders.saturating_sub(1);
-            let last = flight.holders == 0;
-            Some((flight.irp.take_if(|_| last)?, flight.why))
-        })?
+        flight.with(Flight::let_go)?
     };
     let irp = ManuallyDrop::into_inner(irp);
     // SAFETY: `send` left its owner for the last holder.

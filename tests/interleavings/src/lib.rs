@@ -1,0 +1,164 @@
+//! What processors of the driver share, run in every order that two and three of them can bring
+//! about.
+//!
+//! The state machines are the driver's own: `src/sharing`, by way of `parscan-rooms`. This crate has
+//! what the kernel puts around them, made of loom's locks and atomics: spin locks, events, queues of
+//! IRPs and of threads. Each test in `tests` is a small scene with two or three threads; loom runs
+//! it again and again, until no order of their steps is left that makes a difference. A wait that
+//! nothing ends any more is a deadlock, which loom reports.
+
+pub mod line;
+
+use loom::sync::{
+    Arc, Condvar, Mutex,
+    atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering},
+};
+use parscan_rooms::sharing;
+
+/// A flag that loom watches.
+#[derive(Debug)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// A flag with this value.
+    #[must_use]
+    pub fn new(value: bool) -> Self {
+        Self(AtomicBool::new(value))
+    }
+}
+
+impl sharing::Flag for Flag {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn replace(&self, value: bool) -> bool {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+
+    fn clear(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A stage that loom watches.
+#[derive(Debug)]
+pub struct Stage(AtomicU8);
+
+impl Stage {
+    /// A stage with this value.
+    #[must_use]
+    pub fn new(value: u8) -> Self {
+        Self(AtomicU8::new(value))
+    }
+}
+
+impl sharing::Stage for Stage {
+    fn replace(&self, value: u8) -> u8 {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+/// A status that loom watches.
+#[derive(Debug)]
+pub struct Note(AtomicI32);
+
+impl Note {
+    /// A note with this value.
+    #[must_use]
+    pub fn new(value: i32) -> Self {
+        Self(AtomicI32::new(value))
+    }
+}
+
+impl sharing::Note for Note {
+    fn read(&self) -> i32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn write(&self, value: i32) {
+        self.0.store(value, Ordering::Release);
+    }
+}
+
+/// What events and waits for several of them go through, as through the kernel's dispatcher.
+#[derive(Debug, Default)]
+struct Dispatcher {
+    /// The events that are set, a bit each.
+    set: Mutex<u32>,
+    changed: Condvar,
+}
+
+/// An event. Those who wait for it look at it again each time something is set, so an event that is
+/// set and reset at once may wake nobody: events of the kernel wake at least as many.
+#[derive(Clone, Debug)]
+pub struct Event {
+    dispatcher: Arc<Dispatcher>,
+    bit: u32,
+    /// One wait resets it.
+    synchronization: bool,
+}
+
+impl Event {
+    /// Events that can be waited for together, none of which is set: as many as `kinds`, `true` for
+    /// a synchronization event.
+    #[must_use]
+    pub fn together<const N: usize>(kinds: [bool; N]) -> [Self; N] {
+        let dispatcher = Arc::new(Dispatcher::default());
+        let mut bit = 1;
+        kinds.map(|synchronization| {
+            let event = Self {
+                dispatcher: Arc::clone(&dispatcher),
+                bit,
+                synchronization,
+            };
+            bit <<= 1;
+            event
+        })
+    }
+
+    /// Whether it is set now.
+    ///
+    /// # Panics
+    /// Another thread has panicked.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        *self.dispatcher.set.lock().unwrap() & self.bit != 0
+    }
+
+    /// Waits until one of the events is set: which, the first if there are several.
+    ///
+    /// # Panics
+    /// There are no events.
+    #[must_use]
+    pub fn wait_any(events: &[&Self]) -> usize {
+        let dispatcher = &events[0].dispatcher;
+        let mut set = dispatcher.set.lock().unwrap();
+        loop {
+            if let Some(index) = events.iter().position(|event| *set & event.bit != 0) {
+                if events[index].synchronization {
+                    *set &= !events[index].bit;
+                }
+                return index;
+            }
+            set = dispatcher.changed.wait(set).unwrap();
+        }
+    }
+}
+
+impl sharing::Signal for Event {
+    fn set(&self) {
+        *self.dispatcher.set.lock().unwrap() |= self.bit;
+        self.dispatcher.changed.notify_all();
+    }
+
+    fn reset(&self) {
+        *self.dispatcher.set.lock().unwrap() &= !self.bit;
+    }
+}

@@ -1,0 +1,144 @@
+//! The URBs that are out, and the end of them.
+
+use loom::{
+    cell::UnsafeCell,
+    model,
+    sync::{Arc, Mutex},
+    thread::{spawn, yield_now},
+};
+use parscan_interleavings::Event;
+use parscan_rooms::{ioctl::Status, sharing::UrbGate};
+
+struct Scene {
+    /// The gate, and how many URBs are out.
+    gate: Mutex<(UrbGate, u32)>,
+    idle: Event,
+    shut: Event,
+    /// What URBs use, and what whoever has waited for the last one takes away.
+    device: UnsafeCell<()>,
+}
+
+impl Scene {
+    fn new() -> Arc<Self> {
+        let [idle, shut] = Event::together([false; 2]);
+        parscan_rooms::sharing::Signal::set(&idle);
+        parscan_rooms::sharing::Signal::set(&shut);
+        let scene = Self {
+            gate: Mutex::new((UrbGate::CLOSED, 0)),
+            idle,
+            shut,
+            device: UnsafeCell::new(()),
+        };
+        scene.with(|gate, _| gate.open(&scene.shut));
+        Arc::new(scene)
+    }
+
+    /// A section under the lock, after which both events say what is so.
+    fn with<T>(&self, section: impl FnOnce(&mut UrbGate, &mut u32) -> T) -> T {
+        let mut guard = self.gate.lock().unwrap();
+        let (gate, out) = &mut *guard;
+        let result = section(gate, out);
+        assert_eq!(self.idle.is_set(), *out == 0, "{out} URBs");
+        assert_eq!(self.shut.is_set(), gate.check().is_err(), "shut");
+        result
+    }
+
+    /// A URB goes out and comes back. Whether it did.
+    fn send(&self) -> Result<(), Status> {
+        self.with(|gate, out| {
+            gate.enter(&self.idle)?;
+            *out += 1;
+            Ok(())
+        })?;
+        self.device.with(|_| yield_now());
+        self.with(|gate, out| {
+            *out -= 1;
+            gate.leave(&self.idle);
+        });
+        Ok(())
+    }
+
+    /// No URB is out any more, and none goes out.
+    fn wait_idle(&self) {
+        let _ = Event::wait_any(&[&self.idle]);
+        self.device.with_mut(|_| yield_now());
+    }
+}
+
+#[test]
+fn the_last_urb_ends_the_wait() {
+    model(|| {
+        let scene = Scene::new();
+        let senders = [(); 2].map(|()| {
+            let scene = Arc::clone(&scene);
+            spawn(move || scene.send().is_ok())
+        });
+        scene.with(|gate, _| {
+            gate.close(
+                Status::DEVICE_NOT_READY,
+                Status::DELETE_PENDING,
+                &scene.shut,
+            );
+        });
+        scene.wait_idle();
+        assert_eq!(
+            scene.send().map_err(|it| it.0),
+            Err(Status::DELETE_PENDING.0)
+        );
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        scene.with(|gate, out| assert!(*out == 0 && gate.check().is_err()));
+    });
+}
+
+#[test]
+fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
+    model(|| {
+        let scene = Scene::new();
+        let sender = {
+            let scene = Arc::clone(&scene);
+            spawn(move || scene.send().is_ok())
+        };
+        let power = {
+            let scene = Arc::clone(&scene);
+            spawn(move || {
+                let asleep = Status::DEVICE_NOT_READY;
+                scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
+                scene.wait_idle();
+                scene.with(|gate, _| gate.awaken(&scene.shut));
+                scene.with(|gate, _| assert!(gate.wake(&scene.shut)));
+            })
+        };
+        // Whether it was let in or not: it ends.
+        let _ = scene.send();
+        sender.join().unwrap();
+        power.join().unwrap();
+        assert!(scene.send().is_ok(), "awake again");
+    });
+}
+
+#[test]
+fn a_thread_that_waits_is_told_that_the_gate_is_shut() {
+    model(|| {
+        let scene = Scene::new();
+        let waits = {
+            let scene = Arc::clone(&scene);
+            spawn(move || {
+                // As a thread with a request to the USB stack that never answers.
+                loop {
+                    let _ = Event::wait_any(&[&scene.shut]);
+                    if scene.with(|gate, _| gate.check()).is_err() {
+                        return;
+                    }
+                    yield_now();
+                }
+            })
+        };
+        let asleep = Status::DEVICE_NOT_READY;
+        scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
+        scene.with(|gate, _| gate.awaken(&scene.shut));
+        scene.with(|gate, _| assert!(gate.lose(asleep)));
+        waits.join().unwrap();
+    });
+}
