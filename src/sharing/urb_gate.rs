@@ -73,12 +73,10 @@ impl UrbGate {
 
     /// No power comes: requests are refused with `status` again, and those that wait for it are to
     /// end with `status`. Whether they are: not those of an open or closed device.
-    pub fn lose(&mut self, status: Status) -> bool {
+    pub fn lose(&mut self, status: Status, shut: &impl Signal) -> bool {
         let waits = matches!(self.flow, Flow::Asleep | Flow::Waking);
         if waits {
-            self.flow = Flow::Asleep;
-            self.refusal = status;
-            self.end = status;
+            self.shut(Flow::Asleep, status, status, shut);
         }
         waits
     }

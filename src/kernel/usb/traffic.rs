@@ -71,7 +71,8 @@ impl Traffic {
     /// end with `status`. Whether they are: not those of an open or closed device. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn lose(&self, status: Status) -> bool {
-        self.gate.with(move |gate| gate.lose(status))
+        let shut = &self.shut;
+        self.gate.with(move |gate| gate.lose(status, shut))
     }
 
     /// Lets URBs through again after [`Traffic::sleep`]. Whether it was so: whoever waits is not

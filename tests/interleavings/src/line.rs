@@ -1,10 +1,16 @@
 //! The line in front of a thing that one at a time may have, as `src/kernel/line.rs` walks it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
 use loom::{
     cell::UnsafeCell,
-    sync::{Arc, Mutex, Notify},
+    sync::{Mutex, Notify},
 };
 use parscan_rooms::{
     ioctl::Status,
@@ -33,6 +39,9 @@ pub struct Line {
     /// What only its owner may touch: loom reports two who do, and one who does not see what the one
     /// before has done.
     thing: UnsafeCell<u32>,
+    /// How many IRPs are over, and how many of them had the thing.
+    completed: AtomicU32,
+    granted: AtomicU32,
 }
 
 struct Front {
@@ -41,15 +50,12 @@ struct Front {
     threads: VecDeque<(u64, Arc<Place>)>,
     /// From a reservation to its end: nobody gets the thing anew.
     system_wants: bool,
-    /// How many IRPs were answered, and how many of them had the thing.
-    completed: u32,
-    granted: u32,
 }
 
 /// A thread that waits.
 struct Place {
     number: u32,
-    served: std::sync::atomic::AtomicBool,
+    served: AtomicBool,
     told: Notify,
 }
 
@@ -63,11 +69,11 @@ impl Line {
                 irps: VecDeque::new(),
                 threads: VecDeque::new(),
                 system_wants: false,
-                completed: 0,
-                granted: 0,
             }),
             taken: Flag::new(true),
             thing: UnsafeCell::new(0),
+            completed: AtomicU32::new(0),
+            granted: AtomicU32::new(0),
         }
     }
 
@@ -85,7 +91,7 @@ impl Line {
 
     /// What an owner does with the thing.
     pub fn use_it(&self) {
-        self.thing.with_mut(|_| loom::thread::yield_now());
+        self.thing.with_mut(|_| ());
     }
 
     /// `Line::try_take`
@@ -136,7 +142,7 @@ impl Line {
                     true
                 }
                 Err(_) => {
-                    front.completed += 1;
+                    self.completed.fetch_add(1, Ordering::Relaxed);
                     false
                 }
             },
@@ -149,10 +155,8 @@ impl Line {
     /// The IRP has the thing.
     fn grant(&self, number: u32) {
         self.use_it();
-        self.with(|front| {
-            front.completed += 1;
-            front.granted += 1;
-        });
+        self.completed.fetch_add(1, Ordering::Relaxed);
+        self.granted.fetch_add(1, Ordering::Relaxed);
         assert!(self.leave(Owner::Irp(number)), "the IRP had it");
     }
 
@@ -186,7 +190,7 @@ impl Line {
         };
         loop {
             let look = self.with(|front| {
-                let served = place.served.load(std::sync::atomic::Ordering::Relaxed);
+                let served = place.served.load(Ordering::Relaxed);
                 let look = front.arbiter.look(served);
                 if let Look::Refused(_) = look {
                     out(front);
@@ -254,9 +258,7 @@ impl Line {
                 Next::Thread => {
                     assert!(!front.system_wants, "a thread before the system");
                     if let Some((_, place)) = front.threads.pop_front() {
-                        place
-                            .served
-                            .store(true, std::sync::atomic::Ordering::Relaxed);
+                        place.served.store(true, Ordering::Relaxed);
                         place.told.notify();
                     }
                 }
@@ -275,7 +277,7 @@ impl Line {
         while self
             .with(|front| {
                 let irp = front.irps.pop_front();
-                front.completed += u32::from(irp.is_some());
+                self.complete(irp.is_some());
                 irp
             })
             .is_some()
@@ -285,13 +287,19 @@ impl Line {
     /// An IRP that waits is cancelled, if there is one.
     pub fn cancel(&self) {
         self.with(|front| {
-            front.completed += u32::from(front.irps.pop_front().is_some());
+            self.complete(front.irps.pop_front().is_some());
         });
     }
 
     /// How many IRPs are over, and how many of them had the thing.
     pub fn completed(&self) -> (u32, u32) {
-        self.with(|front| (front.completed, front.granted))
+        let [completed, granted] =
+            [&self.completed, &self.granted].map(|it| it.load(Ordering::Relaxed));
+        (completed, granted)
+    }
+
+    fn complete(&self, any: bool) {
+        self.completed.fetch_add(u32::from(any), Ordering::Relaxed);
     }
 
     /// Nobody has the thing, and nobody waits for it.

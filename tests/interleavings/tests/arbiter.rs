@@ -1,11 +1,12 @@
 //! Who has the port: one at a time, and everybody in the end.
 
-use loom::{
-    model,
-    sync::Arc,
-    thread::{JoinHandle, spawn},
+use std::sync::Arc;
+
+use loom::thread::{JoinHandle, spawn};
+use parscan_interleavings::{
+    every_order, four_preemptions,
+    line::{Line, Owner},
 };
-use parscan_interleavings::line::{Line, Owner};
 use parscan_rooms::ioctl::Status;
 
 /// A thread waits for the thing, uses it and frees it.
@@ -25,8 +26,63 @@ fn end<const N: usize>(threads: [JoinHandle<()>; N]) {
 }
 
 #[test]
+fn two_threads_have_it_one_after_the_other() {
+    every_order(|| {
+        let line = Arc::new(Line::free());
+        let other = client(&line, 1);
+        line.enter(0, true).unwrap();
+        line.use_it();
+        assert!(line.leave(Owner::Thread(0)));
+        end([other]);
+        line.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_thread_beside_an_irp() {
+    every_order(|| {
+        let line = Arc::new(Line::free());
+        let thread = client(&line, 1);
+        line.arrive(1);
+        end([thread]);
+        assert_eq!(line.completed(), (1, 1));
+        line.assert_at_rest();
+    });
+}
+
+#[test]
+fn an_interrupt_beside_a_thread() {
+    every_order(|| {
+        let line = Arc::new(Line::free());
+        let thread = client(&line, 1);
+        if line.try_take_at_interrupt() {
+            line.use_it();
+            assert!(line.claim_for_interrupt(), "it is the interrupt's");
+            assert!(line.leave(Owner::Interrupt));
+        }
+        end([thread]);
+        line.assert_at_rest();
+    });
+}
+
+#[test]
+fn a_reservation_beside_a_thread() {
+    every_order(|| {
+        let line = Arc::new(Line::free());
+        let thread = client(&line, 1);
+        line.reserve();
+        if line.end_reservation() {
+            line.use_it();
+            assert!(line.leave(Owner::System));
+        }
+        end([thread]);
+        line.assert_at_rest();
+    });
+}
+
+#[test]
 fn three_threads_have_it_one_after_the_other() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         let others = [client(&line, 1), client(&line, 2)];
         line.enter(0, true).unwrap();
@@ -39,7 +95,7 @@ fn three_threads_have_it_one_after_the_other() {
 
 #[test]
 fn an_irp_frees_it_in_its_completion() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         let thread = client(&line, 1);
         let irps = spawn({
@@ -55,7 +111,7 @@ fn an_irp_frees_it_in_its_completion() {
 
 #[test]
 fn an_irp_is_cancelled_while_it_is_passed_on() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         assert!(line.try_take(Owner::Thread(0)));
         line.arrive(1);
@@ -74,7 +130,7 @@ fn an_irp_is_cancelled_while_it_is_passed_on() {
 
 #[test]
 fn an_interrupt_takes_it_without_a_lock() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         let interrupt = spawn({
             let line = Arc::clone(&line);
@@ -96,7 +152,7 @@ fn an_interrupt_takes_it_without_a_lock() {
 
 #[test]
 fn a_claim_of_what_no_interrupt_has_is_refused() {
-    model(|| {
+    every_order(|| {
         let line = Arc::new(Line::free());
         let claim = spawn({
             let line = Arc::clone(&line);
@@ -111,7 +167,7 @@ fn a_claim_of_what_no_interrupt_has_is_refused() {
 
 #[test]
 fn the_system_has_it_next() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         assert!(line.try_take(Owner::Thread(0)));
         let threads = [
@@ -136,7 +192,7 @@ fn the_system_has_it_next() {
 
 #[test]
 fn what_the_system_has_comes_back_to_those_who_wait() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::of_system());
         let threads = [client(&line, 1), client(&line, 2)];
         line.use_it();
@@ -148,7 +204,7 @@ fn what_the_system_has_comes_back_to_those_who_wait() {
 
 #[test]
 fn a_refusal_reaches_all() {
-    model(|| {
+    every_order(|| {
         let line = Arc::new(Line::free());
         assert!(line.try_take(Owner::Thread(0)));
         let thread = spawn({
@@ -174,7 +230,7 @@ fn a_refusal_reaches_all() {
 
 #[test]
 fn a_refusal_beside_a_free() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         assert!(line.try_take(Owner::Thread(0)));
         line.arrive(1);
@@ -200,7 +256,7 @@ fn a_refusal_beside_a_free() {
 
 #[test]
 fn one_who_gives_up_at_the_last_moment_has_it_or_not() {
-    model(|| {
+    four_preemptions(|| {
         let line = Arc::new(Line::free());
         assert!(line.try_take(Owner::Thread(0)));
         let impatient = spawn({

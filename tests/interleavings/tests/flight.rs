@@ -1,26 +1,35 @@
 //! The request that the USB stack has, and those who look at it meanwhile.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI32, AtomicU32, Ordering},
+};
+
 use loom::{
     cell::UnsafeCell,
-    model,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    thread::{JoinHandle, spawn, yield_now},
+    sync::{Mutex, atomic::AtomicBool},
+    thread::{JoinHandle, spawn},
 };
+use parscan_interleavings::{every_order, four_preemptions};
 use parscan_rooms::{ioctl::Status, sharing::Flight};
 
 struct Scene {
     flight: Mutex<Flight<u32>>,
     /// The IRP's `Cancel`.
     cancelled: AtomicBool,
-    /// The IRP, which those who are its holders may look at, and who has the runner completes.
+    /// The IRP, which its holders may look at, and which the one with the runner completes.
     irp: UnsafeCell<()>,
-    /// How often the request was gone on with, and why it was told to end.
+    /// Somebody has told the request to end.
+    told: AtomicU32,
+    /// How often the USB stack has had the request, and how often it was completed.
+    sent: AtomicU32,
     ended: AtomicU32,
-    why: Mutex<Option<i32>>,
+    /// Why it was ended, 0: not at all.
+    why: AtomicI32,
 }
+
+/// Of how many transfers the request is.
+const TRANSFERS: u32 = 2;
 
 impl Scene {
     fn new() -> Arc<Self> {
@@ -28,8 +37,10 @@ impl Scene {
             flight: Mutex::new(Flight::IDLE),
             cancelled: AtomicBool::new(false),
             irp: UnsafeCell::new(()),
+            told: AtomicU32::new(0),
+            sent: AtomicU32::new(0),
             ended: AtomicU32::new(0),
-            why: Mutex::new(None),
+            why: AtomicI32::new(0),
         });
         scene.with(Flight::announce);
         scene
@@ -39,139 +50,143 @@ impl Scene {
         section(&mut self.flight.lock().unwrap())
     }
 
-    /// The runner's: the request ends, and its IRP with it.
+    /// Who has the runner goes on: with the next transfer, or to the end of the request.
+    fn go_on(this: &Arc<Self>, why: Option<Status>) {
+        let last = this.sent.load(Ordering::Relaxed) == TRANSFERS;
+        if let (None, false) = (why, last) {
+            let departed = this.with(|flight| {
+                let departed = flight.depart(7, |_| this.cancelled.load(Ordering::Acquire));
+                let told = this.told.load(Ordering::Relaxed) != 0;
+                assert!(!(told && departed.is_ok()), "sent after it was told to end");
+                departed
+            });
+            match departed {
+                Ok(()) => Self::sent(this),
+                Err((_, why)) => this.finish(Some(why)),
+            }
+        } else {
+            this.finish(why);
+        }
+    }
+
+    /// The USB stack has the request.
+    fn sent(this: &Arc<Self>) {
+        let first = this.sent.fetch_add(1, Ordering::Relaxed) == 0;
+        let completion = {
+            let this = Arc::clone(this);
+            move || {
+                this.irp.with(|_| ());
+                Self::let_go(&this);
+            }
+        };
+        // The second transfer comes back at once, in the call.
+        let thread = if first {
+            Some(spawn(completion))
+        } else {
+            completion();
+            None
+        };
+        this.irp.with(|_| ());
+        Self::let_go(this);
+        if let Some(thread) = thread {
+            thread.join().unwrap();
+        }
+    }
+
+    /// The request ends, and its IRP with it.
     fn finish(&self, why: Option<Status>) {
         self.with(Flight::retire);
-        *self.why.lock().unwrap() = why.map(|why| why.0);
-        self.irp.with_mut(|_| yield_now());
+        self.why
+            .store(why.map_or(0, |why| why.0), Ordering::Relaxed);
+        self.irp.with_mut(|_| ());
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A holder lets go.
-    fn let_go(&self) {
-        if let Some((irp, why)) = self.with(Flight::let_go) {
+    fn let_go(this: &Arc<Self>) {
+        if let Some((irp, why)) = this.with(Flight::let_go) {
             assert_eq!(irp, 7);
-            self.finish(why);
+            Self::go_on(this, why);
         }
     }
 
-    /// Sends the request. The completion, if the USB stack has it.
-    fn send(this: &Arc<Self>) -> Option<JoinHandle<()>> {
-        let cancelled = |_: &u32| this.cancelled.load(Ordering::Acquire);
-        if let Err((_, why)) = this.with(|flight| flight.depart(7, cancelled)) {
-            this.finish(Some(why));
-            return None;
-        }
-        let scene = Arc::clone(this);
-        let completion = spawn(move || {
-            scene.irp.with(|_| yield_now());
-            scene.let_go();
-        });
-        this.irp.with(|_| yield_now());
-        this.let_go();
-        Some(completion)
-    }
-
-    /// Ends the request: whether it was told to.
-    fn end(&self, status: Status) -> bool {
-        let (told, holder) = self.with(|flight| {
-            let mut told = false;
+    /// Ends the request, if its time is over by `now`. Whether it was told to end.
+    fn end(this: &Arc<Self>, status: Status, now: u64) -> bool {
+        let mut told = false;
+        let holder = this.with(|flight| {
             let holder = flight
-                .end(status, |_| {
-                    told = true;
-                    true
+                .end(status, |flight| {
+                    told = flight.is_over(now);
+                    told
                 })
                 .is_some();
-            (told, holder)
+            this.told.fetch_add(u32::from(told), Ordering::Relaxed);
+            holder
         });
         if holder {
-            self.irp
-                .with(|_| self.cancelled.store(true, Ordering::Release));
-            self.let_go();
+            this.irp
+                .with(|_| this.cancelled.store(true, Ordering::Release));
+            Self::let_go(this);
         }
         told
     }
 }
 
+/// In a thread of its own.
+fn ender(scene: &Arc<Scene>, status: Status) -> JoinHandle<bool> {
+    let scene = Arc::clone(scene);
+    spawn(move || Scene::end(&scene, status, 10))
+}
+
 #[test]
 fn the_last_holder_goes_on_with_the_request_once() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
-        let end = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.end(Status::CANCELLED))
-        };
-        let completion = Scene::send(&scene);
+        scene.with(|flight| flight.set_deadline(10));
+        let end = ender(&scene, Status::CANCELLED);
+        Scene::go_on(&scene, None);
         let told = end.join().unwrap();
-        if let Some(completion) = completion {
-            completion.join().unwrap();
-        }
         assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
-        let why = *scene.why.lock().unwrap();
-        assert_eq!(why.is_some(), told, "one who ends it is heard");
+        let why = scene.why.load(Ordering::Relaxed);
+        assert!(why == 0 || told && why == Status::CANCELLED.0);
+        let sent = scene.sent.load(Ordering::Relaxed);
+        assert!(
+            why != 0 || sent == TRANSFERS,
+            "succeeds with all transfers only"
+        );
     });
 }
 
 #[test]
 fn a_time_out_and_a_cancellation_are_one_end() {
-    model(|| {
+    four_preemptions(|| {
         let scene = Scene::new();
-        let end = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.end(Status::IO_TIMEOUT))
-        };
-        let other = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.end(Status::CANCELLED))
-        };
-        let completion = Scene::send(&scene);
-        let timed_out = end.join().unwrap();
-        let cancelled = other.join().unwrap();
-        if let Some(completion) = completion {
-            completion.join().unwrap();
-        }
+        scene.with(|flight| flight.set_deadline(10));
+        let end = ender(&scene, Status::IO_TIMEOUT);
+        let other = ender(&scene, Status::CANCELLED);
+        Scene::go_on(&scene, None);
+        let [timed_out, cancelled] = [end, other].map(|it| it.join().unwrap());
         assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
         assert!(!(timed_out && cancelled), "the first one's reason stands");
-        let expected = timed_out
-            .then_some(Status::IO_TIMEOUT.0)
-            .or(cancelled.then_some(Status::CANCELLED.0));
-        assert_eq!(*scene.why.lock().unwrap(), expected);
+        let why = scene.why.load(Ordering::Relaxed);
+        assert!(
+            why == 0
+                || timed_out && why == Status::IO_TIMEOUT.0
+                || cancelled && why == Status::CANCELLED.0
+        );
     });
 }
 
 #[test]
 fn a_time_out_is_for_the_request_that_it_was_set_for() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
-        scene.with(|flight| flight.set_deadline(10));
-        let timer = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                let over = scene.with(|flight| {
-                    flight
-                        .end(Status::IO_TIMEOUT, |flight| flight.is_over(11))
-                        .is_some()
-                });
-                if over {
-                    scene.let_go();
-                }
-            })
-        };
-        let completion = Scene::send(&scene);
-        if let Some(completion) = completion {
-            completion.join().unwrap();
-        }
-        // The next one has more time.
-        timer.join().unwrap();
+        scene.with(|flight| flight.set_deadline(20));
+        // The timer of the request before.
+        let end = ender(&scene, Status::IO_TIMEOUT);
+        Scene::go_on(&scene, None);
+        assert!(!end.join().unwrap());
+        assert_eq!(scene.why.load(Ordering::Relaxed), 0);
         assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
-        scene.with(Flight::announce);
-        scene.with(|flight| {
-            assert!(
-                flight
-                    .end(Status::IO_TIMEOUT, |flight| flight.is_over(11))
-                    .is_none()
-            );
-            assert!(flight.depart(7, |_| false).is_ok(), "not told to end");
-        });
     });
 }

@@ -1,15 +1,16 @@
 //! Something that one processor does for all: the checks after a port was freed.
 
+use std::sync::Arc;
+
 use loom::{
     cell::UnsafeCell,
-    model,
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::spawn,
 };
-use parscan_interleavings::{Flag, Stage};
+use parscan_interleavings::{Flag, Stage, every_order, four_preemptions};
 use parscan_rooms::sharing::{IDLE, Rounds};
 
 /// How often one thread calls the routines in a row: here as rarely as possible.
@@ -22,7 +23,7 @@ struct Scene {
     /// What the routine saw; one processor at a time calls it.
     seen: UnsafeCell<[bool; 3]>,
     /// What it has ever seen.
-    told: Mutex<[bool; 3]>,
+    told: std::sync::Mutex<[bool; 3]>,
     /// There are clients.
     used: AtomicBool,
     dpc: Mutex<bool>,
@@ -34,7 +35,7 @@ impl Scene {
             rounds: Rounds::new(Stage::new(IDLE), Flag::new(false)),
             freed: [(); 3].map(|()| AtomicBool::new(false)),
             seen: UnsafeCell::new([false; 3]),
-            told: Mutex::new([false; 3]),
+            told: std::sync::Mutex::new([false; 3]),
             used: AtomicBool::new(true),
             dpc: Mutex::new(false),
         })
@@ -85,8 +86,25 @@ impl Scene {
 }
 
 #[test]
+fn a_free_beside_the_calls_is_told() {
+    every_order(|| {
+        let scene = Scene::new();
+        let other = {
+            let scene = Arc::clone(&scene);
+            spawn(move || scene.free(1))
+        };
+        scene.free(0);
+        scene.run_dpc();
+        other.join().unwrap();
+        scene.run_dpc();
+        assert_eq!(*scene.told.lock().unwrap(), [true, true, false]);
+        assert!(scene.rounds.ask(), "nobody is at it any more");
+    });
+}
+
+#[test]
 fn every_free_is_told() {
-    model(|| {
+    four_preemptions(|| {
         let scene = Scene::new();
         let others = [1, 2].map(|number| {
             let scene = Arc::clone(&scene);
@@ -105,7 +123,7 @@ fn every_free_is_told() {
 
 #[test]
 fn the_last_client_goes_and_the_next_one_comes() {
-    model(|| {
+    four_preemptions(|| {
         let scene = Scene::new();
         let other = {
             let scene = Arc::clone(&scene);

@@ -1,12 +1,12 @@
 //! Waits that are told to end.
 
+use std::sync::Arc;
+
 use loom::{
     cell::UnsafeCell,
-    model,
-    sync::Arc,
     thread::{JoinHandle, spawn, yield_now},
 };
-use parscan_interleavings::{Event, Note};
+use parscan_interleavings::{Event, Note, every_order, four_preemptions};
 use parscan_rooms::{
     ioctl::Status,
     sharing::{Signal as _, Stop},
@@ -45,7 +45,7 @@ fn taker(scene: &Arc<Scene>) -> JoinHandle<Result<(), i32>> {
     let scene = Arc::clone(scene);
     spawn(move || {
         scene.take().map_err(|status| status.0)?;
-        scene.thing.with_mut(|_| yield_now());
+        scene.thing.with_mut(|_| ());
         scene.turn.set();
         Ok(())
     })
@@ -53,7 +53,7 @@ fn taker(scene: &Arc<Scene>) -> JoinHandle<Result<(), i32>> {
 
 #[test]
 fn a_stop_ends_waits_that_nothing_else_ends() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
         let waits = [taker(&scene), taker(&scene)];
         scene.stop.stop(Status::DELETE_PENDING);
@@ -66,7 +66,7 @@ fn a_stop_ends_waits_that_nothing_else_ends() {
 
 #[test]
 fn one_at_a_time_has_the_turn_and_a_stop_loses_none() {
-    model(|| {
+    four_preemptions(|| {
         let scene = Scene::new();
         scene.turn.set();
         let waits = [taker(&scene), taker(&scene)];

@@ -1,12 +1,13 @@
 //! The URBs that are out, and the end of them.
 
+use std::sync::Arc;
+
 use loom::{
     cell::UnsafeCell,
-    model,
-    sync::{Arc, Mutex},
+    sync::Mutex,
     thread::{spawn, yield_now},
 };
-use parscan_interleavings::Event;
+use parscan_interleavings::{Event, every_order};
 use parscan_rooms::{ioctl::Status, sharing::UrbGate};
 
 struct Scene {
@@ -50,7 +51,7 @@ impl Scene {
             *out += 1;
             Ok(())
         })?;
-        self.device.with(|_| yield_now());
+        self.device.with(|_| ());
         self.with(|gate, out| {
             *out -= 1;
             gate.leave(&self.idle);
@@ -61,13 +62,13 @@ impl Scene {
     /// No URB is out any more, and none goes out.
     fn wait_idle(&self) {
         let _ = Event::wait_any(&[&self.idle]);
-        self.device.with_mut(|_| yield_now());
+        self.device.with_mut(|_| ());
     }
 }
 
 #[test]
 fn the_last_urb_ends_the_wait() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
         let senders = [(); 2].map(|()| {
             let scene = Arc::clone(&scene);
@@ -94,7 +95,7 @@ fn the_last_urb_ends_the_wait() {
 
 #[test]
 fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
         let sender = {
             let scene = Arc::clone(&scene);
@@ -120,7 +121,7 @@ fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
 
 #[test]
 fn a_thread_that_waits_is_told_that_the_gate_is_shut() {
-    model(|| {
+    every_order(|| {
         let scene = Scene::new();
         let waits = {
             let scene = Arc::clone(&scene);
@@ -138,7 +139,7 @@ fn a_thread_that_waits_is_told_that_the_gate_is_shut() {
         let asleep = Status::DEVICE_NOT_READY;
         scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
         scene.with(|gate, _| gate.awaken(&scene.shut));
-        scene.with(|gate, _| assert!(gate.lose(asleep)));
+        scene.with(|gate, _| assert!(gate.lose(asleep, &scene.shut)));
         waits.join().unwrap();
     });
 }

@@ -171,6 +171,17 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "interleavings",
+        what: "what processors share, in every order of two and three of them",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![cargo(
+                workspace,
+                &["test", "--locked", "-p", "parscan-interleavings"],
+            )])
+        },
+    },
+    Step {
         name: "parscanctl",
         what: "tests of parscanctl and its library; parscanctl.exe builds and stands alone",
         needs: &[],
