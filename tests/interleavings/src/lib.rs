@@ -7,6 +7,11 @@
 //! it again and again, until no order of their steps is left that makes a difference. A wait that
 //! nothing ends any more is a deadlock, which loom reports.
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "what is wrong with the driver is a panic here"
+)]
+
 pub mod line;
 
 use std::sync::{Arc, atomic::AtomicU32};

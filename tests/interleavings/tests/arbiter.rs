@@ -1,4 +1,8 @@
 //! Who has the port: one at a time, and everybody in the end.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "threads of loom are no threads"
+)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! The request that the USB stack has, and those who look at it meanwhile.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "threads of loom are no threads"
+)]
 
 use std::sync::{
     Arc,

@@ -1,4 +1,8 @@
 //! Something that one processor does for all: the checks after a port was freed.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "threads of loom are no threads"
+)]
 
 use std::sync::Arc;
 

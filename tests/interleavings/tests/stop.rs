@@ -1,4 +1,8 @@
 //! Waits that are told to end.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "threads of loom are no threads"
+)]
 
 use std::sync::Arc;
 

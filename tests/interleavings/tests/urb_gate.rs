@@ -1,4 +1,8 @@
 //! The URBs that are out, and the end of them.
+#![allow(
+    clippy::arc_with_non_send_sync,
+    reason = "threads of loom are no threads"
+)]
 
 use std::sync::Arc;
 
