@@ -181,12 +181,17 @@ impl<S: Admission> Queue<S> {
         let head = links.list.get();
         // SAFETY: under the lock.
         let first = unsafe { (*head).Flink };
+        let mut entry = first;
+        while entry != head && is_being_cancelled(irp_of(entry)) {
+            // SAFETY: an entry of the list.
+            entry = unsafe { (*entry).Flink };
+        }
         let queued = Queued {
-            // SAFETY: likewise.
+            // SAFETY: under the lock.
             count: unsafe { links.length.get().read() },
-            first: (first != head).then(|| {
+            first: (entry != head).then(|| {
                 // SAFETY: an entry of the list belongs to a live IRP.
-                unsafe { ticket_of(irp_of(first)).read() }
+                unsafe { ticket_of(irp_of(entry)).read() }
             }),
         };
         // SAFETY: under the lock, so this is the only reference.
@@ -267,8 +272,18 @@ impl<S: Admission> Queue<S> {
 pub(super) struct Queued {
     /// How many there are.
     pub(super) count: u32,
-    /// The ticket of the oldest.
+    /// The ticket of the oldest that is not being cancelled.
     pub(super) first: Option<u64>,
+}
+
+/// Whether an IRP in the list is about to leave it, for a thread cancels it: the `IoCsq` functions do
+/// not give it out any more. That thread may take its time.
+fn is_being_cancelled(irp: PIRP) -> bool {
+    // SAFETY: a place in a live IRP; nothing is read.
+    let routine = unsafe { &raw const (*irp).CancelRoutine };
+    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp changes the member from
+    // any thread.
+    unsafe { routine.read_volatile() }.is_none()
 }
 
 /// The list entry that belongs to whoever owns the IRP.

@@ -221,7 +221,7 @@ impl<E: Exchange> Shared<Channel<E>> {
     /// Goes on with the queue, if nobody does. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
         let ready = self.queue.with(|busy, queued| {
-            let ready = !busy.0 && queued.count > 0 && !self.traffic.is_held(self.lane);
+            let ready = !busy.0 && queued.first.is_some() && !self.traffic.is_held(self.lane);
             busy.0 |= ready;
             ready
         });

@@ -106,7 +106,7 @@ impl<E: Exchange> Runner<E> {
             }
             self.retire();
             let more = channel.queue.with(|busy, queued| {
-                busy.0 = queued.count > 0 && !channel.traffic.is_held(channel.lane);
+                busy.0 = queued.first.is_some() && !channel.traffic.is_held(channel.lane);
                 busy.0
             });
             if !more {
