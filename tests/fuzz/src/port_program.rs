@@ -12,6 +12,7 @@ use parscan_rooms::{
 
 /// A request and its port.
 #[derive(Arbitrary, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Input<'a> {
     request: &'a [u8],
     /// As the request has it, or with these instructions behind a good header.

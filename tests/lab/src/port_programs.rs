@@ -80,6 +80,9 @@ pub const fn repeat(times: u32) -> [u8; 4] {
 }
 
 /// The input of RUN.
+///
+/// # Panics
+/// If it is larger than any program.
 #[must_use]
 pub fn request(code: &[[u8; 4]], bytes: &[u8], atomic: bool) -> Vec<u8> {
     let number = |value: usize| u32::try_from(value).expect("small").to_le_bytes();

@@ -64,10 +64,11 @@ impl Case {
         }
     }
 
-    /// Whether a transfer may be over before it notices anything: the device is fast, or the chip's
-    /// FIFO takes all of it at once and what it has still leaves.
+    /// Whether a transfer may be over before it notices anything: the device is fast, the chip's FIFO
+    /// takes all of it at once and what it has still leaves, or it is one block of EPP cycles, which
+    /// stays connected afterwards.
     fn is_fast(self) -> bool {
-        self.response == 0 || self.mode == modes::IEEE_COMPATIBILITY
+        self.response == 0 || self.mode == modes::IEEE_COMPATIBILITY || self.mode == modes::EPP_HW
     }
 
     fn what(self, access: u64) -> String {

@@ -412,8 +412,9 @@ fn edges_are_those_of_the_program() {
                 4 => code.push(delay(random(120) * 1000)),
                 5 => code.push(pace(random(80) * 1000)),
                 6 if times == 1 => {
-                    times = random(5) as usize + 1;
-                    code.push(repeat(times as u32));
+                    let again = random(5) + 1;
+                    times = again as usize;
+                    code.push(repeat(again));
                 }
                 7 => {
                     code.push(NEXT_DATA);

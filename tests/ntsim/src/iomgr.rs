@@ -1482,12 +1482,12 @@ pub(crate) fn open(name: &str, caller: Caller, kernel: bool) -> Result<usize, Nt
     }))
 }
 
-/// `FILE_READ_ACCESS` and `FILE_WRITE_ACCESS` of CTL_CODE.
+/// `FILE_READ_ACCESS` and `FILE_WRITE_ACCESS` of `CTL_CODE`.
 const FILE_READ_ACCESS: u32 = 1;
 const FILE_WRITE_ACCESS: u32 = 2;
 
 /// Whether a control code asks for access that the handle does not have (`RequiredAccess` of
-/// CTL_CODE).
+/// `CTL_CODE`).
 fn lacks_access(file: Va, what: Request) -> bool {
     let Request::Control {
         code,

@@ -185,7 +185,7 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (34, "Q1", "C4/30"),    // raise downwards
     (35, "I8", "C4/135c"),  // left after CLEANUP
     (36, "M1", "CD"),       // beyond the system buffer
-    (37, "X1", "1E"),       // stack overflow
+    (37, "X1", "7F/8"),     // stack overflow
     (38, "X2", "KeBugCheckEx"),
     (39, "M1", "C4/10"),         // free inside a block
     (40, "A3", "C4/3F"),         // reference too few

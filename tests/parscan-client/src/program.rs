@@ -63,13 +63,11 @@ impl PortProgram {
 
     fn timed(mut self, time: Duration, instruction: fn(Time) -> Instruction) -> Self {
         let ns = u64::try_from(time.as_nanos()).ok();
-        match ns.and_then(Time::from_ns) {
-            Some(time) => self.then(instruction(time)),
-            None => {
-                self.too_long.get_or_insert(self.code.len());
-                self
-            }
+        if let Some(time) = ns.and_then(Time::from_ns) {
+            return self.then(instruction(time));
         }
+        self.too_long.get_or_insert(self.code.len());
+        self
     }
 
     /// Writes the data register.

@@ -174,7 +174,10 @@ impl Transport for Open {
                 let modes = printer.modes.difference(excluded);
                 answer(output, &modes.bits().to_le_bytes())
             }
-            UserRequest::SetWriteAddress(_) | UserRequest::SetReadAddress(_) => Ok(0),
+            UserRequest::SetWriteAddress(_)
+            | UserRequest::SetReadAddress(_)
+            | UserRequest::Claim
+            | UserRequest::Release { .. } => Ok(0),
             UserRequest::IsPortFree => answer(output, &[1]),
             UserRequest::QueryLocation => {
                 answer(output, &[printer.location.as_bytes(), b"\0"].concat())
@@ -184,7 +187,6 @@ impl Transport for Open {
                 Ok(0)
             }
             UserRequest::GetTimeouts => answer(output, &state.timeouts.to_bytes()),
-            UserRequest::Claim | UserRequest::Release { .. } => Ok(0),
             UserRequest::Run => {
                 let parts = RunInput::parse(input).unwrap();
                 let program =
