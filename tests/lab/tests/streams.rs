@@ -31,6 +31,8 @@ fn a_flush_ends_after_what_was_written() {
         (NtStatus::SUCCESS, 0)
     );
     assert_eq!(printer.received().len(), 40);
+    // Its program hears of it in a moment.
+    check(pc.machine.run_for(MS));
     assert!(pc.machine.is_done(&write));
     check(pc.machine.finish(&write));
     check(pc.machine.close(lpt1));
