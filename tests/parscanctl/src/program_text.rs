@@ -191,7 +191,8 @@ fn instruction(program: PortProgram, words: &[&str]) -> Result<PortProgram, Stri
         }
         ["epp-in", register] => program.then(Instruction::EppIn(epp(register)?)),
         ["bytes", values @ ..] => {
-            let values: Result<Vec<u8>, _> = values.iter().map(|value| number(value)).collect();
+            let values: Result<Vec<u8>, _> =
+                values.iter().map(|value| number::<u8>(value)).collect();
             program.bytes(&values?)
         }
         ["atomic"] => program.atomic(),
