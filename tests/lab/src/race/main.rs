@@ -1,6 +1,6 @@
 //! `race`: every preemption that a scene can have.
 //!
-//! `cargo xtask race` builds what it needs and runs it. See [`explore`] for how, and [`scenes`] for
+//! `cargo xtask race` builds what it needs and runs it. See [`mod@explore`] for how, and [`scenes`] for
 //! what.
 #![allow(missing_docs, reason = "a program")]
 
