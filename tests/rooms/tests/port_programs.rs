@@ -382,17 +382,19 @@ fn what_is_atomic_is_short() {
 fn a_grid_does_not_drift() {
     for hertz in [8_000, 22_050, 44_100_u64] {
         let interval = 1_000_000_000 / hertz;
-        let data: Vec<u8> = (0..hertz).map(|it| it as u8).collect();
+        // A second of slots; Miri is slow.
+        let slots = if cfg!(miri) { 40 } else { hertz };
+        let data: Vec<u8> = (0..slots).map(|it| it as u8).collect();
         let code = code(&[
             I::Pace(ns(interval)),
-            I::Loop(hertz as u32),
+            I::Loop(slots as u32),
             I::NextData,
             I::End,
         ]);
         let input = input(&code, &data);
         let outcome = run_on(Recorder::new(), &input);
         assert_eq!(outcome.result.missed, 0);
-        assert_eq!(u64::from(outcome.result.accesses), hertz);
+        assert_eq!(u64::from(outcome.result.accesses), slots);
         for (slot, access) in (0..).zip(&outcome.port.accesses) {
             let due = 7_000 + slot * interval;
             assert!(
