@@ -244,10 +244,11 @@ impl Port for Adversary<'_> {
             Register::Ecr => {
                 let (was, is) = (self.mode(), value >> 5);
                 assert!(was < 2 || is < 2 || was == is, "mode {was} to {is}");
-                // Test mode has it on for a moment; the port's interrupt is not connected. A chip
-                // that shows 00001 below its mode field gets back what it shows.
-                let fixed = value & 0x1F == 0x01;
-                assert!(fixed || value & 0x10 != 0 && (value & 0x04 != 0 || is == 6));
+                // Test mode has it on for a moment; the port's interrupt is not connected. The
+                // detection writes what the chip shows below its mode field, and a chip that shows
+                // 00001 there gets it always.
+                let shown = !self.uses_ecr || value & 0x1F == 0x01;
+                assert!(shown || value & 0x10 != 0 && (value & 0x04 != 0 || is == 6));
                 self.ecr = value;
             }
             Register::EppData | Register::EppAddress => {

@@ -11,8 +11,13 @@ use crate::{
     report::broken,
 };
 
-pub(super) fn hooks() -> [Hook; 9] {
+pub(super) fn hooks() -> [Hook; 14] {
     [
+        ("KfRaiseIrql", kf_raise_irql as *const ()),
+        ("KeLowerIrql", ke_lower_irql as *const ()),
+        ("ExAllocateTimer", ex_allocate_timer as *const ()),
+        ("ExSetTimer", ex_set_timer as *const ()),
+        ("ExDeleteTimer", ex_delete_timer as *const ()),
         (
             "KeAcquireSpinLockRaiseToDpc",
             ke_acquire_spin_lock_raise_to_dpc as *const (),
@@ -38,6 +43,62 @@ pub(super) fn hooks() -> [Hook; 9] {
         ("KeCancelTimer", ke_cancel_timer as *const ()),
         ("KeFlushQueuedDpcs", ke_flush_queued_dpcs as *const ()),
     ]
+}
+
+unsafe extern "system" fn kf_raise_irql(level: u8) -> u8 {
+    let before = irql::set(level);
+    if before > level {
+        broken!("KfRaiseIrql({level}) at IRQL {before}");
+    }
+    before
+}
+
+unsafe extern "system" fn ke_lower_irql(level: u8) {
+    let before = irql::set(level);
+    if before < level {
+        broken!("KeLowerIrql({level}) at IRQL {before}");
+    }
+}
+
+/// An `EX_TIMER` is a `KTIMER` of Wine's here, which threads can wait for, too.
+unsafe extern "system" fn ex_allocate_timer(
+    _callback: Ptr,
+    _context: Ptr,
+    _attributes: u32,
+) -> Ptr {
+    /// `SynchronizationTimer`
+    const SYNCHRONIZATION: i32 = 1;
+    let timer: Ptr = alloc::boxed::Box::into_raw(alloc::boxed::Box::new([0_u64; 16])).cast();
+    // SAFETY: room for a KTIMER, which stays where it is.
+    unsafe { KeInitializeTimerEx(timer, SYNCHRONIZATION) };
+    timer
+}
+
+unsafe extern "system" fn ex_set_timer(
+    timer: Ptr,
+    due: i64,
+    _period: i64,
+    _parameters: Ptr,
+) -> bool {
+    // SAFETY: the driver's timer.
+    unsafe { KeSetTimerEx(timer, due, 0, core::ptr::null_mut()) }
+}
+
+unsafe extern "system" fn ex_delete_timer(
+    timer: Ptr,
+    _cancel: bool,
+    _wait: bool,
+    _parameters: Ptr,
+) -> bool {
+    // SAFETY: the driver's timer. Its memory is left: Wine may look at it once more.
+    unsafe { KeCancelTimer(timer) }
+}
+
+#[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
+unsafe extern "system" {
+    fn KeInitializeTimerEx(timer: Ptr, kind: i32);
+    fn KeSetTimerEx(timer: Ptr, due: i64, period: i32, dpc: Ptr) -> bool;
+    fn KeCancelTimer(timer: Ptr) -> bool;
 }
 
 unsafe extern "system" fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
