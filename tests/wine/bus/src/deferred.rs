@@ -15,6 +15,20 @@ pub(crate) struct Dpc {
     arguments: [Ptr; 2],
 }
 
+impl Dpc {
+    pub(crate) const fn new(
+        routine: unsafe extern "system" fn(*mut Self, Ptr, Ptr, Ptr),
+        context: Ptr,
+    ) -> Self {
+        Self {
+            head: [0; 3],
+            routine: Some(routine),
+            context,
+            arguments: [core::ptr::null_mut(); 2],
+        }
+    }
+}
+
 struct Timer {
     /// The address of the `KTIMER`.
     address: usize,

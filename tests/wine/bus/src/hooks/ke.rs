@@ -1,6 +1,13 @@
 //! IRQL, spin locks, waits, time, timers.
 
-use windows_sys::Wdk::System::SystemServices::{KeDelayExecutionThread, KeWaitForSingleObject};
+use alloc::boxed::Box;
+
+use windows_sys::Wdk::{
+    Foundation::KEVENT,
+    System::SystemServices::{
+        KeDelayExecutionThread, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject,
+    },
+};
 
 use super::Hook;
 use crate::{
@@ -60,45 +67,72 @@ unsafe extern "system" fn ke_lower_irql(level: u8) {
     }
 }
 
-/// An `EX_TIMER` is a `KTIMER` of Wine's here, which threads can wait for, too.
+/// An `EX_TIMER`: an event that threads wait for, and a DPC that sets it. A `KTIMER` of Wine's holds
+/// the lock of all waits while it waits for the end of its own callback, which wants the lock.
+#[repr(C)]
+struct ExTimer {
+    event: KEVENT,
+    dpc: Dpc,
+}
+
+unsafe extern "system" fn ex_timer_is_due(_dpc: *mut Dpc, event: Ptr, _first: Ptr, _second: Ptr) {
+    // SAFETY: the timer's event: it is freed once no DPC runs.
+    unsafe { KeSetEvent(event.cast(), 0, false) };
+}
+
 unsafe extern "system" fn ex_allocate_timer(
     _callback: Ptr,
     _context: Ptr,
     _attributes: u32,
-) -> Ptr {
-    /// `SynchronizationTimer`
+) -> *mut ExTimer {
+    /// `SynchronizationEvent`
     const SYNCHRONIZATION: i32 = 1;
-    let timer: Ptr = alloc::boxed::Box::into_raw(alloc::boxed::Box::new([0_u64; 16])).cast();
-    // SAFETY: room for a KTIMER, which stays where it is.
-    unsafe { KeInitializeTimerEx(timer, SYNCHRONIZATION) };
+    let timer = Box::into_raw(Box::new(ExTimer {
+        // SAFETY: zeros are a KEVENT that is to be initialised.
+        event: unsafe { core::mem::zeroed() },
+        dpc: Dpc::new(ex_timer_is_due, core::ptr::null_mut()),
+    }));
+    // SAFETY: just allocated.
+    let event = unsafe { &raw mut (*timer).event };
+    // SAFETY: just allocated.
+    unsafe { (*timer).dpc = Dpc::new(ex_timer_is_due, event.cast()) };
+    // SAFETY: it stays where it is.
+    unsafe { KeInitializeEvent(event, SYNCHRONIZATION, false) };
     timer
 }
 
 unsafe extern "system" fn ex_set_timer(
-    timer: Ptr,
+    timer: *mut ExTimer,
     due: i64,
     _period: i64,
     _parameters: Ptr,
 ) -> bool {
+    let was_set = deferred::cancel_timer(timer.addr());
     // SAFETY: the driver's timer.
-    unsafe { KeSetTimerEx(timer, due, 0, core::ptr::null_mut()) }
+    unsafe { KeResetEvent((&raw mut (*timer).event).cast()) };
+    // SAFETY: the driver's timer.
+    let dpc = unsafe { &raw mut (*timer).dpc };
+    // SAFETY: as the driver called it; no period.
+    unsafe { ke_set_timer(timer.cast(), due, dpc) };
+    was_set
 }
 
 unsafe extern "system" fn ex_delete_timer(
-    timer: Ptr,
+    timer: *mut ExTimer,
     _cancel: bool,
     _wait: bool,
     _parameters: Ptr,
 ) -> bool {
-    // SAFETY: the driver's timer. Its memory is left: Wine may look at it once more.
-    unsafe { KeCancelTimer(timer) }
+    let was_set = deferred::cancel_timer(timer.addr());
+    deferred::flush();
+    // SAFETY: allocated above, and its DPC runs no more.
+    drop(unsafe { Box::from_raw(timer) });
+    was_set
 }
 
 #[link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "system" {
-    fn KeInitializeTimerEx(timer: Ptr, kind: i32);
-    fn KeSetTimerEx(timer: Ptr, due: i64, period: i32, dpc: Ptr) -> bool;
-    fn KeCancelTimer(timer: Ptr) -> bool;
+    fn KeResetEvent(event: Ptr) -> i32;
 }
 
 unsafe extern "system" fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
