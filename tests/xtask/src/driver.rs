@@ -16,7 +16,7 @@ use crate::{
     exports::Exports,
     gate, package,
     setup::{self, Tool},
-    shell::{Arch, Workspace, good, headline, holds, mirror, remove, run, say},
+    shell::{Arch, TARGET, Workspace, good, headline, holds, mirror, remove, run, say},
 };
 
 /// The build command, but for the profile.
@@ -117,20 +117,9 @@ pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         || args.iter().any(|option| option == "--port=qemu");
     setup::ensure(workspace, if qemu { &[Tool::Qemu] } else { &[] })?;
     let sys = build(workspace, Arch::X64, false)?;
-    let mut cargo = workspace.cargo();
     // Paths among the options are the caller's.
-    cargo.current_dir(env::current_dir()?);
-    run(cargo
-        .args([
-            "run",
-            "-q",
-            "--locked",
-            "-p",
-            "parscan-lab",
-            "--bin",
-            "demo",
-            "--",
-        ])
+    run(lab_program(workspace, "demo")
+        .current_dir(env::current_dir()?)
         .args(args)
         .env("PARSCAN_SYS", &sys))
 }
@@ -144,24 +133,28 @@ pub(crate) fn bench(workspace: &Workspace, json: bool) -> Result<bool> {
             .arg("build")
             .stdout(io::stderr()),
     )?;
+    let mut bench = lab_program(workspace, "bench");
+    bench.args(json.then_some("--json")).env(
+        "PARSCAN_SYS",
+        workspace.target().join("parscan/parscan.sys"),
+    );
+    holds(&mut bench)
+}
+
+/// One of the lab's programs, to which arguments are added.
+pub(crate) fn lab_program(workspace: &Workspace, name: &str) -> Command {
     let mut cargo = workspace.cargo();
+    cargo.args(["run", "-q", "--locked", "-p", "parscan-lab", "--bin"]);
+    cargo.args([name, "--"]);
     cargo
-        .args([
-            "run",
-            "-q",
-            "--locked",
-            "-p",
-            "parscan-lab",
-            "--bin",
-            "bench",
-            "--",
-        ])
-        .args(json.then_some("--json"))
-        .env(
-            "PARSCAN_SYS",
-            workspace.target().join("parscan/parscan.sys"),
-        );
-    holds(&mut cargo)
+}
+
+/// Builds the kernel client that uses parscan's ports.
+pub(crate) fn client_build(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--release", "-p", "client"]);
+    cargo.args(["--target", TARGET]);
+    cargo
 }
 
 /// The linker puts the map beside its own output; cargo copies only the image from there.

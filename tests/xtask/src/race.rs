@@ -42,47 +42,28 @@ enum Image {
 /// Builds what is needed and explores. True if nothing was broken.
 pub(crate) fn explore(workspace: &Workspace, options: &Options) -> Result<bool> {
     let sys = driver::build(workspace, Arch::X64, options.image == Image::Debug)?;
-    run(workspace.cargo().args([
-        "build",
-        "--locked",
-        "--release",
-        "--target",
-        TARGET,
-        "-p",
-        "client",
-    ]))?;
+    run(&mut driver::client_build(workspace))?;
     let client = workspace
         .target()
         .join(TARGET)
         .join("release")
         .join("client.dll");
-    let mut cargo = workspace.cargo();
-    cargo
-        .args([
-            "run",
-            "-q",
-            "--locked",
-            "-p",
-            "parscan-lab",
-            "--bin",
-            "race",
-            "--",
-        ])
-        .args(options.quick.then_some("--quick"))
+    let mut race = driver::lab_program(workspace, "race");
+    race.args(options.quick.then_some("--quick"))
         .args(options.list.then_some("--list"))
         .env("PARSCAN_SYS", &sys)
         .env("CLIENT_SYS", &client);
     if options.image == Image::Debug {
-        cargo.args(["--image", "debug"]);
+        race.args(["--image", "debug"]);
     }
     if let Some(scenario) = &options.scenario {
-        cargo.args(["--scenario", scenario]);
+        race.args(["--scenario", scenario]);
     }
     if let Some(seed) = options.seed {
-        cargo.args(["--seed", &seed.to_string()]);
+        race.args(["--seed", &seed.to_string()]);
     }
     if let Some(point) = &options.point {
-        cargo.args(["--point", point]);
+        race.args(["--point", point]);
     }
-    holds(&mut cargo)
+    holds(&mut race)
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    arm64,
+    arm64, driver,
     shell::{Arch, PROGRAM_TARGET, TARGET, Workspace, bad, clean, good, headline, say, shown},
 };
 
@@ -285,20 +285,7 @@ const STEPS: &[Step] = &[
         name: "client",
         what: "the kernel client that uses parscan's ports builds",
         needs: &[],
-        commands: |workspace| {
-            Ok(vec![cargo(
-                workspace,
-                &[
-                    "build",
-                    "--locked",
-                    "--release",
-                    "--target",
-                    TARGET,
-                    "-p",
-                    "client",
-                ],
-            )])
-        },
+        commands: |workspace| Ok(vec![driver::client_build(workspace)]),
     },
     Step {
         name: "lab",
