@@ -63,9 +63,9 @@ impl Before {
         }
     }
 
-    /// Makes the lines as they were; an ECP chip must be in SPP mode. A control register that does
-    /// not read back is put at rest, such a data register gets 0. Nothing is written that is so
-    /// already, as far as that can be read.
+    /// Makes the lines as they were; an ECP chip must be in SPP mode, and the control lines at rest
+    /// if they moved. A control register that does not read back is put at rest, such a data register
+    /// gets 0. Nothing is written that is so already, as far as that can be read.
     pub fn restore(self, port: &mut impl Port) {
         let data = port.read(Register::Data);
         if data != self.data {
@@ -73,7 +73,11 @@ impl Before {
         } else if data == WRITE_ONLY {
             port.write(Register::Data, 0);
         }
-        self.restore_control(port);
+        let shown = port.read(Register::Dcr);
+        // What shows neither that nor rest does not read back, and did not before.
+        let reads_back = shown == self.dcr || is_at_rest(shown);
+        let lines = if reads_back { self } else { self.at_rest() };
+        lines.restore_control(shown, port);
     }
 
     /// The same after a time without power, which nobody else used: what still reads as it did is
@@ -82,7 +86,8 @@ impl Before {
         if self.data != WRITE_ONLY && port.read(Register::Data) != self.data {
             port.write(Register::Data, self.data);
         }
-        self.restore_control(port);
+        let shown = port.read(Register::Dcr);
+        self.restore_control(shown, port);
     }
 
     /// The same lines, but for the control lines, which are at rest.
@@ -94,14 +99,97 @@ impl Before {
         }
     }
 
-    fn restore_control(self, port: &mut impl Port) {
+    /// The control register shows `shown`.
+    fn restore_control(self, shown: u8, port: &mut impl Port) {
         let dcr = if self.dcr == WRITE_ONLY {
             Dcr::IDLE.bits()
         } else {
             self.dcr
         };
-        if port.read(Register::Dcr) != dcr {
-            port.write(Register::Dcr, dcr);
+        if shown != dcr {
+            // Reserved bits stay as they are written everywhere: 0.
+            port.write(Register::Dcr, Dcr::from_bits_truncate(dcr).bits());
         }
+    }
+}
+
+/// Whether a control register that shows this holds [`Dcr::IDLE`]. Chips show what they like in the
+/// reserved bits.
+const fn is_at_rest(shown: u8) -> bool {
+    Dcr::from_bits_truncate(shown).bits() == Dcr::IDLE.bits()
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{vec, vec::Vec};
+
+    use super::*;
+
+    /// A control register that shows one value after the other, and what is written to it.
+    struct Control {
+        shows: Vec<u8>,
+        written: Vec<u8>,
+    }
+
+    impl Port for Control {
+        fn read(&mut self, register: Register) -> u8 {
+            match register {
+                Register::Dcr => self.shows.remove(0),
+                _ => 0x5A,
+            }
+        }
+        fn write(&mut self, register: Register, value: u8) {
+            assert_eq!(register, Register::Dcr);
+            self.written.push(value);
+        }
+        fn stall(&mut self, _: u32) {}
+        fn yield_now(&mut self) -> Result<(), Interrupted> {
+            Ok(())
+        }
+        fn sleep(&mut self, _: u32) -> Result<(), Interrupted> {
+            Ok(())
+        }
+        fn now(&mut self) -> u64 {
+            0
+        }
+        fn has_ecp(&self) -> bool {
+            false
+        }
+        fn has_epp(&self) -> bool {
+            false
+        }
+    }
+
+    /// What is written after a peripheral was asked, if the register showed this before and shows
+    /// that afterwards.
+    fn restored(before: u8, after: u8) -> Vec<u8> {
+        let mut port = Control {
+            shows: vec![before, after],
+            written: vec![],
+        };
+        Before::of(&mut port).restore(&mut port);
+        port.written
+    }
+
+    #[test]
+    fn control_lines_are_as_they_were() {
+        assert_eq!(restored(0x0C, 0x0C), []);
+        assert_eq!(restored(0x0E, 0x0C), [0x0E]);
+        // Nothing moved.
+        assert_eq!(restored(0x0E, 0x0E), []);
+    }
+
+    #[test]
+    fn reserved_bits_are_written_as_0() {
+        assert_eq!(restored(0xCC, 0xCC), []);
+        assert_eq!(restored(0xCE, 0xCC), [0x0E]);
+    }
+
+    #[test]
+    fn a_control_register_that_does_not_read_back_is_put_at_rest() {
+        assert_eq!(restored(0xFF, 0xFF), [0x0C]);
+        assert_eq!(restored(0x3B, 0x55), [0x0C]);
     }
 }

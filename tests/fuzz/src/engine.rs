@@ -104,6 +104,8 @@ struct Adversary<'a> {
     end_us: u64,
     /// The session uses the ECR.
     uses_ecr: bool,
+    /// What the ECR has shown below its mode field: a bit for each of the 32 values.
+    ecr_shown: u32,
 }
 
 impl<'a> Adversary<'a> {
@@ -122,6 +124,7 @@ impl<'a> Adversary<'a> {
             end_accesses: DETECTION,
             end_us: u64::MAX,
             uses_ecr: false,
+            ecr_shown: 0,
         }
     }
 
@@ -209,8 +212,15 @@ impl Port for Adversary<'_> {
             Register::Dsr => step.dsr,
             Register::Data if self.dcr & 0x20 == 0 && !self.input.odd => self.data,
             Register::Dcr if !self.input.odd => self.dcr,
-            Register::Ecr if !self.input.odd => self.ecr & 0xF8 | step.ecr & 0x07,
-            Register::Ecr => step.ecr,
+            Register::Ecr => {
+                let ecr = if self.input.odd {
+                    step.ecr
+                } else {
+                    self.ecr & 0xF8 | step.ecr & 0x07
+                };
+                self.ecr_shown |= 1 << (ecr & 0x1F);
+                ecr
+            }
             Register::EppData | Register::EppAddress => {
                 self.epp_cycle();
                 assert_ne!(self.dcr & 0x20, 0, "EPP read with the data drivers on");
@@ -247,7 +257,8 @@ impl Port for Adversary<'_> {
                 // Test mode has it on for a moment; the port's interrupt is not connected. The
                 // detection writes what the chip shows below its mode field, and a chip that shows
                 // 00001 there gets it always.
-                let shown = !self.uses_ecr || value & 0x1F == 0x01;
+                let others = value & 0x1F;
+                let shown = !self.uses_ecr && self.ecr_shown >> others & 1 != 0 || others == 0x01;
                 assert!(shown || value & 0x10 != 0 && (value & 0x04 != 0 || is == 6));
                 self.ecr = value;
             }
