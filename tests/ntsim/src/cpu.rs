@@ -11,7 +11,6 @@
 use core::arch::naked_asm;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::Once;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use parscan_models::Width;
@@ -21,8 +20,9 @@ use crate::rules;
 use crate::stack::CHARGE;
 use crate::state::{fail, fail_with, with};
 use crate::trace::EventKind;
-use crate::unwind::{Place, RSP, Registers, va};
-use crate::{NtStatus, seh, user};
+use crate::unwind::{RSP, Registers};
+use crate::walk::{Place, va};
+use crate::{NtStatus, seh, signals, user};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Fault {
@@ -419,40 +419,7 @@ const _: () = assert!(0x20 + 8 * STACK_ARGUMENTS == 0x80);
 
 /// Installs the handlers (once a process) and this host thread's signal stack.
 pub(crate) fn install() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for signal in [
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGILL,
-            libc::SIGFPE,
-            libc::SIGTRAP,
-        ] {
-            // SAFETY: an all-zero sigaction is a valid start.
-            let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-            action.sa_sigaction = handler as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-            // SAFETY: `handler` has the signature that SA_SIGINFO asks for.
-            let r = unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) };
-            assert_eq!(r, 0, "sigaction failed");
-        }
-    });
-    thread_local! {
-        static ALT: Box<[u8]> = {
-            let mut memory = vec![0_u8; 64 << 10].into_boxed_slice();
-            let stack = libc::stack_t {
-                ss_sp: memory.as_mut_ptr().cast(),
-                ss_flags: 0,
-                ss_size: memory.len(),
-            };
-            // SAFETY: the memory is leaked below, so it outlives the thread's use of it.
-            unsafe { libc::sigaltstack(&raw const stack, core::ptr::null_mut()) };
-            // Leaked on purpose: it is in use until the thread ends.
-            core::mem::forget(memory);
-            Box::default()
-        };
-    }
-    ALT.with(|_| ());
+    signals::install(handler);
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {

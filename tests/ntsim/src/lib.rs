@@ -120,6 +120,7 @@ pub mod rules;
 mod sched;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/seh.rs")]
 mod seh;
+mod signals;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/stack.rs")]
 mod stack;
 mod state;
@@ -129,6 +130,7 @@ pub mod trace;
 mod unwind;
 pub mod usb;
 mod user;
+mod walk;
 mod watch;
 
 use core::fmt;

@@ -71,11 +71,11 @@ pub(crate) struct Thread {
     /// Return address of the kernel call now running.
     pub call: Va,
     /// Stack and frame pointer there.
-    pub call_place: crate::unwind::Place,
+    pub call_place: crate::walk::Place,
     /// The driver that made it.
     pub caller: Option<crate::DriverId>,
     /// The same three for the kernel calls around it, from which driver code was called again.
-    pub outer: Vec<(Va, crate::unwind::Place, Option<crate::DriverId>)>,
+    pub outer: Vec<(Va, crate::walk::Place, Option<crate::DriverId>)>,
     /// Dispatcher objects that it waits for.
     pub waits_on: Vec<Va>,
     /// Thread object, if a driver can have a handle to it.
@@ -328,7 +328,7 @@ impl Sched {
                 guarded: 0,
                 locks: Vec::new(),
                 call: 0,
-                call_place: crate::unwind::Place::default(),
+                call_place: crate::walk::Place::default(),
                 caller: None,
                 outer: Vec::new(),
                 waits_on: Vec::new(),

@@ -20,7 +20,8 @@ use crate::mem::{Va, peek, poke};
 use crate::nt::{copy, guest};
 use crate::rules;
 use crate::state::{Kernel, fail, status_of, with};
-use crate::unwind::{EHANDLER, Function, Registers, UHANDLER, leave, va};
+use crate::unwind::{EHANDLER, Function, Registers, UHANDLER, leave};
+use crate::walk::va;
 
 /// `EXCEPTION_NONCONTINUABLE`
 pub(crate) const NONCONTINUABLE: u32 = 1;

@@ -13,7 +13,7 @@ use crate::registry::Registry;
 use crate::rules::Rule;
 use crate::sched::{Sched, Tid};
 use crate::trace::{Event, EventKind};
-use crate::unwind::Place;
+use crate::walk::{Place, walk};
 use crate::{Bugcheck, Config, Nanos, NtStatus};
 
 /// A loaded driver.
@@ -310,7 +310,7 @@ impl Kernel {
             .filter_map(|d| d.image.as_ref())
             .collect();
         let top = self.sched.stack_top();
-        crate::unwind::walk(&images, Place { rip, ..place }, fault, top)
+        walk(&images, Place { rip, ..place }, fault, top)
     }
 
     /// Whether the address is code of a loaded driver.

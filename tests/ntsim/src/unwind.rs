@@ -6,6 +6,7 @@
 
 use crate::image::Image;
 use crate::mem::{Va, peek};
+use crate::walk::{Place, va};
 
 const PUSH_NONVOL: u8 = 0;
 const ALLOC_LARGE: u8 = 1;
@@ -26,13 +27,8 @@ pub(crate) const UHANDLER: u8 = 2;
 pub(crate) const RSP: usize = 4;
 pub(crate) const RBP: usize = 5;
 
-/// Where a walk starts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Place {
-    pub rip: Va,
-    pub rsp: Va,
-    pub rbp: Va,
-}
+/// So many bytes before a return address, which may lie just behind its function, is the call.
+pub(crate) const CALL: Va = 1;
 
 /// What a frame has in its registers, general ones by their number in unwind codes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,34 +81,6 @@ pub(crate) struct Function {
     /// Its language handler, and that handler's data.
     pub handler: Va,
     pub data: Va,
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
-pub(crate) const fn va(value: u64) -> Va {
-    value as Va
-}
-
-/// Return addresses outwards, as long as they lie in one of `images`; the starting one is first.
-/// `fault`: the start is the instruction itself, not the return address of a call.
-pub(crate) fn walk(images: &[&Image], start: Place, fault: bool, top: Va) -> Vec<Va> {
-    let mut at = Registers::from(start);
-    let mut frames = Vec::new();
-    while frames.len() < 32
-        && let Some(image) = images.iter().find(|i| i.contains(at.rip()))
-    {
-        // A return address may lie just behind its function, if the call does not return.
-        let inside = if fault && frames.is_empty() {
-            at.rip()
-        } else {
-            at.rip() - 1
-        };
-        frames.push(at.rip());
-        if leave(image, inside, &mut at, top).is_none() {
-            break;
-        }
-        at.pop();
-    }
-    frames
 }
 
 /// Undoes the prologue of the function around `rip`: the return address is on top of the stack

@@ -28,7 +28,7 @@ use crate::mem::{Va, peek};
 use crate::rules;
 use crate::state::{DriverId, Kernel, fail, with};
 use crate::trace::EventKind;
-use crate::unwind::Place;
+use crate::walk::Place;
 
 pub(crate) const PASSIVE: u8 = 0;
 pub(crate) const APC: u8 = 1;
