@@ -180,6 +180,26 @@ fn initialize(machine: &Machine, handle: ntsim::Handle) -> IoResult {
     check(machine.device_io_control(handle, code, &[PARALLEL_INIT], 0))
 }
 
+/// A started port, whose device nobody has open.
+fn started(config: Config) -> Pc {
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    setup.started()
+}
+
+/// A program's handle of the device.
+fn open(machine: &Machine) -> ntsim::Handle {
+    check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1")
+}
+
+/// The port is removed, and its driver unloaded.
+fn remove(machine: &Machine, node: ntsim::DevNode, driver: ntsim::DriverId) {
+    assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
+    unload(machine, driver);
+}
+
 /// The driver's last words: nothing left on the machine.
 fn unload(machine: &Machine, driver: ntsim::DriverId) {
     check(machine.unload(driver));
@@ -189,18 +209,13 @@ fn unload(machine: &Machine, driver: ntsim::DriverId) {
 /// One program waits for a request; another sends one; the first closes the handle, and the device
 /// is pulled out.
 fn requests_end(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
-    let lpt1 = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1");
+    } = started(config);
+    let lpt1 = open(&machine);
     let first = machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
     check(machine.run_for(2 * MS));
     let second: Rc<RefCell<Option<IoResult>>> = Rc::default();
@@ -232,17 +247,12 @@ fn requests_end(config: Config) -> Cast {
 
 /// The device's D0 failed; the PnP manager asks what is behind the port.
 fn relations_without_power(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
+    } = started(config);
     // SET_POWER, device, D3.
     let (status, _) = check(machine.send_power_irp(node, 2, [0, 1, 4, 0]));
     assert_eq!(status, NtStatus::SUCCESS);
@@ -663,18 +673,13 @@ fn callback_and_disconnect(config: Config) -> Cast {
 
 /// A request comes while the device is stopped for new resources and started again.
 fn stop_start(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
-    let lpt1 = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1");
+    } = started(config);
+    let lpt1 = open(&machine);
     Cast {
         machine: machine.clone(),
         driver,
@@ -699,26 +704,20 @@ fn stop_start(config: Config) -> Cast {
             let result = initialize(&machine, lpt1);
             expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
             check(machine.close(lpt1));
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            unload(&machine, driver);
+            remove(&machine, node, driver);
         }),
     }
 }
 
 /// A request comes while the system goes to sleep and wakes up.
 fn sleep_wake(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
-    let lpt1 = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1");
+    } = started(config);
+    let lpt1 = open(&machine);
     Cast {
         machine: machine.clone(),
         driver,
@@ -747,26 +746,20 @@ fn sleep_wake(config: Config) -> Cast {
             let result = initialize(&machine, lpt1);
             expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
             check(machine.close(lpt1));
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            unload(&machine, driver);
+            remove(&machine, node, driver);
         }),
     }
 }
 
 /// A queued request is cancelled, completed, cleaned up and closed at once.
 fn cancel_cleanup(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
-    let lpt1 = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1");
+    } = started(config);
+    let lpt1 = open(&machine);
     let started = |machine: &Machine| {
         machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0)
     };
@@ -792,25 +785,19 @@ fn cancel_cleanup(config: Config) -> Cast {
         end: Box::new(move || {
             expect("the first request", &check(machine.finish(&first)), ENDS);
             expect("the second request", &check(machine.finish(&second)), ENDS);
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            unload(&machine, driver);
+            remove(&machine, node, driver);
         }),
     }
 }
 
 /// A program opens the device, asks and closes; the device is pulled out.
 fn open_and_removal(config: Config) -> Cast {
-    let pc = Setup {
-        config,
-        ..Setup::default()
-    }
-    .started();
     let Pc {
         machine,
         driver,
         node,
         ..
-    } = pc;
+    } = started(config);
     Cast {
         machine: machine.clone(),
         driver,
@@ -1008,8 +995,7 @@ fn scanner_two_handles(config: Config) -> Cast {
         end: Box::new(move || {
             expect_read("the second read", &take(&result), 1000, SCANNER_ENDS);
             check(machine.close(other.handle));
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            unload(&machine, driver);
+            remove(&machine, node, driver);
         }),
     }
 }
@@ -1049,8 +1035,7 @@ fn scanner_sleep(config: Config) -> Cast {
             allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
             expect_read("the read", &take(&result), 1000, &allowed);
             check(machine.close(file.handle));
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            unload(&machine, driver);
+            remove(&machine, node, driver);
         }),
     }
 }
