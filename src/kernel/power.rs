@@ -248,6 +248,25 @@ fn function_of<'d, R: Role>(device: Device<'d, R>, _irp: &Irp) -> Option<&'d dyn
     }
 }
 
+/// As [`ask_for`], before a system power IRP goes on: `routine` is given the IRP as its context, and
+/// with [`ended`] owns it.
+///
+/// # Errors
+/// The IRP comes back: nothing was sent, and the routine is not called.
+fn ask_before<R: Role>(
+    irp: Irp,
+    device: Device<'_, R>,
+    purpose: Purpose,
+    state: DEVICE_POWER_STATE,
+    routine: PREQUEST_POWER_COMPLETE,
+) -> Result<(), Irp> {
+    let raw = irp.put_aside();
+    ask_for(device, purpose, state, routine, raw.as_ptr().cast()).map_err(|_| {
+        // SAFETY: the request was not made, so the IRP is still here.
+        unsafe { Irp::resume(raw, device.remove_lock()) }
+    })
+}
+
 /// Completion routine of a system power request, at <= `DISPATCH_LEVEL`: the lower drivers know.
 unsafe extern "C" fn system_done<R: Role>(
     _object: *mut DEVICE_OBJECT,
@@ -278,12 +297,8 @@ unsafe extern "C" fn system_done<R: Role>(
         }
         (Some(Change::System { works: false }), Some(function)) if irp.status().is_success() => {
             function.work().power().sleep();
-            let raw = irp.put_aside();
-            let context = raw.as_ptr().cast();
-            if ask_for(device, Purpose::Set, D3, Some(sleeps::<R>), context).is_err() {
+            if let Err(irp) = ask_before(irp, device, Purpose::Set, D3, Some(sleeps::<R>)) {
                 // The system sleeps all the same.
-                // SAFETY: the request was not made, so the IRP is still here.
-                let irp = unsafe { Irp::resume(raw, device.remove_lock()) };
                 sleep_anyway(function, irp);
             }
             STATUS_MORE_PROCESSING_REQUIRED
@@ -310,13 +325,10 @@ unsafe extern "C" fn system_queried<R: Role>(
         return irp.go_on();
     }
     let state = if works { D0 } else { D3 };
-    let raw = irp.put_aside();
-    let context = raw.as_ptr().cast();
-    match ask_for(device, Purpose::Query, state, Some(queried::<R>), context) {
+    match ask_before(irp, device, Purpose::Query, state, Some(queried::<R>)) {
         Ok(()) => STATUS_MORE_PROCESSING_REQUIRED,
-        // Nobody has anything against it who could be asked.
-        // SAFETY: the request was not made, so the IRP is still here.
-        Err(_) => unsafe { Irp::resume(raw, device.remove_lock()) }.go_on(),
+        // No driver has anything against it that could be asked.
+        Err(irp) => irp.go_on(),
     }
 }
 
@@ -404,8 +416,8 @@ unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) 
     let _ = irp.complete_as_is();
 }
 
-/// A request for full power of [`PowerSupply`](super::supply::PowerSupply). It has noted the request, and the remove lock is
-/// held for it with the supply as its tag. At <= `DISPATCH_LEVEL`.
+/// A request for full power of [`PowerSupply`](super::supply::PowerSupply). It has noted the request,
+/// and the remove lock is held for it with the supply as its tag. At <= `DISPATCH_LEVEL`.
 ///
 /// # Safety
 /// `object` is a function device object of a role `R`.
