@@ -197,9 +197,10 @@ pub const fn fixed_ecr(value: u8) -> u8 {
     value & ECR_MODE | FIXED_ECR
 }
 
-/// Whether there is an ECR, and whether its lower bits are fixed. It is one if its mode field holds what is written; the lower bits show
-/// what they like, and are written as they were read. Old cards decode ten address bits and show
-/// the DCR once more in its place: what reads the same is not written.
+/// Whether there is an ECR, and whether its lower bits are fixed. It is one if its mode field holds
+/// what is written; the lower bits show what they like, and are written as they were read. Old cards
+/// decode ten address bits and show the DCR once more in its place: what reads the same is not
+/// written.
 fn find_ecr(port: &mut impl Port) -> Option<bool> {
     if !port.has_ecp() {
         return None;

@@ -1,3 +1,5 @@
+//! What this room needs of a parallel port: registers, waits and a clock.
+
 /// A register of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Register {

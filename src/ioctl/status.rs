@@ -1,3 +1,5 @@
+//! `NTSTATUS` values, by their names.
+
 use core::fmt;
 
 /// An `NTSTATUS`.

@@ -1,3 +1,5 @@
+//! A driver: its roles, its entry and its unload.
+
 use core::{marker::PhantomData, ptr::NonNull};
 
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, STATUS_SUCCESS};

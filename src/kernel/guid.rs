@@ -1,3 +1,5 @@
+//! GUIDs in their usual form.
+
 use wdk_sys::GUID;
 
 /// A GUID. The headers only declare theirs (the values lie in uuid.lib, which no driver links).

@@ -1,3 +1,5 @@
+//! Device interfaces and symbolic links: the names by which programs find a device.
+
 use core::{
     ptr,
     sync::atomic::{AtomicBool, Ordering},

@@ -113,8 +113,9 @@ impl Interrupt {
         })?))
     }
 
-    /// Adds a client, which came through the open `file`, behind the others, and connects the line for the first one. Comes back with
-    /// the address of the interrupt object. `owner` has this line, and outlives its clients.
+    /// Adds a client, which came through the open `file`, behind the others, and connects the line
+    /// for the first one. Comes back with the address of the interrupt object. `owner` has this line,
+    /// and outlives its clients.
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: no service routine, or one that is there already with the same

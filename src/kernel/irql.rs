@@ -1,3 +1,5 @@
+//! IRQLs: proofs of the level that code runs at, and sections at a higher one.
+
 use core::marker::PhantomData;
 
 use wdk_sys::{

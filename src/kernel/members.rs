@@ -1,3 +1,5 @@
+//! A set whose members come and go.
+
 use super::{Shared, SpinLock, pool::PoolBox};
 use crate::ioctl::Status;
 

@@ -1,3 +1,5 @@
+//! The registry keys that the kernel gives out for a device or the driver.
+
 use core::{marker::PhantomData, ptr};
 
 use wdk_sys::{

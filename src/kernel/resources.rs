@@ -1,3 +1,5 @@
+//! The resources that Windows assigned to a device.
+
 use core::{
     marker::PhantomData,
     mem::offset_of,

@@ -1,3 +1,5 @@
+//! Security descriptors of device objects.
+
 use core::ptr;
 
 use wdk_sys::{

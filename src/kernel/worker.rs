@@ -1,3 +1,5 @@
+//! The thread of a device object, and the requests that it serves.
+
 use core::{
     ptr::{self, NonNull},
     sync::atomic::{AtomicI32, AtomicPtr, Ordering},

@@ -1,3 +1,5 @@
+//! The device object of a parallel device, which programs open as `LPTn`.
+
 use super::{DeviceCore, Identity, Place, PortCore, lines::Direct, requests::Immediate};
 use crate::{
     Role,

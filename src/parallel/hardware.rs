@@ -1,4 +1,6 @@
-use super::{cards, cards::Places};
+//! The hardware of a port: which ranges are whose, and accesses to them.
+
+use super::cards::{self, Places};
 use crate::{
     ieee1284,
     ieee1284::{Before, Capabilities, Ecr, Interrupted, Register, TimedPort},
@@ -112,8 +114,10 @@ const LEAST_ECP: u16 = 3;
 
 impl Hardware {
     /// What Windows assigned: ranges of ports for the registers and for an ECP block. `card` says
-    /// which is which, if it is a PCI card; see [`Ranges::choose`]. The interrupt is for kernel clients; DMA is not used. `raw` are the same resources as
-    /// the bus has them. Finds out what the port can do, without moving a line. `epp_32` says that 32-bit accesses to the EPP data register are safe.
+    /// which is which, if it is a PCI card; see [`Ranges::choose`]. The interrupt is for kernel
+    /// clients; DMA is not used. `raw` are the same resources as the bus has them. Finds out what
+    /// the port can do, without moving a line. `epp_32` says that 32-bit accesses to the EPP data
+    /// register are safe.
     ///
     /// # Errors
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: no ports at all, none that is long enough for the
@@ -403,13 +407,6 @@ impl ieee1284::Port for Unwaiting {
     }
 }
 
-/// The peripheral is no longer waited for.
-impl Drop for PortInUse<'_> {
-    fn drop(&mut self) {
-        self.waits.stand_up();
-    }
-}
-
 impl TimedPort for Unwaiting {
     fn nanoseconds(&mut self) -> u64 {
         nanoseconds()
@@ -592,6 +589,13 @@ impl ieee1284::Port for PortInUse<'_> {
 
     fn has_epp(&self) -> bool {
         self.ranges.has_epp()
+    }
+}
+
+/// The peripheral is no longer waited for.
+impl Drop for PortInUse<'_> {
+    fn drop(&mut self) {
+        self.waits.stand_up();
     }
 }
 

@@ -1,3 +1,5 @@
+//! The n of `LPTn`: found, chosen, saved.
+
 use crate::kernel::{Key, Passive, PhysicalDevice, Text, Wide};
 
 /// The n of `LPTn`.

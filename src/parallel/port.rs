@@ -1,3 +1,5 @@
+//! The device object of a parallel port, and the devices that it finds.
+
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::{

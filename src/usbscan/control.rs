@@ -1,3 +1,5 @@
+//! Device control requests that become one transfer on the default control pipe.
+
 use super::{Limits, Stock};
 use crate::{
     ioctl::{

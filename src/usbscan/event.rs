@@ -1,3 +1,5 @@
+//! `IOCTL_WAIT_ON_DEVICE_EVENT`.
+
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},

@@ -1,3 +1,5 @@
+//! The time-outs of a scanner's handle.
+
 use crate::{
     ioctl::usbscan::{Pipe, Timeout, Timeouts},
     kernel::{SpinLock, Time},

@@ -1,3 +1,5 @@
+//! Open handles of a scanner, and the channels on their pipes.
+
 use core::num::NonZeroU16;
 
 use super::{

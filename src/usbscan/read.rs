@@ -1,3 +1,5 @@
+//! `ReadFile` of a scanner.
+
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},

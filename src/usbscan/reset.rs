@@ -1,3 +1,5 @@
+//! `IOCTL_RESET_PIPE`, and what else ends the transfers of a pipe.
+
 use super::{
     OpenPipe, ScannerCore,
     open::{OnPipe, lane},

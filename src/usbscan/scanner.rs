@@ -1,3 +1,5 @@
+//! The device object of a still-image device.
+
 use super::{Open, ScannerCore, control::parse};
 use crate::{
     Role,

@@ -1,3 +1,5 @@
+//! What a scanner shares with its opens: its start, its pipes, its end.
+
 use crate::{
     ioctl::{
         Status,

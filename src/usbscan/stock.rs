@@ -1,3 +1,5 @@
+//! Memory that is put by for the data of vendor requests.
+
 use crate::{
     ioctl::Status,
     kernel::{Buffer, SpinLock},

@@ -1,3 +1,5 @@
+//! `WriteFile` of a scanner.
+
 use core::num::NonZeroU16;
 
 use super::{Limits, OpenPipe};

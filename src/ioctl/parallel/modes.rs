@@ -1,3 +1,5 @@
+//! The IEEE 1284 modes that requests name, as masks.
+
 use bitflags::bitflags;
 
 bitflags! {

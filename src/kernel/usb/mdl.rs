@@ -1,3 +1,5 @@
+//! MDLs that describe parts of other MDLs.
+
 use core::ptr::NonNull;
 
 use wdk_sys::{

@@ -1,3 +1,5 @@
+//! Timers with a deferred procedure call.
+
 use core::cell::UnsafeCell;
 
 use wdk_sys::{

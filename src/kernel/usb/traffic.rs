@@ -1,3 +1,5 @@
+//! What of a device is on the bus, and when nothing may be.
+
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::{Blocking, Passive, SpinLock, Waits, sync::Event};

@@ -1,3 +1,5 @@
+//! URBs: the requests of the USB stack.
+
 use core::{
     mem::offset_of,
     ptr::{self, NonNull},

@@ -1,3 +1,5 @@
+//! `PARALLEL_1284_COMMAND`: which device of a port's chain a kernel client means.
+
 use crate::ioctl::Status;
 
 /// Which device of a port's chain: `PARALLEL_1284_COMMAND`.

@@ -268,8 +268,9 @@ const PARTS: usize = MOST_DEPTH as usize + 1;
 /// Verifies a program for a chip. `output_length` is the caller's room: result and output.
 ///
 /// A program that is accepted makes no more than [`MOST_ACCESSES`] accesses, executes no more than
-/// [`MOST_STEPS`] instructions, declares no more than [`MOST_NS`], has exactly the data that it takes, room for what it reads, and changes no bit but
-/// those of the data register and control bits 0 to 3, and 5 where the chip has it.
+/// [`MOST_STEPS`] instructions, declares no more than [`MOST_NS`], has exactly the data that it
+/// takes, room for what it reads, and changes no bit but those of the data register and control bits
+/// 0 to 3, and 5 where the chip has it.
 ///
 /// # Errors
 /// The first [`Mistake`].
