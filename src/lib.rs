@@ -46,9 +46,9 @@ static ALLOCATOR: wdk_alloc::WdkAllocator = wdk_alloc::WdkAllocator;
     clippy::large_enum_variant,
     reason = "one value in each device extension, which is never moved"
 )]
-enum Role {
+enum DeviceRole {
     /// A parallel port: a function device object.
-    Port(parallel::Port),
+    Port(parallel::ParallelPort),
     /// A device on a parallel port, `LPTn`: a child of a port.
     ParallelDevice(parallel::ParallelDevice),
     /// A scanner or camera: a function device object.
@@ -64,7 +64,7 @@ extern "system" fn driver_entry(
     driver: &mut wdk_sys::DRIVER_OBJECT,
     _registry_path: wdk_sys::PCUNICODE_STRING,
 ) -> wdk_sys::NTSTATUS {
-    kernel::initialize::<Role>(driver)
+    kernel::initialize::<DeviceRole>(driver)
 }
 
 /// The kinds of hardware that Windows may hand to this driver.
@@ -80,7 +80,7 @@ const PORTS_CLASS: &str = "{4D36E978-E325-11CE-BFC1-08002BE10318}";
 
 impl Kind {
     /// What a device is: `Role` of the INF, if it is there; else by bus and setup class.
-    fn of(driver: Driver<Role>, pdo: PhysicalDevice, passive: Passive) -> Option<Self> {
+    fn of(driver: Driver<DeviceRole>, pdo: PhysicalDevice, passive: Passive) -> Option<Self> {
         let parameter = Key::of_parameters(driver, passive)
             .ok()
             .and_then(|key| key.dword(&Wide::new("Role")));
@@ -99,7 +99,7 @@ impl Kind {
     }
 }
 
-impl kernel::Role for Role {
+impl kernel::Role for DeviceRole {
     fn add_device(
         driver: Driver<Self>,
         pdo: PhysicalDevice,

@@ -2,7 +2,7 @@
 
 use super::{
     Condition, Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
-    fifo::{self, Drained, Pace},
+    fifo::{self, Drained, FifoPace},
     lines::{Lines, T_INF},
     quiet::steady_lines,
 };
@@ -119,7 +119,7 @@ fn bursts<P: Port>(
     done: &mut usize,
 ) -> Result<(), Fault> {
     let trouble = |port: &mut P| matches!(readiness(port), Some(Readiness::Trouble));
-    let mut pace = Pace::default();
+    let mut pace = FifoPace::default();
     let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
     while let Some(chunk) = chunks.next() {
         lines.proceed(u32::from(fifo.depth))?;

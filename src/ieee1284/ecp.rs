@@ -5,7 +5,7 @@
 
 use super::{
     Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
-    fifo::{self, Drained, Pace},
+    fifo::{self, Drained, FifoPace},
     lines::{GRACE, Lines, T_INF, TL},
 };
 
@@ -435,7 +435,7 @@ fn write_fifo<P: Port>(
 }
 
 fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut usize) -> Drained {
-    let mut pace = Pace::default();
+    let mut pace = FifoPace::default();
     let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
     while let Some(chunk) = chunks.next() {
         if lines.proceed(u32::from(fifo.depth)).is_err() {

@@ -27,11 +27,11 @@ const LAST_BYTE_US: u32 = 5;
 
 /// How long a FIFO takes to drain, as learnt from the last time.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Pace {
+pub(super) struct FifoPace {
     us: u32,
 }
 
-impl Pace {
+impl FifoPace {
     /// The longest pause before the first look. A FIFO that needs much longer belongs to a slow
     /// peripheral, and the processor has better things to do.
     const LIMIT_US: u32 = 40;
@@ -41,7 +41,7 @@ impl Pace {
 /// meanwhile, when it takes longer.
 pub(super) fn drain<P: Port>(
     lines: &mut Lines<'_, P>,
-    pace: &mut Pace,
+    pace: &mut FifoPace,
     limit: u64,
     notice: impl FnMut(&mut P) -> bool,
 ) -> Drained {
@@ -56,7 +56,7 @@ pub(super) fn drain<P: Port>(
     }
     for pause in PAUSES_US {
         lines.port.stall(pause);
-        pace.us = pace.us.saturating_add(pause).min(Pace::LIMIT_US);
+        pace.us = pace.us.saturating_add(pause).min(FifoPace::LIMIT_US);
         if is_empty(lines.port) {
             return Drained::Empty;
         }

@@ -106,7 +106,7 @@ struct Loop {
 }
 
 /// The slots of PACE.
-struct Pace {
+struct SlotClock {
     interval: u64,
     /// When the next one is; the first is when the first access is ready.
     next: Option<u64>,
@@ -123,7 +123,7 @@ struct Run<'a, P> {
     depth: usize,
     /// When the last access was over.
     last_access: u64,
-    pace: Option<Pace>,
+    pace: Option<SlotClock>,
     result: RunResult,
 }
 
@@ -197,7 +197,7 @@ impl<P: TimedPort> Run<'_, P> {
                 self.wait_until(until, STALL_NS)?;
             }
             Instruction::Pace(time) => {
-                self.pace = (time.ns() != 0).then_some(Pace {
+                self.pace = (time.ns() != 0).then_some(SlotClock {
                     interval: time.ns(),
                     next: None,
                 });

@@ -1,6 +1,15 @@
-//! Safe types over `wdk-sys`: the only room with FFI and `unsafe`.
+//! Safe types over `wdk-sys`: the only module with FFI and `unsafe`.
 //!
-//! Nothing here knows a parallel port or a USB device. Three rules of the kernel become types:
+//! | module | what lives there |
+//! |---|---|
+//! | `base` | IRQL tokens, locks, waits, time, pool, strings |
+//! | `objects` | the I/O manager's objects: driver, device, open, IRP, queue, worker, work item |
+//! | `lifecycle` | PnP, power, resources, registry, names and security of a device |
+//! | `port` | a shared parallel port: arbiter, port I/O, interrupt, the C routines of parallel.h |
+//! | `usb` | URBs, and the requests that they carry |
+//!
+//! `base`, `objects` and `lifecycle` know no parallel port and no USB device: they are generic over
+//! the [`Role`] of a device object. Three rules of the kernel become types:
 //! * an [`Irp`] is a value that exactly one of `complete`, `forward` and `queue` consumes, and a
 //!   dispatch routine must return the [`Disposition`] that they give back: completing twice and
 //!   touching a completed IRP do not compile, and an image with a path that forgets one does not
@@ -9,38 +18,20 @@
 //!   given, and which cannot be carried into a [`SpinLock`]'s critical section;
 //! * memory comes from `try_` functions only: running out of it is a status.
 
-mod callbacks;
-mod cancel;
-mod device;
-mod dispatch;
-mod driver;
-mod guid;
-mod interface;
-mod interrupt;
-mod io_port;
-mod irp;
-mod irql;
-mod layout;
-mod line;
-mod members;
-mod open;
-mod pnp;
-mod pool;
-mod power;
-mod queue;
-mod registry;
-mod resources;
-mod security;
-mod string;
-mod supply;
-mod sync;
-mod time;
+mod base;
+mod lifecycle;
+mod objects;
+mod port;
 mod usb;
-mod user;
-mod wait;
-mod work;
-mod worker;
 
+use base::{guid, irql, pool, string, sync, time, wait};
+use lifecycle::{interface, pnp, power, registry, resources, security, supply};
+use objects::{
+    cancel, device, dispatch, driver, irp, open, queue, shared_list, user, work, worker,
+};
+use port::{arbiter, callbacks, interrupt, io_port};
+
+pub(crate) use arbiter::{Accepts, AcquireTimeout, Owner, PortArbiter};
 pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port_routines};
 pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
 pub(crate) use driver::{Driver, Role, initialize};
@@ -50,23 +41,24 @@ pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
-pub(crate) use line::{Accepts, Line, Owner, Patience};
-pub(crate) use members::Members;
-pub(crate) use pnp::{BusInformation, Child, ChildText, Function, ID_UNITS, Pnp, State};
+pub(crate) use pnp::{
+    BusInformation, ChildDevice, ChildText, FunctionDevice, ID_UNITS, Pnp, State,
+};
 pub(crate) use pool::{Buffer, Shared};
 pub(crate) use registry::{Key, PciIdentity, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
+pub(crate) use shared_list::SharedList;
 pub(crate) use string::{Texts, Wide};
 pub(crate) use supply::PowerSupply;
-pub(crate) use sync::{Gate, Inside, Leave, SpinLock};
+pub(crate) use sync::{LeaveReason, Rundown, RundownGuard, SpinLock};
 pub(crate) use time::{duration_of, microseconds, milliseconds, nanoseconds, stall};
 pub(crate) use usb::{
-    Channel, ChannelOptions, Data, End, Exchange, Next, PipeHandle, SelectedPipe, Time, Traffic,
-    Transfer, UsbDevice, VendorTransfer, flush_deferred,
+    Data, DeviceUrbGate, PipeHandle, PipeQueue, PipeQueueOptions, PlanEnd, PlanStep, SelectedPipe,
+    TimeLimit, TransferPlan, UrbTransfer, UsbDevice, VendorTransfer, flush_deferred,
 };
 pub(crate) use user::Requester;
-pub(crate) use wait::{Taken, Turn, Waiter, Waits};
+pub(crate) use wait::{Mutex, MutexGuard, Waiter, Waits};
 pub(crate) use work::{PassiveWork, WorkItem};
 pub(crate) use worker::{Task, Worker};
 

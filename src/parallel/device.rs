@@ -2,14 +2,14 @@
 
 use super::{DeviceCore, Identity, Place, PortCore, lines::Direct, requests::Immediate};
 use crate::{
-    Role,
+    DeviceRole,
     ioctl::{
         Status,
         parallel::{DeviceRequest, UserRequest},
     },
     kernel::{
-        BusInformation, Child, ChildText, Create, Device, Disposition, Guid, ID_UNITS, Interface,
-        Irp, Passive, PortSpace, Request, Shared, SpinLock, State, SymbolicLink, Task,
+        BusInformation, ChildDevice, ChildText, Create, Device, Disposition, Guid, ID_UNITS,
+        Interface, Irp, Passive, PortSpace, Request, Shared, SpinLock, State, SymbolicLink, Task,
         TransferKind, Wide, WorkItem, Worker,
     },
 };
@@ -50,7 +50,7 @@ impl ParallelDevice {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new(
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         space: PortSpace,
         place: Place,
         identity: Shared<Identity>,
@@ -80,7 +80,7 @@ impl ParallelDevice {
             Request::Create(create) => {
                 let status = self.open(state, create, &irp);
                 if status.is_success() {
-                    irp.keep_for_open(&self.core);
+                    irp.set_open_context(&self.core);
                 }
                 irp.complete(status)
             }
@@ -201,8 +201,8 @@ impl ParallelDevice {
     }
 }
 
-impl Child<Role> for ParallelDevice {
-    fn start(&self, device: Device<'_, Role>, passive: Passive) -> Result<(), Status> {
+impl ChildDevice<DeviceRole> for ParallelDevice {
+    fn start(&self, device: Device<'_, DeviceRole>, passive: Passive) -> Result<(), Status> {
         let (place, number) = (self.core.place(), self.core.number());
         // Clients find devices by the interface, and the one at the end of the chain by its driver.
         let interface = match place {
@@ -229,7 +229,7 @@ impl Child<Role> for ParallelDevice {
         Ok(())
     }
 
-    fn vanish(&self, status: Status, passive: Passive) {
+    fn disconnect_hardware(&self, status: Status, passive: Passive) {
         let names = self.names.with(|names| Names {
             interface: names.interface.take(),
             link: names.link.take(),
@@ -239,7 +239,7 @@ impl Child<Role> for ParallelDevice {
         }
         drop(names);
         self.worker.stop(status, passive);
-        self.core.vanish(passive);
+        self.core.disconnect_hardware(passive);
     }
 
     fn work(&self) -> &WorkItem {

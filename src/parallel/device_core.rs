@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     Hardware, Place, PortCore, PortNumber,
-    hardware::PortInUse,
+    hardware::OwnedPort,
     requests::{Preferences, status_of},
 };
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, FileId, Inside, Irp, Owner, Passive, Shared,
-        SpinLock, Taken, Task, Turn, Waiter, Waits, device_routines,
+        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Mutex, MutexGuard, Owner, Passive,
+        RundownGuard, Shared, SpinLock, Task, Waiter, Waits, device_routines,
     },
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct DeviceCore {
     /// What the open program has chosen.
     pub(super) preferences: SpinLock<Preferences>,
     /// For whoever speaks to the peripheral at this moment.
-    turn: Turn,
+    peripheral: Mutex,
     lock: SpinLock<Lock>,
     /// What [`PortCore::wakes`] was when the session was used last.
     wakes: AtomicU32,
@@ -97,7 +97,7 @@ struct Allocation<'a> {
     device: &'a DeviceCore,
     /// It is locked, and stays so afterwards.
     locked: bool,
-    _turn: Taken<'a>,
+    _turn: MutexGuard<'a>,
 }
 
 impl Drop for Allocation<'_> {
@@ -123,7 +123,7 @@ impl DeviceCore {
                 started: false,
             }),
             preferences: SpinLock::new(Preferences::DEFAULT),
-            turn: Turn::try_new()?,
+            peripheral: Mutex::try_new()?,
             lock: SpinLock::new(Lock::Free),
             wakes: AtomicU32::new(0),
             client: Waiter::try_new()?,
@@ -177,8 +177,8 @@ impl DeviceCore {
     }
 
     /// The turn, if it is free.
-    pub(super) fn try_turn(&self) -> Option<Taken<'_>> {
-        self.turn.try_take()
+    pub(super) fn try_lock_peripheral(&self) -> Option<MutexGuard<'_>> {
+        self.peripheral.try_lock()
     }
 
     /// Whether a class driver has locked the port.
@@ -248,7 +248,7 @@ impl DeviceCore {
     }
 
     /// The device is removed: calls of class drivers end, and so does their lock.
-    pub(super) fn vanish(&self, passive: Passive) {
+    pub(super) fn disconnect_hardware(&self, passive: Passive) {
         let ended = self.clients.with(|clients| {
             clients.started = false;
             self.client.stop(Status::DEVICE_REMOVED);
@@ -263,7 +263,7 @@ impl DeviceCore {
 
     /// Ends a lock, whoever has it.
     fn end_lock(&self, passive: Passive) {
-        let _turn = self.turn.take_at_last(passive.blocking());
+        let _turn = self.peripheral.lock_uninterrupted(passive.blocking());
         let lock = self.lock.with(|lock| core::mem::replace(lock, Lock::Free));
         if lock == Lock::Free {
             return;
@@ -284,10 +284,10 @@ impl DeviceCore {
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
-        mut operation: impl FnMut(&mut Session, &mut PortInUse<'a>) -> Result<T, Status>,
+        mut operation: impl FnMut(&mut Session, &mut OwnedPort<'a>) -> Result<T, Status>,
     ) -> Result<T, Status> {
         loop {
-            let settled = |session: &mut Session, port: &mut PortInUse<'a>| {
+            let settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
                 self.settle(session, port);
                 operation(session, port)
             };
@@ -309,14 +309,14 @@ impl DeviceCore {
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
         let allocation = self.allocate(&waits)?;
         self.in_session(waits, limit, allocation.locked, operation)
     }
 
     fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
-        let turn = self.turn.take(waits)?;
+        let turn = self.peripheral.lock(waits)?;
         let locked = self.lock.with(|lock| *lock != Lock::Free);
         if !locked {
             self.port.take(self.owner(), waits)?;
@@ -357,7 +357,7 @@ impl DeviceCore {
         waits: Waits<'a>,
         limit: Option<u64>,
         keep: bool,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
         let inside = self.port.enter_when_there(&waits)?;
         Ok(self.in_session_on(inside, waits, limit, keep, operation))
@@ -366,15 +366,15 @@ impl DeviceCore {
     /// As [`DeviceCore::in_session`], on hardware that was entered.
     fn in_session_on<'a, T>(
         &'a self,
-        inside: Inside<'a, Hardware>,
+        inside: RundownGuard<'a, Hardware>,
         waits: Waits<'a>,
         limit: Option<u64>,
         keep: bool,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> T {
         let capabilities = self.port.capabilities(&inside.value());
         let wakes = self.port.wakes();
-        let mut port = PortInUse::new(inside, waits, limit);
+        let mut port = OwnedPort::new(inside, waits, limit);
         let mut session = self
             .preferences
             .with(|it| it.session)
@@ -417,12 +417,12 @@ impl DeviceCore {
         &self,
         request: DeviceRequest,
         file: FileId,
-    ) -> Option<Result<Answer, Status>> {
+    ) -> Option<Result<InternalAnswer, Status>> {
         match request {
-            DeviceRequest::Connect => Some(self.connect(file).map(Answer::Information)),
+            DeviceRequest::Connect => Some(self.connect(file).map(InternalAnswer::Information)),
             DeviceRequest::Disconnect => {
                 self.disconnect(file);
-                Some(Ok(Answer::Done))
+                Some(Ok(InternalAnswer::Done))
             }
             DeviceRequest::DisconnectIdle
             | DeviceRequest::Lock { .. }
@@ -507,7 +507,7 @@ impl DeviceCore {
 
     /// Takes the port for a lock, without selecting the device.
     fn allocate_for_lock<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
-        let turn = self.turn.take(waits)?;
+        let turn = self.peripheral.lock(waits)?;
         if self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
@@ -557,7 +557,7 @@ impl DeviceCore {
         waits: &Waits<'_>,
         end: impl FnOnce(&Self),
     ) -> Result<(), Status> {
-        let _turn = self.turn.take(waits)?;
+        let _turn = self.peripheral.lock(waits)?;
         if !self.is_claimed() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
@@ -568,7 +568,7 @@ impl DeviceCore {
     }
 
     fn unlock(&self, waits: &Waits<'_>, deselect: bool) -> Result<(), Status> {
-        let _turn = self.turn.take(waits)?;
+        let _turn = self.peripheral.lock(waits)?;
         if !self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
@@ -584,7 +584,7 @@ impl DeviceCore {
 
     /// `IOCTL_INTERNAL_DISCONNECT_IDLE`
     fn disconnect_idle(&self, waits: &Waits<'_>) -> Result<(), Status> {
-        let _turn = self.turn.take(waits)?;
+        let _turn = self.peripheral.lock(waits)?;
         if !self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
@@ -626,11 +626,11 @@ impl DeviceCore {
         &'a self,
         blocking: Blocking<'a>,
         limit: Option<u64>,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'a>) -> T,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
         self.serves_client()?;
         let waits = Waits::new(&self.client, blocking);
-        let _turn = self.turn.take(&waits)?;
+        let _turn = self.peripheral.lock(&waits)?;
         self.serves_client()?;
         self.in_session(waits, limit, true, |session, port| {
             self.settle(session, port);
@@ -641,7 +641,7 @@ impl DeviceCore {
     fn call(
         &self,
         blocking: Blocking<'_>,
-        operation: impl FnOnce(&mut Session, &mut PortInUse<'_>) -> Result<(), Fault>,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'_>) -> Result<(), Fault>,
     ) -> Status {
         self.with_locked_port(blocking, None, |session, port| {
             operation(session, port).map_err(|fault| status_of(fault, port))
@@ -652,14 +652,14 @@ impl DeviceCore {
 }
 
 /// The answer to an internal request.
-pub(super) enum Answer {
+pub(super) enum InternalAnswer {
     /// Success, with the structure.
     Information(ParclassInformation),
     /// Success.
     Done,
 }
 
-impl Answer {
+impl InternalAnswer {
     pub(super) fn complete(self, irp: Irp) -> Disposition {
         match self {
             Self::Information(information) => irp.answer(&information.to_bytes()),
@@ -758,7 +758,7 @@ impl DeviceCallbacks for DeviceCore {
             Err(status) => return status,
         };
         let waits = Waits::new(&self.client, blocking);
-        let _turn = match self.turn.take(&waits) {
+        let _turn = match self.peripheral.lock(&waits) {
             Ok(turn) => turn,
             Err(why) => return why,
         };

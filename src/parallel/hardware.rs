@@ -6,8 +6,9 @@ use crate::{
     ieee1284::{Before, Capabilities, Ecr, Interrupted, Register, TimedPort},
     ioctl::Status,
     kernel::{
-        Bus, Inside, InterruptResource, IoRange, Leave, PciIdentity, Resource, Resources, Waits,
-        duration_of, microseconds, milliseconds, nanoseconds, stall, unpreempted,
+        Bus, InterruptResource, IoRange, LeaveReason, PciIdentity, Resource, Resources,
+        RundownGuard, Waits, duration_of, microseconds, milliseconds, nanoseconds, stall,
+        unpreempted,
     },
 };
 
@@ -138,7 +139,7 @@ impl Hardware {
             .ok()
             .filter(|raw| Ranges::at(raw, places).is_some())
             .map_or(addresses, |raw| raw.addresses(places));
-        let mut capabilities = ieee1284::detect(&mut Unwaiting(ranges));
+        let mut capabilities = ieee1284::detect(&mut NonBlockingPort(ranges));
         ranges.ecr_fixed = capabilities.ecr_fixed;
         ranges.access_ns = ranges.measure();
         capabilities.epp_32 = capabilities.epp && epp_32;
@@ -157,24 +158,24 @@ impl Hardware {
     }
 
     /// The port, for steps that do not wait: at <= `DISPATCH_LEVEL`.
-    pub(super) const fn unwaiting(&self) -> Unwaiting {
-        Unwaiting(self.ranges)
+    pub(super) const fn non_blocking(&self) -> NonBlockingPort {
+        NonBlockingPort(self.ranges)
     }
 
     /// The lines before the power goes.
     pub(super) fn lines(&self) -> Before {
-        Before::of(&mut self.unwaiting())
+        Before::of(&mut self.non_blocking())
     }
 
     /// The power is back: the lines are made as they were, where they are not.
     pub(super) fn restore(&self, lines: Before) {
         self.set_ecr(Ecr::SPP.bits());
-        lines.restore_after_sleep(&mut self.unwaiting());
+        lines.restore_after_sleep(&mut self.non_blocking());
     }
 
     /// Ends EPP, which a [`Session`](ieee1284::Session) has left connected.
     pub(super) fn end_epp(&self) {
-        ieee1284::end_epp(&mut self.unwaiting(), &self.capabilities);
+        ieee1284::end_epp(&mut self.non_blocking(), &self.capabilities);
     }
 
     /// Writes the ECR, if there is one: a chip without it needs no mode for its registers.
@@ -359,9 +360,9 @@ fn looks_like_ecp(window: IoRange) -> bool {
 }
 
 /// A port for steps that do not wait.
-pub(super) struct Unwaiting(Ranges);
+pub(super) struct NonBlockingPort(Ranges);
 
-impl ieee1284::Port for Unwaiting {
+impl ieee1284::Port for NonBlockingPort {
     fn read(&mut self, register: Register) -> u8 {
         self.0.read(register)
     }
@@ -407,7 +408,7 @@ impl ieee1284::Port for Unwaiting {
     }
 }
 
-impl TimedPort for Unwaiting {
+impl TimedPort for NonBlockingPort {
     fn nanoseconds(&mut self) -> u64 {
         nanoseconds()
     }
@@ -419,9 +420,9 @@ impl TimedPort for Unwaiting {
 
 /// A port in the hands of a request: its waits end when the request, its time or the hardware
 /// does.
-pub(super) struct PortInUse<'a> {
+pub(super) struct OwnedPort<'a> {
     ranges: Ranges,
-    inside: Inside<'a, Hardware>,
+    inside: RundownGuard<'a, Hardware>,
     waits: Waits<'a>,
     /// When the request's time is over, on the clock of `milliseconds`.
     deadline: Option<u64>,
@@ -432,8 +433,12 @@ pub(super) struct PortInUse<'a> {
     why: Status,
 }
 
-impl<'a> PortInUse<'a> {
-    pub(super) fn new(inside: Inside<'a, Hardware>, waits: Waits<'a>, limit: Option<u64>) -> Self {
+impl<'a> OwnedPort<'a> {
+    pub(super) fn new(
+        inside: RundownGuard<'a, Hardware>,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+    ) -> Self {
         Self {
             ranges: inside.value().ranges,
             inside,
@@ -475,9 +480,11 @@ impl<'a> PortInUse<'a> {
 
     fn check(&self) -> Result<(), Status> {
         match self.inside.must_leave() {
-            Some(Leave::Gone) => return Err(Status::DEVICE_REMOVED),
-            Some(Leave::Suspended) if !self.ending => return Err(Status::POWER_STATE_INVALID),
-            Some(Leave::Suspended) | None => {}
+            Some(LeaveReason::Gone) => return Err(Status::DEVICE_REMOVED),
+            Some(LeaveReason::Suspended) if !self.ending => {
+                return Err(Status::POWER_STATE_INVALID);
+            }
+            Some(LeaveReason::Suspended) | None => {}
         }
         if self.deadline.is_some_and(|end| milliseconds() >= end) {
             return Err(Status::TIMEOUT);
@@ -505,7 +512,7 @@ impl<'a> PortInUse<'a> {
     }
 }
 
-impl ieee1284::Port for PortInUse<'_> {
+impl ieee1284::Port for OwnedPort<'_> {
     fn read(&mut self, register: Register) -> u8 {
         self.ranges.read(register)
     }
@@ -552,7 +559,7 @@ impl ieee1284::Port for PortInUse<'_> {
         &mut self,
         section: impl FnOnce(&mut dyn ieee1284::Access) -> T + Send,
     ) -> T {
-        ieee1284::Port::unpreempted(&mut Unwaiting(self.ranges), section)
+        ieee1284::Port::unpreempted(&mut NonBlockingPort(self.ranges), section)
     }
 
     fn is_interrupted(&mut self) -> bool {
@@ -593,13 +600,13 @@ impl ieee1284::Port for PortInUse<'_> {
 }
 
 /// The peripheral is no longer waited for.
-impl Drop for PortInUse<'_> {
+impl Drop for OwnedPort<'_> {
     fn drop(&mut self) {
         self.waits.stand_up();
     }
 }
 
-impl TimedPort for PortInUse<'_> {
+impl TimedPort for OwnedPort<'_> {
     fn nanoseconds(&mut self) -> u64 {
         nanoseconds()
     }

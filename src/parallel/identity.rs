@@ -22,7 +22,7 @@ impl PartialEq for Identity {
 
 impl Eq for Identity {}
 
-type Text = Wide<ID_UNITS>;
+type IdText = Wide<ID_UNITS>;
 
 /// The enumerator, before every ID of it.
 const ENUMERATOR: &str = r"LPTENUM\";
@@ -75,30 +75,30 @@ impl Identity {
         Shared::try_new(Self { texts }).map(Some)
     }
 
-    pub(super) fn device_id(&self) -> Text {
+    pub(super) fn device_id(&self) -> IdText {
         let [device_id, ..] = &*self.texts;
         *device_id
     }
 
     /// Each followed by a NUL.
-    pub(super) fn hardware_ids(&self) -> Text {
+    pub(super) fn hardware_ids(&self) -> IdText {
         let [_, hardware_ids, ..] = &*self.texts;
         *hardware_ids
     }
 
     /// Each followed by a NUL; the best first.
-    pub(super) fn compatible_ids(&self) -> Text {
+    pub(super) fn compatible_ids(&self) -> IdText {
         let [_, _, compatible_ids, _] = &*self.texts;
         *compatible_ids
     }
 
-    pub(super) fn description(&self) -> Text {
+    pub(super) fn description(&self) -> IdText {
         let [.., description] = &*self.texts;
         *description
     }
 
     /// The instance ID, unique on the port's bus.
-    pub(super) fn instance_id(place: Place, number: PortNumber) -> Text {
+    pub(super) fn instance_id(place: Place, number: PortNumber) -> IdText {
         place.lpt(number)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     DeviceCore, Hardware, Place, PortCore,
-    hardware::{PortInUse, Unwaiting},
+    hardware::{NonBlockingPort, OwnedPort},
 };
 use crate::{
     ieee1284::{Dcr, Ecr, Ended, Outputs, Port, Register, Session, run_program},
@@ -48,7 +48,7 @@ impl RawLines {
 
     /// What the registers hold: known, or read. Direction is not: chips read it as they like. It is
     /// forward, but for a program that left it otherwise.
-    fn look(mut self, port: &mut Unwaiting) -> Self {
+    fn look(mut self, port: &mut NonBlockingPort) -> Self {
         if !self.known {
             let direction = if self.left {
                 self.outputs.control & Dcr::REVERSE.bits()
@@ -69,7 +69,7 @@ impl RawLines {
 const LINES: u8 = 0x0F;
 
 /// Changes the registers, and no more of them than differ.
-fn change(port: &mut Unwaiting, from: Outputs, to: Outputs) {
+fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs) {
     if from.control != to.control {
         port.write(Register::Dcr, to.control);
     }
@@ -92,7 +92,7 @@ impl LinesState {
 
     /// A program begins to use the lines.
     fn begin(&self, hardware: &Hardware, claim: bool) {
-        let mut lines = self.get().look(&mut hardware.unwaiting());
+        let mut lines = self.get().look(&mut hardware.non_blocking());
         if claim {
             lines.claimed = true;
             lines.at_claim = lines.outputs;
@@ -116,7 +116,7 @@ impl LinesState {
             && restore
             && lines.known
         {
-            change(&mut hardware.unwaiting(), lines.outputs, lines.at_claim);
+            change(&mut hardware.non_blocking(), lines.outputs, lines.at_claim);
             self.set(lines.at_claim);
         }
         self.0.with(|lines| {
@@ -152,7 +152,7 @@ impl LinesState {
         let lines = self.get();
         if lines.claimed {
             let outputs = if lines.known { lines.outputs } else { AT_REST };
-            let mut port = hardware.unwaiting();
+            let mut port = hardware.non_blocking();
             port.write(Register::Data, outputs.data);
             port.write(Register::Dcr, outputs.control);
         } else {
@@ -256,7 +256,7 @@ impl DeviceCore {
     /// The end of a claim, while the port is still its own.
     pub(super) fn end_claim(&self, restore: bool) {
         let inside = self.port().enter();
-        let hardware = inside.as_ref().map(crate::kernel::Inside::value);
+        let hardware = inside.as_ref().map(crate::kernel::RundownGuard::value);
         self.port().raw().end_claim(hardware.as_ref(), restore);
     }
 
@@ -280,7 +280,7 @@ impl DeviceCore {
         if !program.is_direct() {
             return Direct::Later;
         }
-        let Some(_turn) = self.try_turn() else {
+        let Some(_turn) = self.try_lock_peripheral() else {
             return Direct::Later;
         };
         let lines = self.port().raw().get();
@@ -309,7 +309,7 @@ impl DeviceCore {
         mut outputs: Outputs,
         output: &mut [u8],
     ) -> (RunResult, Ended) {
-        let mut port = hardware.unwaiting();
+        let mut port = hardware.non_blocking();
         let epp = EppMode::enter(hardware, program);
         let ended = if program.is_atomic() {
             let outputs = &mut outputs;
@@ -376,7 +376,7 @@ impl DeviceCore {
 
     fn interruptible(
         &self,
-        port: &mut PortInUse<'_>,
+        port: &mut OwnedPort<'_>,
         hardware: &Hardware,
         program: &Program<'_>,
         mut outputs: Outputs,
@@ -391,7 +391,7 @@ impl DeviceCore {
 
     /// The device is used otherwise than by programs: lines that a program has left are put at
     /// rest first.
-    pub(super) fn settle(&self, session: &mut Session, port: &mut PortInUse<'_>) {
+    pub(super) fn settle(&self, session: &mut Session, port: &mut OwnedPort<'_>) {
         if self.port().raw().used() {
             port.hardware().set_ecr(Ecr::SPP.bits());
             port.write(Register::Dcr, AT_REST.control);

@@ -30,7 +30,7 @@ mod port_core;
 mod requests;
 
 pub(crate) use device::ParallelDevice;
-pub(crate) use port::{Port, add_port};
+pub(crate) use port::{ParallelPort, add_port};
 
 use device_core::DeviceCore;
 use hardware::Hardware;

@@ -4,17 +4,17 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::{
     Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber,
-    hardware::PortInUse,
+    hardware::OwnedPort,
     requests::{LONGEST_ID, status_of},
 };
 use crate::{
-    Role,
+    DeviceRole,
     ieee1284::{DeviceId, IdLength, Interrupted, Session, steady_condition},
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        Buffer, Device, DeviceOptions, Disposition, Driver, Function, Guid, Inside, Interface, Irp,
+        Buffer, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface, Irp,
         Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace, Request,
-        Resources, SecurityDescriptor, Shared, SpinLock, State, Waits, Wide,
+        Resources, RundownGuard, SecurityDescriptor, Shared, SpinLock, State, Waits, Wide,
     },
 };
 
@@ -33,7 +33,7 @@ const LOOK_WAIT_MS: u32 = 500;
 const LOOK_LIMIT_MS: u64 = 2000;
 
 /// A parallel port: the function device object `\Device\ParallelPortM`.
-pub(crate) struct Port {
+pub(crate) struct ParallelPort {
     space: PortSpace,
     lower: Lower,
     interface: Interface,
@@ -69,7 +69,7 @@ const PLACES: [Place; 4] = [
 /// A device on the port.
 struct Attached {
     identity: Shared<Identity>,
-    device: OwnedDevice<Role>,
+    device: OwnedDevice<DeviceRole>,
     /// The PnP manager was told of it, in a list of children. Only then it removes it.
     reported: bool,
     /// It is gone, and the PnP manager is to be told so, by a list without it.
@@ -77,7 +77,7 @@ struct Attached {
 }
 
 /// What a look at a place found.
-enum Look {
+enum LookResult {
     /// A device.
     Found(Shared<Identity>),
     /// There is no such place, or it is not to be looked at.
@@ -97,7 +97,7 @@ const MISSES: u8 = 2;
 /// `STATUS_OBJECT_NAME_COLLISION`, if all 255 names are taken; `STATUS_INSUFFICIENT_RESOURCES`;
 /// what registering the interface gives. Nothing is left then.
 pub(crate) fn add_port(
-    driver: Driver<Role>,
+    driver: Driver<DeviceRole>,
     pdo: PhysicalDevice,
     space: PortSpace,
     passive: Passive,
@@ -114,7 +114,7 @@ pub(crate) fn add_port(
         result = driver.create_function(pdo, &options, passive, |device, lower| {
             let work = PassiveWork::try_new(device)?;
             let power = work.power().clone();
-            Ok(Role::Port(Port {
+            Ok(DeviceRole::Port(ParallelPort {
                 space,
                 lower,
                 work,
@@ -132,7 +132,7 @@ pub(crate) fn add_port(
     result
 }
 
-impl Port {
+impl ParallelPort {
     /// A request to the port object. Its documented requests are internal ones, of kernel clients.
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         match request {
@@ -147,7 +147,7 @@ impl Port {
                 };
                 if status.is_success() {
                     self.core.opened();
-                    irp.keep_for_open(&self.core);
+                    irp.set_open_context(&self.core);
                 }
                 irp.complete(status)
             }
@@ -174,31 +174,31 @@ impl Port {
     }
 
     /// Looks whether there is a device at a place.
-    fn look(&self, place: Place, passive: Passive) -> Result<Look, Status> {
+    fn look(&self, place: Place, passive: Passive) -> Result<LookResult, Status> {
         let device = match place {
-            Place::Raw => return Identity::raw().map(Look::Found),
-            _ if !self.core.probes() => return Ok(Look::None),
-            Place::Chain(device) if device >= self.core.chain() => return Ok(Look::None),
+            Place::Raw => return Identity::raw().map(LookResult::Found),
+            _ if !self.core.probes() => return Ok(LookResult::None),
+            Place::Chain(device) if device >= self.core.chain() => return Ok(LookResult::None),
             Place::Chain(device) => Some(device),
             Place::EndOfChain => None,
         };
         if self.core.is_asleep() {
             // Its power comes with a request that the system makes when this one is over.
             self.core.look_again();
-            return Ok(Look::Unknown);
+            return Ok(LookResult::Unknown);
         }
         // Zeroed, and freed in any case.
         let mut id = Buffer::try_zeroed(LONGEST_ID)?;
         let waits = self.core.waits(passive);
         let owner = Owner::Device(core::ptr::from_ref(self).addr());
         if self.core.holds_epp() {
-            return Ok(Look::Unknown);
+            return Ok(LookResult::Unknown);
         }
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
             if self.core.is_asleep() {
                 self.core.look_again();
             }
-            return Ok(Look::Unknown);
+            return Ok(LookResult::Unknown);
         }
         let seen = match self.core.enter() {
             Some(inside) => self.ask(inside, waits, device, &mut id),
@@ -209,13 +209,13 @@ impl Port {
         Ok(match seen {
             Seen::NoPort => {
                 self.core.look_again();
-                Look::Unknown
+                LookResult::Unknown
             }
-            Seen::Nobody => Look::Nobody,
-            Seen::Silent => Look::Unknown,
+            Seen::Nobody => LookResult::Nobody,
+            Seen::Silent => LookResult::Unknown,
             Seen::Id(length) => {
                 let id = DeviceId(id.get(..length.stored).unwrap_or_default());
-                Identity::of(id)?.map_or(Look::Unknown, Look::Found)
+                Identity::of(id)?.map_or(LookResult::Unknown, LookResult::Found)
             }
         })
     }
@@ -225,16 +225,16 @@ impl Port {
     /// caller's.
     fn ask(
         &self,
-        inside: Inside<'_, Hardware>,
+        inside: RundownGuard<'_, Hardware>,
         waits: Waits<'_>,
         device: Option<u8>,
         id: &mut [u8],
     ) -> Seen {
         let hardware = inside.value();
-        let mut port = PortInUse::new(inside, waits, Some(LOOK_LIMIT_MS));
+        let mut port = OwnedPort::new(inside, waits, Some(LOOK_LIMIT_MS));
         let before = hardware.lines();
         if device.is_some() && self.core.select_on(Some(&hardware), device) != Status::SUCCESS {
-            before.restore(&mut hardware.unwaiting());
+            before.restore(&mut hardware.non_blocking());
             return Seen::Silent;
         }
         let seen = match steady_condition(&mut port) {
@@ -260,7 +260,7 @@ impl Port {
         };
         if device.is_some() {
             let _ = self.core.select_on(Some(&hardware), None);
-            before.restore(&mut hardware.unwaiting());
+            before.restore(&mut hardware.non_blocking());
         }
         seen
     }
@@ -270,14 +270,14 @@ impl Port {
         &self,
         index: usize,
         place: Place,
-        port: Device<'_, Role>,
+        port: Device<'_, DeviceRole>,
         passive: Passive,
     ) -> Result<(), Status> {
         let look = self.look(place, passive)?;
         let misses = match (self.misses.get(index), &look) {
             // What does not answer may be there all the same.
-            (_, Look::Unknown) => return Ok(()),
-            (Some(misses), Look::Nobody) => {
+            (_, LookResult::Unknown) => return Ok(()),
+            (Some(misses), LookResult::Nobody) => {
                 misses.fetch_add(1, Ordering::Relaxed).saturating_add(1)
             }
             (Some(misses), _) => {
@@ -287,9 +287,9 @@ impl Port {
             (None, _) => 0,
         };
         let found = match look {
-            Look::Nobody if misses < MISSES => return Ok(()),
-            Look::Unknown | Look::Nobody | Look::None => None,
-            Look::Found(identity) => Some(identity),
+            LookResult::Nobody if misses < MISSES => return Ok(()),
+            LookResult::Unknown | LookResult::Nobody | LookResult::None => None,
+            LookResult::Found(identity) => Some(identity),
         };
         let known = self.known(index, |child| (child.identity.clone(), child.reported));
         let same = known.as_ref().map(|(identity, _)| &**identity) == found.as_deref();
@@ -334,7 +334,7 @@ impl Port {
         &self,
         place: Place,
         identity: Shared<Identity>,
-        port: Device<'_, Role>,
+        port: Device<'_, DeviceRole>,
         passive: Passive,
     ) -> Result<Attached, Status> {
         let name = place.device_name(self.core.number());
@@ -347,7 +347,7 @@ impl Port {
         let device = port.create_child(&options, passive, |device| {
             let (identity, port) = (identity.clone(), self.core.clone());
             ParallelDevice::try_new(device, self.space, place, identity, port)
-                .map(Role::ParallelDevice)
+                .map(DeviceRole::ParallelDevice)
         })?;
         Ok(Attached {
             identity,
@@ -358,7 +358,7 @@ impl Port {
     }
 }
 
-impl Function<Role> for Port {
+impl FunctionDevice<DeviceRole> for ParallelPort {
     fn lower(&self) -> Lower {
         self.lower
     }
@@ -369,7 +369,7 @@ impl Function<Role> for Port {
 
     fn start(
         &self,
-        _device: Device<'_, Role>,
+        _device: Device<'_, DeviceRole>,
         raw: Resources<'_>,
         resources: Resources<'_>,
         passive: Passive,
@@ -408,17 +408,17 @@ impl Function<Role> for Port {
         self.core.wake(passive);
     }
 
-    fn awaken(&self) {
-        self.core.awaken();
+    fn resume_requests(&self) {
+        self.core.resume_requests();
     }
 
     fn lost(&self) {
         self.core.lost();
     }
 
-    fn vanish(&self, passive: Passive) {
+    fn disconnect_hardware(&self, passive: Passive) {
         self.interface.enable(false, passive);
-        self.core.vanish(passive);
+        self.core.disconnect_hardware(passive);
     }
 
     fn remove(&self, passive: Passive) {
@@ -436,7 +436,7 @@ impl Function<Role> for Port {
 
     fn children(
         &self,
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         passive: Passive,
         report: &mut dyn FnMut(PhysicalDevice),
     ) -> Result<(), Status> {

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering,
 
 use super::{Hardware, PortNumber, lines::LinesState};
 use crate::{
-    Role,
+    DeviceRole,
     ieee1284::{Before, Capabilities, Ecr, daisy},
     ioctl::{
         Status,
@@ -14,9 +14,9 @@ use crate::{
         },
     },
     kernel::{
-        Accepts, Device, Disposition, FileId, Gate, Inside, Interrupt, InterruptOwner, Irp, Key,
-        Line, Owner, Passive, Patience, PhysicalDevice, PortCallbacks, PowerSupply, Shared,
-        SpinLock, Waiter, Waits, Wide, port_routines,
+        Accepts, AcquireTimeout, Device, Disposition, FileId, Interrupt, InterruptOwner, Irp, Key,
+        Owner, Passive, PhysicalDevice, PortArbiter, PortCallbacks, PowerSupply, Rundown,
+        RundownGuard, Shared, SpinLock, Waiter, Waits, Wide, port_routines,
     },
 };
 
@@ -43,14 +43,14 @@ const UNKNOWN: u8 = u8::MAX;
 pub(crate) struct PortCore {
     number: PortNumber,
     pdo: PhysicalDevice,
-    hardware: Gate<Hardware>,
+    hardware: Rundown<Hardware>,
     /// What was found at the last start, which a sleep does not change. Nothing while the port is
     /// stopped.
     found: SpinLock<Option<Hardware>>,
     power: Shared<PowerSupply>,
     /// The port should have power, and was refused it.
     lost: Waiter,
-    line: Line,
+    arbiter: PortArbiter,
     /// For waits of the driver itself: they end when the port vanishes.
     waiter: Waiter,
     /// The port is the system's, now or next, for its power went.
@@ -60,7 +60,7 @@ pub(crate) struct PortCore {
     /// A look at the devices on the port did not find out who is there.
     unknown: AtomicBool,
     /// How long a request waits for the port, in milliseconds.
-    patience: AtomicU32,
+    acquire_timeout: AtomicU32,
     /// Registers answer behind the resources.
     present: AtomicBool,
     /// Peripherals may be asked who they are.
@@ -97,7 +97,7 @@ impl PortCore {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(super) fn try_new(
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         pdo: PhysicalDevice,
         number: PortNumber,
         power: Shared<PowerSupply>,
@@ -106,16 +106,16 @@ impl PortCore {
         Ok(Self {
             number,
             pdo,
-            hardware: Gate::try_closed(passive)?,
+            hardware: Rundown::try_closed(passive)?,
             found: SpinLock::new(None),
             power,
             lost: Waiter::try_new()?,
-            line: Line::try_new(device)?,
+            arbiter: PortArbiter::try_new(device)?,
             waiter: Waiter::try_new()?,
             sleeps: AtomicBool::new(false),
             wakes: AtomicU32::new(0),
             unknown: AtomicBool::new(false),
-            patience: AtomicU32::new(DEFAULT_TIMEOUT_MS),
+            acquire_timeout: AtomicU32::new(DEFAULT_TIMEOUT_MS),
             present: AtomicBool::new(true),
             probes: AtomicBool::new(true),
             surveyed: AtomicBool::new(false),
@@ -174,8 +174,9 @@ impl PortCore {
     pub(super) fn start(&self, hardware: Hardware, passive: Passive) {
         let key = Key::of_device(self.pdo, false, passive).ok();
         let value = |name| key.as_ref().and_then(|key| key.dword(&Wide::new(name)));
-        let patience = value(PORT_TIMEOUT).unwrap_or(DEFAULT_TIMEOUT_MS);
-        self.patience.store(patience, Ordering::Relaxed);
+        let acquire_timeout = value(PORT_TIMEOUT).unwrap_or(DEFAULT_TIMEOUT_MS);
+        self.acquire_timeout
+            .store(acquire_timeout, Ordering::Relaxed);
         let allowed = value(CONNECT_INTERRUPT).is_some_and(|value| value != 0);
         self.interrupt_allowed.store(allowed, Ordering::Relaxed);
         self.probes
@@ -189,9 +190,9 @@ impl PortCore {
         self.found.with(move |found| *found = Some(hardware));
         // Its lines are at rest.
         self.wakes.fetch_add(1, Ordering::AcqRel);
-        self.awaken();
+        self.resume_requests();
         if self.sleeps.swap(false, Ordering::AcqRel) {
-            self.line.end_reservation();
+            self.arbiter.end_reservation();
         }
         self.give_back();
     }
@@ -212,7 +213,7 @@ impl PortCore {
     pub(super) fn query_stop(&self) -> Result<(), Status> {
         let known = self.opens.load(Ordering::Acquire) != 0
             || self.connections.load(Ordering::Acquire) != 0;
-        if known || !self.line.try_take(Owner::System) {
+        if known || !self.arbiter.try_acquire(Owner::System) {
             return Err(Status::UNSUCCESSFUL);
         }
         self.settle(0);
@@ -233,10 +234,10 @@ impl PortCore {
     }
 
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
-    /// the port keeps it; nobody else gets it, and nobody who waits loses patience once it is free.
+    /// the port keeps it; nobody else gets it, and nobody who waits runs out of time once it is free.
     pub(super) fn sleep(&self, passive: Passive) {
         if !self.sleeps.swap(true, Ordering::SeqCst) {
-            self.line.reserve();
+            self.arbiter.reserve();
         }
         self.hardware.suspend(
             |hardware| {
@@ -245,7 +246,7 @@ impl PortCore {
                 }
                 let lines = hardware.lines();
                 // What an owner has connected ends with the power.
-                let owned = self.line.is_owned_by(&|owner| owner != Owner::System);
+                let owned = self.arbiter.is_owned_by(&|owner| owner != Owner::System);
                 let lines = if owned { lines.at_rest() } else { lines };
                 self.lines.with(|it| *it = Some(lines));
             },
@@ -278,7 +279,8 @@ impl PortCore {
                 if before != 0 {
                     self.assign_addresses(hardware);
                 }
-                if selected < self.chain() && daisy::select(&mut hardware.unwaiting(), selected) {
+                if selected < self.chain() && daisy::select(&mut hardware.non_blocking(), selected)
+                {
                     self.selected.store(selected, Ordering::Release);
                 }
                 chip_mode = self.chip_mode.load(Ordering::SeqCst);
@@ -294,8 +296,8 @@ impl PortCore {
         if self.chip_mode.load(Ordering::SeqCst) != chip_mode {
             self.show_chip_mode();
         }
-        self.awaken();
-        if self.sleeps.swap(false, Ordering::SeqCst) && self.line.end_reservation() {
+        self.resume_requests();
+        if self.sleeps.swap(false, Ordering::SeqCst) && self.arbiter.end_reservation() {
             self.give_back();
         }
         if self.unknown.swap(false, Ordering::SeqCst) || self.chain() != before {
@@ -304,15 +306,15 @@ impl PortCore {
     }
 
     /// Power is asked for: whoever needs the port waits for it. At <= `DISPATCH_LEVEL`.
-    pub(super) fn awaken(&self) {
+    pub(super) fn resume_requests(&self) {
         self.lost.resume();
-        self.line.open_again(Status::DEVICE_NOT_READY);
+        self.arbiter.open_again(Status::DEVICE_NOT_READY);
     }
 
     /// The port, which sleeps, gets no power: whoever needs it is told. At <= `DISPATCH_LEVEL`.
     pub(super) fn lost(&self) {
         self.lost.stop(Status::DEVICE_NOT_READY);
-        self.line.close_for_now(Status::DEVICE_NOT_READY);
+        self.arbiter.close_for_now(Status::DEVICE_NOT_READY);
     }
 
     /// Whether it is worth while to wait for hardware that is not there: it will be, or the wait
@@ -345,9 +347,9 @@ impl PortCore {
     }
 
     /// The hardware has gone for good.
-    pub(super) fn vanish(&self, passive: Passive) {
+    pub(super) fn disconnect_hardware(&self, passive: Passive) {
         self.waiter.stop(Status::DEVICE_REMOVED);
-        self.line.close(Status::DELETE_PENDING);
+        self.arbiter.close(Status::DELETE_PENDING);
         self.found.with(|found| *found = None);
         // As in `stop`.
         self.hardware.evict(passive);
@@ -374,7 +376,7 @@ impl PortCore {
     }
 
     /// Enters the hardware, if it is there.
-    pub(super) fn enter(&self) -> Option<Inside<'_, Hardware>> {
+    pub(super) fn enter(&self) -> Option<RundownGuard<'_, Hardware>> {
         self.hardware.enter()
     }
 
@@ -386,7 +388,7 @@ impl PortCore {
     pub(super) fn enter_when_there(
         &self,
         waits: &Waits<'_>,
-    ) -> Result<Inside<'_, Hardware>, Status> {
+    ) -> Result<RundownGuard<'_, Hardware>, Status> {
         if let Some(inside) = self.hardware.enter() {
             return Ok(inside);
         }
@@ -398,7 +400,7 @@ impl PortCore {
 
     /// Whether nobody has the port.
     pub(super) fn is_free(&self) -> bool {
-        self.line.is_free()
+        self.arbiter.is_free()
     }
 
     /// Waits for the port.
@@ -408,8 +410,8 @@ impl PortCore {
     /// vanished. `STATUS_DEVICE_NOT_READY`: it was refused its power. As [`Waits::check`].
     pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
         self.power.request();
-        let patience = Patience::Awake(self.patience.load(Ordering::Relaxed));
-        self.line.enter(owner, waits, patience)?;
+        let acquire_timeout = AcquireTimeout::Awake(self.acquire_timeout.load(Ordering::Relaxed));
+        self.arbiter.acquire(owner, waits, acquire_timeout)?;
         self.settle(owner_address(owner));
         Ok(())
     }
@@ -425,15 +427,15 @@ impl PortCore {
         waits: &Waits<'_>,
         milliseconds: u32,
     ) -> Result<(), Status> {
-        self.line
-            .enter(owner, waits, Patience::InAll(milliseconds))?;
+        self.arbiter
+            .acquire(owner, waits, AcquireTimeout::InAll(milliseconds))?;
         self.settle(owner_address(owner));
         Ok(())
     }
 
     /// Takes the port if it is free.
     pub(super) fn try_take(&self, owner: Owner) -> bool {
-        let taken = self.line.try_take(owner);
+        let taken = self.arbiter.try_acquire(owner);
         if taken {
             self.settle(owner_address(owner));
         }
@@ -484,12 +486,12 @@ impl PortCore {
     /// and the end of the chain selected, it goes to whoever waits longest. Whether it was so. At <=
     /// `DISPATCH_LEVEL`.
     pub(super) fn free_if(&self, is: Accepts<'_>) -> bool {
-        if !self.line.is_owned_by(is) {
+        if !self.arbiter.is_owned_by(is) {
             return false;
         }
         self.restore();
-        let freed = self.line.leave(is, &|irp| self.grant(irp));
-        if freed && self.line.is_free() {
+        let freed = self.arbiter.release(is, &|irp| self.grant(irp));
+        if freed && self.arbiter.is_free() {
             self.interrupt.call_deferred();
         }
         freed
@@ -509,7 +511,7 @@ impl PortCore {
         if selected != NONE
             && let Some(inside) = self.hardware.enter()
         {
-            daisy::deselect_all(&mut inside.value().unwaiting());
+            daisy::deselect_all(&mut inside.value().non_blocking());
         }
     }
 
@@ -569,7 +571,7 @@ impl PortCore {
     fn assign_addresses(&self, hardware: &Hardware) {
         self.selected.store(NONE, Ordering::Release);
         let devices = if hardware.capabilities().spp {
-            let mut port = hardware.unwaiting();
+            let mut port = hardware.non_blocking();
             let before = Before::of(&mut port);
             let devices = daisy::assign(&mut port);
             before.restore(&mut port);
@@ -608,7 +610,7 @@ impl PortCore {
     /// `STATUS_UNSUCCESSFUL`: the device did not answer.
     pub(super) fn select(&self, device: Option<u8>) -> Status {
         let inside = self.hardware.enter();
-        let hardware = inside.as_ref().map(Inside::value);
+        let hardware = inside.as_ref().map(RundownGuard::value);
         self.select_on(hardware.as_ref(), device)
     }
 
@@ -630,7 +632,7 @@ impl PortCore {
                 }
             };
         };
-        let mut port = hardware.unwaiting();
+        let mut port = hardware.non_blocking();
         let Some(device) = device else {
             daisy::deselect_all(&mut port);
             return Status::SUCCESS;
@@ -664,7 +666,7 @@ impl PortCore {
 
     /// `IRP_MJ_CLEANUP`: ends what the open waits for, and frees the port if it has it.
     pub(super) fn clean_up(&self, file: FileId) {
-        self.line.clean_up(file);
+        self.arbiter.clean_up(file);
         self.free_if(&|owner| owner == Owner::Open(file));
     }
 
@@ -689,7 +691,7 @@ impl PortCore {
     }
 
     fn has_client(&self, file: FileId) -> bool {
-        self.line.is_owned_by(&Self::is_client_of(file))
+        self.arbiter.is_owned_by(&Self::is_client_of(file))
     }
 
     /// An internal request, at <= `DISPATCH_LEVEL`.
@@ -701,7 +703,9 @@ impl PortCore {
         self.power.request();
         let file = irp.file();
         let status = match request {
-            PortRequest::Allocate => return self.line.arrive(irp, &|irp| self.grant(irp)),
+            PortRequest::Allocate => {
+                return self.arbiter.acquire_for_irp(irp, &|irp| self.grant(irp));
+            }
             PortRequest::Free => {
                 if self.free_if(&Self::is_client_of(file)) {
                     Status::SUCCESS
@@ -737,7 +741,7 @@ impl PortCore {
                         Status::INVALID_DEVICE_STATE
                     }
                 }
-                Ok(_) => return self.line.arrive(irp, &|irp| self.grant(irp)),
+                Ok(_) => return self.arbiter.acquire_for_irp(irp, &|irp| self.grant(irp)),
                 Err(status) => status,
             },
             PortRequest::Deselect(command) => self.deselect_of(command, file),
@@ -908,7 +912,7 @@ impl PortCallbacks for PortCore {
     }
 
     fn waiters(&self) -> u32 {
-        self.line.waiting_requests()
+        self.arbiter.waiting_requests()
     }
 
     fn set_chip_mode(&self, mode: u8) -> Status {
@@ -980,7 +984,7 @@ impl PortCallbacks for PortCore {
 
     fn try_allocate_at_interrupt(&self) -> bool {
         // The end of EPP takes too long for an interrupt.
-        !self.holds_epp() && self.line.try_take_at_interrupt()
+        !self.holds_epp() && self.arbiter.try_acquire_at_interrupt()
     }
 
     fn free_from_interrupt(&self) {
@@ -994,7 +998,7 @@ const CHIP_MODE: u8 = 0xE0;
 impl InterruptOwner for PortCore {
     fn later(&self) {
         self.interrupt.call_deferred_later();
-        if self.line.claim_for_interrupt() {
+        if self.arbiter.claim_for_interrupt() {
             self.free_if(&|owner| owner == Owner::InterruptService);
         }
     }

@@ -1,6 +1,6 @@
 //! What the device does for each request.
 
-use super::{DeviceCore, hardware::PortInUse};
+use super::{DeviceCore, hardware::OwnedPort};
 use crate::{
     ieee1284::{Condition, Direction, Fault, Session, Transfer},
     ioctl::{
@@ -286,7 +286,7 @@ impl DeviceCore {
     /// Writes bytes: how many, and how it ended.
     pub(super) fn write_bytes(
         session: &mut Session,
-        port: &mut PortInUse<'_>,
+        port: &mut OwnedPort<'_>,
         data: &[u8],
     ) -> (usize, Status) {
         let transfer = session.write(port, data);
@@ -297,7 +297,7 @@ impl DeviceCore {
     /// and there is a limit, waits that long for a first byte.
     pub(super) fn read_bytes(
         session: &mut Session,
-        port: &mut PortInUse<'_>,
+        port: &mut OwnedPort<'_>,
         limit: Option<u64>,
         buffer: &mut [u8],
     ) -> (usize, Status) {
@@ -356,7 +356,7 @@ impl DeviceCore {
     fn on_port<T>(
         &self,
         task: &Task,
-        mut operation: impl FnMut(&mut Session, &mut PortInUse<'_>) -> Result<T, Fault>,
+        mut operation: impl FnMut(&mut Session, &mut OwnedPort<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
         self.with_power(task.waits(), None, |session, port| {
             operation(session, port).map_err(|fault| status_of(fault, port))
@@ -381,14 +381,14 @@ fn unless_asleep(status: Status) -> Result<Status, Status> {
 }
 
 /// The status of a request that ended with a fault.
-pub(super) fn status_of(fault: Fault, port: &PortInUse<'_>) -> Status {
+pub(super) fn status_of(fault: Fault, port: &OwnedPort<'_>) -> Status {
     match fault {
         Fault::Interrupted => port.why(),
         fault => fault.status(),
     }
 }
 
-fn transfer_status(transfer: Transfer, port: &PortInUse<'_>) -> Status {
+fn transfer_status(transfer: Transfer, port: &OwnedPort<'_>) -> Status {
     match transfer.result {
         Ok(()) => Status::SUCCESS,
         Err(fault) => status_of(fault, port),

@@ -35,7 +35,7 @@ pub enum Arrival {
 
 /// Somebody has freed the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct Released {
     /// It is to be passed on by whoever freed it, with [`Arbiter::next`].
     pub pass_on: bool,
     /// It was the system's: the threads that wait are to look again, for their patience begins.
@@ -97,7 +97,7 @@ impl<O: Copy + PartialEq> Arbiter<O> {
     }
 
     /// Takes the thing if it is free, and the line open.
-    pub fn try_take(&mut self, taken: &impl Flag, owner: O) -> bool {
+    pub fn try_acquire(&mut self, taken: &impl Flag, owner: O) -> bool {
         let free = self.refusal.is_success() && !taken.replace(true);
         if free {
             self.owner = Some(owner);
@@ -109,11 +109,11 @@ impl<O: Copy + PartialEq> Arbiter<O> {
     ///
     /// # Errors
     /// The line is closed: the refusal.
-    pub fn arrive(&mut self, taken: &impl Flag, owner: O) -> Result<Arrival, Status> {
+    pub fn acquire(&mut self, taken: &impl Flag, owner: O) -> Result<Arrival, Status> {
         if !self.refusal.is_success() {
             return Err(self.refusal);
         }
-        if self.try_take(taken, owner) {
+        if self.try_acquire(taken, owner) {
             return Ok(Arrival::Has);
         }
         let ticket = self.next_ticket;
@@ -146,13 +146,13 @@ impl<O: Copy + PartialEq> Arbiter<O> {
     }
 
     /// Frees the thing, if its owner is one that `is` accepts.
-    pub fn leave(&mut self, is: impl FnOnce(O) -> bool) -> Option<Left> {
+    pub fn release(&mut self, is: impl FnOnce(O) -> bool) -> Option<Released> {
         let owner = self.owner?;
         if !is(owner) {
             return None;
         }
         self.owner = None;
-        Some(Left {
+        Some(Released {
             // Whoever is passing things on finds this one.
             pass_on: !core::mem::replace(&mut self.passing, true),
             was_system: owner == self.system,

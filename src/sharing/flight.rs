@@ -87,7 +87,7 @@ impl<I> Flight<I> {
 
     /// A holder lets go. For the last one: the IRP, which it goes on with, and why the request was
     /// told to end, if it was.
-    pub fn let_go(&mut self) -> Option<(I, Option<Status>)> {
+    pub fn release(&mut self) -> Option<(I, Option<Status>)> {
         self.holders = self.holders.saturating_sub(1);
         let last = self.holders == 0;
         Some((self.irp.take_if(|_| last)?, self.why))

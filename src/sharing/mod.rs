@@ -15,7 +15,7 @@ mod rounds;
 mod stop;
 mod urb_gate;
 
-pub use arbiter::{Arbiter, Arrival, Left, Look, Next, Oldest};
+pub use arbiter::{Arbiter, Arrival, Look, Next, Oldest, Released};
 pub use flight::Flight;
 pub use rounds::{IDLE, Rounds};
 pub use stop::Stop;

@@ -64,7 +64,7 @@ impl UrbGate {
     }
 
     /// Power comes soon: lets requests in again, which wait for [`UrbGate::wake`].
-    pub fn awaken(&mut self, shut: &impl Signal) {
+    pub fn resume_requests(&mut self, shut: &impl Signal) {
         if self.flow == Flow::Asleep {
             self.flow = Flow::Waking;
             shut.reset();

@@ -2,14 +2,14 @@
 //!
 //! Descriptors come from a device that is not trusted: [`Pipes`] and [`device_descriptor`] take
 //! bytes and give checked values, or say what is wrong with them ([`Malformed`]). A file name
-//! chooses the endpoints of a handle ([`HandlePipes`]). [`BulkRead`] and [`BulkWrite`] say which
+//! chooses the endpoints of a handle ([`OpenEndpoints`]). [`BulkRead`] and [`BulkWrite`] say which
 //! transfers a `ReadFile` or `WriteFile` is made of. Nothing knows a URB or a kernel type.
 #![forbid(unsafe_code)]
 
 mod bulk_read;
 mod bulk_write;
 mod descriptor;
-mod handle;
+mod open_endpoints;
 mod pipes;
 
 pub use bulk_read::{BulkRead, Step};
@@ -18,7 +18,7 @@ pub use descriptor::{
     CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, MAX_TOTAL_LENGTH, Malformed, device_descriptor,
     total_length,
 };
-pub use handle::HandlePipes;
+pub use open_endpoints::OpenEndpoints;
 pub use pipes::Pipes;
 
 use core::num::NonZeroU16;

@@ -106,7 +106,7 @@ impl Pipes {
 
 /// What matters of an interface descriptor (USB 2.0, table 9-12).
 #[derive(Clone, Copy)]
-struct Interface {
+struct ChosenInterface {
     number: u8,
     alternate: u8,
     endpoint_count: u8,
@@ -117,8 +117,8 @@ struct Interface {
 ///
 /// # Errors
 /// Those of all descriptors of the configuration, also where another interface is chosen.
-fn choose(mut set: Descriptors<'_>) -> Result<(Interface, Descriptors<'_>), Malformed> {
-    let mut chosen: Option<(Interface, &[u8])> = None;
+fn choose(mut set: Descriptors<'_>) -> Result<(ChosenInterface, Descriptors<'_>), Malformed> {
+    let mut chosen: Option<(ChosenInterface, &[u8])> = None;
     while let Some(descriptor) = set.next() {
         let descriptor = descriptor?;
         if descriptor.get(1) != Some(&INTERFACE) {
@@ -126,7 +126,7 @@ fn choose(mut set: Descriptors<'_>) -> Result<(Interface, Descriptors<'_>), Malf
         }
         let [_, _, number, alternate, endpoint_count, class, ..] =
             members::<9>(descriptor, INTERFACE)?;
-        let interface = Interface {
+        let interface = ChosenInterface {
             number,
             alternate,
             endpoint_count,
@@ -141,7 +141,7 @@ fn choose(mut set: Descriptors<'_>) -> Result<(Interface, Descriptors<'_>), Malf
     Ok((interface, Descriptors(rest)))
 }
 
-impl Interface {
+impl ChosenInterface {
     const fn is_image(self) -> bool {
         matches!(self.class, CLASS_STILL_IMAGE | CLASS_VENDOR)
     }

@@ -1,23 +1,26 @@
 //! Device control requests that become one transfer on the default control pipe.
 
-use super::{Limits, Stock};
+use super::{BufferCache, Limits};
 use crate::{
     ioctl::{
         Status,
-        usbscan::{Bitness, Direction, UsbscanRequest, VendorRequest},
+        usbscan::{Bitness, UsbscanRequest, VendorDirection, VendorRequest},
     },
-    kernel::{Buffer, Data, End, Exchange, Irp, Next, Shared, Time, Transfer, VendorTransfer},
+    kernel::{
+        Buffer, Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer,
+        VendorTransfer,
+    },
 };
 
 /// The requests that become one transfer on the default control pipe. What a vendor request sends
 /// came with it.
 pub(super) struct Controls {
-    state: State,
-    stock: Shared<Stock>,
+    state: ControlState,
+    buffer_cache: Shared<BufferCache>,
     limits: Shared<Limits>,
 }
 
-enum State {
+enum ControlState {
     /// The request that was parsed.
     Parsed(Result<UsbscanRequest, Status>),
     /// The transfer is done. Information.
@@ -25,11 +28,11 @@ enum State {
 }
 
 impl Controls {
-    /// The memory of short data goes back to `stock`.
-    pub(super) const fn new(stock: Shared<Stock>, limits: Shared<Limits>) -> Self {
+    /// The memory of short data goes back to `buffer_cache`.
+    pub(super) const fn new(buffer_cache: Shared<BufferCache>, limits: Shared<Limits>) -> Self {
         Self {
-            state: State::Done(0),
-            stock,
+            state: ControlState::Done(0),
+            buffer_cache,
             limits,
         }
     }
@@ -38,8 +41,8 @@ impl Controls {
     const fn is_out(&self) -> bool {
         matches!(
             self.state,
-            State::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
-                direction: Direction::Out { .. },
+            ControlState::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
+                direction: VendorDirection::Out { .. },
                 ..
             })))
         )
@@ -60,8 +63,8 @@ pub(super) fn parse(irp: &Irp) -> Result<UsbscanRequest, Status> {
 }
 
 /// The transfer of a vendor request, but for its data.
-const fn vendor(request: VendorRequest) -> Transfer {
-    Transfer::Vendor(VendorTransfer {
+const fn vendor(request: VendorRequest) -> UrbTransfer {
+    UrbTransfer::Vendor(VendorTransfer {
         flags: request.flags(),
         request_type: request.request_type(),
         request: request.request,
@@ -70,47 +73,53 @@ const fn vendor(request: VendorRequest) -> Transfer {
     })
 }
 
-impl Exchange for Controls {
-    fn begin(&mut self, irp: &Irp) -> Time {
+impl TransferPlan for Controls {
+    fn begin(&mut self, irp: &Irp) -> TimeLimit {
         // It was parsed before it was queued, and its buffer is ours: the same comes out. The
         // answer will overwrite it.
-        self.state = State::Parsed(parse(irp));
+        self.state = ControlState::Parsed(parse(irp));
         self.limits.of_control(!self.is_out())
     }
 
-    fn next(&mut self, _irp: &mut Irp, _own: &mut [u8]) -> Next {
+    fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
         match self.state {
-            State::Done(information) => Next::End(End::With(Status::SUCCESS, information)),
-            State::Parsed(Err(status)) => Next::End(End::With(status, 0)),
-            State::Parsed(Ok(UsbscanRequest::Vendor(request))) => {
+            ControlState::Done(information) => {
+                PlanStep::End(PlanEnd::With(Status::SUCCESS, information))
+            }
+            ControlState::Parsed(Err(status)) => PlanStep::End(PlanEnd::With(status, 0)),
+            ControlState::Parsed(Ok(UsbscanRequest::Vendor(request))) => {
                 let length = usize::from(request.length);
                 let data = match request.direction {
-                    Direction::In => Data::Output { length },
-                    Direction::Out { .. } => Data::Carried { length },
+                    VendorDirection::In => Data::Output { length },
+                    VendorDirection::Out { .. } => Data::Carried { length },
                 };
-                Next::Transfer(vendor(request), data)
+                PlanStep::Transfer(vendor(request), data)
             }
-            State::Parsed(Ok(UsbscanRequest::GetUsbDescriptor(request))) => Next::Transfer(
-                Transfer::Descriptor {
-                    kind: request.descriptor_type,
-                    index: request.index,
-                    language: request.language_id,
-                },
-                Data::Output {
-                    length: request.length.into(),
-                },
-            ),
+            ControlState::Parsed(Ok(UsbscanRequest::GetUsbDescriptor(request))) => {
+                PlanStep::Transfer(
+                    UrbTransfer::Descriptor {
+                        kind: request.descriptor_type,
+                        index: request.index,
+                        language: request.language_id,
+                    },
+                    Data::Output {
+                        length: request.length.into(),
+                    },
+                )
+            }
             // Others are answered without the device.
-            State::Parsed(Ok(_)) => Next::End(End::With(Status::INVALID_DEVICE_REQUEST, 0)),
+            ControlState::Parsed(Ok(_)) => {
+                PlanStep::End(PlanEnd::With(Status::INVALID_DEVICE_REQUEST, 0))
+            }
         }
     }
 
     fn moved(&mut self, count: usize) {
         // With more than 0 the request block would be copied over the caller's buffer.
-        self.state = State::Done(if self.is_out() { 0 } else { count });
+        self.state = ControlState::Done(if self.is_out() { 0 } else { count });
     }
 
     fn give_back(&mut self, carried: Buffer) {
-        self.stock.put(carried);
+        self.buffer_cache.put(carried);
     }
 }

@@ -3,10 +3,10 @@
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, End, Exchange, Irp, Next, Shared, Time, Transfer},
+    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
 };
 
-/// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the channel's own memory. A
+/// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the pipe queue's own memory. A
 /// program may have room for less.
 pub(super) struct Events {
     pipe: OpenPipe,
@@ -25,22 +25,24 @@ impl Events {
     }
 }
 
-impl Exchange for Events {
-    fn begin(&mut self, _irp: &Irp) -> Time {
+impl TransferPlan for Events {
+    fn begin(&mut self, _irp: &Irp) -> TimeLimit {
         self.packet = None;
         self.limits.of(Pipe::Event)
     }
 
-    fn next(&mut self, _irp: &mut Irp, own: &mut [u8]) -> Next {
+    fn next(&mut self, _irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
         if let Some(length) = self.packet {
-            return Next::End(End::Answer(length));
+            return PlanStep::End(PlanEnd::Answer(length));
         }
         match self.pipe.handle() {
-            Ok(pipe) => Next::Transfer(
-                Transfer::Pipe { pipe, is_in: true },
-                Data::Own { length: own.len() },
+            Ok(pipe) => PlanStep::Transfer(
+                UrbTransfer::Pipe { pipe, is_in: true },
+                Data::Bounce {
+                    length: bounce.len(),
+                },
             ),
-            Err(status) => Next::End(End::With(status, 0)),
+            Err(status) => PlanStep::End(PlanEnd::With(status, 0)),
         }
     }
 
@@ -48,11 +50,17 @@ impl Exchange for Events {
         self.packet = Some(count);
     }
 
-    fn failed(&mut self, status: Status, count: usize, _irp: &mut Irp, _own: &mut [u8]) -> End {
+    fn failed(
+        &mut self,
+        status: Status,
+        count: usize,
+        _irp: &mut Irp,
+        _bounce: &mut [u8],
+    ) -> PlanEnd {
         match status {
             // The packet came, as the time was over.
-            Status::IO_TIMEOUT if count != 0 => End::Answer(count),
-            _ => End::With(status, 0),
+            Status::IO_TIMEOUT if count != 0 => PlanEnd::Answer(count),
+            _ => PlanEnd::With(status, 0),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     ioctl::usbscan::{Pipe, Timeout, Timeouts},
-    kernel::{SpinLock, Time},
+    kernel::{SpinLock, TimeLimit},
 };
 
 /// How long the requests of a handle may take, for those that begin from now on.
@@ -35,13 +35,13 @@ impl Limits {
 
     /// Of a request on a pipe. What a program sets is for the whole request; the default one is for
     /// a device that says nothing, and a slow scan is none. At <= `DISPATCH_LEVEL`.
-    pub(super) fn of(&self, pipe: Pipe) -> Time {
+    pub(super) fn of(&self, pipe: Pipe) -> TimeLimit {
         let set = self.0.with(|set| *set);
         time(set.timeouts.of(pipe), set.is_default)
     }
 
     /// Of a control request. At <= `DISPATCH_LEVEL`.
-    pub(super) fn of_control(&self, is_in: bool) -> Time {
+    pub(super) fn of_control(&self, is_in: bool) -> TimeLimit {
         let set = self.0.with(|set| *set);
         time(set.timeouts.of_control(is_in), false)
     }
@@ -58,8 +58,8 @@ impl Limits {
     }
 }
 
-fn time(timeout: Timeout, renews: bool) -> Time {
-    Time {
+fn time(timeout: Timeout, renews: bool) -> TimeLimit {
+    TimeLimit {
         limit: timeout.hundred_nanoseconds(),
         renews,
     }

@@ -12,7 +12,7 @@
 //!
 //! What a request needs is parsed by [`crate::ioctl::usbscan`]; which pipes a handle has, and which
 //! transfers a read or write is made of, says [`crate::usb`]. Here they meet requests: what a
-//! channel does is told by an `Exchange` for each kind of request.
+//! pipe queue does is told by a `TransferPlan` for each kind of request.
 //!
 //! Three deviations from the documentation: events have no time-out before a program sets one, a
 //! time-out beyond 214 seconds is 214 seconds, and `IOCTL_SEND_USB_REQUEST` that reads has
@@ -23,6 +23,7 @@
 //! succeeds with them, any other failure has them as its Information. What a packet had beyond a
 //! read is the next one's, unless what went on in the pipe was aborted.
 
+mod buffer_cache;
 mod control;
 mod event;
 mod limits;
@@ -31,12 +32,11 @@ mod read;
 mod reset;
 mod scanner;
 mod scanner_core;
-mod stock;
 mod write;
 
 pub(crate) use scanner::{Scanner, add_scanner};
 
+use buffer_cache::BufferCache;
 use limits::Limits;
 use open::Open;
 use scanner_core::{OpenPipe, ScannerCore};
-use stock::Stock;

@@ -3,31 +3,31 @@
 use core::num::NonZeroU16;
 
 use super::{
-    Limits, OpenPipe, ScannerCore, Stock, control::Controls, event::Events, read::Reads,
+    BufferCache, Limits, OpenPipe, ScannerCore, control::Controls, event::Events, read::Reads,
     write::Writes,
 };
 use crate::{
-    Role,
+    DeviceRole,
     ioctl::{
         Status,
-        usbscan::{Direction, Pipe, PipeType, Timeouts, VendorRequest},
+        usbscan::{Pipe, PipeType, Timeouts, VendorDirection, VendorRequest},
     },
-    kernel::{Channel, ChannelOptions, Device, Disposition, FileId, Irp, Requester, Shared},
-    usb::{BulkRead, HandlePipes},
+    kernel::{Device, Disposition, FileId, Irp, PipeQueue, PipeQueueOptions, Requester, Shared},
+    usb::{BulkRead, OpenEndpoints},
 };
 
 /// An open handle: its pipes, and what goes on in them.
 pub(super) struct Open {
     file: FileId,
-    pipes: HandlePipes,
+    pipes: OpenEndpoints,
     /// That of the endpoints that `pipes` are.
     generation: u32,
     limits: Shared<Limits>,
-    event: Option<Shared<Channel<Events>>>,
-    read: Option<Shared<Channel<Reads>>>,
-    write: Option<Shared<Channel<Writes>>>,
-    control: Shared<Channel<Controls>>,
-    stock: Shared<Stock>,
+    event: Option<Shared<PipeQueue<Events>>>,
+    read: Option<Shared<PipeQueue<Reads>>>,
+    write: Option<Shared<PipeQueue<Writes>>>,
+    control: Shared<PipeQueue<Controls>>,
+    buffer_cache: Shared<BufferCache>,
 }
 
 impl Open {
@@ -37,7 +37,7 @@ impl Open {
     /// `STATUS_OBJECT_NAME_NOT_FOUND`: as [`Pipes::open`](crate::usb::Pipes::open).
     /// `STATUS_DEVICE_NOT_READY`: the device was never started. `STATUS_INSUFFICIENT_RESOURCES`.
     pub(super) fn try_new(
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         core: &Shared<ScannerCore>,
         file: FileId,
         name: &[u16],
@@ -45,15 +45,15 @@ impl Open {
         let (pipes, generation) = core.endpoints().ok_or(Status::DEVICE_NOT_READY)?;
         let handle = pipes.open(name)?;
         let limits = Shared::try_new(Limits::new())?;
-        // A pipe, the size of its packets, and what its channel is made of.
+        // A pipe, the size of its packets, and what its pipe queue is made of.
         let pipe = |pipe: Pipe| {
             let index = handle.get(pipe)?;
             let packet = pipes.table().get(index)?.max_packet_size;
-            let options = ChannelOptions {
+            let options = PipeQueueOptions {
                 lower: core.lower(),
-                traffic: core.traffic(),
-                lane: lane(index),
-                own: match pipe {
+                urb_gate: core.urb_gate(),
+                pipe_mask: pipe_mask(index),
+                bounce: match pipe {
                     Pipe::Event | Pipe::ReadData => packet.into(),
                     Pipe::WriteData => 0,
                 },
@@ -64,29 +64,29 @@ impl Open {
         };
         let event = pipe(Pipe::Event)
             .map(|(pipe, _, options)| {
-                Channel::try_new(device, &options, Events::new(pipe, limits.clone()))
+                PipeQueue::try_new(device, &options, Events::new(pipe, limits.clone()))
             })
             .transpose()?;
         let read = pipe(Pipe::ReadData)
             .map(|(pipe, packet, options)| {
                 let reads = Reads::new(pipe, limits.clone(), BulkRead::new(packet));
-                Channel::try_new(device, &options, reads)
+                PipeQueue::try_new(device, &options, reads)
             })
             .transpose()?;
         let write = pipe(Pipe::WriteData)
             .map(|(pipe, packet, options)| {
-                Channel::try_new(device, &options, Writes::new(pipe, limits.clone(), packet))
+                PipeQueue::try_new(device, &options, Writes::new(pipe, limits.clone(), packet))
             })
             .transpose()?;
-        let control = ChannelOptions {
+        let control = PipeQueueOptions {
             lower: core.lower(),
-            traffic: core.traffic(),
-            lane: 0,
-            own: 0,
+            urb_gate: core.urb_gate(),
+            pipe_mask: 0,
+            bounce: 0,
             direct: false,
         };
-        let stock = Shared::try_new(Stock::try_new()?)?;
-        let controls = Controls::new(stock.clone(), limits.clone());
+        let buffer_cache = Shared::try_new(BufferCache::try_new()?)?;
+        let controls = Controls::new(buffer_cache.clone(), limits.clone());
         Ok(Self {
             file,
             pipes: handle,
@@ -95,8 +95,8 @@ impl Open {
             event,
             read,
             write,
-            control: Channel::try_new(device, &control, controls)?,
-            stock,
+            control: PipeQueue::try_new(device, &control, controls)?,
+            buffer_cache,
         })
     }
 
@@ -104,7 +104,7 @@ impl Open {
         self.file == file
     }
 
-    pub(super) const fn pipes(&self) -> HandlePipes {
+    pub(super) const fn pipes(&self) -> OpenEndpoints {
         self.pipes
     }
 
@@ -137,13 +137,13 @@ impl Open {
             (Pipe::WriteData, write),
         ];
         all.into_iter()
-            .filter_map(|(pipe, channel)| Some((pipe, channel?)))
+            .filter_map(|(pipe, pipe_queue)| Some((pipe, pipe_queue?)))
     }
 
     /// `IRP_MJ_READ`, `IRP_MJ_WRITE` or `IOCTL_WAIT_ON_DEVICE_EVENT`: what this pipe is for.
     pub(super) fn transfer(&self, pipe: Pipe, irp: Irp) -> Disposition {
         match self.on_pipes().find(|(its, _)| *its == pipe) {
-            Some((_, channel)) => channel.request(irp),
+            Some((_, pipe_queue)) => pipe_queue.request(irp),
             None => irp.complete(Status::INVALID_PARAMETER),
         }
     }
@@ -162,10 +162,10 @@ impl Open {
     ) -> Disposition {
         let length = usize::from(request.length);
         let address = match request.direction {
-            Direction::Out { data } if length != 0 => data,
+            VendorDirection::Out { data } if length != 0 => data,
             _ => return self.control.request(irp, None),
         };
-        let mut buffer = match self.stock.take(length) {
+        let mut buffer = match self.buffer_cache.take(length) {
             Ok(buffer) => buffer,
             Err(status) => return irp.complete(status),
         };
@@ -173,7 +173,7 @@ impl Open {
         match requester.capture(address, room) {
             Ok(()) => self.control.request(irp, Some(buffer)),
             Err(status) => {
-                self.stock.put(buffer);
+                self.buffer_cache.put(buffer);
                 irp.complete(status)
             }
         }
@@ -187,9 +187,9 @@ impl Open {
     /// Ends the requests on some of the pipes, and drops what the pipes hold. All pipes are the
     /// default one, too. At <= `DISPATCH_LEVEL`.
     pub(super) fn end(&self, pipes: PipeType, status: Status) {
-        for (pipe, channel) in self.on_pipes() {
+        for (pipe, pipe_queue) in self.on_pipes() {
             if pipes == PipeType::All || pipes == PipeType::One(pipe) {
-                channel.end(status);
+                pipe_queue.end(status);
             }
         }
         if pipes == PipeType::All {
@@ -199,29 +199,29 @@ impl Open {
 
     /// Goes on with every queue. At <= `DISPATCH_LEVEL`.
     pub(super) fn resume_all(&self) {
-        for (_, channel) in self.on_pipes() {
-            channel.resume();
+        for (_, pipe_queue) in self.on_pipes() {
+            pipe_queue.resume();
         }
         self.control.resume();
     }
 
-    /// What `act` does with the channel on the pipe with this index, if there is one.
+    /// What `act` does with the pipe queue on the pipe with this index, if there is one.
     pub(super) fn on_pipe(&self, index: usize, act: &mut dyn FnMut(&dyn OnPipe)) {
-        for (pipe, channel) in self.on_pipes() {
+        for (pipe, pipe_queue) in self.on_pipes() {
             if self.pipes.get(pipe) == Some(index) {
-                act(channel);
+                act(pipe_queue);
             }
         }
     }
 }
 
 /// The bit of a pipe.
-pub(super) const fn lane(index: usize) -> u32 {
+pub(super) const fn pipe_mask(index: usize) -> u32 {
     // An index is less than eight.
     1 << (index & 31)
 }
 
-/// A channel on a pipe, whatever it is for.
+/// A pipe queue on a pipe, whatever it is for.
 pub(super) trait OnPipe {
     /// Queues a request.
     fn request(&self, irp: Irp) -> Disposition;
@@ -237,7 +237,7 @@ pub(super) trait OnPipe {
     fn resume(&self);
 }
 
-impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
+impl<E: crate::kernel::TransferPlan> OnPipe for Shared<PipeQueue<E>> {
     fn request(&self, irp: Irp) -> Disposition {
         Self::request(self, irp, None)
     }
@@ -251,11 +251,11 @@ impl<E: crate::kernel::Exchange> OnPipe for Shared<Channel<E>> {
     }
 
     fn is_idle(&self) -> bool {
-        Channel::is_idle(self)
+        PipeQueue::is_idle(self)
     }
 
     fn reset(&self) {
-        Channel::discard(self);
+        PipeQueue::discard(self);
     }
 
     fn resume(&self) {

@@ -3,11 +3,11 @@
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, End, Exchange, Irp, Next, Shared, Time, Transfer},
+    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
     usb::{BulkRead, Step},
 };
 
-/// `ReadFile`: [`BulkRead`] says what it is made of. The channel's own memory is its bounce buffer.
+/// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce buffer.
 pub(super) struct Reads {
     pipe: OpenPipe,
     limits: Shared<Limits>,
@@ -27,12 +27,12 @@ impl Reads {
     ///
     /// # Errors
     /// As [`Irp::copy_to_caller`]; what was not copied is kept.
-    fn step(&mut self, irp: &mut Irp, own: &[u8]) -> Result<Step, Status> {
+    fn step(&mut self, irp: &mut Irp, bounce: &[u8]) -> Result<Step, Status> {
         loop {
             match self.stream.next() {
                 Step::Copy { from, to, length } => {
                     let end = from.saturating_add(length);
-                    irp.copy_to_caller(to, own.get(from..end).unwrap_or_default())?;
+                    irp.copy_to_caller(to, bounce.get(from..end).unwrap_or_default())?;
                     self.stream.copied();
                 }
                 step => return Ok(step),
@@ -40,29 +40,29 @@ impl Reads {
         }
     }
 
-    fn with_what_came(&self, status: Status, irp: &Irp) -> End {
-        End::With(status, irp.told(self.stream.done()))
+    fn with_what_came(&self, status: Status, irp: &Irp) -> PlanEnd {
+        PlanEnd::With(status, irp.told(self.stream.done()))
     }
 }
 
-impl Exchange for Reads {
-    fn begin(&mut self, irp: &Irp) -> Time {
+impl TransferPlan for Reads {
+    fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.stream.begin(irp.transfer_length());
         self.limits.of(Pipe::ReadData)
     }
 
-    fn next(&mut self, irp: &mut Irp, own: &mut [u8]) -> Next {
-        let data = match self.step(irp, own) {
+    fn next(&mut self, irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
+        let data = match self.step(irp, bounce) {
             Ok(Step::Direct { to, length }) => Data::Caller { offset: to, length },
-            Ok(Step::Bounce { length }) => Data::Own { length },
+            Ok(Step::Bounce { length }) => Data::Bounce { length },
             Ok(Step::Copy { .. } | Step::Done { .. }) => {
-                return Next::End(End::With(Status::SUCCESS, self.stream.done()));
+                return PlanStep::End(PlanEnd::With(Status::SUCCESS, self.stream.done()));
             }
-            Err(status) => return Next::End(self.with_what_came(status, irp)),
+            Err(status) => return PlanStep::End(self.with_what_came(status, irp)),
         };
         match self.pipe.handle() {
-            Ok(pipe) => Next::Transfer(Transfer::Pipe { pipe, is_in: true }, data),
-            Err(status) => Next::End(self.with_what_came(status, irp)),
+            Ok(pipe) => PlanStep::Transfer(UrbTransfer::Pipe { pipe, is_in: true }, data),
+            Err(status) => PlanStep::End(self.with_what_came(status, irp)),
         }
     }
 
@@ -72,13 +72,21 @@ impl Exchange for Reads {
 
     /// What came counts. If only the time is over it is a short read, and the next one goes on
     /// behind it; whatever else ended the read, the next one begins afresh.
-    fn failed(&mut self, status: Status, count: usize, irp: &mut Irp, own: &mut [u8]) -> End {
+    fn failed(
+        &mut self,
+        status: Status,
+        count: usize,
+        irp: &mut Irp,
+        bounce: &mut [u8],
+    ) -> PlanEnd {
         self.stream.interrupted(count);
-        if let Err(status) = self.step(irp, own) {
+        if let Err(status) = self.step(irp, bounce) {
             return self.with_what_came(status, irp);
         }
         match self.stream.done() {
-            done if done != 0 && status == Status::IO_TIMEOUT => End::With(Status::SUCCESS, done),
+            done if done != 0 && status == Status::IO_TIMEOUT => {
+                PlanEnd::With(Status::SUCCESS, done)
+            }
             _ => {
                 if status != Status::IO_TIMEOUT {
                     self.stream.discard();

@@ -2,7 +2,7 @@
 
 use super::{
     OpenPipe, ScannerCore,
-    open::{OnPipe, lane},
+    open::{OnPipe, pipe_mask},
 };
 use crate::{
     ioctl::Status,
@@ -34,34 +34,34 @@ impl ScannerCore {
         passive: Passive,
     ) -> Result<(), Status> {
         let index = pipe.index();
-        self.traffic().hold(lane(index), passive);
-        self.on_pipe(index, |channel| channel.end_active(Status::CANCELLED));
+        self.urb_gate().hold(pipe_mask(index), passive);
+        self.on_pipe(index, |pipe_queue| pipe_queue.end_active(Status::CANCELLED));
         let mut result = Ok(());
         while result.is_ok() && !self.is_idle(index) {
-            result = self.traffic().wait_for_change(waits);
+            result = self.urb_gate().wait_for_change(waits);
         }
         let result = result.and_then(|()| {
             let handle = || pipe.handle();
             self.device()
-                .reset_pipe(handle, self.traffic(), waits, limit, passive)
+                .reset_pipe(handle, self.urb_gate(), waits, limit, passive)
         });
         if result.is_ok() {
-            self.on_pipe(index, |channel| channel.reset());
+            self.on_pipe(index, |pipe_queue| pipe_queue.reset());
         }
-        self.traffic().release(lane(index), passive);
-        self.on_pipe(index, |channel| channel.resume());
+        self.urb_gate().release(pipe_mask(index), passive);
+        self.on_pipe(index, |pipe_queue| pipe_queue.resume());
         result
     }
 
     fn on_pipe(&self, index: usize, act: impl Fn(&dyn OnPipe)) {
         self.opens()
-            .for_each(|open| open.on_pipe(index, &mut |channel| act(channel)));
+            .for_each(|open| open.on_pipe(index, &mut |pipe_queue| act(pipe_queue)));
     }
 
     fn is_idle(&self, index: usize) -> bool {
         let mut idle = true;
         self.opens().for_each(|open| {
-            open.on_pipe(index, &mut |channel| idle &= channel.is_idle());
+            open.on_pipe(index, &mut |pipe_queue| idle &= pipe_queue.is_idle());
         });
         idle
     }

@@ -2,7 +2,7 @@
 
 use super::{Open, ScannerCore, control::parse};
 use crate::{
-    Role,
+    DeviceRole,
     ioctl::{
         Status,
         usbscan::{
@@ -10,8 +10,8 @@ use crate::{
         },
     },
     kernel::{
-        Create, Device, DeviceOptions, Disposition, Driver, Function, Guid, Interface, Irp, Key,
-        Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
+        Create, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface, Irp,
+        Key, Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
         SecurityDescriptor, Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker,
         flush_deferred,
     },
@@ -44,7 +44,7 @@ pub(crate) struct Scanner {
 /// `STATUS_OBJECT_NAME_COLLISION`, if all names are taken; `STATUS_INSUFFICIENT_RESOURCES`; what
 /// registering the interface gives. Nothing is left then.
 pub(crate) fn add_scanner(
-    driver: Driver<Role>,
+    driver: Driver<DeviceRole>,
     pdo: PhysicalDevice,
     passive: Passive,
 ) -> Result<(), Status> {
@@ -59,7 +59,7 @@ pub(crate) fn add_scanner(
         };
         result = driver.create_function(pdo, &options, passive, |device, lower| {
             let link = Wide::new(r"\DosDevices\Usbscan").push_number(number);
-            Ok(Role::StillImage(Scanner {
+            Ok(DeviceRole::StillImage(Scanner {
                 pdo,
                 number,
                 link: SpinLock::new(Some(SymbolicLink::create(link, name.units(), passive)?)),
@@ -85,7 +85,7 @@ impl Scanner {
     /// A request, in the requester's thread.
     pub(crate) fn request(
         &self,
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         irp: Irp,
         request: Request,
     ) -> Disposition {
@@ -118,7 +118,7 @@ impl Scanner {
         };
         self.work.power().request();
         let state = device.state().serves();
-        let ready = state.and_then(|()| self.core.traffic().check());
+        let ready = state.and_then(|()| self.core.urb_gate().check());
         if let Err(status) = ready.and_then(|()| open.check(&self.core)) {
             return irp.complete(status);
         }
@@ -138,7 +138,12 @@ impl Scanner {
     }
 
     /// `IRP_MJ_CREATE`
-    fn open(&self, device: Device<'_, Role>, irp: &Irp, create: Create) -> Result<(), Status> {
+    fn open(
+        &self,
+        device: Device<'_, DeviceRole>,
+        irp: &Irp,
+        create: Create,
+    ) -> Result<(), Status> {
         match device.state() {
             State::RemovePending | State::SurpriseRemoved | State::Removed => {
                 return Err(Status::DELETE_PENDING);
@@ -153,7 +158,7 @@ impl Scanner {
         let open = Open::try_new(device, &self.core, file, irp.file_name())?;
         let open = Shared::try_new(open)?;
         self.core.opens().add(open.clone())?;
-        irp.keep_for_open(&open);
+        irp.set_open_context(&open);
         Ok(())
     }
 
@@ -223,8 +228,8 @@ impl Scanner {
         let UsbscanRequest::ResetPipe(which) = parse(irp)? else {
             return Err(Status::INVALID_DEVICE_REQUEST);
         };
-        while self.core.traffic().is_waking() {
-            self.core.traffic().wait_for_change(&task.waits())?;
+        while self.core.urb_gate().is_waking() {
+            self.core.urb_gate().wait_for_change(&task.waits())?;
         }
         let (waits, limit) = (task.waits(), open.reset_limit());
         for index in pipes.select(open.pipes(), which)? {
@@ -236,7 +241,7 @@ impl Scanner {
 
     /// Ends every request with `status`; new ones that need the device are refused with `refusal`.
     fn end_all(&self, refusal: Status, status: Status) {
-        self.core.traffic().close(refusal, status);
+        self.core.urb_gate().close(refusal, status);
         self.end_opens(status);
     }
 
@@ -247,7 +252,7 @@ impl Scanner {
     }
 }
 
-impl Function<Role> for Scanner {
+impl FunctionDevice<DeviceRole> for Scanner {
     fn lower(&self) -> Lower {
         self.core.lower()
     }
@@ -258,7 +263,7 @@ impl Function<Role> for Scanner {
 
     fn start(
         &self,
-        device: Device<'_, Role>,
+        device: Device<'_, DeviceRole>,
         _raw: Resources<'_>,
         _resources: Resources<'_>,
         passive: Passive,
@@ -266,7 +271,7 @@ impl Function<Role> for Scanner {
         self.stop(passive);
         self.core.start(passive)?;
         self.worker.start(device, passive)?;
-        self.core.traffic().open();
+        self.core.urb_gate().open();
         // Without it the device works, too, and is found by its interface.
         if let Ok(key) = Key::of_software(self.pdo, passive) {
             let name = Wide::new(r"\\.\Usbscan").push_number(self.number);
@@ -285,15 +290,15 @@ impl Function<Role> for Scanner {
 
     fn stop(&self, passive: Passive) {
         self.end_all(Status::DEVICE_NOT_READY, Status::CANCELLED);
-        self.core.traffic().wait_idle(passive.blocking());
+        self.core.urb_gate().wait_idle(passive.blocking());
     }
 
-    fn vanish(&self, passive: Passive) {
+    fn disconnect_hardware(&self, passive: Passive) {
         self.interface.enable(false, passive);
         drop(self.link.with(Option::take));
         self.end_all(Status::DELETE_PENDING, Status::NO_SUCH_DEVICE);
         self.worker.stop(Status::DELETE_PENDING, passive);
-        self.core.traffic().wait_idle(passive.blocking());
+        self.core.urb_gate().wait_idle(passive.blocking());
     }
 
     fn remove(&self, passive: Passive) {
@@ -304,25 +309,25 @@ impl Function<Role> for Scanner {
 
     /// Documented: requests end before the device sleeps, and programs begin them again.
     fn sleep(&self, passive: Passive) {
-        let traffic = self.core.traffic();
-        traffic.sleep(Status::DEVICE_NOT_READY, Status::CANCELLED);
+        let urb_gate = self.core.urb_gate();
+        urb_gate.sleep(Status::DEVICE_NOT_READY, Status::CANCELLED);
         self.end_opens(Status::CANCELLED);
-        traffic.wait_idle(passive.blocking());
+        urb_gate.wait_idle(passive.blocking());
     }
 
     /// The configuration and its pipes are those from before.
     fn wake(&self, _passive: Passive) {
-        if self.core.traffic().wake() {
+        if self.core.urb_gate().wake() {
             self.core.opens().for_each(Open::resume_all);
         }
     }
 
-    fn awaken(&self) {
-        self.core.traffic().awaken();
+    fn resume_requests(&self) {
+        self.core.urb_gate().resume_requests();
     }
 
     fn lost(&self) {
-        if self.core.traffic().lose(Status::DEVICE_NOT_READY) {
+        if self.core.urb_gate().lose(Status::DEVICE_NOT_READY) {
             self.end_opens(Status::DEVICE_NOT_READY);
         }
     }

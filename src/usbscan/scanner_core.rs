@@ -6,8 +6,8 @@ use crate::{
         usbscan::{DeviceDescriptor, MAX_NUM_PIPES, PipeInformation},
     },
     kernel::{
-        Buffer, Lower, Members, Passive, PipeHandle, SelectedPipe, Shared, SpinLock, Traffic,
-        UsbDevice,
+        Buffer, DeviceUrbGate, Lower, Passive, PipeHandle, SelectedPipe, Shared, SharedList,
+        SpinLock, UsbDevice,
     },
     usb::{
         CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
@@ -25,8 +25,8 @@ const CONFIGURATION: u8 = 2;
 /// What a scanner shares with its opens.
 pub(super) struct ScannerCore {
     lower: Lower,
-    traffic: Shared<Traffic>,
-    opens: Members<Open>,
+    urb_gate: Shared<DeviceUrbGate>,
+    opens: SharedList<Open>,
     /// What was found at the last start.
     configuration: SpinLock<Option<Configuration>>,
 }
@@ -46,8 +46,8 @@ impl ScannerCore {
     pub(super) fn try_new(lower: Lower) -> Result<Self, Status> {
         Ok(Self {
             lower,
-            traffic: Shared::try_new(Traffic::try_new()?)?,
-            opens: Members::new(),
+            urb_gate: Shared::try_new(DeviceUrbGate::try_new()?)?,
+            opens: SharedList::new(),
             configuration: SpinLock::new(None),
         })
     }
@@ -60,11 +60,11 @@ impl ScannerCore {
         self.lower
     }
 
-    pub(super) const fn traffic(&self) -> &Shared<Traffic> {
-        &self.traffic
+    pub(super) const fn urb_gate(&self) -> &Shared<DeviceUrbGate> {
+        &self.urb_gate
     }
 
-    pub(super) const fn opens(&self) -> &Members<Open> {
+    pub(super) const fn opens(&self) -> &SharedList<Open> {
         &self.opens
     }
 

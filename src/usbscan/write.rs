@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, End, Exchange, Irp, Next, Shared, Time, Transfer},
+    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
     usb::BulkWrite,
 };
 
@@ -32,26 +32,26 @@ impl Writes {
     }
 }
 
-impl Exchange for Writes {
-    fn begin(&mut self, irp: &Irp) -> Time {
+impl TransferPlan for Writes {
+    fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.write = BulkWrite::new(irp.transfer_length(), self.max_packet_size);
         self.limits.of(Pipe::WriteData)
     }
 
-    fn next(&mut self, _irp: &mut Irp, _own: &mut [u8]) -> Next {
+    fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
         let done = self.write.done();
         let Some(part) = self.write.next() else {
-            return Next::End(End::With(Status::SUCCESS, done));
+            return PlanStep::End(PlanEnd::With(Status::SUCCESS, done));
         };
         match self.pipe.handle() {
-            Ok(pipe) => Next::Transfer(
-                Transfer::Pipe { pipe, is_in: false },
+            Ok(pipe) => PlanStep::Transfer(
+                UrbTransfer::Pipe { pipe, is_in: false },
                 Data::Caller {
                     offset: part.start,
                     length: part.len(),
                 },
             ),
-            Err(status) => Next::End(End::With(status, done)),
+            Err(status) => PlanStep::End(PlanEnd::With(status, done)),
         }
     }
 
@@ -60,8 +60,14 @@ impl Exchange for Writes {
     }
 
     /// What went counts.
-    fn failed(&mut self, status: Status, count: usize, irp: &mut Irp, _own: &mut [u8]) -> End {
+    fn failed(
+        &mut self,
+        status: Status,
+        count: usize,
+        irp: &mut Irp,
+        _bounce: &mut [u8],
+    ) -> PlanEnd {
         self.write.interrupted(count);
-        End::With(status, irp.told(self.write.done()))
+        PlanEnd::With(status, irp.told(self.write.done()))
     }
 }

@@ -1,6 +1,6 @@
 //! `IO_BLOCK` and `IO_BLOCK_EX`, the two structures with a pointer.
 
-use super::{Bitness, Direction, Status, VendorRequest};
+use super::{Bitness, Status, VendorDirection, VendorRequest};
 
 /// The members of `IO_BLOCK`, which `IO_BLOCK_EX` begins with.
 ///
@@ -30,7 +30,7 @@ pub(super) struct IoBlock {
 
 /// What `IO_BLOCK_EX` has after the members of `IO_BLOCK`. `bmRequestType` is not used: with it a
 /// client could forge standard requests.
-pub(super) struct Extension {
+pub(super) struct BlockExtension {
     /// `bRequest`
     pub(super) request: u8,
     /// `fTransferDirectionIn`
@@ -59,10 +59,13 @@ impl IoBlock {
     ///
     /// # Errors
     /// As [`IoBlock::parse`].
-    pub(super) fn parse_ex(input: &[u8], bitness: Bitness) -> Result<(Self, Extension), Status> {
+    pub(super) fn parse_ex(
+        input: &[u8],
+        bitness: Bitness,
+    ) -> Result<(Self, BlockExtension), Status> {
         let (block, rest) = Self::split(input, bitness)?;
         let ([request, _, direction_in, _], _) = split(rest)?;
-        let extension = Extension {
+        let extension = BlockExtension {
             request,
             is_in: direction_in != 0,
         };
@@ -96,7 +99,7 @@ impl IoBlock {
 
     /// The request that takes its data from the device.
     pub(super) const fn device_to_host(self, request: u8) -> VendorRequest {
-        self.vendor(request, Direction::In)
+        self.vendor(request, VendorDirection::In)
     }
 
     /// The request that sends `pbyData` to the device.
@@ -120,10 +123,10 @@ impl IoBlock {
                 return Err(Status::ACCESS_VIOLATION);
             }
         }
-        Ok(self.vendor(request, Direction::Out { data: self.data }))
+        Ok(self.vendor(request, VendorDirection::Out { data: self.data }))
     }
 
-    const fn vendor(self, request: u8, direction: Direction) -> VendorRequest {
+    const fn vendor(self, request: u8, direction: VendorDirection) -> VendorRequest {
         VendorRequest {
             direction,
             request,

@@ -33,7 +33,7 @@ pub use registers::{IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS};
 pub use send_request::IOCTL_SEND_USB_REQUEST;
 pub use timeout::{IOCTL_SET_TIMEOUT, Timeout, Timeouts};
 pub use vendor_request::{
-    Direction, USBD_TRANSFER_DIRECTION_IN, USBD_TRANSFER_DIRECTION_OUT, VendorRequest,
+    USBD_TRANSFER_DIRECTION_IN, USBD_TRANSFER_DIRECTION_OUT, VendorDirection, VendorRequest,
 };
 pub use version::{DriverVersion, IOCTL_GET_VERSION};
 
@@ -84,10 +84,10 @@ pub enum UsbscanRequest {
 }
 
 /// What one line of the table does with the caller's input bytes, output length and bitness.
-type Parse = fn(&[u8], usize, Bitness) -> Result<UsbscanRequest, Status>;
+type ParseUsbscan = fn(&[u8], usize, Bitness) -> Result<UsbscanRequest, Status>;
 
 /// Code and parser of every request that the device answers.
-const USBSCAN_REQUESTS: &[(u32, Parse)] = &[
+const USBSCAN_REQUESTS: &[(u32, ParseUsbscan)] = &[
     (IOCTL_GET_VERSION, |_, output, _| {
         version::parse(output).map(|()| UsbscanRequest::GetVersion)
     }),

@@ -47,7 +47,7 @@ pub(super) fn parse_write(input: &[u8], bitness: Bitness) -> Result<VendorReques
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Direction, *};
+    use super::{super::VendorDirection, *};
 
     /// uOffset 0x00012345, uLength 3, pbyData 0x00401000, uIndex 0x00560078.
     const NATIVE: [u8; 24] = [
@@ -62,14 +62,14 @@ mod tests {
     fn both_layouts_are_read() {
         for (input, bitness) in [(&NATIVE[..], Bitness::Native), (&BITS32, Bitness::Bits32)] {
             let write = parse_write(input, bitness).unwrap();
-            assert_eq!(write.direction, Direction::Out { data: 0x0040_1000 });
+            assert_eq!(write.direction, VendorDirection::Out { data: 0x0040_1000 });
             assert_eq!(
                 write.setup_packet(),
                 [0x40, 0x04, 0x45, 0x23, 0x78, 0, 3, 0]
             );
             assert_eq!(write.flags(), 0);
             let read = parse_read(input, 3, bitness).unwrap();
-            assert_eq!(read.direction, Direction::In);
+            assert_eq!(read.direction, VendorDirection::In);
             assert_eq!(read.setup_packet(), [0xC0, 0x04, 0x45, 0x23, 0x78, 0, 3, 0]);
             assert_eq!(read.flags(), 1);
             for output in [2, 4] {

@@ -35,7 +35,7 @@ pub(super) fn parse(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Direction, *};
+    use super::{super::VendorDirection, *};
 
     /// uOffset 0x1234, uLength 2, pbyData 0x7FFE00401000, uIndex 0x5678, bRequest 0x9A,
     /// bmRequestType 0x80 (standard), fTransferDirectionIn.
@@ -73,7 +73,7 @@ mod tests {
         let write = parse(&native(0), 0, Bitness::Native).unwrap();
         assert_eq!(
             write.direction,
-            Direction::Out {
+            VendorDirection::Out {
                 data: 0x7FFE_0040_1000
             }
         );
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(write.setup_packet()[1..], wire);
         for yes in [1, 0xFF] {
             let read = parse(&native(yes), 2, Bitness::Native).unwrap();
-            assert_eq!(read.direction, Direction::In);
+            assert_eq!(read.direction, VendorDirection::In);
             assert_eq!(read.setup_packet()[0], 0xC0);
             assert_eq!(read.setup_packet()[1..], wire);
         }
@@ -95,7 +95,7 @@ mod tests {
             0xCC,
         ];
         let write = parse(&input, 0, Bitness::Bits32).unwrap();
-        assert_eq!(write.direction, Direction::Out { data: 0xFFFF_FFFF });
+        assert_eq!(write.direction, VendorDirection::Out { data: 0xFFFF_FFFF });
         assert_eq!(
             write.setup_packet(),
             [0x40, 0x9A, 0x34, 0x12, 0x78, 0x56, 1, 0]

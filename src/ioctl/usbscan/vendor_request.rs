@@ -13,7 +13,7 @@ const IN_TRANSFER_FLAGS: u32 = USBD_TRANSFER_DIRECTION_IN;
 
 /// Where the data goes, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum VendorDirection {
     /// From the device to the output buffer, whose length is that of the request.
     In,
     /// From the caller to the device.
@@ -30,7 +30,7 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VendorRequest {
     /// Where the data goes.
-    pub direction: Direction,
+    pub direction: VendorDirection,
     /// `Request`: bRequest
     pub request: u8,
     /// `Value`: wValue
@@ -47,8 +47,8 @@ impl VendorRequest {
     #[must_use]
     pub const fn request_type(self) -> u8 {
         match self.direction {
-            Direction::In => 0xC0,
-            Direction::Out { .. } => 0x40,
+            VendorDirection::In => 0xC0,
+            VendorDirection::Out { .. } => 0x40,
         }
     }
 
@@ -56,8 +56,8 @@ impl VendorRequest {
     #[must_use]
     pub const fn flags(self) -> u32 {
         match self.direction {
-            Direction::In => IN_TRANSFER_FLAGS,
-            Direction::Out { .. } => USBD_TRANSFER_DIRECTION_OUT,
+            VendorDirection::In => IN_TRANSFER_FLAGS,
+            VendorDirection::Out { .. } => USBD_TRANSFER_DIRECTION_OUT,
         }
     }
 

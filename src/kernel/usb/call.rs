@@ -21,7 +21,7 @@ use super::{
         pool::PoolBox,
         sync::Event,
     },
-    Memory, PipeHandle, Traffic, Transfer, Urb,
+    DeviceUrbGate, Memory, PipeHandle, Urb, UrbTransfer,
     urb::header,
 };
 use crate::ioctl::Status;
@@ -32,14 +32,14 @@ const MOST_PIPES: usize = 30;
 const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
 
 /// What ends the wait for a URB before it comes back: then it is cancelled.
-enum Patience<'a> {
+enum CallTimeout<'a> {
     /// So many milliseconds.
     Limit(u32),
     /// The end of the request that it is for, or of the device's URBs, or so many milliseconds.
-    Request(&'a Waits<'a>, &'a Traffic, u32),
+    Request(&'a Waits<'a>, &'a DeviceUrbGate, u32),
 }
 
-impl Patience<'_> {
+impl CallTimeout<'_> {
     /// Waits for `done`.
     ///
     /// # Errors
@@ -53,11 +53,11 @@ impl Patience<'_> {
                     Err(Status::IO_TIMEOUT)
                 }
             }
-            Self::Request(waits, traffic, limit) => loop {
-                let objects = [Some(done.object()), Some(traffic.shut_event().object())];
+            Self::Request(waits, urb_gate, limit) => loop {
+                let objects = [Some(done.object()), Some(urb_gate.shut_event().object())];
                 match waits.wait_for(objects, Some(limit))? {
                     Some(0) => return Ok(()),
-                    Some(_) => traffic.check()?,
+                    Some(_) => urb_gate.check()?,
                     None => return Err(Status::IO_TIMEOUT),
                 }
             },
@@ -95,7 +95,7 @@ impl UsbDevice {
         limit: u32,
         passive: Passive,
     ) -> Result<usize, Status> {
-        let transfer = Transfer::Descriptor {
+        let transfer = UrbTransfer::Descriptor {
             kind,
             index: 0,
             language: 0,
@@ -103,7 +103,7 @@ impl UsbDevice {
         let length = into.len();
         let memory = Memory::buffer(into.as_mut_ptr(), length);
         let urb = PoolBox::try_new(UnsafeCell::new(Urb::transfer(transfer, memory)))?;
-        self.call(urb.get().cast(), &Patience::Limit(limit), passive)?;
+        self.call(urb.get().cast(), &CallTimeout::Limit(limit), passive)?;
         // SAFETY: the URB came back.
         Ok(unsafe { &*urb.get() }.moved().min(length))
     }
@@ -112,23 +112,23 @@ impl UsbDevice {
     /// says which it is, when the device can no longer be stopped before the end.
     ///
     /// # Errors
-    /// What the USB stack says; `STATUS_IO_TIMEOUT`; the refusal of `traffic`; as [`Waits::check`];
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; the refusal of `urb_gate`; as [`Waits::check`];
     /// that of `pipe`.
     pub(crate) fn reset_pipe(
         self,
         pipe: impl FnOnce() -> Result<PipeHandle, Status>,
-        traffic: &Traffic,
+        urb_gate: &DeviceUrbGate,
         waits: &Waits<'_>,
         limit: u32,
         passive: Passive,
     ) -> Result<(), Status> {
-        traffic.enter()?;
+        urb_gate.enter()?;
         let result = pipe().and_then(|pipe| {
             let urb = PoolBox::try_new(UnsafeCell::new(Urb::reset_pipe(pipe)))?;
-            let patience = Patience::Request(waits, traffic, limit);
-            self.call(urb.get().cast(), &patience, passive)
+            let timeout = CallTimeout::Request(waits, urb_gate, limit);
+            self.call(urb.get().cast(), &timeout, passive)
         });
-        traffic.leave();
+        urb_gate.leave();
         result
     }
 
@@ -178,7 +178,7 @@ impl UsbDevice {
             // SAFETY: likewise; the rest of it is zero already.
             unsafe { (*pipe).MaximumTransferSize = MAXIMUM_TRANSFER_SIZE };
         }
-        self.call(urb.cast(), &Patience::Limit(limit), passive)?;
+        self.call(urb.cast(), &CallTimeout::Limit(limit), passive)?;
         // SAFETY: the URB came back.
         let opened = unsafe { (*urb).Interface.NumberOfPipes };
         if opened != u32::from(endpoints) {
@@ -201,7 +201,7 @@ impl UsbDevice {
     fn call(
         self,
         urb: *mut c_void,
-        patience: &Patience<'_>,
+        timeout: &CallTimeout<'_>,
         passive: Passive,
     ) -> Result<(), Status> {
         let done = Event::notification()?;
@@ -220,7 +220,7 @@ impl UsbDevice {
         unsafe { next.write(submit_urb(urb, Some(returned), context)) };
         // SAFETY: the completion routine keeps the IRP.
         let _ = unsafe { IofCallDriver(lower, irp.as_ptr()) };
-        let impatience = patience.wait_for(&done, passive).err();
+        let impatience = timeout.wait_for(&done, passive).err();
         if impatience.is_some() {
             // SAFETY: the IRP is not freed before it came back, whoever has it now.
             unsafe { IoCancelIrp(irp.as_ptr()) };

@@ -32,7 +32,7 @@ impl PipeHandle {
 
 /// A transfer, but for its data.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Transfer {
+pub(crate) enum UrbTransfer {
     /// `URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER`
     Pipe {
         /// The pipe.
@@ -75,8 +75,8 @@ pub(crate) enum Data {
     Caller { offset: usize, length: usize },
     /// In the output buffer of a device control request, from its start.
     Output { length: usize },
-    /// In the channel's own memory, from its start.
-    Own { length: usize },
+    /// In the pipe queue's own memory, from its start.
+    Bounce { length: usize },
     /// In the memory that came with the request, from its start.
     Carried { length: usize },
 }
@@ -168,9 +168,9 @@ impl Urb {
     }
 
     /// The URB of a transfer.
-    pub(super) fn transfer(transfer: Transfer, data: Memory) -> Self {
+    pub(super) fn transfer(transfer: UrbTransfer, data: Memory) -> Self {
         match transfer {
-            Transfer::Pipe { pipe, is_in } => Self::of(_URB_BULK_OR_INTERRUPT_TRANSFER {
+            UrbTransfer::Pipe { pipe, is_in } => Self::of(_URB_BULK_OR_INTERRUPT_TRANSFER {
                 Hdr: header::<_URB_BULK_OR_INTERRUPT_TRANSFER>(
                     URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER,
                 ),
@@ -185,7 +185,7 @@ impl Urb {
                 TransferBufferMDL: data.mdl,
                 ..Default::default()
             }),
-            Transfer::Vendor(vendor) => Self::of(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST {
+            UrbTransfer::Vendor(vendor) => Self::of(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST {
                 Hdr: header::<_URB_CONTROL_VENDOR_OR_CLASS_REQUEST>(URB_FUNCTION_VENDOR_DEVICE),
                 TransferFlags: vendor.flags,
                 TransferBufferLength: data.length,
@@ -197,7 +197,7 @@ impl Urb {
                 Index: vendor.index,
                 ..Default::default()
             }),
-            Transfer::Descriptor {
+            UrbTransfer::Descriptor {
                 kind,
                 index,
                 language,

@@ -26,7 +26,7 @@ use crate::{
 /// `IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE`
 const ALLOCATE: u32 = 0x0016_002C;
 /// `IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`
-const GET_PORT_INFO: u32 = 0x0016_0030;
+const IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO: u32 = 0x0016_0030;
 /// `IOCTL_INTERNAL_PARALLEL_PORT_FREE`
 const FREE: u32 = 0x0016_00A0;
 /// `sizeof(PARALLEL_PORT_INFORMATION)`, and offsets in it.
@@ -169,11 +169,15 @@ fn reset(grants: u64, seed: u64) {
 fn contend(slot: &Slot, clients: &'static [Client]) -> Result<(), Status> {
     let target = slot.target()?;
     let mut information = [0; PORT_INFORMATION];
-    let outcome = Control::internal(GET_PORT_INFO).send(target, &[], &mut information);
+    let outcome = Control::internal(IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO).send(
+        target,
+        &[],
+        &mut information,
+    );
     if outcome.status != nt::SUCCESS {
         return Err(outcome.status);
     }
-    slot.keep(GET_PORT_INFO, &information);
+    slot.keep(IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, &information);
     let ready = clients
         .iter()
         .try_for_each(|client| client.prepare(target.device));

@@ -8,11 +8,11 @@ use crate::{
     slot::Slot,
 };
 
-/// `IOCTL_INTERNAL_PARCLASS_CONNECT`, `_DISCONNECT`, `LOCK_PORT`, `UNLOCK_PORT`
+/// `IOCTL_INTERNAL_PARCLASS_CONNECT`, `_DISCONNECT`, `IOCTL_INTERNAL_LOCK_PORT`, `IOCTL_INTERNAL_UNLOCK_PORT`
 const CONNECT: u32 = 0x0016_0078;
 const DISCONNECT: u32 = 0x0016_007C;
-const LOCK_PORT: u32 = 0x0016_0094;
-const UNLOCK_PORT: u32 = 0x0016_0098;
+const IOCTL_INTERNAL_LOCK_PORT: u32 = 0x0016_0094;
+const IOCTL_INTERNAL_UNLOCK_PORT: u32 = 0x0016_0098;
 /// `sizeof(PARCLASS_INFORMATION)`
 const PARCLASS_INFORMATION: usize = 120;
 
@@ -118,9 +118,9 @@ impl Day {
             return;
         }
         self.slot.keep(CONNECT, &table);
-        if self.request(target, step::LOCK, LOCK_PORT) {
+        if self.request(target, step::LOCK, IOCTL_INTERNAL_LOCK_PORT) {
             self.use_port(modes, data, sink);
-            self.request(target, step::UNLOCK, UNLOCK_PORT);
+            self.request(target, step::UNLOCK, IOCTL_INTERNAL_UNLOCK_PORT);
         }
         self.request(target, step::DISCONNECT, DISCONNECT);
     }

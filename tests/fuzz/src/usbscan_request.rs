@@ -4,9 +4,9 @@ use arbitrary::Arbitrary;
 use parscan_rooms::ioctl::{
     Status,
     usbscan::{
-        Bitness, ChannelInfo, Direction, DriverVersion, IOCTL_GET_VERSION, IOCTL_READ_REGISTERS,
+        Bitness, ChannelInfo, DriverVersion, IOCTL_GET_VERSION, IOCTL_READ_REGISTERS,
         IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT, IOCTL_WRITE_REGISTERS, UsbscanRequest,
-        VendorRequest, pipe_configuration,
+        VendorDirection, VendorRequest, pipe_configuration,
     },
 };
 
@@ -129,11 +129,11 @@ fn vendor(code: u32, request: VendorRequest, bytes: &[u8], bitness: Bitness) -> 
     assert_eq!(setup[1], number);
     assert_eq!(request.flags() & 1 != 0, is_in);
     match request.direction {
-        Direction::In => {
+        VendorDirection::In => {
             assert!(is_in);
             request.length.into()
         }
-        Direction::Out { data } => {
+        VendorDirection::Out { data } => {
             assert!(!is_in);
             let raw = &bytes[pointer];
             assert_eq!(data.to_le_bytes()[..raw.len()], *raw);

@@ -1,4 +1,4 @@
-//! The line in front of a thing that one at a time may have, as `src/kernel/line.rs` walks it.
+//! The line in front of a thing that one at a time may have, as `src/kernel/port/arbiter.rs` walks it.
 
 use std::{
     collections::VecDeque,
@@ -94,10 +94,10 @@ impl Line {
         self.thing.with_mut(|_| ());
     }
 
-    /// `Line::try_take`
-    pub fn try_take(&self, owner: Owner) -> bool {
+    /// `Line::try_acquire`
+    pub fn try_acquire(&self, owner: Owner) -> bool {
         self.with(|front| {
-            let taken = front.arbiter.try_take(&self.taken, owner);
+            let taken = front.arbiter.try_acquire(&self.taken, owner);
             assert!(!taken || !front.system_wants, "{owner:?} before the system");
             taken
         })
@@ -129,10 +129,10 @@ impl Line {
         self.with(|front| front.arbiter.claim(&self.taken, Owner::Interrupt))
     }
 
-    /// `Line::arrive`: the IRP uses the thing and frees it in its completion, if it gets it.
-    pub fn arrive(&self, number: u32) {
+    /// `Line::acquire`: the IRP uses the thing and frees it in its completion, if it gets it.
+    pub fn acquire(&self, number: u32) {
         let had = self.with(
-            |front| match front.arbiter.arrive(&self.taken, Owner::Irp(number)) {
+            |front| match front.arbiter.acquire(&self.taken, Owner::Irp(number)) {
                 Ok(Arrival::Waits(ticket)) => {
                     front.irps.push_back((ticket, number));
                     false
@@ -171,7 +171,7 @@ impl Line {
             told: Notify::new(),
         });
         let arrival = self.with(|front| {
-            let arrival = front.arbiter.arrive(&self.taken, Owner::Thread(number))?;
+            let arrival = front.arbiter.acquire(&self.taken, Owner::Thread(number))?;
             match arrival {
                 Arrival::Waits(ticket) => front.threads.push_back((ticket, Arc::clone(&place))),
                 Arrival::Has => assert!(!front.system_wants, "{number} before the system"),
@@ -215,7 +215,7 @@ impl Line {
     /// `Line::leave`
     pub fn leave(&self, owner: Owner) -> bool {
         let left = self.with(|front| {
-            let left = front.arbiter.leave(|other| other == owner)?;
+            let left = front.arbiter.release(|other| other == owner)?;
             if left.was_system {
                 front.tell_all();
             }

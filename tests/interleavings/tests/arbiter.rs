@@ -47,7 +47,7 @@ fn a_thread_beside_an_irp() {
     every_order(|| {
         let line = Arc::new(Line::free());
         let thread = client(&line, 1);
-        line.arrive(1);
+        line.acquire(1);
         end([thread]);
         assert_eq!(line.completed(), (1, 1));
         line.assert_at_rest();
@@ -104,9 +104,9 @@ fn an_irp_frees_it_in_its_completion() {
         let thread = client(&line, 1);
         let irps = spawn({
             let line = Arc::clone(&line);
-            move || line.arrive(1)
+            move || line.acquire(1)
         });
-        line.arrive(2);
+        line.acquire(2);
         end([thread, irps]);
         assert_eq!(line.completed(), (2, 2));
         line.assert_at_rest();
@@ -117,8 +117,8 @@ fn an_irp_frees_it_in_its_completion() {
 fn an_irp_is_cancelled_while_it_is_passed_on() {
     four_preemptions(|| {
         let line = Arc::new(Line::free());
-        assert!(line.try_take(Owner::Thread(0)));
-        line.arrive(1);
+        assert!(line.try_acquire(Owner::Thread(0)));
+        line.acquire(1);
         let thread = client(&line, 1);
         let cancel = spawn({
             let line = Arc::clone(&line);
@@ -147,7 +147,7 @@ fn an_interrupt_takes_it_without_a_lock() {
             }
         });
         let thread = client(&line, 1);
-        line.arrive(1);
+        line.acquire(1);
         end([interrupt, thread]);
         assert_eq!(line.completed(), (1, 1));
         line.assert_at_rest();
@@ -163,7 +163,7 @@ fn a_claim_of_what_no_interrupt_has_is_refused() {
             move || assert!(!line.claim_for_interrupt())
         });
         let thread = client(&line, 1);
-        line.arrive(1);
+        line.acquire(1);
         end([claim, thread]);
         line.assert_at_rest();
     });
@@ -173,7 +173,7 @@ fn a_claim_of_what_no_interrupt_has_is_refused() {
 fn the_system_has_it_next() {
     four_preemptions(|| {
         let line = Arc::new(Line::free());
-        assert!(line.try_take(Owner::Thread(0)));
+        assert!(line.try_acquire(Owner::Thread(0)));
         let threads = [
             client(&line, 1),
             spawn({
@@ -210,7 +210,7 @@ fn what_the_system_has_comes_back_to_those_who_wait() {
 fn a_refusal_reaches_all() {
     every_order(|| {
         let line = Arc::new(Line::free());
-        assert!(line.try_take(Owner::Thread(0)));
+        assert!(line.try_acquire(Owner::Thread(0)));
         let thread = spawn({
             let line = Arc::clone(&line);
             move || match line.enter(1, true) {
@@ -220,13 +220,13 @@ fn a_refusal_reaches_all() {
         });
         let irp = spawn({
             let line = Arc::clone(&line);
-            move || line.arrive(1)
+            move || line.acquire(1)
         });
         // Nobody frees the thing: what waits ends all the same.
         line.close(Status::DELETE_PENDING);
         end([thread, irp]);
         assert_eq!(line.completed(), (1, 0));
-        assert!(!line.try_take(Owner::Thread(2)), "closed");
+        assert!(!line.try_acquire(Owner::Thread(2)), "closed");
         assert!(line.leave(Owner::Thread(0)));
         line.assert_at_rest();
     });
@@ -236,8 +236,8 @@ fn a_refusal_reaches_all() {
 fn a_refusal_beside_a_free() {
     four_preemptions(|| {
         let line = Arc::new(Line::free());
-        assert!(line.try_take(Owner::Thread(0)));
-        line.arrive(1);
+        assert!(line.try_acquire(Owner::Thread(0)));
+        line.acquire(1);
         let thread = spawn({
             let line = Arc::clone(&line);
             move || {
@@ -262,7 +262,7 @@ fn a_refusal_beside_a_free() {
 fn one_who_gives_up_at_the_last_moment_has_it_or_not() {
     four_preemptions(|| {
         let line = Arc::new(Line::free());
-        assert!(line.try_take(Owner::Thread(0)));
+        assert!(line.try_acquire(Owner::Thread(0)));
         let impatient = spawn({
             let line = Arc::clone(&line);
             move || {

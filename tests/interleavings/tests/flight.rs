@@ -108,7 +108,7 @@ impl Scene {
 
     /// A holder lets go.
     fn let_go(this: &Arc<Self>) {
-        if let Some((irp, why)) = this.with(Flight::let_go) {
+        if let Some((irp, why)) = this.with(Flight::release) {
             assert_eq!(irp, 7);
             Self::go_on(this, why);
         }

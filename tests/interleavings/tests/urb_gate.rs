@@ -111,7 +111,7 @@ fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
                 let asleep = Status::DEVICE_NOT_READY;
                 scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
                 scene.wait_idle();
-                scene.with(|gate, _| gate.awaken(&scene.shut));
+                scene.with(|gate, _| gate.resume_requests(&scene.shut));
                 scene.with(|gate, _| assert!(gate.wake(&scene.shut)));
             })
         };
@@ -142,7 +142,7 @@ fn a_thread_that_waits_is_told_that_the_gate_is_shut() {
         };
         let asleep = Status::DEVICE_NOT_READY;
         scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
-        scene.with(|gate, _| gate.awaken(&scene.shut));
+        scene.with(|gate, _| gate.resume_requests(&scene.shut));
         scene.with(|gate, _| assert!(gate.lose(asleep, &scene.shut)));
         waits.join().unwrap();
     });

@@ -361,9 +361,9 @@ pub struct Contention {
     pub grants_of: Vec<u32>,
 }
 
-/// A class driver's whole day: open, `PARCLASS_CONNECT`, `LOCK_PORT`, `NegotiateIeeeMode`,
-/// `ParallelWrite`, `IeeeFwdToRevMode`, `ParallelRead`, `TerminateIeeeMode`, `UNLOCK_PORT`,
-/// `PARCLASS_DISCONNECT`, close.
+/// A class driver's whole day: open, `IOCTL_INTERNAL_PARCLASS_CONNECT`, `IOCTL_INTERNAL_LOCK_PORT`, `NegotiateIeeeMode`,
+/// `ParallelWrite`, `IeeeFwdToRevMode`, `ParallelRead`, `TerminateIeeeMode`, `IOCTL_INTERNAL_UNLOCK_PORT`,
+/// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`, close.
 #[derive(Clone, Debug)]
 pub struct Transfer {
     /// By [`step`]; those that were not taken have [`step::NOT_TAKEN`].

@@ -11,75 +11,105 @@ const fn code(function: u32) -> u32 {
 // To the port object, `\Device\ParallelPortM`.
 
 /// Waits for the port.
-pub const PORT_ALLOCATE: u32 = code(11);
+pub const IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE: u32 = code(11);
 /// Asks for [`PortInformation`].
-pub const GET_PORT_INFO: u32 = code(12);
+pub const IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO: u32 = code(12);
 /// Connects an interrupt routine, and gives [`InterruptInformation`].
-pub const CONNECT_INTERRUPT: u32 = code(13);
+pub const IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT: u32 = code(13);
 /// Disconnects it.
-pub const DISCONNECT_INTERRUPT: u32 = code(14);
+pub const IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT: u32 = code(14);
 /// Does nothing.
-pub const RELEASE_PORT_INFO: u32 = code(15);
+pub const IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO: u32 = code(15);
 /// Asks for [`MorePortInformation`].
-pub const GET_MORE_PORT_INFO: u32 = code(17);
+pub const IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO: u32 = code(17);
 /// Sets the mode of the chip.
-pub const SET_CHIP_MODE: u32 = code(19);
+pub const IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE: u32 = code(19);
 /// Clears it.
-pub const CLEAR_CHIP_MODE: u32 = code(20);
+pub const IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE: u32 = code(20);
 /// Asks for [`PnpInformation`].
-pub const GET_PNP_INFO: u32 = code(21);
+pub const IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO: u32 = code(21);
 /// Numbers the devices of a 1284.3 bus.
-pub const INIT_1284_3_BUS: u32 = code(22);
+pub const IOCTL_INTERNAL_INIT_1284_3_BUS: u32 = code(22);
 /// Selects a device, and waits for the port if told so.
-pub const SELECT_DEVICE: u32 = code(23);
+pub const IOCTL_INTERNAL_SELECT_DEVICE: u32 = code(23);
 /// Deselects it, and frees the port if told so.
-pub const DESELECT_DEVICE: u32 = code(24);
+pub const IOCTL_INTERNAL_DESELECT_DEVICE: u32 = code(24);
 /// Frees the port.
-pub const PORT_FREE: u32 = code(40);
+pub const IOCTL_INTERNAL_PARALLEL_PORT_FREE: u32 = code(40);
 
 // To the device, `\Device\ParallelM`.
 
 /// Gives [`ParclassInformation`].
-pub const PARCLASS_CONNECT: u32 = code(30);
+pub const IOCTL_INTERNAL_PARCLASS_CONNECT: u32 = code(30);
 /// Gives it back.
-pub const PARCLASS_DISCONNECT: u32 = code(31);
+pub const IOCTL_INTERNAL_PARCLASS_DISCONNECT: u32 = code(31);
 /// Ends the IEEE 1284 mode.
-pub const DISCONNECT_IDLE: u32 = code(32);
+pub const IOCTL_INTERNAL_DISCONNECT_IDLE: u32 = code(32);
 /// Waits for the port, and selects the device.
-pub const LOCK_PORT: u32 = code(37);
+pub const IOCTL_INTERNAL_LOCK_PORT: u32 = code(37);
 /// Deselects it, and frees the port.
-pub const UNLOCK_PORT: u32 = code(38);
+pub const IOCTL_INTERNAL_UNLOCK_PORT: u32 = code(38);
 /// Waits for the port.
-pub const LOCK_PORT_NO_SELECT: u32 = code(52);
+pub const IOCTL_INTERNAL_LOCK_PORT_NO_SELECT: u32 = code(52);
 /// Frees it.
-pub const UNLOCK_PORT_NO_DESELECT: u32 = code(53);
+pub const IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT: u32 = code(53);
 
 /// The documented internal requests to the port object, with their names.
 pub const PORT_REQUESTS: [(u32, &str); 13] = [
-    (PORT_ALLOCATE, "PARALLEL_PORT_ALLOCATE"),
-    (GET_PORT_INFO, "GET_PARALLEL_PORT_INFO"),
-    (CONNECT_INTERRUPT, "PARALLEL_CONNECT_INTERRUPT"),
-    (DISCONNECT_INTERRUPT, "PARALLEL_DISCONNECT_INTERRUPT"),
-    (RELEASE_PORT_INFO, "RELEASE_PARALLEL_PORT_INFO"),
-    (GET_MORE_PORT_INFO, "GET_MORE_PARALLEL_PORT_INFO"),
-    (SET_CHIP_MODE, "PARALLEL_SET_CHIP_MODE"),
-    (CLEAR_CHIP_MODE, "PARALLEL_CLEAR_CHIP_MODE"),
-    (GET_PNP_INFO, "GET_PARALLEL_PNP_INFO"),
-    (INIT_1284_3_BUS, "INIT_1284_3_BUS"),
-    (SELECT_DEVICE, "SELECT_DEVICE"),
-    (DESELECT_DEVICE, "DESELECT_DEVICE"),
-    (PORT_FREE, "PARALLEL_PORT_FREE"),
+    (
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        "PARALLEL_PORT_ALLOCATE",
+    ),
+    (
+        IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO,
+        "GET_PARALLEL_PORT_INFO",
+    ),
+    (
+        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        "PARALLEL_CONNECT_INTERRUPT",
+    ),
+    (
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+        "PARALLEL_DISCONNECT_INTERRUPT",
+    ),
+    (
+        IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO,
+        "RELEASE_PARALLEL_PORT_INFO",
+    ),
+    (
+        IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+        "GET_MORE_PARALLEL_PORT_INFO",
+    ),
+    (
+        IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE,
+        "PARALLEL_SET_CHIP_MODE",
+    ),
+    (
+        IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE,
+        "PARALLEL_CLEAR_CHIP_MODE",
+    ),
+    (
+        IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO,
+        "GET_PARALLEL_PNP_INFO",
+    ),
+    (IOCTL_INTERNAL_INIT_1284_3_BUS, "INIT_1284_3_BUS"),
+    (IOCTL_INTERNAL_SELECT_DEVICE, "SELECT_DEVICE"),
+    (IOCTL_INTERNAL_DESELECT_DEVICE, "DESELECT_DEVICE"),
+    (IOCTL_INTERNAL_PARALLEL_PORT_FREE, "PARALLEL_PORT_FREE"),
 ];
 
 /// The documented internal requests to the device, with their names.
 pub const DEVICE_REQUESTS: [(u32, &str); 7] = [
-    (PARCLASS_CONNECT, "PARCLASS_CONNECT"),
-    (PARCLASS_DISCONNECT, "PARCLASS_DISCONNECT"),
-    (DISCONNECT_IDLE, "DISCONNECT_IDLE"),
-    (LOCK_PORT, "LOCK_PORT"),
-    (UNLOCK_PORT, "UNLOCK_PORT"),
-    (LOCK_PORT_NO_SELECT, "LOCK_PORT_NO_SELECT"),
-    (UNLOCK_PORT_NO_DESELECT, "UNLOCK_PORT_NO_DESELECT"),
+    (IOCTL_INTERNAL_PARCLASS_CONNECT, "PARCLASS_CONNECT"),
+    (IOCTL_INTERNAL_PARCLASS_DISCONNECT, "PARCLASS_DISCONNECT"),
+    (IOCTL_INTERNAL_DISCONNECT_IDLE, "DISCONNECT_IDLE"),
+    (IOCTL_INTERNAL_LOCK_PORT, "LOCK_PORT"),
+    (IOCTL_INTERNAL_UNLOCK_PORT, "UNLOCK_PORT"),
+    (IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, "LOCK_PORT_NO_SELECT"),
+    (
+        IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT,
+        "UNLOCK_PORT_NO_DESELECT",
+    ),
 ];
 
 /// Internal requests that the header has and no page documents.
@@ -212,11 +242,11 @@ pub mod pnp {
     /// `TrySetChipMode`
     pub const TRY_SET_CHIP_MODE: usize = 0x20;
     /// `ClearChipMode`
-    pub const CLEAR_CHIP_MODE: usize = 0x28;
+    pub const IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE: usize = 0x28;
     /// `TrySelectDevice`
     pub const TRY_SELECT_DEVICE: usize = 0x48;
     /// `DeselectDevice`
-    pub const DESELECT_DEVICE: usize = 0x50;
+    pub const IOCTL_INTERNAL_DESELECT_DEVICE: usize = 0x50;
 }
 
 /// Numbers at offsets of a structure.
@@ -278,7 +308,7 @@ pub struct ParclassInformation {
 }
 
 impl ParclassInformation {
-    /// Reads the answer to [`PARCLASS_CONNECT`].
+    /// Reads the answer to [`IOCTL_INTERNAL_PARCLASS_CONNECT`].
     ///
     /// # Panics
     /// If it is not the whole structure, or has bits in its padding.
@@ -328,7 +358,7 @@ pub struct PortInformation {
 }
 
 impl PortInformation {
-    /// Reads the answer to [`GET_PORT_INFO`].
+    /// Reads the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`].
     ///
     /// # Panics
     /// See [`ParclassInformation::parse`].
@@ -369,7 +399,7 @@ pub struct MorePortInformation {
 }
 
 impl MorePortInformation {
-    /// Reads the answer to [`GET_MORE_PORT_INFO`].
+    /// Reads the answer to [`IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO`].
     ///
     /// # Panics
     /// See [`ParclassInformation::parse`].
@@ -417,7 +447,7 @@ pub struct PnpInformation {
 }
 
 impl PnpInformation {
-    /// Reads the answer to [`GET_PNP_INFO`].
+    /// Reads the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO`].
     ///
     /// # Panics
     /// See [`ParclassInformation::parse`].
@@ -434,9 +464,9 @@ impl PnpInformation {
             hardware_capabilities: reader.long(0x18),
             routines: [
                 reader.pointer(pnp::TRY_SET_CHIP_MODE),
-                reader.pointer(pnp::CLEAR_CHIP_MODE),
+                reader.pointer(pnp::IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE),
                 reader.pointer(pnp::TRY_SELECT_DEVICE),
-                reader.pointer(pnp::DESELECT_DEVICE),
+                reader.pointer(pnp::IOCTL_INTERNAL_DESELECT_DEVICE),
             ],
             fifo_depth: reader.long(0x30),
             fifo_width: reader.long(0x34),
@@ -460,7 +490,7 @@ pub struct InterruptInformation {
 }
 
 impl InterruptInformation {
-    /// Reads the answer to [`CONNECT_INTERRUPT`].
+    /// Reads the answer to [`IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`].
     ///
     /// # Panics
     /// See [`ParclassInformation::parse`].

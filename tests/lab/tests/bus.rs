@@ -8,7 +8,7 @@ use parscan_lab::{
     client::{Callback, Client, DEVICE, END_OF_CHAIN, PASSIVE, PORT},
     ntddpar::{GUID_DEVINTERFACE_PARCLASS, IOCTL_PAR_QUERY_LOCATION},
     observed::Observed,
-    parallel_h::{PORT_FREE, SELECT_DEVICE, command},
+    parallel_h::{IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_SELECT_DEVICE, command},
 };
 use parscan_models::{
     DaisyChain, HostLines, Nanos, Peripheral, Peripheral1284, PeripheralLines, Spp, Unconnected,
@@ -365,14 +365,14 @@ fn the_devices_of_a_daisy_chain_are_children_of_their_own() {
     let port = client.open(PORT);
     assert_eq!(port.pnp_information().device_count, 2);
     for device in 0..2u8 {
-        let select = port.internal(SELECT_DEVICE, &command(device, 0), 0);
+        let select = port.internal(IOCTL_INTERNAL_SELECT_DEVICE, &command(device, 0), 0);
         assert_eq!(select.status, SUCCESS);
         assert_eq!(chain.selected(), Some(usize::from(device)));
         // Freed without being deselected: the driver does it.
-        assert_eq!(port.order(PORT_FREE), SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
         assert_eq!(chain.selected(), None);
     }
-    let beyond = port.internal(SELECT_DEVICE, &command(2, 0), 0);
+    let beyond = port.internal(IOCTL_INTERNAL_SELECT_DEVICE, &command(2, 0), 0);
     assert_eq!(beyond.status, NtStatus::INVALID_PARAMETER);
     port.close();
 

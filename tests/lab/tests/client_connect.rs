@@ -1,4 +1,4 @@
-//! `PARCLASS_CONNECT`: the table that it gives, and every routine of it, rightly and wrongly called.
+//! `IOCTL_INTERNAL_PARCLASS_CONNECT`: the table that it gives, and every routine of it, rightly and wrongly called.
 
 use ntsim::{CANARY, NtStatus, RegValue};
 use parscan_lab::{
@@ -7,8 +7,9 @@ use parscan_lab::{
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
-        PARCLASS_CONNECT, PARCLASS_DISCONNECT, PARCLASS_INFORMATION, ParclassInformation,
-        SAFE_MODE, UNSAFE_MODE, capabilities, command, command_flags, parclass,
+        IOCTL_INTERNAL_PARCLASS_CONNECT, IOCTL_INTERNAL_PARCLASS_DISCONNECT, PARCLASS_INFORMATION,
+        ParclassInformation, SAFE_MODE, UNSAFE_MODE, capabilities, command, command_flags,
+        parclass,
     },
 };
 use parscan_models::Peripheral1284;
@@ -99,13 +100,17 @@ fn short_buffers_get_nothing() {
     let client = Client::load(&pc);
     let device = client.open(DEVICE);
     for length in 0..PARCLASS_INFORMATION {
-        let result = device.irp(&Request::internal(PARCLASS_CONNECT, &[], length));
+        let result = device.irp(&Request::internal(
+            IOCTL_INTERNAL_PARCLASS_CONNECT,
+            &[],
+            length,
+        ));
         assert_eq!(result.status, NtStatus::BUFFER_TOO_SMALL, "{length}");
         assert_eq!(result.information, 0, "{length}");
         assert_eq!(result.output, vec![CANARY; length], "{length}");
     }
     for length in [PARCLASS_INFORMATION, 4096] {
-        let result = device.internal(PARCLASS_CONNECT, &[], length);
+        let result = device.internal(IOCTL_INTERNAL_PARCLASS_CONNECT, &[], length);
         let _ = ParclassInformation::parse(&result);
         let rest = &result.output[PARCLASS_INFORMATION..];
         assert!(rest.iter().all(|byte| *byte == CANARY), "{length}");
@@ -151,8 +156,14 @@ fn the_table_tells_the_chip_and_no_more() {
         assert!(!image.contains(&table.context), "{chip:?}");
         // A second connect gives the same, and is given back like the first.
         assert_eq!(device.connect(), table, "{chip:?}");
-        assert_eq!(device.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
-        assert_eq!(device.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
+        assert_eq!(
+            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+            NtStatus::SUCCESS
+        );
+        assert_eq!(
+            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+            NtStatus::SUCCESS
+        );
         device.close();
         client.unload();
         pc.finish();
@@ -334,7 +345,10 @@ fn routines_refuse_without_the_lock_and_after_disconnect() {
     device.unlock();
     all_refuse(&pc, &device, PASSIVE, status, "after the lock");
     device.lock();
-    assert_eq!(device.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
+    assert_eq!(
+        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+        NtStatus::SUCCESS
+    );
     all_refuse(&pc, &device, PASSIVE, status, "after PARCLASS_DISCONNECT");
     device.unlock();
     let free = device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1);

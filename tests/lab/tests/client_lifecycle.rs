@@ -10,8 +10,11 @@ use parscan_lab::{
     modes::{Chip, Failures, ModesPc, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
-        LOCK_PORT, LOCK_PORT_NO_SELECT, PARCLASS_DISCONNECT, PORT_ALLOCATE, PORT_FREE, SAFE_MODE,
-        SELECT_DEVICE, UNLOCK_PORT, UNLOCK_PORT_NO_DESELECT, command, command_flags,
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
+        IOCTL_INTERNAL_PARCLASS_DISCONNECT, IOCTL_INTERNAL_SELECT_DEVICE,
+        IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, SAFE_MODE, command,
+        command_flags,
     },
 };
 use parscan_models::{Condition, Misbehaviour, Peripheral1284, Phase};
@@ -50,8 +53,11 @@ fn locks_are_taken_and_given_back_once() {
     let client = Client::load(&pc);
     let device = client.open(DEVICE);
     let pairs = [
-        (LOCK_PORT, UNLOCK_PORT),
-        (LOCK_PORT_NO_SELECT, UNLOCK_PORT_NO_DESELECT),
+        (IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT),
+        (
+            IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
+            IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT,
+        ),
     ];
     for (lock, unlock) in pairs {
         assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "without lock");
@@ -84,12 +90,12 @@ fn requests_without_a_file_object_are_served() {
         };
         slot.send(&request).status
     };
-    assert_eq!(bare(&device, LOCK_PORT), SUCCESS);
+    assert_eq!(bare(&device, IOCTL_INTERNAL_LOCK_PORT), SUCCESS);
     assert!(!is_free(&device));
-    assert_eq!(bare(&device, UNLOCK_PORT), SUCCESS);
-    assert_eq!(bare(&port, PORT_ALLOCATE), SUCCESS);
+    assert_eq!(bare(&device, IOCTL_INTERNAL_UNLOCK_PORT), SUCCESS);
+    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     assert!(!is_free(&device));
-    assert_eq!(bare(&port, PORT_FREE), SUCCESS);
+    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     assert!(is_free(&device));
     port.close();
     device.close();
@@ -102,19 +108,27 @@ fn disconnecting_is_done_in_any_order_and_twice() {
     let pc = plain_pc();
     let client = Client::load(&pc);
     let device = client.open(DEVICE);
-    assert_eq!(device.order(PARCLASS_DISCONNECT), SUCCESS, "not connected");
+    assert_eq!(
+        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+        SUCCESS,
+        "not connected"
+    );
     // The guide's order.
     device.connect();
     device.lock();
-    assert_eq!(device.order(PARCLASS_DISCONNECT), SUCCESS);
+    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
     assert!(!is_free(&device), "the lock is not the connection's");
     device.unlock();
-    assert_eq!(device.order(PARCLASS_DISCONNECT), SUCCESS, "twice");
+    assert_eq!(
+        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+        SUCCESS,
+        "twice"
+    );
     // The other one.
     device.connect();
     device.lock();
     device.unlock();
-    assert_eq!(device.order(PARCLASS_DISCONNECT), SUCCESS);
+    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
     assert!(is_free(&device));
     device.close();
     client.unload();
@@ -144,7 +158,7 @@ fn what_a_client_forgets_ends_with_its_file() {
                 assert_eq!(negotiated.status(), SUCCESS, "{mode:#06x}");
             }
             if !connected {
-                assert_eq!(device.order(PARCLASS_DISCONNECT), SUCCESS);
+                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
             }
             device.close();
             assert!(is_free_for_programs(&pc), "{mode:#06x}");
@@ -167,8 +181,12 @@ fn an_allocation_ends_with_its_file() {
     let pc = plain_pc();
     let client = Client::load(&pc);
     let (first, second) = (client.open(PORT), client.open(PORT));
-    assert_eq!(first.order(PORT_ALLOCATE), SUCCESS);
-    let waiting = second.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+    assert_eq!(first.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let waiting = second.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     first.close();
     assert_eq!(
@@ -190,12 +208,12 @@ fn queued_requests_are_cancelled_and_leave_no_trace() {
     let (holder, port, device) = (client.open(PORT), client.open(PORT), client.open(DEVICE));
     let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
     let cases: [(&Slot<'_>, u32, &[u8]); 4] = [
-        (&port, PORT_ALLOCATE, &[]),
-        (&port, SELECT_DEVICE, &select),
-        (&device, LOCK_PORT, &[]),
-        (&device, LOCK_PORT_NO_SELECT, &[]),
+        (&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[]),
+        (&port, IOCTL_INTERNAL_SELECT_DEVICE, &select),
+        (&device, IOCTL_INTERNAL_LOCK_PORT, &[]),
+        (&device, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, &[]),
     ];
-    assert_eq!(holder.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     for (slot, code, input) in cases {
         // Once at once, once after it has waited.
         for wait in [0, 100] {
@@ -215,7 +233,7 @@ fn queued_requests_are_cancelled_and_leave_no_trace() {
             assert_eq!(pc.machine.port_accesses(), before, "{code:#x}");
         }
     }
-    assert_eq!(holder.order(PORT_FREE), SUCCESS);
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     // Nobody who was cancelled got it.
     assert!(is_free(&device));
     for slot in [holder, port, device] {
@@ -231,11 +249,15 @@ fn queued_requests_end_with_their_file() {
     let pc = plain_pc();
     let client = Client::load(&pc);
     let (holder, port) = (client.open(PORT), client.open(PORT));
-    assert_eq!(holder.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
     let queued = [
-        port.start(&Request::internal(PORT_ALLOCATE, &[], 0)),
-        port.start(&Request::internal(SELECT_DEVICE, &select, 0)),
+        port.start(&Request::internal(
+            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+            &[],
+            0,
+        )),
+        port.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0)),
     ];
     port.close();
     for request in queued {
@@ -243,7 +265,7 @@ fn queued_requests_end_with_their_file() {
         let expected = (NtStatus::CANCELLED, 0);
         assert_eq!((result.status, result.information), expected);
     }
-    assert_eq!(holder.order(PORT_FREE), SUCCESS);
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     assert!(is_free_for_programs(&pc));
     holder.close();
     client.unload();
@@ -268,12 +290,16 @@ fn requests_of_the_device_wait_so_long_for_the_port() {
         let pc = patient(registry);
         let client = Client::load(&pc);
         let (holder, port) = (client.open(PORT), client.open(PORT));
-        assert_eq!(holder.order(PORT_ALLOCATE), SUCCESS);
-        let allocate = port.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        let allocate = port.start(&Request::internal(
+            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+            &[],
+            0,
+        ));
         let in_time = |took: u64| (patience..=patience + 100).contains(&(took / MS));
 
         let device = client.open(DEVICE);
-        for code in [LOCK_PORT, LOCK_PORT_NO_SELECT] {
+        for code in [IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT] {
             let before = pc.machine.port_accesses();
             let result = device.send(&Request::internal(code, &[], 0));
             assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
@@ -294,9 +320,9 @@ fn requests_of_the_device_wait_so_long_for_the_port() {
         // Who asks for the port itself waits for ever.
         check(pc.machine.run_for(3 * PATIENCE * MS));
         assert!(allocate.poll().is_none(), "{registry:?}");
-        assert_eq!(holder.order(PORT_FREE), SUCCESS);
+        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
         assert_eq!(allocate.finish().status, SUCCESS);
-        assert_eq!(port.order(PORT_FREE), SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
         let result = check(pc.machine.write(lpt1, b"text"));
         assert_eq!((result.status, result.information), (SUCCESS, 4));
         check(pc.machine.close(lpt1));
@@ -312,11 +338,11 @@ fn a_lock_that_waits_is_granted_in_time() {
     let pc = plain_pc();
     let client = Client::load(&pc);
     let (holder, device) = (client.open(PORT), client.open(DEVICE));
-    assert_eq!(holder.order(PORT_ALLOCATE), SUCCESS);
-    let lock = device.start(&Request::internal(LOCK_PORT, &[], 0));
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let lock = device.start(&Request::internal(IOCTL_INTERNAL_LOCK_PORT, &[], 0));
     check(pc.machine.run_for((PATIENCE - 1000) * MS));
     assert!(lock.poll().is_none());
-    assert_eq!(holder.order(PORT_FREE), SUCCESS);
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     assert_eq!(lock.finish().status, SUCCESS);
     assert!(!is_free(&device));
     // Its time-out does not come back.
@@ -382,13 +408,17 @@ fn a_callback_inside_a_handshake_knows_that_the_port_is_gone() {
             "{mode:#06x}: {}",
             answer.count
         );
-        for code in [LOCK_PORT, UNLOCK_PORT, PARCLASS_DISCONNECT] {
+        for code in [
+            IOCTL_INTERNAL_LOCK_PORT,
+            IOCTL_INTERNAL_UNLOCK_PORT,
+            IOCTL_INTERNAL_PARCLASS_DISCONNECT,
+        ] {
             let status = device.order(code);
             // What gives back may succeed.
             assert!(
                 status == NtStatus::DEVICE_REMOVED
                     || status == NtStatus::DELETE_PENDING
-                    || code != LOCK_PORT && status == SUCCESS,
+                    || code != IOCTL_INTERNAL_LOCK_PORT && status == SUCCESS,
                 "{mode:#06x}, {code:#x}: {status}"
             );
         }
@@ -489,7 +519,7 @@ fn the_end_of_a_programs_open_ends_no_connection_but_its_own() {
     );
     assert!(!is_free_for_programs(&pc));
     class.unlock();
-    assert_eq!(class.order(PARCLASS_DISCONNECT), SUCCESS);
+    assert_eq!(class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
     let late = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
     assert_eq!(late.status(), INVALID_DEVICE_STATE);
     class.close();

@@ -15,8 +15,10 @@ use parscan_lab::{
         IOCTL_PAR_IS_PORT_FREE as IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION as SET_INFORMATION,
     },
     parallel_h::{
-        CONNECT_INTERRUPT, DISCONNECT_INTERRUPT, GET_MORE_PORT_INFO, INTERRUPT_INFORMATION,
-        INTERRUPT_SERVICE_ROUTINE, InterruptInformation, PORT_ALLOCATE, PORT_FREE,
+        INTERRUPT_INFORMATION, INTERRUPT_SERVICE_ROUTINE,
+        IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, InterruptInformation,
     },
 };
 use parscan_models::Peripheral1284;
@@ -52,7 +54,11 @@ fn raise(machine: &Machine) -> bool {
 
 #[track_caller]
 fn connect(port: &Slot<'_>, client: usize, options: u64) -> InterruptInformation {
-    InterruptInformation::parse(&port.interrupt(CONNECT_INTERRUPT, client, options))
+    InterruptInformation::parse(&port.interrupt(
+        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        client,
+        options,
+    ))
 }
 
 #[test]
@@ -64,14 +70,22 @@ fn short_buffers_are_refused() {
         .map(|short| (short, INTERRUPT_INFORMATION))
         .chain((0..INTERRUPT_INFORMATION).map(|short| (INTERRUPT_SERVICE_ROUTINE, short)))
     {
-        let request = Request::internal(CONNECT_INTERRUPT, &[0; 32][..input], output);
+        let request = Request::internal(
+            IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+            &[0; 32][..input],
+            output,
+        );
         let result = port.irp(&request);
         let expected = (NtStatus::BUFFER_TOO_SMALL, 0);
         let what = (input, output);
         assert_eq!((result.status, result.information), expected, "{what:?}");
     }
     for input in 0..INTERRUPT_SERVICE_ROUTINE {
-        let request = Request::internal(DISCONNECT_INTERRUPT, &[0; 32][..input], 0);
+        let request = Request::internal(
+            IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+            &[0; 32][..input],
+            0,
+        );
         let status = port.irp(&request).status;
         assert_eq!(status, NtStatus::BUFFER_TOO_SMALL, "{input}");
     }
@@ -103,14 +117,20 @@ fn routines_are_called_in_the_order_of_their_connection() {
     assert!(raise(&pc.machine));
     assert_eq!(client.notes(), called(&[4, 1, 6]));
     // The one in the middle goes; one that is not there cannot.
-    assert_eq!(port.interrupt(DISCONNECT_INTERRUPT, 1, 0).status, SUCCESS);
-    let again = port.interrupt(DISCONNECT_INTERRUPT, 1, 0);
+    assert_eq!(
+        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0)
+            .status,
+        SUCCESS
+    );
+    let again = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0);
     assert_eq!(again.status, NtStatus::INVALID_PARAMETER);
     assert_eq!(again.information, 0);
     assert!(raise(&pc.machine));
     assert_eq!(client.notes(), called(&[4, 6]));
     for number in [4, 6] {
-        let status = port.interrupt(DISCONNECT_INTERRUPT, number, 0).status;
+        let status = port
+            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
+            .status;
         assert_eq!(status, SUCCESS);
     }
     raise(&pc.machine);
@@ -128,7 +148,11 @@ fn an_interrupt_of_nobody_is_nobodys() {
     connect(&port, 0, 0);
     assert!(!raise(&pc.machine), "the routine did not claim it");
     let _ = client.notes();
-    assert_eq!(port.interrupt(DISCONNECT_INTERRUPT, 0, 0).status, SUCCESS);
+    assert_eq!(
+        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 0, 0)
+            .status,
+        SUCCESS
+    );
     port.close();
     client.unload();
     pc.finish();
@@ -145,18 +169,30 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
     let tried = |result| vec![(note::ISR, 2, LEVEL), (note::TRIED, 2, result)];
     raise(&pc.machine);
     assert_eq!(client.notes(), tried(1), "a free port");
-    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS, "it was freed again");
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        SUCCESS,
+        "it was freed again"
+    );
     raise(&pc.machine);
     assert_eq!(client.notes(), tried(0), "a taken port");
     // Whoever came while the port was held gets it.
-    let waiting = port.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+    let waiting = port.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     raise(&pc.machine);
     assert_eq!(client.notes(), tried(0));
-    assert_eq!(port.order(PORT_FREE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     assert_eq!(waiting.finish().status, SUCCESS);
-    assert_eq!(port.order(PORT_FREE), SUCCESS);
-    assert_eq!(port.interrupt(DISCONNECT_INTERRUPT, 2, 0).status, SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    assert_eq!(
+        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 2, 0)
+            .status,
+        SUCCESS
+    );
     port.close();
     client.unload();
     pc.finish();
@@ -173,12 +209,20 @@ fn the_port_taken_in_the_interrupt_is_freed_later() {
     raise(&pc.machine);
     let got = [(note::ISR, 2, LEVEL), (note::TRIED, 2, 1)];
     assert_eq!(client.notes(), got);
-    let waiting = port.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+    let waiting = port.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     port.call(Callback::FreePort, DISPATCH);
     assert_eq!(waiting.finish().status, SUCCESS);
-    assert_eq!(port.order(PORT_FREE), SUCCESS);
-    assert_eq!(port.interrupt(DISCONNECT_INTERRUPT, 2, 0).status, SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    assert_eq!(
+        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 2, 0)
+            .status,
+        SUCCESS
+    );
     port.close();
     client.unload();
     pc.finish();
@@ -202,20 +246,26 @@ fn a_free_port_is_told_to_the_deferred_routines() {
         notes.into_iter().map(|(_, client, _)| client).collect()
     };
     let _ = client.notes();
-    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
-    let waiting = port.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let waiting = port.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
     port.call(Callback::FreePort, PASSIVE);
     assert_eq!(waiting.finish().status, SUCCESS);
     assert_eq!(deferred(client.notes()), [0; 0], "somebody waited");
     port.call(Callback::FreePort, PASSIVE);
     check(pc.machine.run_for(1000));
     assert_eq!(deferred(client.notes()), [3, 0], "in order of connection");
-    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
-    assert_eq!(port.order(PORT_FREE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     check(pc.machine.run_for(1000));
     assert_eq!(deferred(client.notes()), [3, 0], "freed by request");
     for number in [0, 3, 5] {
-        let status = port.interrupt(DISCONNECT_INTERRUPT, number, 0).status;
+        let status = port
+            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
+            .status;
         assert_eq!(status, SUCCESS);
     }
     port.close();
@@ -234,7 +284,7 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
     connect(&port, 3, 0);
     connect(&port, 0, isr::TAKE);
     let _ = client.notes();
-    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     port.call(Callback::FreePort, PASSIVE);
     check(pc.machine.run_for(MS));
     let told: Vec<usize> = client
@@ -245,7 +295,9 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
     let rounds = usize::try_from(isr::TAKES).unwrap() + 1;
     assert_eq!(told, [3, 0].repeat(rounds));
     for number in [0, 3] {
-        let status = port.interrupt(DISCONNECT_INTERRUPT, number, 0).status;
+        let status = port
+            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
+            .status;
         assert_eq!(status, SUCCESS);
     }
     port.close();
@@ -266,7 +318,7 @@ fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
         connect(&port, 0, 0);
         let lpt1 = pc.open();
         let _ = client.notes();
-        assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
         let at = pc.machine.kernel_calls() + call;
         let frees = Rc::new(Cell::new(1));
         let count = Rc::clone(&frees);
@@ -290,7 +342,7 @@ fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
         freed_meanwhile += frees.get() - 1;
         check(pc.machine.close(lpt1));
         for number in [0, 3] {
-            let _ = port.interrupt(DISCONNECT_INTERRUPT, number, 0);
+            let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0);
         }
         port.close();
         client.unload();
@@ -332,12 +384,12 @@ fn an_interrupt_of_another_group_of_processors() {
     let pc = pc_with(Chip::Ps2, &Peripheral1284::new(), setup);
     let client = Client::load(&pc);
     let port = client.open(PORT);
-    let more = port.internal(GET_MORE_PORT_INFO, &[], 32);
+    let more = port.internal(IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, &[], 32);
     assert_eq!(more.status, SUCCESS);
     assert_eq!(more.output[8..12], u32::from(LEVEL).to_le_bytes());
     connect(&port, 1, isr::CLAIM);
     assert!(raise(&pc.machine));
-    let disconnected = port.interrupt(DISCONNECT_INTERRUPT, 1, isr::CLAIM);
+    let disconnected = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, isr::CLAIM);
     assert_eq!(disconnected.status, SUCCESS);
     assert!(!raise(&pc.machine));
     port.close();

@@ -6,11 +6,15 @@ use parscan_lab::{
     client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot},
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     parallel_h::{
-        CHIP_MODE, CLEAR_CHIP_MODE, COMMAND, CONNECT_INTERRUPT, DESELECT_DEVICE,
-        DISCONNECT_INTERRUPT, GET_MORE_PORT_INFO, GET_PNP_INFO, GET_PORT_INFO, INIT_1284_3_BUS,
-        INTERRUPT_SERVICE_ROUTINE, MORE_PORT_INFORMATION, MorePortInformation, PNP_INFORMATION,
-        PORT_ALLOCATE, PORT_FREE, PORT_INFORMATION, RELEASE_PORT_INFO, SELECT_DEVICE,
-        SET_CHIP_MODE, capabilities, chip_mode, chip_mode_of, command, command_flags,
+        CHIP_MODE, COMMAND, INTERRUPT_SERVICE_ROUTINE, IOCTL_INTERNAL_DESELECT_DEVICE,
+        IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO,
+        IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, IOCTL_INTERNAL_INIT_1284_3_BUS,
+        IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE,
+        IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_SELECT_DEVICE,
+        MORE_PORT_INFORMATION, MorePortInformation, PNP_INFORMATION, PORT_INFORMATION,
+        capabilities, chip_mode, chip_mode_of, command, command_flags,
     },
 };
 use parscan_models::Peripheral1284;
@@ -33,7 +37,7 @@ fn plain_pc() -> ModesPc {
 }
 
 fn allocate() -> Request<'static> {
-    Request::internal(PORT_ALLOCATE, &[], 0)
+    Request::internal(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[], 0)
 }
 
 #[test]
@@ -44,13 +48,17 @@ fn short_buffers_are_refused_and_long_ones_served() {
     let mut failures = Failures::default();
     // Code, lengths of input and output that are needed.
     let cases = [
-        (GET_PORT_INFO, 0, PORT_INFORMATION),
-        (GET_MORE_PORT_INFO, 0, MORE_PORT_INFORMATION),
-        (GET_PNP_INFO, 0, PNP_INFORMATION),
-        (SET_CHIP_MODE, CHIP_MODE, 0),
-        (CLEAR_CHIP_MODE, CHIP_MODE, 0),
-        (SELECT_DEVICE, COMMAND, 0),
-        (DESELECT_DEVICE, COMMAND, 0),
+        (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, 0, PORT_INFORMATION),
+        (
+            IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+            0,
+            MORE_PORT_INFORMATION,
+        ),
+        (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, 0, PNP_INFORMATION),
+        (IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, CHIP_MODE, 0),
+        (IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, CHIP_MODE, 0),
+        (IOCTL_INTERNAL_SELECT_DEVICE, COMMAND, 0),
+        (IOCTL_INTERNAL_DESELECT_DEVICE, COMMAND, 0),
     ];
     for (code, input, output) in cases {
         for short in 0..input.max(output) {
@@ -74,7 +82,10 @@ fn short_buffers_are_refused_and_long_ones_served() {
             failures.expect(rest.copied().all(|byte| byte == CANARY), what);
         }
     }
-    for code in [RELEASE_PORT_INFO, INIT_1284_3_BUS] {
+    for code in [
+        IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO,
+        IOCTL_INTERNAL_INIT_1284_3_BUS,
+    ] {
         let result = port.irp(&Request::internal(code, &[], 0));
         let right = (result.status, result.information) == (SUCCESS, 0);
         failures.expect(right, || format!("{code:#x}: {result:?}"));
@@ -115,7 +126,11 @@ fn information_is_the_hardwares() {
         }
         assert!(table.context != 0 && !image.contains(&table.context));
 
-        let result = port.internal(GET_MORE_PORT_INFO, &[], MORE_PORT_INFORMATION);
+        let result = port.internal(
+            IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+            &[],
+            MORE_PORT_INFORMATION,
+        );
         let more = MorePortInformation::parse(&result);
         assert_eq!(more.bus_number, 0, "{chip:?}");
         assert_eq!(more.interrupt_level, 7, "{chip:?}");
@@ -176,14 +191,17 @@ fn information_does_not_wait_for_the_port() {
     let pc = plain_pc();
     let client = Client::load(&pc);
     let owner = client.open(PORT);
-    assert_eq!(owner.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     for _ in 0..2 {
         let other = client.open(PORT);
         for (code, length) in [
-            (GET_PNP_INFO, PNP_INFORMATION),
-            (GET_PORT_INFO, PORT_INFORMATION),
-            (GET_MORE_PORT_INFO, MORE_PORT_INFORMATION),
-            (RELEASE_PORT_INFO, 0),
+            (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, PNP_INFORMATION),
+            (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, PORT_INFORMATION),
+            (
+                IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+                MORE_PORT_INFORMATION,
+            ),
+            (IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO, 0),
         ] {
             let request = other.start(&Request::internal(code, &[], length));
             assert_eq!(request.dispatched, SUCCESS, "{code:#x}");
@@ -191,7 +209,7 @@ fn information_does_not_wait_for_the_port() {
         }
         other.close();
     }
-    assert_eq!(owner.order(PORT_FREE), SUCCESS);
+    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     owner.close();
     client.unload();
     pc.finish();
@@ -211,7 +229,14 @@ impl By {
     fn set(self, port: &Slot<'_>, mode: u8) -> NtStatus {
         let routine = Callback::TrySetChipMode(mode);
         match self {
-            Self::Request => port.internal(SET_CHIP_MODE, &chip_mode_of(mode), 0).status,
+            Self::Request => {
+                port.internal(
+                    IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE,
+                    &chip_mode_of(mode),
+                    0,
+                )
+                .status
+            }
             Self::Routine => port.call(routine, PASSIVE).status(),
             Self::RoutineAtDispatch => port.call(routine, DISPATCH).status(),
         }
@@ -221,8 +246,12 @@ impl By {
         let routine = Callback::ClearChipMode(mode);
         match self {
             Self::Request => {
-                port.internal(CLEAR_CHIP_MODE, &chip_mode_of(mode), 0)
-                    .status
+                port.internal(
+                    IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE,
+                    &chip_mode_of(mode),
+                    0,
+                )
+                .status
             }
             Self::Routine => port.call(routine, PASSIVE).status(),
             Self::RoutineAtDispatch => port.call(routine, DISPATCH).status(),
@@ -253,7 +282,7 @@ fn chip_modes_are_those_of_the_chip() {
             port.pnp_information();
             let without_port = by.set(&port, chip_mode::BYTE);
             assert!(without_port.is_error(), "{chip:?}, {by:?}: {without_port}");
-            assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
             let current = || port.pnp_information().current_mode & 0xE0;
             for (mode, needs) in modes {
                 let what = format!("{chip:?}, {by:?}, {mode:#x}");
@@ -281,7 +310,7 @@ fn chip_modes_are_those_of_the_chip() {
                 assert_eq!(by.set(&port, mode | 0x14), SUCCESS, "{what}");
                 assert_eq!(by.clear(&port, mode), SUCCESS, "{what}");
             }
-            assert_eq!(port.order(PORT_FREE), SUCCESS);
+            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
             port.close();
             client.unload();
             assert_eq!(pc.not_at_rest(), [""; 0], "{chip:?}, {by:?}");
@@ -305,7 +334,7 @@ fn the_port_is_tried_freed_and_counted_at_dispatch_level_too() {
         assert!(!try_it(&other), "taken");
         assert_eq!(waiters(), 0, "a refused try does not queue");
         let queued = [other.start(&allocate()), other.start(&allocate())];
-        let select = other.start(&Request::internal(SELECT_DEVICE, &END, 0));
+        let select = other.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &END, 0));
         for request in queued.iter().chain([&select]) {
             assert_eq!(request.dispatched, NtStatus::PENDING);
         }
@@ -322,9 +351,14 @@ fn the_port_is_tried_freed_and_counted_at_dispatch_level_too() {
         assert_eq!(select.finish().status, SUCCESS);
         assert_eq!(waiters(), 0);
         assert!(!try_it(&port), "SELECT_DEVICE takes the port");
-        assert_eq!(other.internal(DESELECT_DEVICE, &END, 0).status, SUCCESS);
+        assert_eq!(
+            other
+                .internal(IOCTL_INTERNAL_DESELECT_DEVICE, &END, 0)
+                .status,
+            SUCCESS
+        );
         assert!(try_it(&port), "DESELECT_DEVICE frees it");
-        assert_eq!(port.order(PORT_FREE), SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
         assert!(try_it(&other));
         other.call(Callback::FreePort, irql);
         port.close();
@@ -350,11 +384,11 @@ fn allocations_are_granted_at_dispatch_level() {
     check(pc.machine.run_for(MS));
     let free = port.start(&Request {
         irql: DISPATCH,
-        ..Request::internal(PORT_FREE, &[], 0)
+        ..Request::internal(IOCTL_INTERNAL_PARALLEL_PORT_FREE, &[], 0)
     });
     assert_eq!(free.finish().status, SUCCESS);
     assert_eq!(second.finish().status, SUCCESS);
-    assert_eq!(port.order(PORT_FREE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     port.close();
     client.unload();
     pc.finish();
@@ -370,7 +404,7 @@ fn devices_that_are_not_there_cannot_be_selected() {
     for id in [0, 1, 2, 4, 7, 255] {
         for flags in [0, command_flags::HAVE_PORT_KEEP_PORT] {
             let input = command(id, flags);
-            for code in [SELECT_DEVICE, DESELECT_DEVICE] {
+            for code in [IOCTL_INTERNAL_SELECT_DEVICE, IOCTL_INTERNAL_DESELECT_DEVICE] {
                 let result = port.irp(&Request::internal(code, &input, 0));
                 let expected = (INVALID_PARAMETER, 0);
                 assert_eq!((result.status, result.information), expected, "{id}");
@@ -423,13 +457,16 @@ fn the_end_of_the_chain_is_selected_with_the_port_and_without() {
     assert_eq!(deselect(&port, END), SUCCESS);
     assert!(is_free(), "and nobody who was refused has it");
     // Keeping it.
-    assert_eq!(port.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     assert_eq!(select(&port, END_KEEP), SUCCESS);
     assert_eq!(deselect(&port, END_KEEP), SUCCESS);
     assert!(!is_free());
-    let request = |input| port.internal(SELECT_DEVICE, input, 0).status;
+    let request = |input| port.internal(IOCTL_INTERNAL_SELECT_DEVICE, input, 0).status;
     assert_eq!(request(&END_KEEP), SUCCESS);
-    let request = |input| port.internal(DESELECT_DEVICE, input, 0).status;
+    let request = |input| {
+        port.internal(IOCTL_INTERNAL_DESELECT_DEVICE, input, 0)
+            .status
+    };
     assert_eq!(request(&END_KEEP), SUCCESS);
     assert!(!is_free());
     assert_eq!(request(&END), SUCCESS);
@@ -448,7 +485,7 @@ fn nothing_is_served_after_the_port_is_gone() {
     let (owner, port) = (client.open(PORT), client.open(PORT));
     port.port_information();
     port.pnp_information();
-    assert_eq!(owner.order(PORT_ALLOCATE), SUCCESS);
+    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     let waiting = port.start(&allocate());
     assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
     let gone = [NtStatus::DELETE_PENDING, NtStatus::DEVICE_REMOVED];
@@ -457,12 +494,16 @@ fn nothing_is_served_after_the_port_is_gone() {
     assert_eq!(result.information, 0);
     let before = pc.machine.port_accesses();
     for (code, input, output) in [
-        (PORT_ALLOCATE, 0, 0),
-        (GET_PORT_INFO, 0, PORT_INFORMATION),
-        (GET_PNP_INFO, 0, PNP_INFORMATION),
-        (SET_CHIP_MODE, CHIP_MODE, 0),
-        (SELECT_DEVICE, COMMAND, 0),
-        (CONNECT_INTERRUPT, INTERRUPT_SERVICE_ROUTINE, 32),
+        (IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, 0, 0),
+        (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, 0, PORT_INFORMATION),
+        (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, 0, PNP_INFORMATION),
+        (IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, CHIP_MODE, 0),
+        (IOCTL_INTERNAL_SELECT_DEVICE, COMMAND, 0),
+        (
+            IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+            INTERRUPT_SERVICE_ROUTINE,
+            32,
+        ),
     ] {
         let result = port.irp(&Request::internal(code, &vec![0; input], output));
         assert!(
@@ -503,12 +544,15 @@ fn interrupts_are_not_for_clients_unless_the_registry_says_so() {
     let pc = pc_with(Chip::Ps2, &Peripheral1284::new(), setup);
     let client = Client::load(&pc);
     let port = client.open(PORT);
-    for code in [CONNECT_INTERRUPT, DISCONNECT_INTERRUPT] {
+    for code in [
+        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+    ] {
         let result = port.interrupt(code, 0, 0);
         assert!(
             result.status == NtStatus::UNSUCCESSFUL
                 // Nothing is connected that could be disconnected.
-                || code == DISCONNECT_INTERRUPT && result.status == INVALID_PARAMETER,
+                || code == IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT && result.status == INVALID_PARAMETER,
             "{code:#x}: {}",
             result.status
         );

@@ -12,8 +12,10 @@ use parscan_lab::{
     modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
-        CLEAR_CHIP_MODE, GET_MORE_PORT_INFO, GET_PNP_INFO, GET_PORT_INFO, PORT_ALLOCATE, PORT_FREE,
-        SET_CHIP_MODE, chip_mode, chip_mode_of,
+        IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO,
+        IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE,
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
+        IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, chip_mode, chip_mode_of,
     },
     scanner::{Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
@@ -631,18 +633,23 @@ fn a_free_port_is_nobodys_while_it_sleeps() {
                 assert_eq!(check(result).status, NtStatus::SUCCESS);
             };
             if owned {
-                order(PORT_ALLOCATE);
+                order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
             }
             sleep(&pc.machine);
             let granted = Rc::new(Cell::new(None));
             let told = granted.clone();
             pc.machine.at(When::Time(pc.machine.now()), move |machine| {
-                let allocate = machine.internal_device_control(other, PORT_ALLOCATE, &[], 0);
+                let allocate = machine.internal_device_control(
+                    other,
+                    IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+                    &[],
+                    0,
+                );
                 told.set(Some(check(allocate).status));
             });
             check(pc.machine.run_for(SECOND));
             if owned {
-                order(PORT_FREE);
+                order(IOCTL_INTERNAL_PARALLEL_PORT_FREE);
             }
             check(pc.machine.run_for(NAP));
             assert_eq!(granted.get(), None);
@@ -766,7 +773,10 @@ fn the_chip_keeps_the_mode_that_its_owner_chose() {
     let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
     let client = Client::load(&pc);
     let port = client.open(PORT);
-    assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
     let ecp = chip_mode_of(chip_mode::ECP);
     // In the ECP block.
     let ecr = || {
@@ -774,14 +784,17 @@ fn the_chip_keeps_the_mode_that_its_owner_chose() {
         let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
         ecr.to_le_bytes()[0]
     };
-    let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+    let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
     assert_eq!(set.status, NtStatus::SUCCESS);
     assert_eq!(ecr() & 0xE0, chip_mode::ECP);
     nap(&pc.machine);
     assert_eq!(ecr() & 0xE0, chip_mode::ECP);
-    let clear = port.internal(CLEAR_CHIP_MODE, &ecp, 0);
+    let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
     assert_eq!(clear.status, NtStatus::SUCCESS);
-    assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+        NtStatus::SUCCESS
+    );
     port.close();
     client.unload();
     pc.finish();
@@ -928,7 +941,12 @@ fn a_port_without_power_answers_and_comes_back() {
             let granted = Rc::new(Cell::new(None));
             let told = granted.clone();
             pc.machine.at(When::Time(pc.machine.now()), move |machine| {
-                let allocate = machine.internal_device_control(port, PORT_ALLOCATE, &[], 0);
+                let allocate = machine.internal_device_control(
+                    port,
+                    IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+                    &[],
+                    0,
+                );
                 told.set(Some(check(allocate).status));
             });
             check(pc.machine.run_for(SECOND));
@@ -947,9 +965,12 @@ fn a_port_without_power_answers_and_comes_back() {
                 let status = ended(&pc.machine, &request);
                 assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
             }
-            let allocate = pc
-                .machine
-                .internal_device_control(port, PORT_ALLOCATE, &[], 0);
+            let allocate = pc.machine.internal_device_control(
+                port,
+                IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+                &[],
+                0,
+            );
             assert_eq!(check(allocate).status, NtStatus::DEVICE_NOT_READY, "{what}");
             // The devices on the port are as they were.
             assert_eq!(check(pc.machine.enumerate(pc.node)), (), "{what}");
@@ -1251,9 +1272,9 @@ fn a_port_that_sleeps_is_not_removed() {
         let device = client.open(DEVICE);
         let facts = || {
             [
-                (GET_PORT_INFO, 56),
-                (GET_MORE_PORT_INFO, 32),
-                (GET_PNP_INFO, 112),
+                (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, 56),
+                (IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, 32),
+                (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, 112),
             ]
             .map(|(code, size)| {
                 let result = port.internal(code, &[], size);
@@ -1269,18 +1290,21 @@ fn a_port_that_sleeps_is_not_removed() {
         let before = facts();
         port.port_information();
         port.pnp_information();
-        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+            NtStatus::SUCCESS
+        );
         sleep(&pc.machine);
         let accesses = pc.machine.port_accesses();
         assert_eq!(facts(), before);
         let connected = device.connect();
         assert_eq!(connected.controller, 0x378);
         let ecp = chip_mode_of(chip_mode::ECP);
-        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
         assert_eq!(set.status, NtStatus::SUCCESS);
         let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
         assert_eq!(clear.status(), NtStatus::SUCCESS);
-        let clear = port.internal(CLEAR_CHIP_MODE, &ecp, 0);
+        let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
         assert_eq!(clear.status, NtStatus::INVALID_DEVICE_STATE);
         let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
         assert_eq!(set.status(), NtStatus::SUCCESS);
@@ -1289,10 +1313,16 @@ fn a_port_that_sleeps_is_not_removed() {
         assert_eq!(ecr(), chip_mode::ECP);
         sleep(&pc.machine);
         // Who frees the port gives its mode back, too.
-        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::SUCCESS
+        );
         wake(&pc.machine);
         assert_eq!(ecr(), 0);
-        assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+            NtStatus::SUCCESS
+        );
         // Without power there is no word of when it comes.
         sleep(&pc.machine);
         let refused = PowerUp {
@@ -1304,11 +1334,14 @@ fn a_port_that_sleeps_is_not_removed() {
         assert_eq!(facts(), before);
         let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
         assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
-        let set = port.internal(SET_CHIP_MODE, &ecp, 0);
+        let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
         assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
         pc.machine.set_power_up(pc.node, PowerUp::default());
         nap(&pc.machine);
-        assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::SUCCESS
+        );
         device.close();
         port.close();
         client.unload();

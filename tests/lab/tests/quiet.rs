@@ -7,7 +7,10 @@ use parscan_lab::{
     client::{Client, DEVICE, PORT},
     modes::{Chip, pc},
     ntddpar::IOCTL_PAR_QUERY_DEVICE_ID,
-    parallel_h::{LOCK_PORT, PORT_ALLOCATE, PORT_FREE, UNLOCK_PORT},
+    parallel_h::{
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_UNLOCK_PORT,
+    },
     scanner::ScannerPc,
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
 };
@@ -61,9 +64,9 @@ fn a_locked_port_wakes_nobody() {
     let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
     let client = Client::load(&pc);
     let device = client.open(DEVICE);
-    assert_eq!(device.order(LOCK_PORT), NtStatus::SUCCESS);
+    assert_eq!(device.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::SUCCESS);
     assert_eq!(wakeups(&pc.machine), 0);
-    assert_eq!(device.order(UNLOCK_PORT), NtStatus::SUCCESS);
+    assert_eq!(device.order(IOCTL_INTERNAL_UNLOCK_PORT), NtStatus::SUCCESS);
     device.close();
     client.unload();
     pc.finish();
@@ -116,7 +119,10 @@ fn a_request_that_waits_for_the_port_is_woken_once() {
     let client = Client::load(&pc);
     let port = client.open(PORT);
     let lpt1 = pc.open();
-    assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
     let before = pc.machine.times().timer_wakeups;
     let result = pc.initialize(lpt1);
     assert_eq!(result.status, NtStatus::DEVICE_BUSY);
@@ -125,7 +131,10 @@ fn a_request_that_waits_for_the_port_is_woken_once() {
     // As soon as the port is free, the next one has it.
     let write = pc.machine.start_write(lpt1, b"text");
     check(pc.machine.run_for(SECOND));
-    assert_eq!(port.order(PORT_FREE), NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+        NtStatus::SUCCESS
+    );
     let took = check(pc.machine.finish(&write)).took;
     assert!((SECOND..SECOND + MS).contains(&took), "{took} ns");
     port.close();

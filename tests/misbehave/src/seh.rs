@@ -10,7 +10,7 @@ use core::arch::global_asm;
 use crate::api::Ptr;
 
 /// The shipping driver's own copy routine.
-#[path = "../../../src/kernel/user/guard.rs"]
+#[path = "../../../src/kernel/objects/user/guard.rs"]
 mod guard;
 pub(crate) use guard::copy_in;
 

@@ -10,7 +10,7 @@ pub mod ieee1284;
 #[path = "../../../src/ioctl/mod.rs"]
 pub mod ioctl;
 #[cfg(test)]
-#[path = "../../../src/kernel/line/places.rs"]
+#[path = "../../../src/kernel/port/arbiter/wait_list.rs"]
 mod places;
 #[path = "../../../src/sharing/mod.rs"]
 pub mod sharing;

@@ -8,7 +8,7 @@ use parscan_rooms::{
         Status,
         usbscan::{ChannelInfo, Pipe, PipeType, pipe_configuration},
     },
-    usb::{HandlePipes, Malformed, Pipes},
+    usb::{Malformed, OpenEndpoints, Pipes},
 };
 use proptest::prelude::*;
 
@@ -18,13 +18,13 @@ const ISOCHRONOUS: u8 = 1;
 const BULK: u8 = 2;
 const INTERRUPT: u8 = 3;
 
-fn open(pipes: &Pipes, name: &str) -> Result<HandlePipes, Status> {
+fn open(pipes: &Pipes, name: &str) -> Result<OpenEndpoints, Status> {
     let units: Vec<u16> = name.encode_utf16().collect();
     pipes.open(&units)
 }
 
 /// Interrupt, bulk IN and bulk OUT of a handle.
-fn indices(handle: HandlePipes) -> [Option<usize>; 3] {
+fn indices(handle: OpenEndpoints) -> [Option<usize>; 3] {
     [Pipe::Event, Pipe::ReadData, Pipe::WriteData].map(|pipe| handle.get(pipe))
 }
 

@@ -3,11 +3,11 @@
 use parscan_rooms::ioctl::{
     Status,
     usbscan::{
-        Bitness, Direction, GetDescriptor, IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST,
+        Bitness, GetDescriptor, IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST,
         IOCTL_GET_DEVICE_DESCRIPTOR, IOCTL_GET_PIPE_CONFIGURATION, IOCTL_GET_USB_DESCRIPTOR,
         IOCTL_GET_VERSION, IOCTL_READ_REGISTERS, IOCTL_RESET_PIPE, IOCTL_SEND_USB_REQUEST,
         IOCTL_SET_TIMEOUT, IOCTL_WAIT_ON_DEVICE_EVENT, IOCTL_WRITE_REGISTERS, Pipe, PipeType,
-        UsbscanRequest, VendorRequest,
+        UsbscanRequest, VendorDirection, VendorRequest,
     },
 };
 use proptest::prelude::*;
@@ -241,7 +241,10 @@ fn a_32_bit_pointer_is_zero_extended() {
             ..block
         };
         let request = block.send(code, 0).unwrap();
-        assert_eq!(request.direction, Direction::Out { data: 0xFFFE_1000 });
+        assert_eq!(
+            request.direction,
+            VendorDirection::Out { data: 0xFFFE_1000 }
+        );
         assert_eq!(request.index, 0xBEEF);
     }
 }
@@ -277,14 +280,14 @@ fn the_urb_of_each_vendor_request() {
             extension: Some([0x77, 0x00, 2]),
             ..block
         };
-        let out = Direction::Out { data: 0x7FFF_0000 };
+        let out = VendorDirection::Out { data: 0x7FFF_0000 };
         for (code, block, room, direction, flags, setup) in [
             (IOCTL_WRITE_REGISTERS, registers, 0, out, 0, [0x40, 0x04]),
             (
                 IOCTL_READ_REGISTERS,
                 registers,
                 4,
-                Direction::In,
+                VendorDirection::In,
                 1,
                 [0xC0, 0x04],
             ),
@@ -293,7 +296,7 @@ fn the_urb_of_each_vendor_request() {
                 IOCTL_SEND_USB_REQUEST,
                 read,
                 4,
-                Direction::In,
+                VendorDirection::In,
                 1,
                 [0xC0, 0x77],
             ),
@@ -354,9 +357,9 @@ proptest! {
         };
         let sent = extended.send(IOCTL_SEND_USB_REQUEST, room).unwrap();
         let (wire, direction) = if direction_in == 0 {
-            (0x40, Direction::Out { data: block.data })
+            (0x40, VendorDirection::Out { data: block.data })
         } else {
-            (0xC0, Direction::In)
+            (0xC0, VendorDirection::In)
         };
         prop_assert_eq!(sent.setup_packet(), [wire, request, o0, o1, i0, i1, l0, l1]);
         prop_assert_eq!(sent.direction, direction);

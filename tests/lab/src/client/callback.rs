@@ -111,11 +111,14 @@ impl Callback<'_> {
             Self::TrySetChipMode(mode) => {
                 simple(of_pnp(pnp::TRY_SET_CHIP_MODE), [mode.into(), 0, 0, 0])
             }
-            Self::ClearChipMode(mode) => {
-                simple(of_pnp(pnp::CLEAR_CHIP_MODE), [mode.into(), 0, 0, 0])
-            }
+            Self::ClearChipMode(mode) => simple(
+                of_pnp(pnp::IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE),
+                [mode.into(), 0, 0, 0],
+            ),
             Self::TrySelectDevice(command) => by_address(pnp::TRY_SELECT_DEVICE, command),
-            Self::DeselectDevice(command) => by_address(pnp::DESELECT_DEVICE, command),
+            Self::DeselectDevice(command) => {
+                by_address(pnp::IOCTL_INTERNAL_DESELECT_DEVICE, command)
+            }
             Self::WithoutCount(offset, data) => {
                 transfer(offset, data, data.len(), argument::BUFFER)
             }

@@ -156,7 +156,7 @@ impl<'a> Slot<'a> {
     #[track_caller]
     pub fn interrupt(&self, code: u32, client: usize, options: u64) -> IoResult {
         let began = self.client.machine.now();
-        let output = if code == parallel_h::CONNECT_INTERRUPT {
+        let output = if code == parallel_h::IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT {
             parallel_h::INTERRUPT_INFORMATION
         } else {
             0
@@ -168,13 +168,13 @@ impl<'a> Slot<'a> {
         self.result(reply, began)
     }
 
-    /// `PARCLASS_CONNECT`
+    /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
     pub fn connect(&self) -> ParclassInformation {
-        let code = parallel_h::PARCLASS_CONNECT;
+        let code = parallel_h::IOCTL_INTERNAL_PARCLASS_CONNECT;
         ParclassInformation::parse(&self.internal(code, &[], parallel_h::PARCLASS_INFORMATION))
     }
 
@@ -184,7 +184,7 @@ impl<'a> Slot<'a> {
     /// If it fails.
     #[track_caller]
     pub fn port_information(&self) -> PortInformation {
-        let code = parallel_h::GET_PORT_INFO;
+        let code = parallel_h::IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO;
         PortInformation::parse(&self.internal(code, &[], parallel_h::PORT_INFORMATION))
     }
 
@@ -194,26 +194,32 @@ impl<'a> Slot<'a> {
     /// If it fails.
     #[track_caller]
     pub fn pnp_information(&self) -> PnpInformation {
-        let code = parallel_h::GET_PNP_INFO;
+        let code = parallel_h::IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO;
         PnpInformation::parse(&self.internal(code, &[], parallel_h::PNP_INFORMATION))
     }
 
-    /// `LOCK_PORT`
+    /// `IOCTL_INTERNAL_LOCK_PORT`
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
     pub fn lock(&self) {
-        assert_eq!(self.order(parallel_h::LOCK_PORT), NtStatus::SUCCESS);
+        assert_eq!(
+            self.order(parallel_h::IOCTL_INTERNAL_LOCK_PORT),
+            NtStatus::SUCCESS
+        );
     }
 
-    /// `UNLOCK_PORT`
+    /// `IOCTL_INTERNAL_UNLOCK_PORT`
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
     pub fn unlock(&self) {
-        assert_eq!(self.order(parallel_h::UNLOCK_PORT), NtStatus::SUCCESS);
+        assert_eq!(
+            self.order(parallel_h::IOCTL_INTERNAL_UNLOCK_PORT),
+            NtStatus::SUCCESS
+        );
     }
 
     /// Chooses modes by `IOCTL_IEEE1284_NEGOTIATE`, as a program does; 0 leaves one as it is.

@@ -19,8 +19,9 @@ use parscan_lab::{
     modes::{Chip, ModesPc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
-        CONNECT_INTERRUPT, DISCONNECT_INTERRUPT, LOCK_PORT, PARCLASS_DISCONNECT, PORT_ALLOCATE,
-        PORT_FREE, SAFE_MODE,
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT, SAFE_MODE,
     },
     scanner::{ScannerPc, ScannerSetup},
     usbscan_h,
@@ -296,12 +297,15 @@ fn deferred_checks(config: Config) -> Cast {
     let port = client.open(PORT);
     port.port_information();
     for number in [3, 0] {
-        let connected = port.interrupt(CONNECT_INTERRUPT, number, 0);
+        let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, number, 0);
         assert_eq!(connected.status, NtStatus::SUCCESS);
     }
     let lpt1 = pc.open();
     let _ = client.notes();
-    assert_eq!(port.order(PORT_ALLOCATE), NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
     let port = place(port);
     let (owner, program) = (Rc::clone(&port), Rc::new(Cell::new(false)));
     let done = Rc::clone(&program);
@@ -346,7 +350,7 @@ fn deferred_checks(config: Config) -> Cast {
             check(machine.close(lpt1));
             let port = take(&port);
             for number in [3, 0] {
-                let _ = port.interrupt(DISCONNECT_INTERRUPT, number, 0);
+                let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0);
             }
             port.close();
             client.leave();
@@ -363,10 +367,10 @@ fn expect_served(what: &str, slot: &Slot<'_>) {
 }
 
 /// The same, if the client gets the port: another that is held may keep it for longer than
-/// `LOCK_PORT` waits.
+/// `IOCTL_INTERNAL_LOCK_PORT` waits.
 #[track_caller]
 fn expect_served_if_free(what: &str, slot: &Slot<'_>) {
-    match slot.order(LOCK_PORT) {
+    match slot.order(IOCTL_INTERNAL_LOCK_PORT) {
         NtStatus::DEVICE_BUSY => {}
         status => {
             assert_eq!(status, NtStatus::SUCCESS, "LOCK_PORT");
@@ -417,7 +421,10 @@ fn connections(config: Config) -> Cast {
         actors: vec![
             actor("disconnect", move |_| {
                 let slot = going.borrow();
-                let status = slot.as_ref().expect("a slot").order(PARCLASS_DISCONNECT);
+                let status = slot
+                    .as_ref()
+                    .expect("a slot")
+                    .order(IOCTL_INTERNAL_PARCLASS_DISCONNECT);
                 assert_eq!(status, NtStatus::SUCCESS);
             }),
             actor("connect", move |_| {
@@ -429,7 +436,10 @@ fn connections(config: Config) -> Cast {
         end: Box::new(move || {
             let (old, new) = (take(&old), take(&new));
             expect_served("the new client", &new);
-            assert_eq!(new.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
+            assert_eq!(
+                new.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
             old.close();
             new.close();
             client.leave();
@@ -464,7 +474,10 @@ fn two_opens(config: Config) -> Cast {
         end: Box::new(move || {
             let class = take(&class);
             expect_served("a client, after another open was closed", &class);
-            assert_eq!(class.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
+            assert_eq!(
+                class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
             class.close();
             client.leave();
             pc.finish();
@@ -493,7 +506,10 @@ fn interrupt_at_removal(config: Config) -> Cast {
             actor("connect", move |_| {
                 let slot = connecting.borrow();
                 let slot = slot.as_ref().expect("a slot");
-                set.set(slot.interrupt(CONNECT_INTERRUPT, 3, isr::CLAIM).status);
+                set.set(
+                    slot.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::CLAIM)
+                        .status,
+                );
             }),
             actor("removal", move |machine| {
                 machine.disconnect(node);
@@ -514,7 +530,7 @@ fn interrupt_at_removal(config: Config) -> Cast {
             // Whoever was told SUCCESS may disconnect; nothing calls the routine any more.
             let slot = take(&closing);
             if at_end.get() == NtStatus::SUCCESS {
-                let _ = slot.interrupt(DISCONNECT_INTERRUPT, 3, 0);
+                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
             }
             slot.close();
             check(machine.run_for(100 * MS));
@@ -532,8 +548,15 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let owner = client.open(PORT);
     owner.port_information();
     let waiter = leak(client.open(PORT));
-    assert_eq!(owner.order(PORT_ALLOCATE), NtStatus::SUCCESS);
-    let waiting = waiter.start(&Request::internal(PORT_ALLOCATE, &[], 0));
+    assert_eq!(
+        owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
+    let waiting = waiter.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     let lpt1 = pc.open();
     let owner = place(owner);
@@ -571,7 +594,10 @@ fn allocate_free_cancel(config: Config) -> Cast {
             let allowed = [NtStatus::SUCCESS, NtStatus::CANCELLED];
             expect("PORT_ALLOCATE", &result, &allowed);
             if result.status == NtStatus::SUCCESS {
-                assert_eq!(waiter.order(PORT_FREE), NtStatus::SUCCESS);
+                assert_eq!(
+                    waiter.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+                    NtStatus::SUCCESS
+                );
             }
             let result = initialize(&machine, lpt1);
             expect("a request of the free port", &result, &[NtStatus::SUCCESS]);
@@ -593,7 +619,7 @@ fn interrupt_takes(config: Config) -> Cast {
     let port = client.open(PORT);
     port.port_information();
     let options = isr::CLAIM | isr::TRY | isr::FREE;
-    let connected = port.interrupt(CONNECT_INTERRUPT, 3, options);
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
     assert_eq!(connected.status, NtStatus::SUCCESS);
     let lpt1 = pc.open();
     let port = place(port);
@@ -625,7 +651,7 @@ fn interrupt_takes(config: Config) -> Cast {
             assert_eq!(free.output, [1], "the port is free at last");
             check(machine.close(lpt1));
             let port = take(&port);
-            let _ = port.interrupt(DISCONNECT_INTERRUPT, 3, 0);
+            let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
             port.close();
             client.leave();
             pc.finish();
@@ -656,7 +682,10 @@ fn callback_and_disconnect(config: Config) -> Cast {
             actor("disconnect", move |_| {
                 let slot = goes.borrow();
                 let slot = slot.as_ref().expect("a slot");
-                assert_eq!(slot.order(PARCLASS_DISCONNECT), NtStatus::SUCCESS);
+                assert_eq!(
+                    slot.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                    NtStatus::SUCCESS
+                );
             }),
         ],
         window: 50 * MS,

@@ -1,0 +1,580 @@
+//! The power of devices.
+//!
+//! A function device is the power policy owner of its stack. When the power manager puts the
+//! system to sleep, or wakes it up, the device asks for the device power state that fits: D3 for
+//! every sleep state, for the devices of this driver wake nobody up, and D0 for S0. Its request to
+//! the power manager comes back through the whole stack, and on this way the device acts. A query
+//! of the power manager is answered by a query of the device in the same way. The system does not
+//! wait for a device without children that wakes up; with children it does.
+//!
+//! A request may end before `PoRequestPowerIrp` returns, so what it is about is noted before the
+//! call ([`PowerSupply`](crate::kernel::supply::PowerSupply)) and taken back by whoever sees the request fail: the device's own part of
+//! it, or, where it did not get as far, its `PowerCompletion` routine.
+//!
+//! What must happen at `PASSIVE_LEVEL` happens in work items, for power requests come at
+//! <= `DISPATCH_LEVEL`, and their dispatch routine must not wait in any case.
+//!
+//! Sources: "Handling a System Set-Power IRP in a Device Power Policy Owner", "Handling a System
+//! Query-Power IRP in a Device Power Policy Owner", "Handling Device Power State Requests", "Rules
+//! for Handling Power IRPs" and the page of `PoRequestPowerIrp` of the Windows driver
+//! documentation.
+
+use core::ptr::{self, NonNull};
+
+use wdk_sys::{
+    _DEVICE_POWER_STATE, _IO_STATUS_BLOCK as IO_STATUS_BLOCK, _POWER_STATE_TYPE,
+    _SYSTEM_POWER_STATE, DEVICE_OBJECT, DEVICE_POWER_STATE, IRP, IRP_MN_QUERY_POWER,
+    IRP_MN_SET_POWER, NTSTATUS, PDEVICE_OBJECT, POWER_STATE, PREQUEST_POWER_COMPLETE, PVOID,
+    STATUS_MORE_PROCESSING_REQUIRED, UCHAR,
+    ntddk::{PoRequestPowerIrp, PoSetPowerState},
+};
+
+use crate::ioctl::Status;
+use crate::kernel::{
+    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check, supply::Conclusion,
+};
+
+const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
+const D3: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD3;
+
+/// What an `IRP_MN_SET_POWER` sets.
+#[derive(Clone, Copy)]
+enum Change {
+    /// The system: whether it works (`PowerSystemWorking`).
+    System { works: bool },
+    /// The device.
+    Device(DEVICE_POWER_STATE),
+}
+
+impl Change {
+    /// What a `SET_POWER` sets.
+    fn of(irp: &Irp) -> Option<Self> {
+        (u32::from(irp.stack().MinorFunction) == IRP_MN_SET_POWER)
+            .then(|| Self::in_parameters(irp))
+            .flatten()
+    }
+
+    /// What a `QUERY_POWER` asks about.
+    fn asked_by(irp: &Irp) -> Option<Self> {
+        (u32::from(irp.stack().MinorFunction) == IRP_MN_QUERY_POWER)
+            .then(|| Self::in_parameters(irp))
+            .flatten()
+    }
+
+    fn in_parameters(irp: &Irp) -> Option<Self> {
+        // SAFETY: the member that belongs to SET_POWER and QUERY_POWER.
+        let power = unsafe { irp.stack().Parameters.Power };
+        match power.Type {
+            _POWER_STATE_TYPE::SystemPowerState => Some(Self::System {
+                // SAFETY: the type says which member there is.
+                works: unsafe { power.State.SystemState }
+                    == _SYSTEM_POWER_STATE::PowerSystemWorking,
+            }),
+            _POWER_STATE_TYPE::DevicePowerState => {
+                // SAFETY: the type says which member there is.
+                Some(Self::Device(unsafe { power.State.DeviceState }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `IRP_MJ_POWER`, at <= `DISPATCH_LEVEL`.
+pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+    let change = Change::of(&irp);
+    let is_query = u32::from(irp.stack().MinorFunction) == IRP_MN_QUERY_POWER;
+    // SAFETY: the IRP holds the remove lock.
+    match unsafe { device.role() }.pnp() {
+        Pnp::Function(function) => {
+            let lower = function.lower();
+            let context = device.raw().cast();
+            match change {
+                Some(Change::System { .. }) => {
+                    irp.agreed()
+                        .forward_then(lower, Some(system_done::<R>), context)
+                }
+                Some(Change::Device(D0)) => irp.forward_then(lower, Some(has_power::<R>), context),
+                Some(Change::Device(_)) => {
+                    let pending = irp.mark_pending();
+                    later(function, irp);
+                    pending
+                }
+                None => match Change::asked_by(&irp) {
+                    Some(Change::System { .. }) => {
+                        irp.agreed()
+                            .forward_then(lower, Some(system_queried::<R>), context)
+                    }
+                    // Whatever is under way can wait or end.
+                    Some(Change::Device(_)) => irp.agreed().forward(lower),
+                    None if is_query => irp.agreed().forward(lower),
+                    None => irp.forward(lower),
+                },
+            }
+        }
+        Pnp::Child(child) => {
+            match change {
+                // That is told below DISPATCH_LEVEL.
+                Some(Change::Device(state)) if state != D0 && Passive::now().is_none() => {
+                    let pending = irp.mark_pending();
+                    // SAFETY: there is one device power request at a time.
+                    unsafe { child.work().queue(Some(child_sleeps::<R>), irp) };
+                    return pending;
+                }
+                // Of its parent's hardware a child has no power of its own.
+                Some(Change::Device(state)) => tell(device, state),
+                Some(Change::System { .. }) => {}
+                None if is_query => {}
+                None => return irp.complete_as_is(),
+            }
+            irp.complete_with_status(Status::SUCCESS)
+        }
+    }
+}
+
+/// Work item: a child is told to sleep.
+unsafe extern "C" fn child_sleeps<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: `power` queued it, with the IRP.
+    if let Some((device, irp)) = unsafe { taken_up::<R>(object.cast(), context.cast()) } {
+        if let Some(Change::Device(state)) = Change::of(&irp) {
+            tell(device, state);
+        }
+        let _ = irp.complete_with_status(Status::SUCCESS);
+    }
+}
+
+/// Tells the power manager the device's power state, where that is allowed: at
+/// <= `DISPATCH_LEVEL` for full power, else below.
+pub(in crate::kernel) fn tell<R: Role>(device: Device<'_, R>, state: DEVICE_POWER_STATE) {
+    if state != D0 && Passive::now().is_none() {
+        return;
+    }
+    // SAFETY: the object is live; the level was looked at.
+    unsafe {
+        PoSetPowerState(
+            device.raw(),
+            _POWER_STATE_TYPE::DevicePowerState,
+            device_state(state),
+        )
+    };
+}
+
+/// `START_DEVICE` implies full power.
+pub(in crate::kernel) fn started<R: Role>(device: Device<'_, R>) {
+    // SAFETY: the caller's START_DEVICE holds the remove lock.
+    if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        function.work().power().started();
+    }
+    tell(device, D0);
+}
+
+/// What a policy owner wants a device power state for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// `IRP_MN_SET_POWER`
+    Set,
+    /// `IRP_MN_QUERY_POWER`
+    Query,
+}
+
+/// `REMOVE_DEVICE` implies none.
+pub(in crate::kernel) fn removed<R: Role>(device: Device<'_, R>) {
+    tell(device, D3);
+}
+
+fn device_state(state: DEVICE_POWER_STATE) -> POWER_STATE {
+    let mut power = POWER_STATE::default();
+    power.DeviceState = state;
+    power
+}
+
+/// Asks the power manager to send a device power IRP for `state` to the device's stack. `routine`
+/// is told how it ended, perhaps before this returns, and given `context`. At <= `DISPATCH_LEVEL`.
+///
+/// # Errors
+/// `STATUS_INSUFFICIENT_RESOURCES`: nothing was sent, and the routine is not called.
+fn ask_for<R: Role>(
+    device: Device<'_, R>,
+    purpose: Purpose,
+    state: DEVICE_POWER_STATE,
+    routine: PREQUEST_POWER_COMPLETE,
+    context: PVOID,
+) -> Result<(), Status> {
+    const SET: UCHAR = {
+        assert!(IRP_MN_SET_POWER == 2);
+        2
+    };
+    const QUERY: UCHAR = {
+        assert!(IRP_MN_QUERY_POWER == 3);
+        3
+    };
+    let minor = match purpose {
+        Purpose::Set => SET,
+        Purpose::Query => QUERY,
+    };
+    // SAFETY: the object is live. The last argument is for other minors.
+    check(unsafe {
+        PoRequestPowerIrp(
+            device.raw(),
+            minor,
+            device_state(state),
+            routine,
+            context,
+            ptr::null_mut(),
+        )
+    })
+}
+
+/// What a completion routine or a work item of this file was given.
+///
+/// # Safety
+/// `object` is a device object of a role `R`, and `irp` was accepted for it, and comes back to it
+/// here.
+unsafe fn taken_up<'d, R: Role>(object: PVOID, irp: *mut IRP) -> Option<(Device<'d, R>, Irp)> {
+    let object = NonNull::new(object.cast::<DEVICE_OBJECT>())?;
+    // SAFETY: the caller's promise; the IRP holds the device.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: likewise.
+    let irp = unsafe { Irp::resume(NonNull::new(irp)?, device.remove_lock()) };
+    Some((device, irp))
+}
+
+/// The function device that an IRP belongs to, which holds it.
+fn function_of<'d, R: Role>(
+    device: Device<'d, R>,
+    _irp: &Irp,
+) -> Option<&'d dyn FunctionDevice<R>> {
+    // SAFETY: the IRP holds the remove lock.
+    match unsafe { device.role() }.pnp() {
+        Pnp::Function(function) => Some(function),
+        // Children forward nothing, and never get here.
+        Pnp::Child(_) => None,
+    }
+}
+
+/// As [`ask_for`], before a system power IRP goes on: `routine` is given the IRP as its context, and
+/// with [`ended`] owns it.
+///
+/// # Errors
+/// The IRP comes back: nothing was sent, and the routine is not called.
+fn ask_before<R: Role>(
+    irp: Irp,
+    device: Device<'_, R>,
+    purpose: Purpose,
+    state: DEVICE_POWER_STATE,
+    routine: PREQUEST_POWER_COMPLETE,
+) -> Result<(), Irp> {
+    let raw = irp.into_raw();
+    ask_for(device, purpose, state, routine, raw.as_ptr().cast()).map_err(|_| {
+        // SAFETY: the request was not made, so the IRP is still here.
+        unsafe { Irp::resume(raw, device.remove_lock()) }
+    })
+}
+
+/// Completion routine of a system power request, at <= `DISPATCH_LEVEL`: the lower drivers know.
+unsafe extern "C" fn system_done<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `power` passed the device.
+    let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
+        return STATUS_MORE_PROCESSING_REQUIRED;
+    };
+    let (change, function) = (Change::of(&irp), function_of(device, &irp));
+    match (change, function) {
+        (Some(Change::System { works: true }), Some(function)) => {
+            let supply = function.work().power();
+            if !function.is_bus() {
+                // A device that is being removed needs no power.
+                let _ = supply.wake(None);
+                return irp.continue_completion();
+            }
+            // Its children come after it.
+            match supply.wake(Some(irp.into_raw())) {
+                Err(Some(raw)) => {
+                    // SAFETY: it came back.
+                    unsafe { Irp::resume(raw, device.remove_lock()) }.continue_completion()
+                }
+                _ => STATUS_MORE_PROCESSING_REQUIRED,
+            }
+        }
+        (Some(Change::System { works: false }), Some(function)) if irp.status().is_success() => {
+            function.work().power().sleep();
+            if let Err(irp) = ask_before(irp, device, Purpose::Set, D3, Some(sleeps::<R>)) {
+                // The system sleeps all the same.
+                sleep_anyway(function, irp);
+            }
+            STATUS_MORE_PROCESSING_REQUIRED
+        }
+        _ => irp.continue_completion(),
+    }
+}
+
+/// Completion routine of a system power query, at <= `DISPATCH_LEVEL`: the lower drivers agree, or
+/// not.
+unsafe extern "C" fn system_queried<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `power` passed the device.
+    let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
+        return STATUS_MORE_PROCESSING_REQUIRED;
+    };
+    let Some(Change::System { works }) = Change::asked_by(&irp) else {
+        return irp.continue_completion();
+    };
+    if !irp.status().is_success() {
+        return irp.continue_completion();
+    }
+    let state = if works { D0 } else { D3 };
+    match ask_before(irp, device, Purpose::Query, state, Some(queried::<R>)) {
+        Ok(()) => STATUS_MORE_PROCESSING_REQUIRED,
+        // No driver has anything against it that could be asked.
+        Err(irp) => irp.continue_completion(),
+    }
+}
+
+/// The system power IRP that a `PowerCompletion` routine was given, and how the device's ended.
+///
+/// # Safety
+/// `context` is that IRP, which was put aside on its way up to its device of a role `R`; `block` is
+/// the power manager's.
+unsafe fn ended<'d, R: Role>(
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) -> Option<(Device<'d, R>, Irp, Status)> {
+    let irp = NonNull::new(context.cast::<IRP>())?;
+    // SAFETY: the caller's promise.
+    let object = unsafe { Irp::device_of(irp) };
+    // SAFETY: likewise.
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), irp.as_ptr()) }?;
+    // SAFETY: the power manager's, which lives as long as the routine's call.
+    let status = unsafe { block.as_ref() }.map_or(Status::SUCCESS, |block| {
+        // SAFETY: both members of the union are plain.
+        Status(unsafe { block.__bindgen_anon_1.Status })
+    });
+    Some((device, irp, status))
+}
+
+/// The device's stack was asked: the end of the system power query. At <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn queried<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) {
+    // SAFETY: `system_queried` put the IRP aside.
+    if let Some((_, irp, status)) = unsafe { ended::<R>(context, block) } {
+        let _ = irp.complete_with_status(status);
+    }
+}
+
+/// The device sleeps: the end of the system power request that made it do so. At
+/// <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn sleeps<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) {
+    // SAFETY: `system_done` put the IRP aside.
+    let Some((device, irp, status)) = (unsafe { ended::<R>(context, block) }) else {
+        return;
+    };
+    let irp = irp.with_status(status);
+    match function_of(device, &irp) {
+        // The request may not have come as far as the device.
+        Some(function) if !status.is_success() => sleep_anyway(function, irp),
+        _ => {
+            let _ = irp.complete_as_is();
+        }
+    }
+}
+
+/// Goes on with a system power request in [`sleep_now`].
+fn sleep_anyway<R: Role>(function: &dyn FunctionDevice<R>, irp: Irp) {
+    // SAFETY: there is one system power request at a time.
+    unsafe { function.work().system.queue(Some(sleep_now::<R>), irp) };
+}
+
+/// Work item: the system goes to sleep, and the device was not told to. Its hardware may lose its
+/// power, or only what it was told, so it is left alone until it is set up again.
+unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: a work item runs at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::new() };
+    // SAFETY: `sleep_anyway` queued it, with the IRP.
+    let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
+        return;
+    };
+    if let Some(function) = function_of(device, &irp) {
+        function.work().alone(passive, || {
+            if uses_hardware(device) {
+                function.sleep(passive);
+            }
+        });
+    }
+    let _ = irp.complete_as_is();
+}
+
+/// A request for full power of [`PowerSupply`](crate::kernel::supply::PowerSupply). It has noted the request,
+/// and the remove lock is held for it with the supply as its tag. At <= `DISPATCH_LEVEL`.
+///
+/// # Safety
+/// `object` is a function device object of a role `R`.
+pub(in crate::kernel) unsafe fn ask_for_full_power<R: Role>(object: NonNull<DEVICE_OBJECT>) {
+    // SAFETY: the caller's promise.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: the remove lock is held.
+    let Pnp::Function(function) = unsafe { device.role() }.pnp() else {
+        return;
+    };
+    function.resume_requests();
+    let context = device.raw().cast();
+    if ask_for(device, Purpose::Set, D0, Some(powered::<R>), context).is_err() {
+        // SAFETY: no request was made that the lock is held for.
+        unsafe { conclude(device, function, true) };
+    }
+}
+
+/// The end of a request for full power, at <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn powered<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    _block: *mut IO_STATUS_BLOCK,
+) {
+    let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) else {
+        return;
+    };
+    // SAFETY: `ask_for_full_power` passed it.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: the remove lock is held for the request.
+    if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        // SAFETY: it has ended.
+        unsafe { conclude(device, function, false) };
+    }
+}
+
+/// A request for full power is over, or could not be made (`refused`).
+///
+/// # Safety
+/// The remove lock is held for the request, which is not concluded yet; the device is not used
+/// after this.
+unsafe fn conclude<R: Role>(
+    device: Device<'_, R>,
+    function: &dyn FunctionDevice<R>,
+    refused: bool,
+) {
+    let supply = function.work().power();
+    let lock = device.remove_lock();
+    let held = loop {
+        match supply.conclude(refused) {
+            Conclusion::Lost => function.lost(),
+            Conclusion::Over(held) => break held,
+        }
+    };
+    let tag = supply.tag();
+    if let Some(raw) = held {
+        // SAFETY: `system_done` put it aside, and nobody else has it any more.
+        let _ = unsafe { Irp::resume(raw, lock) }.complete_as_is();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { lock.release(tag) };
+}
+
+/// Completion routine of the request for full power, at <= `DISPATCH_LEVEL`: the device has it.
+unsafe extern "C" fn has_power<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `power` passed the device.
+    if let Some((device, irp)) = unsafe { taken_up::<R>(context, irp) } {
+        match function_of(device, &irp) {
+            Some(function) => later(function, irp),
+            None => return irp.continue_completion(),
+        }
+    }
+    STATUS_MORE_PROCESSING_REQUIRED
+}
+
+/// Goes on with a device power request in [`act`].
+fn later<R: Role>(function: &dyn FunctionDevice<R>, irp: Irp) {
+    // SAFETY: there is one device power request at a time.
+    unsafe { function.work().device.queue(Some(act::<R>), irp) };
+}
+
+/// Work item: the device's own part of a device power request.
+unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: a work item runs at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::new() };
+    // SAFETY: `later` queued it, with the IRP.
+    let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
+        return;
+    };
+    let (Some(Change::Device(state)), Some(function)) =
+        (Change::of(&irp), function_of(device, &irp))
+    else {
+        let _ = irp.complete_as_is();
+        return;
+    };
+    if state == D0 {
+        let succeeded = irp.status().is_success();
+        let supply = function.work().power();
+        function.work().alone(passive, || {
+            if succeeded {
+                // A system that has fallen asleep again takes it away in a moment.
+                if supply.comes() && uses_hardware(device) {
+                    function.wake(passive);
+                }
+                tell(device, D0);
+                return;
+            }
+            // One that sleeps goes on to do so, and who waits for it is told at the end.
+            if supply.fails() {
+                if uses_hardware(device) {
+                    function.sleep(passive);
+                }
+                function.lost();
+            }
+        });
+        let _ = irp.complete_as_is();
+    } else {
+        function.work().alone(passive, || {
+            if uses_hardware(device) {
+                function.sleep(passive);
+            }
+            function.work().power().goes();
+            tell(device, state);
+        });
+        let context = device.raw().cast();
+        let _ = irp
+            .agreed()
+            .forward_then(function.lower(), Some(has_none::<R>), context);
+    }
+}
+
+/// Whether the device has its hardware. If not, its next start gives it power, too.
+fn uses_hardware<R: Role>(device: Device<'_, R>) -> bool {
+    match device.state() {
+        State::Started | State::StopPending | State::RemovePending => true,
+        State::Added | State::Stopped | State::SurpriseRemoved | State::Removed => false,
+    }
+}
+
+/// Completion routine of a request to power down, at <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn has_none<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    context: PVOID,
+) -> NTSTATUS {
+    // SAFETY: `act` passed the device.
+    match unsafe { taken_up::<R>(context, irp) } {
+        Some((_, irp)) => irp.continue_completion(),
+        None => STATUS_MORE_PROCESSING_REQUIRED,
+    }
+}

@@ -1,0 +1,84 @@
+//! The one dispatch routine: takes an IRP, holds its device, and hands it to what it is for.
+
+use core::ptr::NonNull;
+
+use wdk_sys::{
+    DEVICE_OBJECT, IRP, IRP_MJ_CREATE, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SYSTEM_CONTROL,
+    IRP_MN_REMOVE_DEVICE, NTSTATUS,
+};
+
+use crate::ioctl::Status;
+use crate::kernel::{Device, Disposition, Irp, Request, Role, pnp, power};
+
+/// The dispatch routine of every major function of every device object.
+///
+/// The IRP may end, and the device be removed, while the code that passed it on still runs here. So
+/// the routine holds the device for its whole length; only `REMOVE_DEVICE`, which waits for all who
+/// hold it, does not.
+pub(in crate::kernel) unsafe extern "C" fn dispatch<R: Role>(
+    object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+) -> NTSTATUS {
+    let (Some(object), Some(irp)) = (NonNull::new(object), NonNull::new(irp)) else {
+        return Status::INVALID_PARAMETER.0;
+    };
+    // SAFETY: the I/O manager calls this for device objects of this driver.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // Without it the IRP is refused, too: a removal does not turn back.
+    let hold = device.remove_lock().hold();
+    // SAFETY: and passes an IRP for it.
+    let irp = match unsafe { Irp::accept(irp, device.remove_lock()) } {
+        Ok(irp) => irp,
+        Err(refused) => return refused.status(),
+    };
+    let major = u32::from(irp.stack().MajorFunction);
+    let removes =
+        major == IRP_MJ_PNP && u32::from(irp.stack().MinorFunction) == IRP_MN_REMOVE_DEVICE;
+    let _hold = hold.filter(|_| !removes);
+    let disposition = match major {
+        // No device here provides WMI data.
+        IRP_MJ_SYSTEM_CONTROL => pnp::pass_on(device, irp),
+        // AddDevice has attached the device, and still makes the rest.
+        IRP_MJ_PNP | IRP_MJ_POWER if !device.is_installed() => pnp::pass_on(device, irp),
+        _ if !device.is_installed() => irp.complete(Status::DEVICE_NOT_READY),
+        IRP_MJ_PNP => pnp::plug_and_play(device, irp),
+        IRP_MJ_POWER => power::power(device, irp),
+        IRP_MJ_CREATE => create(device, irp),
+        _ => role_request(device, irp),
+    };
+    disposition.status()
+}
+
+/// A request that the role sees. `CLEANUP` and `CLOSE` change first what is known of their open.
+fn role_request<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+    // SAFETY: the dispatch routine holds the device.
+    let role = unsafe { device.role() };
+    // SAFETY: this is the dispatch routine of the IRP.
+    let request = unsafe { irp.request() };
+    match request {
+        Request::Cleanup(_) => {
+            if let Some(open) = irp.open() {
+                open.set_cleaned_up();
+            }
+        }
+        Request::Close(_) => irp.forget_open(),
+        _ => {}
+    }
+    role.request(device, irp, request)
+}
+
+/// `IRP_MJ_CREATE`: the open is known from here on, unless the role refuses it, which it does at
+/// once.
+fn create<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+    let lock = device.remove_lock();
+    let open = match lock.opens().add(irp.file()) {
+        Ok(open) => open,
+        Err(status) => return irp.complete(status),
+    };
+    let disposition = role_request(device, irp);
+    if !disposition.is_success() {
+        // SAFETY: of a refused open no request comes, and its place is not another one's.
+        unsafe { lock.opens().remove(open) };
+    }
+    disposition
+}

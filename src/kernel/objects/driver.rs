@@ -1,0 +1,97 @@
+//! A driver: its roles, its entry and its unload.
+
+use core::{marker::PhantomData, ptr::NonNull};
+
+use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, STATUS_SUCCESS};
+
+use crate::ioctl::Status;
+use crate::kernel::{
+    Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, Task, Worker, dispatch,
+};
+
+/// The kinds of device object that a driver makes; one value lives in each device extension.
+pub(crate) trait Role: Sized + Send + Sync + 'static {
+    /// A device of ours was found: make its function device object.
+    ///
+    /// # Errors
+    /// The device is not served, or there are no resources for it.
+    fn add_device(
+        driver: Driver<Self>,
+        pdo: PhysicalDevice,
+        passive: Passive,
+    ) -> Result<(), Status>;
+
+    /// What the device object is to the PnP manager.
+    fn pnp(&self) -> Pnp<'_, Self>;
+
+    /// A request other than PnP, power and WMI. At <= `DISPATCH_LEVEL`, in the requester's thread.
+    fn request(&self, device: Device<'_, Self>, irp: Irp, request: Request) -> Disposition;
+
+    /// The worker of the device object, if it has one.
+    fn worker(&self) -> Option<&Worker>;
+
+    /// A request that was queued to the worker, now in its thread.
+    fn serve(&self, task: Task) -> Disposition;
+}
+
+/// The driver object.
+pub(crate) struct Driver<R>(NonNull<DRIVER_OBJECT>, PhantomData<fn() -> R>);
+
+impl<R> Clone for Driver<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Driver<R> {}
+
+impl<R: Role> Driver<R> {
+    pub(in crate::kernel) const fn raw(self) -> *mut DRIVER_OBJECT {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    /// `object` is this driver's driver object, whose routines are those of `R`.
+    pub(in crate::kernel) const unsafe fn from_raw(object: NonNull<DRIVER_OBJECT>) -> Self {
+        Self(object, PhantomData)
+    }
+}
+
+/// Fills the driver object: the whole of `DriverEntry`.
+///
+/// Every major function has an entry, so that no request falls to the I/O manager's default
+/// behind the back of the remove lock.
+pub(crate) fn initialize<R: Role>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
+    const { assert!(IRP_MJ_MAXIMUM_FUNCTION == 27) }
+    driver.MajorFunction = [Some(dispatch::dispatch::<R>); 28];
+    driver.DriverUnload = Some(unload);
+    // SAFETY: the I/O manager made the extension.
+    match unsafe { driver.DriverExtension.as_mut() } {
+        Some(extension) => extension.AddDevice = Some(add_device::<R>),
+        None => return Status::UNSUCCESSFUL.0,
+    }
+    STATUS_SUCCESS
+}
+
+/// `AddDevice`, which the PnP manager calls at `PASSIVE_LEVEL` in a system thread.
+unsafe extern "C" fn add_device<R: Role>(
+    driver: *mut DRIVER_OBJECT,
+    pdo: *mut DEVICE_OBJECT,
+) -> NTSTATUS {
+    let (Some(driver), Some(pdo)) = (NonNull::new(driver), NonNull::new(pdo)) else {
+        return Status::INVALID_PARAMETER.0;
+    };
+    // SAFETY: the PnP manager calls AddDevice at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::new() };
+    // SAFETY: it passes the driver object that `initialize` filled.
+    let driver = unsafe { Driver::from_raw(driver) };
+    // SAFETY: and the PDO of the device.
+    let pdo = unsafe { PhysicalDevice::from_raw(pdo) };
+    match R::add_device(driver, pdo, passive) {
+        Ok(()) => STATUS_SUCCESS,
+        Err(status) => status.0,
+    }
+}
+
+/// `DriverUnload`. Nothing outlives the last device object, so there is nothing to undo.
+unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {}

@@ -1,0 +1,470 @@
+//! Queues of IRPs that cancellation cannot harm.
+
+use core::{
+    cell::UnsafeCell,
+    mem::offset_of,
+    ptr::{self, NonNull},
+};
+
+use wdk_sys::{
+    IO_CSQ, IRP, KIRQL, KSPIN_LOCK, LIST_ENTRY, NTSTATUS, PIO_CSQ, PIRP, PKIRQL, PVOID,
+    ntddk::{
+        IoCsqInitializeEx, IoCsqInsertIrpEx, IoCsqRemoveNextIrp, KeAcquireSpinLockRaiseToDpc,
+        KeReleaseSpinLock,
+    },
+};
+
+use crate::ioctl::Status;
+use crate::kernel::{
+    Buffer, Device, Disposition, Irp, Role, check,
+    device::RemoveLock,
+    irp::{FileId, current_slot},
+    open::OpenRef,
+    pool::PoolBox,
+};
+
+/// A cancel-safe FIFO of IRPs, on the kernel's own `IoCsq` functions, and what `S` keeps under the
+/// same lock.
+///
+/// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
+pub(in crate::kernel) struct Queue<S>(PoolBox<QueueState<S>>);
+
+#[repr(C)]
+struct QueueState<S> {
+    /// First, for the callbacks are given its address.
+    links: Links,
+    state: UnsafeCell<S>,
+}
+
+/// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock while
+/// one uses what it guards, so each member is a place of its own and no reference spans two.
+#[repr(C)]
+struct Links {
+    csq: UnsafeCell<IO_CSQ>,
+    lock: UnsafeCell<KSPIN_LOCK>,
+    list: UnsafeCell<LIST_ENTRY>,
+    length: UnsafeCell<u32>,
+    remove_lock: RemoveLock,
+}
+
+impl Links {
+    /// The links that a callback of the `IoCsq` functions is about.
+    ///
+    /// # Safety
+    /// `csq` is that of a queue, which lives as long as the reference is used.
+    unsafe fn of<'a>(csq: PIO_CSQ) -> &'a Self {
+        // SAFETY: `Queue::csq` made the pointer of a QueueState, which begins with its links.
+        unsafe { &*csq.cast::<Self>() }
+    }
+
+    /// Changes the number of IRPs. Under the lock.
+    ///
+    /// # Safety
+    /// The lock is held.
+    unsafe fn count(&self, change: impl FnOnce(u32) -> u32) {
+        let length = self.length.get();
+        // SAFETY: the caller's promise.
+        let now = unsafe { length.read() };
+        // SAFETY: likewise.
+        unsafe { length.write(change(now)) };
+    }
+}
+
+/// What a queue keeps under its lock.
+pub(in crate::kernel) trait Admission: Send + 'static {
+    /// What is known of an arriving IRP, and what became of it.
+    type Arrival;
+
+    /// Whether an IRP may queue, and the ticket that it gets then. Tickets rise. Under the lock.
+    ///
+    /// # Errors
+    /// It may not: the IRP goes back to whoever brought it, with the status.
+    fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status>;
+}
+
+/// Whether a request of a program's open may queue; of others it may. Whoever cleans the open up
+/// notes that first and empties the queue then: a request either is in the queue by then, or sees
+/// the note.
+///
+/// # Errors
+/// `STATUS_CANCELLED`: the open was cleaned up while the request was on its way.
+pub(in crate::kernel) fn admit_of(program: Option<OpenRef>) -> Result<u64, Status> {
+    match program {
+        Some(open) if open.is_cleaned_up() => Err(Status::CANCELLED),
+        _ => Ok(0),
+    }
+}
+
+/// A queue that lets everybody in while its status is a success.
+pub(in crate::kernel) struct Refusal(pub(in crate::kernel) Status);
+
+impl Admission for Refusal {
+    /// [`Irp::program`]
+    type Arrival = Option<OpenRef>;
+
+    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
+        if self.0.is_success() {
+            admit_of(*program)
+        } else {
+            Err(self.0)
+        }
+    }
+}
+
+/// Which IRP to take out of a queue: the oldest one that meets a condition.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) enum Pick {
+    /// None.
+    Oldest,
+    /// It came through this open.
+    Of(FileId),
+    /// Its ticket is lower.
+    Before(u64),
+}
+
+// SAFETY: everything is accessed under the queue's spin lock.
+unsafe impl<S: Send> Send for Queue<S> {}
+// SAFETY: likewise.
+unsafe impl<S: Send> Sync for Queue<S> {}
+
+impl<S: Admission> Queue<S> {
+    /// A queue for the IRPs of `device`.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(in crate::kernel) fn try_new<R: Role>(
+        device: Device<'_, R>,
+        state: S,
+    ) -> Result<Self, Status> {
+        let queue = Self(PoolBox::try_new(QueueState {
+            links: Links {
+                csq: UnsafeCell::new(IO_CSQ::default()),
+                lock: UnsafeCell::new(0),
+                list: UnsafeCell::new(LIST_ENTRY::default()),
+                length: UnsafeCell::new(0),
+                remove_lock: device.remove_lock(),
+            },
+            state: UnsafeCell::new(state),
+        })?);
+        let list = queue.0.links.list.get();
+        let empty = LIST_ENTRY {
+            Flink: list,
+            Blink: list,
+        };
+        // SAFETY: InitializeListHead; the box does not move.
+        unsafe { list.write(empty) };
+        // SAFETY: nonpaged storage that outlives the queue's use.
+        check(unsafe {
+            IoCsqInitializeEx(
+                queue.csq(),
+                Some(insert::<S>),
+                Some(remove),
+                Some(peek_next),
+                Some(acquire_lock),
+                Some(release_lock),
+                Some(complete_canceled),
+            )
+        })?;
+        Ok(queue)
+    }
+
+    fn csq(&self) -> PIO_CSQ {
+        // Of the whole, for the callbacks reach the other members by it.
+        ptr::from_ref(&*self.0).cast_mut().cast()
+    }
+
+    /// Runs `section` on what the queue keeps, under its lock, at `DISPATCH_LEVEL`; it is told how
+    /// many IRPs there are, and the ticket of the oldest. As for
+    /// [`SpinLock::with`](crate::kernel::SpinLock::with), it must not block or complete a request.
+    pub(in crate::kernel) fn with<T>(&self, section: impl FnOnce(&mut S, Queued) -> T + Send) -> T {
+        let mut irql = 0;
+        // SAFETY: the queue is initialised.
+        unsafe { acquire_lock(self.csq(), &raw mut irql) };
+        let links = &self.0.links;
+        let head = links.list.get();
+        // SAFETY: under the lock.
+        let first = unsafe { (*head).Flink };
+        let mut entry = first;
+        while entry != head && is_being_cancelled(irp_of(entry)) {
+            // SAFETY: an entry of the list.
+            entry = unsafe { (*entry).Flink };
+        }
+        let queued = Queued {
+            // SAFETY: under the lock.
+            count: unsafe { links.length.get().read() },
+            first: (entry != head).then(|| {
+                // SAFETY: an entry of the list belongs to a live IRP.
+                unsafe { ticket_of(irp_of(entry)).read() }
+            }),
+        };
+        // SAFETY: under the lock, so this is the only reference.
+        let result = section(unsafe { &mut *self.0.state.get() }, queued);
+        // SAFETY: acquired above.
+        unsafe { release_lock(self.csq(), irql) };
+        result
+    }
+
+    /// Queues the IRP, which is pending from now on. At <= `DISPATCH_LEVEL`.
+    ///
+    /// # Errors
+    /// It may not queue. It is pending all the same: whoever completes it says so.
+    pub(in crate::kernel) fn insert(
+        &self,
+        irp: Irp,
+        arrival: &mut S::Arrival,
+    ) -> Result<Disposition, (Irp, Status)> {
+        self.insert_with(irp, arrival, None)
+    }
+
+    /// As [`Queue::insert`], with memory that stays with the IRP while it is queued. If the queue
+    /// does not take the IRP, the memory is freed.
+    pub(in crate::kernel) fn insert_with(
+        &self,
+        irp: Irp,
+        arrival: &mut S::Arrival,
+        carried: Option<Buffer>,
+    ) -> Result<Disposition, (Irp, Status)> {
+        let pending = irp.mark_pending();
+        let lock = irp.remove_lock();
+        let raw = irp.into_raw();
+        // SAFETY: the IRP is ours.
+        unsafe { load(raw, carried) };
+        // SAFETY: ours until the call; then the queue's, if it took it.
+        let status = unsafe {
+            IoCsqInsertIrpEx(
+                self.csq(),
+                raw.as_ptr(),
+                ptr::null_mut(),
+                ptr::from_mut(arrival).cast(),
+            )
+        };
+        match check(status) {
+            Ok(()) => Ok(pending),
+            Err(refusal) => {
+                // SAFETY: the queue did not take it, so what it carried is still there.
+                drop(unsafe { unload(raw) });
+                // SAFETY: likewise.
+                let irp = unsafe { Irp::resume(raw, lock) };
+                // No page says that the mark outlives the refusal.
+                let _ = irp.mark_pending();
+                Err((irp, refusal))
+            }
+        }
+    }
+
+    /// Takes an IRP out of the queue.
+    pub(in crate::kernel) fn next(&self, pick: Pick) -> Option<Irp> {
+        self.next_with(pick).map(|(irp, _)| irp)
+    }
+
+    /// As [`Queue::next`], with what the IRP carried.
+    pub(in crate::kernel) fn next_with(&self, mut pick: Pick) -> Option<(Irp, Option<Buffer>)> {
+        let context = (&raw mut pick).cast();
+        // SAFETY: the queue is initialised; the context lives as long as the call.
+        let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context) })?;
+        // SAFETY: `insert` put it aside, and it is ours again, with what it carries.
+        let carried = unsafe { unload(irp) };
+        // SAFETY: likewise.
+        let irp = unsafe { Irp::resume(irp, self.0.links.remove_lock) };
+        Some((irp, carried))
+    }
+}
+
+/// The IRPs in a queue.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Queued {
+    /// How many there are.
+    pub(in crate::kernel) count: u32,
+    /// The ticket of the oldest that is not being cancelled.
+    pub(in crate::kernel) first: Option<u64>,
+}
+
+/// Whether an IRP in the list is about to leave it, for a thread cancels it: the `IoCsq` functions do
+/// not give it out any more. That thread may take its time.
+fn is_being_cancelled(irp: PIRP) -> bool {
+    // SAFETY: a place in a live IRP; nothing is read.
+    let routine = unsafe { &raw const (*irp).CancelRoutine };
+    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp changes the member from
+    // any thread.
+    unsafe { routine.read_volatile() }.is_none()
+}
+
+/// The list entry that belongs to whoever owns the IRP.
+///
+/// # Safety
+/// `irp` is a live IRP; nothing is read.
+unsafe fn entry_of(irp: PIRP) -> *mut LIST_ENTRY {
+    // SAFETY: the caller's promise.
+    unsafe { &raw mut (*irp).Tail.Overlay.__bindgen_anon_2.ListEntry }
+}
+
+/// Where a queued IRP keeps its ticket: the first word of its `DriverContext`, which belongs to the
+/// driver that owns the IRP. (The last one is the `IoCsq` functions'.)
+fn ticket_of(irp: PIRP) -> *mut u64 {
+    let words = offset_of!(
+        IRP,
+        Tail.Overlay.__bindgen_anon_1.__bindgen_anon_1.DriverContext
+    );
+    irp.cast::<u8>().wrapping_add(words).cast()
+}
+
+/// Where a queued IRP keeps what it carries: the next two words of its `DriverContext`.
+fn carried_by(irp: NonNull<IRP>) -> *mut (*mut u8, usize) {
+    ticket_of(irp.as_ptr()).wrapping_add(1).cast()
+}
+
+/// Gives an IRP what it carries.
+///
+/// # Safety
+/// The IRP belongs to this driver, and carries nothing.
+unsafe fn load(irp: NonNull<IRP>, carried: Option<Buffer>) {
+    let words = carried.map_or((ptr::null_mut(), 0), Buffer::into_raw);
+    // SAFETY: the words belong to whoever owns the IRP.
+    unsafe { carried_by(irp).write(words) };
+}
+
+/// Takes from an IRP what it carries.
+///
+/// # Safety
+/// The IRP belongs to this driver, and `load` was called for it.
+unsafe fn unload(irp: NonNull<IRP>) -> Option<Buffer> {
+    let words = carried_by(irp);
+    // SAFETY: the words belong to whoever owns the IRP, and `load` wrote them.
+    let (memory, length) = unsafe { words.replace((ptr::null_mut(), 0)) };
+    // SAFETY: they are of a buffer, and no longer there.
+    NonNull::new(memory).map(|memory| unsafe { Buffer::from_raw(memory, length) })
+}
+
+/// The IRP that a list entry is part of.
+fn irp_of(entry: *mut LIST_ENTRY) -> PIRP {
+    entry
+        .cast::<u8>()
+        .wrapping_sub(offset_of!(IRP, Tail.Overlay.__bindgen_anon_2.ListEntry))
+        .cast()
+}
+
+// The callbacks: `insert`, `remove` and `peek_next` run under the lock.
+
+unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> NTSTATUS {
+    // SAFETY: `Queue::csq` made the pointer of a QueueState.
+    let inner = unsafe { &*csq.cast::<QueueState<S>>() };
+    // SAFETY: `Queue::insert` passed it, and waits for this call.
+    let arrival = unsafe { &mut *context.cast::<S::Arrival>() };
+    // SAFETY: the lock is held, so this is the only reference.
+    let state = unsafe { &mut *inner.state.get() };
+    let ticket = match state.admit(arrival) {
+        Ok(ticket) => ticket,
+        Err(refusal) => return refusal.0,
+    };
+    // SAFETY: the IRP is being queued: the word is ours.
+    unsafe { ticket_of(irp).write(ticket) };
+    let links = &inner.links;
+    // SAFETY: the lock is held.
+    unsafe { links.count(|length| length.saturating_add(1)) };
+    // SAFETY: the IRP is being queued: its list entry is ours.
+    let entry = unsafe { entry_of(irp) };
+    let head = links.list.get();
+    // SAFETY: the lock is held.
+    let last = unsafe { (*head).Blink };
+    let new = LIST_ENTRY {
+        Flink: head,
+        Blink: last,
+    };
+    // SAFETY: InsertTailList.
+    unsafe { entry.write(new) };
+    // SAFETY: an entry of the list, or its head.
+    unsafe { (*last).Flink = entry };
+    // SAFETY: the lock is held.
+    unsafe { (*head).Blink = entry };
+    Status::SUCCESS.0
+}
+
+unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
+    // SAFETY: the lock is held.
+    unsafe { links.count(|length| length.saturating_sub(1)) };
+    // SAFETY: the IRP is in the list.
+    let entry = unsafe { entry_of(irp) };
+    // SAFETY: likewise.
+    let entry = unsafe { entry.read() };
+    // SAFETY: RemoveEntryList: its neighbours are entries of the list, or its head.
+    unsafe { (*entry.Blink).Flink = entry.Flink };
+    // SAFETY: likewise.
+    unsafe { (*entry.Flink).Blink = entry.Blink };
+}
+
+unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP {
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
+    // SAFETY: `Queue::next` passed it; a cancelled IRP is not looked for.
+    let pick = unsafe { context.cast::<Pick>().as_ref() };
+    let head = links.list.get();
+    let before = if irp.is_null() {
+        head
+    } else {
+        // SAFETY: the IRP is in the list.
+        unsafe { entry_of(irp) }
+    };
+    // SAFETY: an entry of the list, or its head, whose lock is held.
+    let mut entry = unsafe { (*before).Flink };
+    while entry != head {
+        let irp = irp_of(entry);
+        // SAFETY: an IRP in the list is live.
+        if unsafe { meets(irp, pick) } {
+            return irp;
+        }
+        // SAFETY: an entry of the list.
+        entry = unsafe { (*entry).Flink };
+    }
+    ptr::null_mut()
+}
+
+/// Whether a queued IRP is one that is asked for.
+///
+/// # Safety
+/// `irp` is in the list, whose lock is held.
+unsafe fn meets(irp: PIRP, pick: Option<&Pick>) -> bool {
+    match pick {
+        None | Some(Pick::Oldest) => true,
+        Some(Pick::Before(ticket)) => {
+            // SAFETY: `insert` wrote it.
+            let own = unsafe { ticket_of(irp).read() };
+            own < *ticket
+        }
+        Some(Pick::Of(file)) => NonNull::new(irp).map(current_slot).is_some_and(|slot| {
+            // SAFETY: an IRP in the list has a current stack location.
+            let stack = unsafe { slot.read() };
+            // SAFETY: likewise.
+            unsafe { (*stack).FileObject == file.0 }
+        }),
+    }
+}
+
+unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
+    // SAFETY: nonpaged, initialised; <= DISPATCH_LEVEL.
+    let before = unsafe { KeAcquireSpinLockRaiseToDpc(links.lock.get()) };
+    // SAFETY: the caller's variable.
+    unsafe { irql.write(before) };
+}
+
+unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
+    // SAFETY: a Csq of ours.
+    let links = unsafe { Links::of(csq) };
+    // SAFETY: acquired by `acquire_lock`.
+    unsafe { KeReleaseSpinLock(links.lock.get(), irql) };
+}
+
+unsafe extern "C" fn complete_canceled(csq: PIO_CSQ, irp: PIRP) {
+    if let Some(irp) = NonNull::new(irp) {
+        // SAFETY: a Csq of ours.
+        let lock = unsafe { Links::of(csq) }.remove_lock;
+        // SAFETY: the queue gave the IRP up to us, with what it carries.
+        drop(unsafe { unload(irp) });
+        // SAFETY: likewise.
+        let irp = unsafe { Irp::resume(irp, lock) };
+        let _ = irp.complete(Status::CANCELLED);
+    }
+}

@@ -1,0 +1,424 @@
+//! An interrupt line whose service routines are those of kernel clients.
+
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    mem::transmute,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+};
+
+use wdk_sys::{
+    _KINTERRUPT, _KINTERRUPT_MODE, BOOLEAN, IO_CONNECT_INTERRUPT_PARAMETERS,
+    IO_DISCONNECT_INTERRUPT_PARAMETERS, KDPC, PVOID,
+    ntddk::{
+        IoConnectInterruptEx, IoDisconnectInterruptEx, KeAcquireInterruptSpinLock,
+        KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc, KeReleaseInterruptSpinLock,
+    },
+};
+
+use crate::kernel::{
+    FileId, InterruptResource, Mutex, Passive, PhysicalDevice, Rundown, SpinLock, check,
+    pool::PoolBox,
+};
+use crate::{
+    ioctl::{Status, parallel::InterruptServiceRoutine},
+    sharing::{self, Rounds},
+};
+
+/// `CONNECT_FULLY_SPECIFIED`: in group 0 of the processors.
+const CONNECT_FULLY_SPECIFIED: u32 = 1;
+/// `CONNECT_FULLY_SPECIFIED_GROUP`: in any group.
+const CONNECT_FULLY_SPECIFIED_GROUP: u32 = 4;
+/// The most clients of one line.
+const MOST: usize = 8;
+
+/// `PKSERVICE_ROUTINE`
+type ServiceRoutine = unsafe extern "C" fn(*mut _KINTERRUPT, PVOID) -> BOOLEAN;
+/// `PPARALLEL_DEFERRED_ROUTINE`
+type DeferredRoutine = unsafe extern "C" fn(PVOID);
+
+/// An interrupt line whose service routines are those of kernel clients. It is connected while
+/// there are clients.
+pub(crate) struct Interrupt(PoolBox<InterruptState>);
+
+struct InterruptState {
+    /// One client at a time comes or goes.
+    change: Mutex,
+    clients: SpinLock<InterruptClients>,
+    /// The deferred routines, each in its gate: a client that goes waits until its own is done.
+    deferred: [Rundown<Deferred>; MOST],
+    object: AtomicPtr<_KINTERRUPT>,
+    /// How it was connected: it is disconnected in the same way.
+    version: AtomicU32,
+    /// What the service routine calls. Changed under the interrupt's spin lock.
+    table: UnsafeCell<[Option<Client>; MOST]>,
+    dpc: UnsafeCell<KDPC>,
+    /// The DPC is made. Changed by who has the turn.
+    has_dpc: AtomicBool,
+    /// The calls of the deferred routines, which one processor makes, or leaves to the DPC.
+    checks: Rounds<AtomicU8, AtomicBool>,
+}
+
+/// How often one thread calls the deferred routines in a row. A routine that takes the port and frees
+/// it has them called again each time; other threads come to their turn in between.
+const ROUNDS: u32 = 16;
+
+// SAFETY: each member says who may change it.
+unsafe impl Send for InterruptState {}
+// SAFETY: likewise.
+unsafe impl Sync for InterruptState {}
+
+/// The clients in the order in which they came, their opens, and their gates.
+type InterruptClients = [Option<(Client, FileId, usize)>; MOST];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Client {
+    routine: usize,
+    context: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Deferred {
+    routine: DeferredRoutine,
+    context: PVOID,
+}
+
+// SAFETY: code and context of a client, which may be used in any thread.
+unsafe impl Send for Deferred {}
+// SAFETY: likewise.
+unsafe impl Sync for Deferred {}
+
+/// Who owns an interrupt line.
+pub(crate) trait InterruptOwner: Send + Sync + 'static {
+    /// What [`Interrupt::request_later`] asked for, at `DISPATCH_LEVEL`.
+    fn later(&self);
+}
+
+impl Interrupt {
+    /// A line that is not connected.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_new(passive: Passive) -> Result<Self, Status> {
+        Ok(Self(PoolBox::try_new(InterruptState {
+            change: Mutex::try_new()?,
+            clients: SpinLock::new([None; MOST]),
+            deferred: core::array::from_fn(|_| Rundown::closed(passive)),
+            object: AtomicPtr::new(ptr::null_mut()),
+            version: AtomicU32::new(CONNECT_FULLY_SPECIFIED),
+            table: UnsafeCell::new([None; MOST]),
+            dpc: UnsafeCell::new(KDPC::default()),
+            has_dpc: AtomicBool::new(false),
+            checks: Rounds::new(AtomicU8::new(sharing::IDLE), AtomicBool::new(false)),
+        })?))
+    }
+
+    /// Adds a client, which came through the open `file`, behind the others, and connects the line
+    /// for the first one. Comes back with the address of the interrupt object. `owner` has this line,
+    /// and outlives its clients.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER`: no service routine, or one that is there already with the same
+    /// context. `STATUS_INSUFFICIENT_RESOURCES`: too many clients. What `IoConnectInterruptEx`
+    /// says.
+    pub(crate) fn add<T: InterruptOwner>(
+        &self,
+        owner: &T,
+        pdo: PhysicalDevice,
+        resource: InterruptResource,
+        file: FileId,
+        routine: InterruptServiceRoutine,
+        passive: Passive,
+    ) -> Result<u64, Status> {
+        let inner = &*self.0;
+        let _change = inner.change.lock_uninterrupted(passive.blocking());
+        let client = Client::of(routine).ok_or(Status::INVALID_PARAMETER)?;
+        let clients = inner.clients.with(|clients| *clients);
+        let known = || clients.iter().flatten();
+        if known().any(|(other, ..)| *other == client) {
+            return Err(Status::INVALID_PARAMETER);
+        }
+        let gate = (0..MOST)
+            .find(|gate| known().all(|(.., other)| other != gate))
+            .ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        if inner.object.load(Ordering::Acquire).is_null() {
+            self.connect(owner, pdo, resource)?;
+        }
+        if let Some(deferred) = Deferred::of(routine)
+            && let Some(gate) = inner.deferred.get(gate)
+        {
+            gate.open(deferred, passive);
+        }
+        self.set(move |clients| {
+            if let Some(place) = clients.iter_mut().find(|place| place.is_none()) {
+                *place = Some((client, file, gate));
+            }
+        });
+        Ok(inner.object.load(Ordering::Acquire).expose_provenance() as u64)
+    }
+
+    /// Takes a client away; its routines are not called any more. The last one takes the
+    /// connection with it.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER`: there is no such client.
+    pub(crate) fn remove(
+        &self,
+        routine: InterruptServiceRoutine,
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let client = Client::of(routine).ok_or(Status::INVALID_PARAMETER)?;
+        if self.remove_if(&|other, _| other == client, passive) {
+            Ok(())
+        } else {
+            Err(Status::INVALID_PARAMETER)
+        }
+    }
+
+    /// Takes the clients of an open away.
+    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
+        if self.is_used() {
+            self.remove_if(&|_, other| other == file, passive);
+        }
+    }
+
+    /// Takes clients away. Whether there were any.
+    fn remove_if(&self, goes: &(dyn Fn(Client, FileId) -> bool + Sync), passive: Passive) -> bool {
+        let inner = &*self.0;
+        let _change = inner.change.lock_uninterrupted(passive.blocking());
+        let before = inner.clients.with(|clients| *clients);
+        self.set(|clients| {
+            let left = clients.map(|place| place.filter(|(client, file, _)| !goes(*client, *file)));
+            *clients = [None; MOST];
+            // The others move up.
+            for (place, client) in clients.iter_mut().zip(left.into_iter().flatten()) {
+                *place = Some(client);
+            }
+        });
+        let mut any = false;
+        for (_, _, gate) in before
+            .into_iter()
+            .flatten()
+            .filter(|(client, file, _)| goes(*client, *file))
+        {
+            any = true;
+            if let Some(gate) = inner.deferred.get(gate) {
+                gate.close(passive);
+            }
+        }
+        if inner
+            .clients
+            .with(|clients| clients.iter().all(Option::is_none))
+        {
+            self.disconnect(passive);
+        }
+        any
+    }
+
+    /// Takes all clients away.
+    pub(crate) fn clear(&self, passive: Passive) {
+        let inner = &*self.0;
+        let _change = inner.change.lock_uninterrupted(passive.blocking());
+        self.set(|clients| *clients = [None; MOST]);
+        for gate in &inner.deferred {
+            gate.close(passive);
+        }
+        self.disconnect(passive);
+        // Whatever a client has asked the DPC for at this moment.
+        // SAFETY: at PASSIVE_LEVEL.
+        unsafe { KeFlushQueuedDpcs() };
+    }
+
+    /// Whether there are clients.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.0.object.load(Ordering::Acquire).is_null()
+    }
+
+    /// The port was freed, and no client waits for it: calls the clients' deferred routines, in the
+    /// order in which they came, unless a processor does already: then it calls them once more. At
+    /// <= `DISPATCH_LEVEL`.
+    pub(crate) fn call_deferred(&self) {
+        if self.is_used() && self.0.checks.ask() {
+            self.tell_clients();
+        }
+    }
+
+    /// What the DPC does for a thread that has called the routines often enough.
+    pub(crate) fn call_deferred_later(&self) {
+        if self.0.checks.take_over() {
+            self.tell_clients();
+        }
+    }
+
+    /// Calls the deferred routines, until the port was not freed meanwhile. By the processor that
+    /// was asked to, or has taken it over.
+    fn tell_clients(&self) {
+        let inner = &*self.0;
+        for _ in 0..ROUNDS {
+            inner.checks.begin();
+            let clients = inner.clients.with(|clients| *clients);
+            for (_, _, gate) in clients.iter().flatten() {
+                if let Some(inside) = inner.deferred.get(*gate).and_then(Rundown::enter) {
+                    let Deferred { routine, context } = inside.value();
+                    // SAFETY: the client gave both for this call, and cannot go before it is done.
+                    unsafe { routine(context) };
+                }
+            }
+            if inner.checks.end() {
+                return;
+            }
+        }
+        // Without clients there is no DPC, and no client to be told.
+        inner.checks.hand_over(|| self.request_later());
+    }
+
+    /// Has the owner's `later` called soon. Whether it will be: not without clients. At any IRQL,
+    /// from a client's service routine.
+    pub(crate) fn request_later(&self) -> bool {
+        let used = self.is_used();
+        if used {
+            // SAFETY: initialised when the line was connected; nonpaged.
+            unsafe { KeInsertQueueDpc(self.0.dpc.get(), ptr::null_mut(), ptr::null_mut()) };
+        }
+        used
+    }
+
+    /// Changes the clients, and with them what the service routine calls.
+    fn set(&self, change: impl FnOnce(&mut InterruptClients) + Send) {
+        let inner = &*self.0;
+        let table = inner.clients.with(|clients| {
+            change(clients);
+            clients.map(|place| place.map(|(client, ..)| client))
+        });
+        let object = inner.object.load(Ordering::Acquire);
+        if object.is_null() {
+            return;
+        }
+        // SAFETY: the line is connected; <= DIRQL.
+        let irql = unsafe { KeAcquireInterruptSpinLock(object) };
+        // SAFETY: under the lock that the service routine runs with.
+        unsafe { *inner.table.get() = table };
+        // SAFETY: acquired above.
+        unsafe { KeReleaseInterruptSpinLock(object, irql) };
+    }
+
+    fn connect<T: InterruptOwner>(
+        &self,
+        owner: &T,
+        pdo: PhysicalDevice,
+        resource: InterruptResource,
+    ) -> Result<(), Status> {
+        let inner = &*self.0;
+        let level = u8::try_from(resource.level).map_err(|_| Status::DEVICE_CONFIGURATION_ERROR)?;
+        if !inner.has_dpc.swap(true, Ordering::AcqRel) {
+            let context = ptr::from_ref(owner).cast_mut().cast();
+            // SAFETY: once, before a service routine can queue it.
+            unsafe { KeInitializeDpc(inner.dpc.get(), Some(later::<T>), context) };
+        }
+        let version = if resource.group == 0 {
+            CONNECT_FULLY_SPECIFIED
+        } else {
+            CONNECT_FULLY_SPECIFIED_GROUP
+        };
+        inner.version.store(version, Ordering::Relaxed);
+        let mut object = ptr::null_mut();
+        let mut parameters = IO_CONNECT_INTERRUPT_PARAMETERS {
+            Version: version,
+            ..IO_CONNECT_INTERRUPT_PARAMETERS::default()
+        };
+        // SAFETY: the version says which member is used; plain data.
+        let specified = unsafe { &mut parameters.__bindgen_anon_1.FullySpecified };
+        specified.PhysicalDeviceObject = pdo.raw();
+        specified.InterruptObject = &raw mut object;
+        specified.ServiceRoutine = Some(service);
+        specified.ServiceContext = ptr::from_ref(inner).cast_mut().cast();
+        specified.SynchronizeIrql = level;
+        specified.Irql = level;
+        specified.ShareVector = u8::from(resource.shared);
+        specified.Vector = resource.vector;
+        specified.InterruptMode = if resource.latched {
+            _KINTERRUPT_MODE::Latched
+        } else {
+            _KINTERRUPT_MODE::LevelSensitive
+        };
+        specified.ProcessorEnableMask = resource.affinity;
+        specified.Group = resource.group;
+        // SAFETY: at PASSIVE_LEVEL; the resource is the device's, and the context outlives the
+        // connection.
+        check(unsafe { IoConnectInterruptEx(&raw mut parameters) })?;
+        inner.object.store(object, Ordering::Release);
+        Ok(())
+    }
+
+    fn disconnect(&self, _: Passive) {
+        let object = self.0.object.swap(ptr::null_mut(), Ordering::AcqRel);
+        if object.is_null() {
+            return;
+        }
+        let mut parameters = IO_DISCONNECT_INTERRUPT_PARAMETERS {
+            Version: self.0.version.load(Ordering::Relaxed),
+            ..IO_DISCONNECT_INTERRUPT_PARAMETERS::default()
+        };
+        parameters.ConnectionContext.InterruptObject = object;
+        // SAFETY: at PASSIVE_LEVEL; connected with this version. No service routine runs after it.
+        unsafe { IoDisconnectInterruptEx(&raw mut parameters) };
+        // SAFETY: at PASSIVE_LEVEL. The DPC that a service routine queued last is done after it.
+        unsafe { KeFlushQueuedDpcs() };
+        // SAFETY: no service routine runs.
+        unsafe { *self.0.table.get() = [None; MOST] };
+    }
+}
+
+impl Client {
+    fn of(routine: InterruptServiceRoutine) -> Option<Self> {
+        let address = usize::try_from(routine.routine).ok()?;
+        (address != 0).then_some(Self {
+            routine: address,
+            context: usize::try_from(routine.context).ok()?,
+        })
+    }
+}
+
+impl Deferred {
+    fn of(routine: InterruptServiceRoutine) -> Option<Self> {
+        let address = usize::try_from(routine.deferred_routine).ok()?;
+        let address = NonNull::new(ptr::with_exposed_provenance_mut::<c_void>(address))?;
+        Some(Self {
+            // SAFETY: a kernel client, who says that this is its routine.
+            routine: unsafe { transmute::<NonNull<c_void>, DeferredRoutine>(address) },
+            context: ptr::with_exposed_provenance_mut(
+                usize::try_from(routine.deferred_context).ok()?,
+            ),
+        })
+    }
+}
+
+/// The service routine of the line: calls all clients. At DIRQL, under the interrupt's lock.
+unsafe extern "C" fn service(object: *mut _KINTERRUPT, context: PVOID) -> BOOLEAN {
+    // SAFETY: `connect` passed it, and it outlives the connection.
+    let inner = unsafe { &*context.cast::<InterruptState>() };
+    // SAFETY: under the interrupt's lock.
+    let table = unsafe { &*inner.table.get() };
+    let mut claimed = 0;
+    for client in table.iter().flatten() {
+        let routine = ptr::with_exposed_provenance::<c_void>(client.routine);
+        // SAFETY: not null, and a kernel client said that it is its routine.
+        let routine = unsafe { transmute::<*const c_void, ServiceRoutine>(routine) };
+        // SAFETY: the client gave both for this call.
+        claimed |= unsafe { routine(object, ptr::with_exposed_provenance_mut(client.context)) };
+    }
+    claimed
+}
+
+unsafe extern "C" fn later<T: InterruptOwner>(
+    _dpc: *mut KDPC,
+    context: PVOID,
+    _argument1: PVOID,
+    _argument2: PVOID,
+) {
+    if let Some(context) = NonNull::new(context) {
+        // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
+        unsafe { context.cast::<T>().as_ref() }.later();
+    }
+}
