@@ -89,10 +89,11 @@ impl Kind {
             Some(2) => return Some(Self::StillImage),
             _ => {}
         }
-        if pdo.property(Property::Enumerator, passive)?.is("USB") {
+        let property = |property| pdo.property::<64>(property, passive);
+        if property(Property::Enumerator)?.is("USB") {
             return Some(Self::StillImage);
         }
-        pdo.property(Property::ClassGuid, passive)?
+        property(Property::ClassGuid)?
             .is(PORTS_CLASS)
             .then(PortSpace::here)?
             .map(Self::Parallel)

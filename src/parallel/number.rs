@@ -1,10 +1,15 @@
-//! The n of `LPTn`: found, chosen, saved.
+//! The n of `LPTn`: found, chosen, saved, and shown.
 
-use crate::kernel::{Key, Passive, PhysicalDevice, Text, Wide};
+use crate::kernel::{Key, Passive, PhysicalDevice, Property, Text, Wide};
 
 /// The n of `LPTn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PortNumber(u32);
+
+/// The longest friendly name that is read or written, in units with the NUL.
+const NAME_UNITS: usize = 128;
+/// The longest description that becomes a part of it: " (LPT255)" has nine units.
+const DESCRIPTION_UNITS: usize = NAME_UNITS - 10;
 
 /// The highest n that anybody uses.
 const HIGHEST: u32 = 255;
@@ -65,6 +70,27 @@ impl PortNumber {
                 let _ = key.set_dword(&name, self.0);
             }
         }
+    }
+
+    /// Windows' own ports have their number in the name under which Windows lists them, such as
+    /// "Printer Port (LPT1)", and programs look for it there. The Ports class installer is
+    /// documented to write it for serial ports; whether it does for a parallel one is not. A name
+    /// that has "(LPTn)" stays; otherwise the port gets the INF's name with it. Without it the port
+    /// works, too.
+    pub(super) fn show(self, pdo: PhysicalDevice, passive: Passive) {
+        let number = Wide::<16>::new("(LPT").push_number(self.0).push(")");
+        let named = pdo.property::<NAME_UNITS>(Property::FriendlyName, passive);
+        if named.is_some_and(|name| name.contains(&number)) {
+            return;
+        }
+        let name = pdo
+            .property::<DESCRIPTION_UNITS>(Property::Description, passive)
+            .unwrap_or_else(|| Wide::new("Printer Port"));
+        let name = Wide::<NAME_UNITS>::from_units(name.units())
+            .push(" (LPT")
+            .push_number(self.0)
+            .push(")");
+        let _ = pdo.set_friendly_name(&name, passive);
     }
 
     /// `\DosDevices\LPTn`.

@@ -384,6 +384,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
         let hardware = Hardware::start(raw, resources, epp_32, card)?;
         self.core.start(hardware, passive);
         self.core.number().save(self.core.pdo(), passive);
+        self.core.number().show(self.core.pdo(), passive);
         self.interface.enable(true, passive);
         Ok(())
     }

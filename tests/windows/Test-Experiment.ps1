@@ -5,9 +5,9 @@ Settles, on a real machine, what Microsoft's documentation leaves open about the
 .DESCRIPTION
 Writes a file for each experiment into a folder. Nothing is concluded: read the files.
 
-  PortName     Does a port of this INF get a PortName (LPTn) and a friendly name from the class
-               installer? Lists both values and the port's hardware key. Run it with parscan
-               installed; again after -PortSubClass.
+  PortName     Does a port of this INF get a PortName (LPTn) from the class installer? Lists the
+               friendly name, which parscan writes if nobody did, and the port's hardware key. Run
+               it with parscan installed; again after -NoPortSubClass.
   StillImage   What would STI.USBSection of sti.inf add? Copies those sections of the machine's
                sti.inf, and asks InfVerif about a copy of our INF that uses them.
   DeviceIds    In which order does Windows list a port's IDs, and by which does the in-box driver
@@ -25,17 +25,17 @@ Folder for the files.
 Experiments to run; all of them by default. StillImage and InfVerif need a prompt with the WDK's
 tools in PATH.
 
-.PARAMETER PortSubClass
-Instead of the experiments: makes a copy of the package, <Out>\package, whose port INF writes the
-one-byte value PortSubClass, which public INFs of serial ports have. It makes the catalogs anew and
-signs them (inf2cat and signtool of the WDK, with the test certificate of cargo make). Install the
-copy with Install-Parscan.ps1.
+.PARAMETER NoPortSubClass
+Instead of the experiments: makes a copy of the package, <Out>\package, whose port INF does not
+write the one-byte value PortSubClass, by which the class installer is taken to tell printer ports
+from serial ones. It makes the catalogs anew and signs them (inf2cat and signtool of the WDK, with
+the test certificate of cargo make). Install the copy with Install-Parscan.ps1.
 
 .EXAMPLE
 .\Test-Experiment.ps1 -Package ..\..\target\debug\parscan_package -Out C:\experiments
 
 .EXAMPLE
-.\Test-Experiment.ps1 -Package C:\parscan_package -Out C:\experiments -PortSubClass -WhatIf
+.\Test-Experiment.ps1 -Package C:\parscan_package -Out C:\experiments -NoPortSubClass -WhatIf
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(
@@ -43,7 +43,7 @@ param(
     [Parameter(Mandatory)] [string] $Out,
     [ValidateSet('PortName', 'StillImage', 'DeviceIds', 'ServiceKey', 'InfVerif')]
     [string[]] $Only = @('PortName', 'StillImage', 'DeviceIds', 'ServiceKey', 'InfVerif'),
-    [switch] $PortSubClass
+    [switch] $NoPortSubClass
 )
 . "$PSScriptRoot\common.ps1"
 Assert-Administrator
@@ -69,15 +69,15 @@ function Save-Output {
 
 if (-not (Test-Path -LiteralPath $Out)) { $null = New-Item -ItemType Directory -Path $Out }
 
-if ($PortSubClass) {
+if ($NoPortSubClass) {
     $copy = Join-Path $Out 'package'
-    if (-not $PSCmdlet.ShouldProcess($copy, 'Make a package with PortSubClass')) { return }
+    if (-not $PSCmdlet.ShouldProcess($copy, 'Make a package without PortSubClass')) { return }
     $null = New-Item -ItemType Directory -Path $copy -Force
     Copy-Item -Path (Join-Path $Package '*') -Destination $copy -Force
     Remove-Item -Path (Join-Path $copy '*.cat')
     $inf = Join-Path $copy 'parscan_lpt.inf'
     $text = [IO.File]::ReadAllText((Resolve-Path -LiteralPath $inf).ProviderPath)
-    $text = Edit-Inf $text '[Lpt_Files]' "AddReg = Lpt_SubClass`r`n`r`n[Lpt_SubClass]`r`nHKR,,PortSubClass,0x00000001,01`r`n`r`n[Lpt_Files]"
+    $text = Edit-Inf $text 'HKR,,PortSubClass,0x00000001,00' ''
     # Otherwise Windows keeps the package that it has: the fourth part of the version is raised.
     $text = [regex]::Replace($text, '(?m)^(DriverVer\s*=.*\.)(\d+)(\s*)$',
         { param($match) $match.Groups[1].Value + (1 + [int]$match.Groups[2].Value) + $match.Groups[3].Value })

@@ -52,6 +52,12 @@ impl<const N: usize> Wide<N> {
             })
     }
 
+    /// Whether `part` is somewhere in the text.
+    pub(crate) fn contains<const M: usize>(&self, part: &Wide<M>) -> bool {
+        let part = part.units();
+        part.is_empty() || self.units().windows(part.len()).any(|units| units == part)
+    }
+
     /// The same text with `ascii` behind it.
     pub(crate) fn push(mut self, ascii: &str) -> Self {
         self.append(ascii);

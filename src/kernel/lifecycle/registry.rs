@@ -3,11 +3,13 @@
 use core::{marker::PhantomData, ptr};
 
 use wdk_sys::{
-    _KEY_VALUE_INFORMATION_CLASS, DEVICE_OBJECT, DEVICE_REGISTRY_PROPERTY, DRIVER_OBJECT, HANDLE,
-    KEY_READ, KEY_SET_VALUE, KEY_VALUE_PARTIAL_INFORMATION, NTSTATUS, PLUGPLAY_REGKEY_DEVICE,
+    _KEY_VALUE_INFORMATION_CLASS, DEVICE_OBJECT, DEVICE_REGISTRY_PROPERTY, DEVPROP_TYPE_STRING,
+    DEVPROPKEY, DRIVER_OBJECT, GUID, HANDLE, KEY_READ, KEY_SET_VALUE,
+    KEY_VALUE_PARTIAL_INFORMATION, NTSTATUS, PLUGPLAY_PROPERTY_PERSISTENT, PLUGPLAY_REGKEY_DEVICE,
     PLUGPLAY_REGKEY_DRIVER, REG_DWORD, REG_SZ, ULONG,
     ntddk::{
-        IoGetDeviceProperty, IoOpenDeviceRegistryKey, ZwClose, ZwQueryValueKey, ZwSetValueKey,
+        IoGetDeviceProperty, IoOpenDeviceRegistryKey, IoSetDevicePropertyData, ZwClose,
+        ZwQueryValueKey, ZwSetValueKey,
     },
 };
 
@@ -245,7 +247,24 @@ pub(crate) enum Property {
     ClassGuid,
     /// The bus driver's name for itself: `ACPI`, `PCI`, `USB`.
     Enumerator,
+    /// What the INF calls the device.
+    Description,
+    /// The name under which Windows lists it, if it has one of its own.
+    FriendlyName,
 }
+
+/// `DEVPKEY_Device_FriendlyName` of devpkey.h.
+static FRIENDLY_NAME: DEVPROPKEY = DEVPROPKEY {
+    fmtid: GUID {
+        Data1: 0xA45C_254E,
+        Data2: 0xDF1C,
+        Data3: 0x4EFD,
+        Data4: [0x80, 0x20, 0x67, 0xD1, 0x46, 0xA8, 0x50, 0xE0],
+    },
+    pid: 14,
+};
+/// `LOCALE_NEUTRAL` of winnt.h.
+const LOCALE_NEUTRAL: u32 = 0;
 
 impl PhysicalDevice {
     /// Vendor, device and subsystem of a PCI device: of `PCI\VEN_v(4)&DEV_d(4)&SUBSYS_s(8)...`.
@@ -281,13 +300,19 @@ impl PhysicalDevice {
         })
     }
 
-    /// A text property. `None`, if the device has none.
-    pub(crate) fn property(self, property: Property, _: Passive) -> Option<Text> {
+    /// A text property. `None`, if the device has none, or a longer one.
+    pub(crate) fn property<const N: usize>(
+        self,
+        property: Property,
+        _: Passive,
+    ) -> Option<Wide<N>> {
         let property = match property {
             Property::ClassGuid => DEVICE_REGISTRY_PROPERTY::DevicePropertyClassGuid,
             Property::Enumerator => DEVICE_REGISTRY_PROPERTY::DevicePropertyEnumeratorName,
+            Property::Description => DEVICE_REGISTRY_PROPERTY::DevicePropertyDeviceDescription,
+            Property::FriendlyName => DEVICE_REGISTRY_PROPERTY::DevicePropertyFriendlyName,
         };
-        let mut units = [0u16; TEXT_UNITS];
+        let mut units = [0u16; N];
         let mut length: ULONG = 0;
         let object: *mut DEVICE_OBJECT = self.raw();
         // SAFETY: at PASSIVE_LEVEL, with a PDO; the buffer is as long as is said.
@@ -295,13 +320,45 @@ impl PhysicalDevice {
             IoGetDeviceProperty(
                 object,
                 property,
-                size::<[u16; TEXT_UNITS]>(),
+                size::<[u16; N]>(),
                 units.as_mut_ptr().cast(),
                 &raw mut length,
             )
         })
         .ok()?;
         Some(Wide::from_units(units.get(..length as usize / 2)?))
+    }
+
+    /// Sets the name under which Windows lists the device. The page of `IoSetDevicePropertyData`
+    /// lets kernel-mode drivers set properties of the unified device property model, of which this
+    /// is one.
+    ///
+    /// # Errors
+    /// What `IoSetDevicePropertyData` says.
+    pub(crate) fn set_friendly_name<const N: usize>(
+        self,
+        name: &Wide<N>,
+        _: Passive,
+    ) -> Result<(), Status> {
+        // With its NUL; a name that leaves no room for it loses its last unit.
+        let mut units = [0u16; N];
+        let text = units.iter_mut().take(N.saturating_sub(1));
+        let length = text.zip(name.units()).fold(1_u32, |length, (place, unit)| {
+            *place = *unit;
+            length.saturating_add(1)
+        });
+        // SAFETY: at PASSIVE_LEVEL, with a PDO; the data is at least that long, and is copied.
+        check(unsafe {
+            IoSetDevicePropertyData(
+                self.raw(),
+                &raw const FRIENDLY_NAME,
+                LOCALE_NEUTRAL,
+                PLUGPLAY_PROPERTY_PERSISTENT,
+                DEVPROP_TYPE_STRING,
+                length.saturating_mul(2),
+                units.as_mut_ptr().cast(),
+            )
+        })
     }
 }
 

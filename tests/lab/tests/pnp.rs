@@ -333,6 +333,51 @@ fn the_number_is_chosen_as_documented() {
     }
 }
 
+/// Windows' own ports have "(LPTn)" in the name under which Windows lists them, and programs look
+/// for it.
+#[test]
+fn the_friendly_name_tells_the_number() {
+    let device = HARDWARE_KEY
+        .strip_suffix(r"\Device Parameters")
+        .expect("the hardware key is below the device's");
+    let named = |value: &str| vec![("PortName".to_owned(), RegValue::Sz(value.into()))];
+    for (before, hardware_key, after) in [
+        // ntsim calls a device by its ID.
+        (None, vec![], "PNP0400 (LPT1)"),
+        (None, named("LPT3"), "PNP0400 (LPT3)"),
+        // From the class installer, or from who owns the machine.
+        (
+            Some("ECP Printer Port (LPT1)"),
+            vec![],
+            "ECP Printer Port (LPT1)",
+        ),
+        (Some("Mill (LPT1), left"), vec![], "Mill (LPT1), left"),
+        // Of another number, or none at all.
+        (Some("Printer Port (LPT10)"), vec![], "PNP0400 (LPT1)"),
+        (Some("Port (LPT2)"), named("LPT22"), "PNP0400 (LPT22)"),
+        (Some("Port (COM1)"), vec![], "PNP0400 (LPT1)"),
+    ] {
+        let pc = Setup {
+            hardware_key,
+            ..Setup::default()
+        }
+        .loaded();
+        if let Some(before) = before {
+            let value = RegValue::Sz(before.into());
+            pc.machine
+                .registry(|registry| registry.set(device, "FriendlyName", &value));
+        }
+        let added = check(pc.machine.add_device(pc.node, pc.driver));
+        assert_eq!(added, NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        let shown = pc
+            .machine
+            .registry(|registry| registry.get(device, "FriendlyName"));
+        assert_eq!(shown, Some(RegValue::Sz(after.into())), "{before:?}");
+        pc.finish();
+    }
+}
+
 #[test]
 fn two_ports_get_two_numbers() {
     let pc = Pc::new();

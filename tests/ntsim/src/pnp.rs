@@ -176,7 +176,14 @@ pub(crate) fn property(k: &Kernel, pdo: Va, property: i32) -> Result<Vec<u8>, Nt
     };
     // The upper bits carry the type for static analysis only.
     match property & 0xFFF {
-        0x0 | 0x9 => text(&node.text),
+        0x0 => text(&node.text),
+        0x9 => match k
+            .registry
+            .get(&format!(r"{ENUM}\{}", spec.path()), FRIENDLY_NAME)
+        {
+            Some(RegValue::Sz(name)) => text(&name),
+            _ => Err(NtStatus::OBJECT_NAME_NOT_FOUND),
+        },
         0x1 => Ok(multi(&spec.hardware_ids)),
         0x2 => Ok(multi(&spec.compatible_ids)),
         0x5 => text(&spec.class),
@@ -194,6 +201,22 @@ pub(crate) fn property(k: &Kernel, pdo: Va, property: i32) -> Result<Vec<u8>, Nt
         0xE | 0x10 | 0x11 => Err(NtStatus::OBJECT_NAME_NOT_FOUND),
         _ => Err(NtStatus::INVALID_PARAMETER_2),
     }
+}
+
+/// The value of a devnode's key that Windows shows instead of its description.
+const FRIENDLY_NAME: &str = "FriendlyName";
+
+/// `IoSetDevicePropertyData` of `DEVPKEY_Device_FriendlyName`: a text with its NUL.
+pub(crate) fn set_friendly_name(k: &mut Kernel, pdo: Va, bytes: &[u8]) -> NtStatus {
+    let Some(n) = k.pnp.of_pdo(pdo) else {
+        return NtStatus::INVALID_DEVICE_REQUEST;
+    };
+    let path = format!(r"{ENUM}\{}", k.pnp.nodes[n].spec.path());
+    match RegValue::decode(1, bytes) {
+        RegValue::Sz(name) => k.registry.set(&path, FRIENDLY_NAME, &RegValue::Sz(name)),
+        _ => return NtStatus::INVALID_PARAMETER,
+    }
+    NtStatus::SUCCESS
 }
 
 // ---- the machine's own drivers ----

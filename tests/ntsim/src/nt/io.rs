@@ -530,6 +530,35 @@ pub(super) extern "efiapi" fn io_get_device_property(
     0
 }
 
+pub(super) extern "efiapi" fn io_set_device_property_data(
+    pdo: Va,
+    key: Va,
+    _locale: u32,
+    _flags: u32,
+    kind: u32,
+    size: u32,
+    data: Va,
+) -> i32 {
+    const DEVPROP_TYPE_STRING: u32 = 0x12;
+    /// `DEVPKEY_Device_FriendlyName`: the property set and the number in it.
+    const FRIENDLY_NAME: [u8; 20] = [
+        0x4E, 0x25, 0x5C, 0xA4, 0x1C, 0xDF, 0xFD, 0x4E, 0x80, 0x20, 0x67, 0xD1, 0x46, 0xA8, 0x50,
+        0xE0, 14, 0, 0, 0,
+    ];
+    let key = crate::mem::peek_bytes(key, FRIENDLY_NAME.len());
+    let bytes = crate::mem::peek_bytes(data, size as usize);
+    let status = with(|k| {
+        if k.take_injection() {
+            return NtStatus::INSUFFICIENT_RESOURCES;
+        }
+        if key != FRIENDLY_NAME || kind != DEVPROP_TYPE_STRING || bytes.last() != Some(&0) {
+            return NtStatus::INVALID_PARAMETER;
+        }
+        pnp::set_friendly_name(k, pdo, &bytes)
+    });
+    status.raw()
+}
+
 pub(super) extern "efiapi" fn io_invalidate_device_relations(device: Va, kind: i32) {
     const BUS_RELATIONS: i32 = 0;
     if kind == BUS_RELATIONS {

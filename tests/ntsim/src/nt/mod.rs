@@ -100,6 +100,7 @@ fn build() -> Vec<Export> {
         IoOpenDeviceRegistryKey = io::io_open_device_registry_key, PASSIVE, PASSIVE, fails;
         IoOpenDriverRegistryKey = io::io_open_driver_registry_key, PASSIVE, PASSIVE, fails;
         IoGetDeviceProperty = io::io_get_device_property, PASSIVE, PASSIVE, fails;
+        IoSetDevicePropertyData = io::io_set_device_property_data, PASSIVE, PASSIVE, fails;
         IoInvalidateDeviceRelations = io::io_invalidate_device_relations, PASSIVE, DISPATCH;
         IoInvalidateDeviceState = io::io_invalidate_device_state, PASSIVE, DISPATCH;
         IoGetAttachedDeviceReference = io::io_get_attached_device_reference, PASSIVE, DISPATCH;
