@@ -1,6 +1,6 @@
 //! What the port's hardware can do.
 
-use super::{CnfgA, Dcr, Dsr, Ecr, Port, Register};
+use super::{CnfgA, Dcr, Dsr, Ecr, Port, Register, lines::settle};
 use crate::ioctl::parallel::IeeeModes;
 
 /// What the port's hardware can do.
@@ -233,11 +233,13 @@ fn find_ecr(port: &mut impl Port) -> Option<bool> {
 pub fn has_byte(port: &mut impl Port, patterns: bool) -> Option<bool> {
     let before = port.read(Register::Data);
     port.write(Register::Dcr, (Dcr::IDLE | Dcr::REVERSE).bits());
+    settle(port);
     let mut differs = port.read(Register::Data) != before;
     if !differs && patterns {
         // What does not read back while it is driven reads as nobody drives it now, too.
         let other = !before;
         port.write(Register::Data, other);
+        settle(port);
         differs = port.read(Register::Data) != other;
         port.write(Register::Data, before);
     }

@@ -268,6 +268,7 @@ impl Ecp {
         // clear.
         lines.mode(Ecr::ECP);
         lines.control(CHIP_REVERSE | Dcr::N_INIT);
+        lines.settle();
         // 39: nInit low.
         lines.control(CHIP_REVERSE);
         self.reverse = true;

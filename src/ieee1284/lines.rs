@@ -65,6 +65,18 @@ fn reads_between(port: &impl Port) -> u32 {
     }
 }
 
+fn read_status(port: &mut impl Port, reads: u32) {
+    for _ in 0..reads {
+        let _ = port.read(Register::Dsr);
+    }
+}
+
+/// [`Lines::settle`] where there are no [`Lines`].
+pub(super) fn settle(port: &mut impl Port) {
+    let reads = reads_between(port);
+    read_status(port, reads);
+}
+
 impl<'a, P: Port> Lines<'a, P> {
     /// The lines of `port`, whose control register holds `dcr`.
     pub(super) fn new(port: &'a mut P, dcr: Dcr, capabilities: &Capabilities) -> Self {
@@ -123,9 +135,7 @@ impl<'a, P: Port> Lines<'a, P> {
 
     /// Between two steps: lets TP pass, if the accesses alone do not.
     pub(super) fn settle(&mut self) {
-        for _ in 0..self.reads {
-            let _ = self.port.read(Register::Dsr);
-        }
+        read_status(self.port, self.reads);
     }
 
     /// Whether two accesses take less than TP.

@@ -1,15 +1,21 @@
 //! A port as on PCI Express, where an access takes a tenth of a microsecond: what the standard bounds
 //! by time is kept by time, and nothing is lost in any mode.
 
+use std::{cell::RefCell, rc::Rc};
+
 use ntsim::NtStatus;
 use parscan_lab::{
     Setup, check,
     modes::{Chip, Failures, ModesPc, channel, pattern, pc_with},
-    ntddpar::modes,
+    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
 };
-use parscan_models::{Nanos, Peripheral1284, Printer, Spp};
+use parscan_models::{
+    DaisyChain, HostLines, Nanos, Peripheral, Peripheral1284, PeripheralLines, Printer, Ps2, Spp,
+};
 
 const FAST: Nanos = 100;
+/// As fast as the driver takes an access to be at least.
+const FASTEST: Nanos = 50;
 
 fn setup(access: Nanos) -> Setup {
     let mut setup = Setup::default();
@@ -26,7 +32,7 @@ fn pc(chip: Chip, device: &Peripheral1284, access: Nanos) -> ModesPc {
 fn nothing_is_lost_in_any_mode() {
     let mut failures = Failures::default();
     let data = pattern(700);
-    for access in [FAST, 150, 400, 600, 1000] {
+    for access in [FASTEST, FAST, 400, 600, 1000] {
         for chip in Chip::ALL {
             for (mode, name) in modes::ALL {
                 let what = format!("{access} ns, {chip:?} {name}");
@@ -117,4 +123,150 @@ fn a_slow_port_needs_no_more_accesses() {
     assert!(fast > slow, "{fast}");
     // Set-up, strobe and hold of 750 ns, and what else a byte takes.
     assert!((2_250..5_000).contains(&(time / 1000)), "{time}");
+}
+
+/// Both directions in one link: events 38 to 40 and 47 to 49 of ECP, EPP's cycles one after another.
+#[test]
+fn a_link_turns_round() {
+    let mut failures = Failures::default();
+    for access in [FASTEST, FAST, 1000] {
+        for mode in [
+            modes::ECP_HW_NOIRQ,
+            modes::ECP_SW,
+            modes::EPP_HW,
+            modes::EPP_SW,
+        ] {
+            let what = format!("{access} ns, {mode:#06x}");
+            let device = Peripheral1284::new();
+            let pc = pc(Chip::EcpEpp, &device, access);
+            let lpt1 = pc.open();
+            pc.choose(lpt1, mode, mode);
+            for round in 1..=3_usize {
+                let data = pattern(40);
+                let written = check(pc.machine.write(lpt1, &data));
+                failures.expect(written.information == data.len(), || {
+                    format!(
+                        "{what}, {round}: {} {}",
+                        written.status, written.information
+                    )
+                });
+                device.give(&data);
+                let read = check(pc.machine.read(lpt1, data.len()));
+                failures.expect(read.output == data, || {
+                    format!("{what}, {round}: read {} {}", read.status, read.information)
+                });
+                let arrived = device.received_on(channel(mode)).len();
+                failures.expect(arrived == round * data.len(), || {
+                    format!("{what}, {round}: {arrived} bytes arrived")
+                });
+            }
+            check(pc.machine.close(lpt1));
+            let broken = device.violations();
+            failures.expect(broken.is_empty(), || format!("{what}: {:?}", broken[0]));
+            pc.remove();
+        }
+    }
+    failures.end();
+}
+
+/// The command packets of a daisy chain: 7 us a byte, 1 us of set-up and of nStrobe.
+#[test]
+fn a_chain_gets_its_addresses() {
+    for access in [FASTEST, FAST, 1000] {
+        let chain = DaisyChain::new(Peripheral1284::new())
+            .with_device(Peripheral1284::new())
+            .with_device(Peripheral1284::new());
+        let chip = Spp::new(Box::new(chain.clone()));
+        let pc = setup(access).started_with(chip, chain.clone());
+        check(pc.machine.enumerate(pc.node));
+        check(pc.machine.run_until_idle());
+        // The raw device, the two of the chain, and the one at its end.
+        assert_eq!(pc.machine.children(pc.node).len(), 4, "{access} ns");
+        assert_eq!(chain.violations(), [], "{access} ns");
+        pc.remove();
+    }
+}
+
+/// A cable on which every other line takes a while longer to its level than nAck does.
+struct Slow {
+    device: Peripheral1284,
+    late: Nanos,
+    shown: Rc<RefCell<Shown>>,
+}
+
+struct Shown {
+    lines: PeripheralLines,
+    data: Option<u8>,
+    /// When nAck fell last.
+    fell: Nanos,
+}
+
+impl Slow {
+    fn new(device: &Peripheral1284, late: Nanos) -> Self {
+        let shown = Shown {
+            lines: PeripheralLines::from_dsr(0xDF),
+            data: None,
+            fell: 0,
+        };
+        Self {
+            device: device.clone(),
+            late,
+            shown: Rc::new(RefCell::new(shown)),
+        }
+    }
+}
+
+impl Peripheral for Slow {
+    fn host_changed(&mut self, now: Nanos, host: HostLines) {
+        self.device.host_changed(now, host);
+    }
+
+    fn lines(&mut self, now: Nanos) -> PeripheralLines {
+        let real = self.device.lines(now);
+        let data = self.device.data(now);
+        let mut shown = self.shown.borrow_mut();
+        if shown.lines.n_ack && !real.n_ack {
+            shown.fell = now;
+        }
+        if real.n_ack || now >= shown.fell + self.late {
+            shown.lines = real;
+            shown.data = data;
+        } else {
+            shown.lines.n_ack = false;
+        }
+        shown.lines
+    }
+
+    fn data(&mut self, now: Nanos) -> Option<u8> {
+        let _ = self.lines(now);
+        self.device.data(now)?;
+        self.shown.borrow().data.or(Some(0xFF))
+    }
+
+    fn next_change(&self, now: Nanos) -> Option<Nanos> {
+        self.device.next_change(now)
+    }
+}
+
+/// Nibbles and bytes are sampled when the lines have settled: on a port that is fast enough to look
+/// before, a second time.
+#[test]
+fn data_are_sampled_after_the_lines_have_settled() {
+    for access in [FASTEST, FAST] {
+        for mode in [modes::NIBBLE, modes::BYTE_BIDIR] {
+            let device = Peripheral1284::new();
+            let chip = Ps2::new(Box::new(Slow::new(&device, 450)));
+            let pc = setup(access).started_with(chip, device.clone());
+            let lpt1 = pc.open();
+            let offered = modes::mask(mode, 0);
+            let chosen = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &offered, 4);
+            assert_eq!(chosen.status, NtStatus::SUCCESS, "{access} ns, {mode:#06x}");
+            let data = pattern(300);
+            device.give(&data);
+            let read = check(pc.machine.read(lpt1, data.len()));
+            assert_eq!(read.output, data, "{access} ns, {mode:#06x}");
+            check(pc.machine.close(lpt1));
+            pc.remove();
+        }
+    }
 }
