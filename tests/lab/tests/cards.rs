@@ -185,3 +185,61 @@ fn nothing_asks_for_an_interrupt_that_nobody_serves() {
     assert_eq!(ecr & 0x14, 0x14, "{ecr:#04x}");
     pc.remove();
 }
+
+/// Every card of the INF is in the driver's table, which says where its registers are, and the other
+/// way round.
+#[test]
+fn the_inf_lists_the_cards_of_the_table() {
+    const TABLE: &str = include_str!("../../../src/parallel/cards.rs");
+    const INF: &str = include_str!("../../../inf/parscan_lpt.inx");
+    let number = |text: &str| {
+        let digits = text.trim().trim_start_matches("0x").replace('_', "");
+        u32::from_str_radix(&digits, 16).expect(text)
+    };
+    let vendor = |name: &str| {
+        let line = format!("const {name}: u16 = ");
+        let at = TABLE.find(&line).expect(name) + line.len();
+        number(TABLE[at..].split(';').next().unwrap_or_default())
+    };
+    // Vendor, device and subsystem; 0 is any.
+    let table: Vec<[u32; 3]> = TABLE
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("card("))
+        .filter_map(|rest| rest.split_once(", ").filter(|(name, _)| !name.is_empty()))
+        .map(|(name, rest)| {
+            let mut numbers = rest.split(',').map(number);
+            let mut next = || numbers.next().expect("a number");
+            [vendor(name), next(), next()]
+        })
+        .collect();
+    let inf: Vec<[u32; 3]> = INF
+        .lines()
+        .filter_map(|line| line.split_once(r"PCI\VEN_"))
+        .map(|(_, id)| {
+            let part = |name: &str| id.split('&').find_map(|part| part.strip_prefix(name));
+            let [device, subsystem] = ["DEV_", "SUBSYS_"].map(|name| part(name).map_or(0, number));
+            [number(&id[..4]), device, subsystem]
+        })
+        .collect();
+    assert!(
+        table.len() > 40 && inf.len() > 40,
+        "{} {}",
+        table.len(),
+        inf.len()
+    );
+    let fits = |known: &[u32; 3], listed: &[u32; 3]| {
+        known[..2] == listed[..2] && (known[2] == 0 || known[2] == listed[2])
+    };
+    for listed in &inf {
+        assert!(
+            table.iter().any(|known| fits(known, listed)),
+            "{listed:x?} of the INF"
+        );
+    }
+    for known in &table {
+        assert!(
+            inf.iter().any(|listed| fits(known, listed)),
+            "{known:x?} of the table"
+        );
+    }
+}
