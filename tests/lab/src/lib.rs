@@ -306,8 +306,10 @@ impl<C, P> Pc<C, P> {
         P: Observed,
     {
         self.remove();
-        assert_eq!(self.printer.observed(), [""; 0], "what the peripheral saw");
-        assert_eq!(self.chip.borrow().observed(), [""; 0], "what the chip saw");
+        let seen = self.printer.observed(&self.machine);
+        assert_eq!(seen, [""; 0], "what the peripheral saw");
+        let seen = self.chip.borrow().observed(&self.machine);
+        assert_eq!(seen, [""; 0], "what the chip saw");
     }
 
     /// As [`Pc::finish`], whatever the hardware objects to: for hardware that breaks the rules

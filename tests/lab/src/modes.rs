@@ -1,6 +1,6 @@
 //! Every mode on every chip that has it.
 
-use ntsim::{Handle, NtStatus, RegValue, Resource};
+use ntsim::{Handle, Machine, NtStatus, RegValue, Resource};
 use parscan_models::{
     Channel, Ecp, Epp, Levels, Line, Nanos, Peripheral1284, Phase, PortDevice, Ps2, Spp, Width,
 };
@@ -168,8 +168,8 @@ impl PortDevice for BoxedChip {
 }
 
 impl Observed for BoxedChip {
-    fn observed(&self) -> Vec<String> {
-        self.0.observed()
+    fn observed(&self, machine: &Machine) -> Vec<String> {
+        self.0.observed(machine)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Handle, IoResult, Nanos, NtStatus};
+use ntsim::{Handle, IoResult, Machine, Nanos, NtStatus};
 use parscan_models::{Loopback, PortAccess, PortDevice, ProgramTrace, Ps2, Width, check_program};
 
 use crate::{Pc, Setup, observed::Observed};
@@ -191,13 +191,13 @@ impl PortDevice for Recorded {
 }
 
 impl Observed for Recorded {
-    fn observed(&self) -> Vec<String> {
+    fn observed(&self, _machine: &Machine) -> Vec<String> {
         Vec::new()
     }
 }
 
 impl Observed for Loopback {
-    fn observed(&self) -> Vec<String> {
+    fn observed(&self, _machine: &Machine) -> Vec<String> {
         Vec::new()
     }
 }

@@ -80,7 +80,7 @@ fn prints<C: PortDevice + Observed>(
     );
     assert_eq!(device.received(), b"plainand fast", "{what}");
     assert_eq!(device.violations(), [], "{what}");
-    assert_eq!(pc.chip.borrow().observed(), [""; 0], "{what}");
+    assert_eq!(pc.chip.borrow().observed(&pc.machine), [""; 0], "{what}");
     check(pc.machine.close(lpt1));
 }
 
@@ -126,7 +126,7 @@ fn nothing_but_the_mode_is_written_to_an_ecr_that_has_nothing_else() {
     device.give(b"back");
     assert_eq!(check(pc.machine.read(lpt1, 4)).output, b"back");
     assert_eq!(device.received(), b"plain");
-    assert_eq!(pc.chip.borrow().observed(), [""; 0]);
+    assert_eq!(pc.chip.borrow().observed(&pc.machine), [""; 0]);
     check(pc.machine.close(lpt1));
     pc.remove();
 }

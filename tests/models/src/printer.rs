@@ -93,10 +93,26 @@ impl Condition {
 /// A rule of the interface that the host broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
+    /// When what broke the rule began: of a pulse, its first edge; else the same as `time`.
+    pub since: Nanos,
     /// When the peripheral noticed.
     pub time: Nanos,
     /// Which rule.
     pub kind: ViolationKind,
+}
+
+impl Violation {
+    /// Whether the rule is broken all the same if so much of the time between `since` and `time`
+    /// does not count: time that the host's processor was taken away for.
+    #[must_use]
+    pub const fn stands_without(&self, uncounted: Nanos) -> bool {
+        match self.kind {
+            ViolationKind::StrobeTooLong => {
+                self.time.saturating_sub(self.since) > STROBE_MAX.saturating_add(uncounted)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// The rules of the interface that a printer or a [`Peripheral1284`](crate::Peripheral1284) watches.
@@ -459,7 +475,12 @@ impl State {
     }
 
     fn violation(&mut self, kind: ViolationKind) {
+        self.violation_since(self.now, kind);
+    }
+
+    fn violation_since(&mut self, since: Nanos, kind: ViolationKind) {
         self.violations.push(Violation {
+            since,
             time: self.now,
             kind,
         });
@@ -555,7 +576,7 @@ impl State {
             return;
         }
         if width > STROBE_MAX {
-            self.violation(ViolationKind::StrobeTooLong);
+            self.violation_since(fell, ViolationKind::StrobeTooLong);
         }
         self.strobe_rose = Some(self.now);
         self.received.push(byte);
@@ -871,6 +892,25 @@ mod tests {
             assert_eq!(kinds(&printer), expected);
             assert_eq!(printer.received(), received);
         }
+    }
+
+    #[test]
+    fn time_that_does_not_count_excuses_a_long_strobe_only() {
+        let printer = Printer::new();
+        let mut port = port(&printer);
+        data(&mut port, 10 * US, 0x41);
+        dcr(&mut port, 11 * US, 0x0D);
+        dcr(&mut port, 600 * US, 0x0C);
+        // Busy: the byte is lost, whatever the host was kept by.
+        dcr(&mut port, 602 * US, 0x0D);
+        let [long, lost] = printer.violations()[..] else {
+            panic!("{:?}", printer.violations());
+        };
+        assert_eq!((long.since, long.time), (11 * US, 600 * US));
+        assert!(long.stands_without(89 * US - 1));
+        assert!(!long.stands_without(89 * US));
+        assert_eq!(lost.kind, ViolationKind::NotReady);
+        assert!(lost.stands_without(MS));
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub use sched::When;
 pub use state::DriverId;
 pub use status::NtStatus;
 pub use user::Protection;
-pub use watch::{Running, Stop, Where, Who};
+pub use watch::{INTERRUPTED, Running, Stop, Where, Who};
 
 use mem::{Va, poke, poke_bytes};
 use nt::types::{DRIVER_EXTENSION_SIZE, DRIVER_NAME, DRIVER_SIZE, Drv, SERVICE_KEY_NAME};

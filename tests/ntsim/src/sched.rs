@@ -161,6 +161,8 @@ pub(crate) struct Sched {
     pub held: u32,
     /// The one that was held first goes on.
     pub let_go_first: bool,
+    /// From when to when threads were held that nothing preempts.
+    pub unpreempted: Vec<(Nanos, Nanos)>,
     /// Most bytes of a driver's stack that a thread has used, by what it began with.
     pub marks: Option<BTreeMap<String, usize>>,
 }
@@ -178,6 +180,7 @@ impl Sched {
             watch: None,
             held: 0,
             let_go_first: false,
+            unpreempted: Vec::new(),
             marks: measure.then(BTreeMap::new),
         }
     }

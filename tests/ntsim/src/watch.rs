@@ -4,11 +4,23 @@
 //! does not is held: it is not ready, whatever the others do and however much virtual time goes by,
 //! until the test lets it go. It keeps its IRQL and its locks, as a thread does whose processor is
 //! slow or was taken away by a hypervisor.
+//!
+//! Others run beside a thread that is held at `DISPATCH_LEVEL` or above as beside any other, so that
+//! no order is left out; and for as long, for a timer may be set at any time before. But a real
+//! processor comes back to such a thread soon: nothing takes it away but interrupts. So what is
+//! wrong there about the length of a pulse only, is wrong beyond [`INTERRUPTED`] by the hold alone:
+//! [`Machine::unpreempted_delay`] tells how much.
 
 use crate::mem::Va;
 use crate::sched::{Thread, ThreadKind, Tid};
 use crate::state::with;
 use crate::{DriverId, Machine, Nanos};
+
+/// For how long at most the processor of a thread at `DISPATCH_LEVEL` or above does something else,
+/// which is interrupts: four routines in a row that take the 25 us each that Microsoft recommends at
+/// most ("Example 15: Measuring DPC/ISR Time"). Threads and DPCs of that processor wait. Firmware
+/// (system management mode) and hypervisors can take longer, but no driver can do anything about it.
+pub const INTERRUPTED: Nanos = 100_000;
 
 /// Whose stops are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,9 +140,15 @@ fn stop(place: u32, call: Option<&'static str>, private: bool) {
         }
     });
     if hold {
-        let place = with(|k| k.sched.held);
+        let (place, since) = with(|k| (k.sched.held, k.now));
         crate::sched::wait("being let go", None, move |k| {
             k.sched.held < place || k.sched.let_go_first && place == 1
+        });
+        with(|k| {
+            if k.sched.thread().irql >= crate::nt::DISPATCH {
+                let until = k.now;
+                k.sched.unpreempted.push((since, until));
+            }
         });
     }
 }
@@ -186,6 +204,19 @@ impl Machine {
             k.sched.let_go_first = true;
             k.note("the first is let go");
         });
+    }
+
+    /// How much longer than [`INTERRUPTED`] threads at `DISPATCH_LEVEL` or above were held in this
+    /// span of time: so much less it would have been on a real processor, if one of them is why.
+    #[must_use]
+    pub fn unpreempted_delay(&self, since: Nanos, until: Nanos) -> Nanos {
+        with(|k| {
+            let holds = k.sched.unpreempted.iter();
+            holds
+                .map(|(from, to)| (*to).min(until).saturating_sub((*from).max(since)))
+                .map(|held| held.saturating_sub(INTERRUPTED))
+                .sum()
+        })
     }
 
     /// Makes a thread that runs `f` when the machine runs. Inside, the methods of [`Machine`] wait as

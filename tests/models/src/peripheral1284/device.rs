@@ -540,7 +540,11 @@ impl Device {
     fn violation(&mut self, kind: ViolationKind) {
         if self.violations.len() < MOST_VIOLATIONS {
             let time = self.now;
-            self.violations.push(Violation { time, kind });
+            self.violations.push(Violation {
+                since: time,
+                time,
+                kind,
+            });
         }
     }
 
