@@ -10,26 +10,39 @@ use wdk_sys::{
 /// `APC_LEVEL`: the highest level at which code may block.
 const APC_LEVEL: u64 = 1;
 
+/// A routine of this driver that the kernel has called, as a value on its stack: proofs of its IRQL
+/// are borrowed from it, so none outlives the call.
+pub(in crate::kernel) struct Routine(PhantomData<*const ()>);
+
+impl Routine {
+    /// # Safety
+    /// The caller is a routine that the kernel, or another driver, has called. The value stays a
+    /// variable of it.
+    pub(in crate::kernel) const unsafe fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
 /// Proof that the code runs at `PASSIVE_LEVEL`, where it may block and touch pageable memory.
 ///
 /// Only this room makes one, where the kernel guarantees the level: `DriverEntry`, `AddDevice`,
-/// PnP and file requests, work items, system threads. The lifetime keeps it from being stored; not
-/// being `Send` keeps it out of the critical section of a [`SpinLock`](crate::kernel::SpinLock), which
-/// runs at `DISPATCH_LEVEL`.
+/// PnP and file requests, work items, system threads. The lifetime, that of the [`Routine`], keeps it
+/// from being stored; not being `Send` keeps it out of the critical section of a
+/// [`SpinLock`](crate::kernel::SpinLock), which runs at `DISPATCH_LEVEL`.
 #[derive(Clone, Copy)]
 pub(crate) struct Passive<'irql>(PhantomData<*const &'irql ()>);
 
 impl<'irql> Passive<'irql> {
     /// # Safety
-    /// The caller runs at `PASSIVE_LEVEL` for as long as the token lives.
-    pub(in crate::kernel) const unsafe fn new() -> Self {
+    /// The routine is called at `PASSIVE_LEVEL`.
+    pub(in crate::kernel) const unsafe fn of(_: &'irql Routine) -> Self {
         Self(PhantomData)
     }
 
-    /// The token, if the code happens to run at `PASSIVE_LEVEL`: for requests of kernel clients,
+    /// The token, if the routine happens to run at `PASSIVE_LEVEL`: for requests of kernel clients,
     /// which may come at any level up to `DISPATCH_LEVEL`.
-    pub(in crate::kernel) fn now() -> Option<Self> {
-        (level() == 0).then_some(Self(PhantomData))
+    pub(in crate::kernel) fn now(_: &'irql Routine) -> Option<Self> {
+        is_passive().then_some(Self(PhantomData))
     }
 
     /// What may block at `PASSIVE_LEVEL` may do so.
@@ -43,9 +56,9 @@ impl<'irql> Passive<'irql> {
 #[derive(Clone, Copy)]
 pub(crate) struct Blocking<'irql>(PhantomData<*const &'irql ()>);
 
-impl Blocking<'_> {
-    /// The token, if the code happens to run low enough: for routines that kernel clients call.
-    pub(in crate::kernel) fn now() -> Option<Self> {
+impl<'irql> Blocking<'irql> {
+    /// The token, if the routine happens to run low enough: for those that kernel clients call.
+    pub(in crate::kernel) fn now(_: &'irql Routine) -> Option<Self> {
         (level() <= APC_LEVEL).then_some(Self(PhantomData))
     }
 }
@@ -63,6 +76,11 @@ pub(crate) fn unpreempted<T: Send>(section: impl FnOnce() -> T + Send) -> T {
     // SAFETY: the level from before.
     unsafe { KeLowerIrql(before) };
     result
+}
+
+/// Whether the code runs at `PASSIVE_LEVEL` now.
+pub(in crate::kernel) fn is_passive() -> bool {
+    level() == 0
 }
 
 /// The current IRQL. On x64 it is the task priority register, and `KeGetCurrentIrql` an inline

@@ -41,6 +41,7 @@ use crate::kernel::{
     Wide, WorkItem,
     device::{delete_function, delete_missing},
     flush_deferred,
+    irql::Routine,
     pool::{allocate_paged, free},
     power,
     resources::without_unused,
@@ -241,10 +242,14 @@ pub(crate) struct BusInformation {
 }
 
 /// `IRP_MJ_PNP`
-pub(in crate::kernel) fn plug_and_play<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+pub(in crate::kernel) fn plug_and_play<R: Role>(
+    device: Device<'_, R>,
+    irp: Irp,
+    routine: &Routine,
+) -> Disposition {
     // SAFETY: PnP requests arrive at PASSIVE_LEVEL (READ_CONFIG and WRITE_CONFIG may not, and
     // pass without using the token).
-    let passive = unsafe { Passive::new() };
+    let passive = unsafe { Passive::of(routine) };
     // SAFETY: the IRP holds the remove lock; after REMOVE the role is not looked at again.
     match unsafe { device.role() }.pnp() {
         Pnp::Function(function) => function_pnp(device, function, irp, passive),
@@ -387,8 +392,10 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     else {
         return;
     };
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.
-    let passive = unsafe { Passive::new() };
+    let passive = unsafe { Passive::of(&routine) };
     // SAFETY: the device that the work item was allocated for.
     let device = unsafe { Device::<R>::from_raw(object) };
     // SAFETY: accepted under this lock, and stopped on its way up for us.

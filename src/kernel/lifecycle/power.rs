@@ -31,7 +31,9 @@ use wdk_sys::{
 
 use crate::ioctl::Status;
 use crate::kernel::{
-    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check, supply::Conclusion,
+    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check,
+    irql::{Routine, is_passive},
+    supply::Conclusion,
 };
 
 const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
@@ -114,7 +116,7 @@ pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disp
         Pnp::Child(child) => {
             match change {
                 // That is told below DISPATCH_LEVEL.
-                Some(Change::Device(state)) if state != D0 && Passive::now().is_none() => {
+                Some(Change::Device(state)) if state != D0 && !is_passive() => {
                     let pending = irp.mark_pending();
                     // SAFETY: there is one device power request at a time.
                     unsafe { child.work().queue(Some(child_sleeps::<R>), irp) };
@@ -145,7 +147,7 @@ unsafe extern "C" fn child_sleeps<R: Role>(object: PDEVICE_OBJECT, context: PVOI
 /// Tells the power manager the device's power state, where that is allowed: at
 /// <= `DISPATCH_LEVEL` for full power, else below.
 pub(in crate::kernel) fn tell<R: Role>(device: Device<'_, R>, state: DEVICE_POWER_STATE) {
-    if state != D0 && Passive::now().is_none() {
+    if state != D0 && !is_passive() {
         return;
     }
     // SAFETY: the object is live; the level was looked at.
@@ -403,8 +405,10 @@ fn sleep_anyway<R: Role>(function: &dyn FunctionDevice<R>, irp: Irp) {
 /// Work item: the system goes to sleep, and the device was not told to. Its hardware may lose its
 /// power, or only what it was told, so it is left alone until it is set up again.
 unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.
-    let passive = unsafe { Passive::new() };
+    let passive = unsafe { Passive::of(&routine) };
     // SAFETY: `sleep_anyway` queued it, with the IRP.
     let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
         return;
@@ -510,8 +514,10 @@ fn later<R: Role>(function: &dyn FunctionDevice<R>, irp: Irp) {
 
 /// Work item: the device's own part of a device power request.
 unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.
-    let passive = unsafe { Passive::new() };
+    let passive = unsafe { Passive::of(&routine) };
     // SAFETY: `later` queued it, with the IRP.
     let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
         return;

@@ -1,6 +1,6 @@
 //! Security descriptors of device objects.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use wdk_sys::{
     DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE,
@@ -47,16 +47,19 @@ impl SecurityDescriptor {
     ]);
 
     /// Puts the descriptor on a device object that nobody can open yet.
-    pub(in crate::kernel) fn apply(
+    ///
+    /// # Safety
+    /// `object` is a live device object.
+    pub(in crate::kernel) unsafe fn apply(
         &self,
-        object: &mut DEVICE_OBJECT,
+        object: NonNull<DEVICE_OBJECT>,
         _: Passive,
     ) -> Result<(), Status> {
         let mut handle: HANDLE = ptr::null_mut();
         // SAFETY: a live object, opened from kernel mode by its address; at PASSIVE_LEVEL.
         check(unsafe {
             ObOpenObjectByPointer(
-                ptr::from_mut(object).cast(),
+                object.as_ptr().cast(),
                 OBJ_KERNEL_HANDLE,
                 ptr::null_mut(),
                 WRITE_DAC,

@@ -186,8 +186,11 @@ impl<'d, R: Role> Device<'d, R> {
     /// # Safety
     /// `object` is a device object that this file made, and lives as long as the value.
     pub(in crate::kernel) unsafe fn from_raw(object: NonNull<DEVICE_OBJECT>) -> Self {
-        // SAFETY: the object is live.
-        let extension = unsafe { object.as_ref() }.DeviceExtension;
+        // SAFETY: a place in a live object, of which the I/O manager writes other members at any
+        // time: so nowhere here is there a reference to one. Nothing is read.
+        let extension = unsafe { &raw const (*object.as_ptr()).DeviceExtension };
+        // SAFETY: it does not change.
+        let extension = unsafe { extension.read() };
         Self {
             object,
             // SAFETY: `create` made the extension.
@@ -301,10 +304,9 @@ impl<R: Role> Draft<R> {
             object,
             _role: PhantomData,
         };
-        // SAFETY: nobody else uses the object yet.
-        let new = unsafe { &mut *draft.object.as_ptr() };
         if let Some(security) = options.security {
-            security.apply(new, passive)?;
+            // SAFETY: the object is live, and the draft's.
+            unsafe { security.apply(object, passive)? };
         }
         // SAFETY: the object is live and its extension large enough. All of an Extension's own
         // members may be zero.
@@ -393,19 +395,25 @@ impl<R: Role> Driver<R> {
         let lower = Lower(NonNull::new(lower).ok_or(Status::NO_SUCH_DEVICE)?);
         let below = &draft.device().common().lower;
         below.store(lower.raw().as_ptr(), Ordering::Release);
+        let below = lower.raw().as_ptr();
         // SAFETY: the object below us stays while we are attached.
-        let below = unsafe { lower.raw().as_ref() };
-        // SAFETY: nobody else uses the object yet.
-        let above = unsafe { &mut *object };
-        above.DeviceType = below.DeviceType;
-        above.Characteristics |= below.Characteristics;
-        above.Flags |= below.Flags & DO_POWER_PAGABLE;
+        let device_type = unsafe { (*below).DeviceType };
+        // SAFETY: likewise.
+        let characteristics = unsafe { (*below).Characteristics };
+        // SAFETY: likewise.
+        let flags = unsafe { (*below).Flags };
         // A stack must agree on its method.
-        above.Flags |= match below.Flags & (DO_BUFFERED_IO | DO_DIRECT_IO) {
+        let method = match flags & (DO_BUFFERED_IO | DO_DIRECT_IO) {
             0 if options.direct => DO_DIRECT_IO,
             0 => DO_BUFFERED_IO,
             method => method,
         };
+        // SAFETY: the object is live, and AddDevice sets these members of it alone.
+        unsafe { (*object).DeviceType = device_type };
+        // SAFETY: likewise.
+        unsafe { (*object).Characteristics |= characteristics };
+        // SAFETY: likewise.
+        unsafe { (*object).Flags |= flags & DO_POWER_PAGABLE | method };
         let role = role(draft.device(), lower)?;
         let object = draft.install(role);
         // SAFETY: installed; AddDevice has not returned.
@@ -425,15 +433,18 @@ impl<R: Role> Device<'_, R> {
         passive: Passive,
         role: impl FnOnce(Device<'_, R>) -> Result<R, Status>,
     ) -> Result<OwnedDevice<R>, Status> {
+        let parent = self.object.as_ptr();
         // SAFETY: the object is live.
-        let parent = unsafe { self.object.as_ref() };
-        let driver = NonNull::new(parent.DriverObject).ok_or(Status::UNSUCCESSFUL)?;
+        let driver = unsafe { (*parent).DriverObject };
+        // SAFETY: likewise.
+        let flags = unsafe { (*parent).Flags };
+        let driver = NonNull::new(driver).ok_or(Status::UNSUCCESSFUL)?;
         // SAFETY: device objects of this file belong to this driver.
         let draft = Draft::create(unsafe { Driver::from_raw(driver) }, options, passive)?;
-        // SAFETY: nobody else uses the object yet.
-        let object = unsafe { &mut *draft.object.as_ptr() };
         // A bus and its children agree on the IRQL of power requests.
-        object.Flags |= DO_BUFFERED_IO | parent.Flags & DO_POWER_PAGABLE;
+        let flags = DO_BUFFERED_IO | flags & DO_POWER_PAGABLE;
+        // SAFETY: the object is live, and nobody else sets its flags yet.
+        unsafe { (*draft.object.as_ptr()).Flags |= flags };
         let role = role(draft.device())?;
         Ok(OwnedDevice {
             object: draft.install(role),

@@ -8,7 +8,7 @@ use wdk_sys::{
 };
 
 use crate::ioctl::Status;
-use crate::kernel::{Device, Disposition, Irp, Request, Role, pnp, power};
+use crate::kernel::{Device, Disposition, Irp, Request, Role, irql::Routine, pnp, power};
 
 /// The dispatch routine of every major function of every device object.
 ///
@@ -22,7 +22,9 @@ pub(in crate::kernel) unsafe extern "C" fn dispatch<R: Role>(
     let (Some(object), Some(irp)) = (NonNull::new(object), NonNull::new(irp)) else {
         return Status::INVALID_PARAMETER.0;
     };
-    // SAFETY: the I/O manager calls this for device objects of this driver.
+    // SAFETY: the I/O manager calls this.
+    let routine = unsafe { Routine::new() };
+    // SAFETY: for device objects of this driver.
     let device = unsafe { Device::<R>::from_raw(object) };
     // Without it the IRP is refused, too: a removal does not turn back.
     let hold = device.remove_lock().hold();
@@ -41,20 +43,20 @@ pub(in crate::kernel) unsafe extern "C" fn dispatch<R: Role>(
         // AddDevice has attached the device, and still makes the rest.
         IRP_MJ_PNP | IRP_MJ_POWER if !device.is_installed() => pnp::pass_on(device, irp),
         _ if !device.is_installed() => irp.complete(Status::DEVICE_NOT_READY),
-        IRP_MJ_PNP => pnp::plug_and_play(device, irp),
+        IRP_MJ_PNP => pnp::plug_and_play(device, irp, &routine),
         IRP_MJ_POWER => power::power(device, irp),
-        IRP_MJ_CREATE => create(device, irp),
-        _ => role_request(device, irp),
+        IRP_MJ_CREATE => create(device, irp, &routine),
+        _ => role_request(device, irp, &routine),
     };
     disposition.status()
 }
 
 /// A request that the role sees. `CLEANUP` and `CLOSE` change first what is known of their open.
-fn role_request<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+fn role_request<R: Role>(device: Device<'_, R>, irp: Irp, routine: &Routine) -> Disposition {
     // SAFETY: the dispatch routine holds the device.
     let role = unsafe { device.role() };
     // SAFETY: this is the dispatch routine of the IRP.
-    let request = unsafe { irp.request() };
+    let request = unsafe { irp.request(routine) };
     match request {
         Request::Cleanup(_) => {
             if let Some(open) = irp.open() {
@@ -69,13 +71,13 @@ fn role_request<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
 
 /// `IRP_MJ_CREATE`: the open is known from here on, unless the role refuses it, which it does at
 /// once.
-fn create<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
+fn create<R: Role>(device: Device<'_, R>, irp: Irp, routine: &Routine) -> Disposition {
     let lock = device.remove_lock();
     let open = match lock.opens().add(irp.file()) {
         Ok(open) => open,
         Err(status) => return irp.complete(status),
     };
-    let disposition = role_request(device, irp);
+    let disposition = role_request(device, irp, routine);
     if !disposition.is_success() {
         // SAFETY: of a refused open no request comes, and its place is not another one's.
         unsafe { lock.opens().remove(open) };

@@ -7,6 +7,7 @@ use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, S
 use crate::ioctl::Status;
 use crate::kernel::{
     Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, Task, Worker, dispatch,
+    irql::Routine,
 };
 
 /// The kinds of device object that a driver makes; one value lives in each device extension.
@@ -81,8 +82,10 @@ unsafe extern "C" fn add_device<R: Role>(
     let (Some(driver), Some(pdo)) = (NonNull::new(driver), NonNull::new(pdo)) else {
         return Status::INVALID_PARAMETER.0;
     };
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
     // SAFETY: the PnP manager calls AddDevice at PASSIVE_LEVEL.
-    let passive = unsafe { Passive::new() };
+    let passive = unsafe { Passive::of(&routine) };
     // SAFETY: it passes the driver object that `initialize` filled.
     let driver = unsafe { Driver::from_raw(driver) };
     // SAFETY: and the PDO of the device.

@@ -15,7 +15,9 @@ use wdk_sys::{
 };
 
 use crate::ioctl::Status;
-use crate::kernel::{KERNEL_MODE, Lower, Passive, Shared, device::RemoveLock, open::OpenRef};
+use crate::kernel::{
+    KERNEL_MODE, Lower, Passive, Shared, device::RemoveLock, irql::Routine, open::OpenRef,
+};
 
 /// What became of an [`Irp`]; a dispatch routine returns it. Only completing, forwarding and
 /// queueing make one.
@@ -213,28 +215,29 @@ impl Irp {
         unsafe { &*self.current() }
     }
 
-    /// What the IRP asks. `irql` is given out with the requests that arrive at `PASSIVE_LEVEL`.
+    /// What the IRP asks. Those requests that arrive at `PASSIVE_LEVEL` prove it for as long as
+    /// their routine runs.
     ///
     /// # Safety
-    /// The caller is the dispatch routine of the IRP.
-    pub(in crate::kernel) unsafe fn request<'irql>(&self) -> Request<'irql> {
+    /// `routine` is the dispatch routine of the IRP.
+    pub(in crate::kernel) unsafe fn request<'irql>(
+        &self,
+        routine: &'irql Routine,
+    ) -> Request<'irql> {
         let stack = self.stack();
         match u32::from(stack.MajorFunction) {
             IRP_MJ_CREATE => {
                 // SAFETY: the member that belongs to this major.
                 let create = unsafe { stack.Parameters.Create };
-                // SAFETY: a CREATE has a file object.
-                let has_name = unsafe { stack.FileObject.as_ref() }
-                    .is_some_and(|file| file.FileName.Length != 0);
                 Request::Create(Create {
                     directory: create.Options & FILE_DIRECTORY_FILE != 0,
-                    has_name,
+                    has_name: self.file().has_name(),
                 })
             }
             // SAFETY: the I/O manager sends CLEANUP at PASSIVE_LEVEL.
-            IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::new() }),
+            IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::of(routine) }),
             // SAFETY: and CLOSE.
-            IRP_MJ_CLOSE => Request::Close(unsafe { Passive::new() }),
+            IRP_MJ_CLOSE => Request::Close(unsafe { Passive::of(routine) }),
             IRP_MJ_DEVICE_CONTROL => Request::DeviceControl { code: self.code() },
             IRP_MJ_READ => {
                 // SAFETY: the member that belongs to this major.
@@ -265,7 +268,7 @@ impl Irp {
             IRP_MJ_INTERNAL_DEVICE_CONTROL if self.is_from_user() => Request::Foreign,
             IRP_MJ_INTERNAL_DEVICE_CONTROL => Request::InternalDeviceControl {
                 code: self.code(),
-                passive: Passive::now(),
+                passive: Passive::now(routine),
             },
             _ => Request::Other,
         }
@@ -624,6 +627,18 @@ const fn tag_of(irp: NonNull<IRP>) -> *mut c_void {
 impl FileId {
     /// No open.
     pub(crate) const NONE: Self = Self(core::ptr::null_mut());
+
+    /// Whether the open, whose `IRP_MJ_CREATE` is under way, names something behind the device.
+    fn has_name(self) -> bool {
+        if self.is_none() {
+            return false;
+        }
+        // SAFETY: a place in a live file object, of which the I/O manager writes other members;
+        // nothing is read.
+        let length = unsafe { &raw const (*self.0).FileName.Length };
+        // SAFETY: it does not change while the IRP is ours.
+        unsafe { length.read() != 0 }
+    }
 
     /// A request that did not come through an open.
     pub(crate) fn is_none(self) -> bool {

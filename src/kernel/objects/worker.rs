@@ -20,6 +20,7 @@ use crate::kernel::{
     cancel::Cancellation,
     check,
     irp::FileId,
+    irql::Routine,
     queue::{Pick, Queue, Refusal},
     size,
     sync::Event,
@@ -289,8 +290,10 @@ fn object_of(handle: HANDLE) -> *mut _KTHREAD {
 
 unsafe extern "C" fn thread<R: Role>(context: PVOID) {
     if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
+        // SAFETY: the kernel calls this.
+        let routine = unsafe { Routine::new() };
         // SAFETY: a system thread runs at PASSIVE_LEVEL.
-        let passive = unsafe { Passive::new() };
+        let passive = unsafe { Passive::of(&routine) };
         // SAFETY: the device object outlives its worker.
         let device = unsafe { Device::<R>::from_raw(object) };
         // SAFETY: the role, too: it is dropped after the worker was stopped.

@@ -15,9 +15,9 @@ use crate::ioctl::{
     Status,
     parallel::{DeviceRoutines, IeeeModes, PortRoutines, SelectCommand},
 };
-use crate::kernel::Blocking;
 #[cfg(doc)]
 use crate::kernel::Irp;
+use crate::kernel::{Blocking, irql::Routine};
 
 /// What `PARCLASS_INFORMATION` lets a client call.
 ///
@@ -156,7 +156,9 @@ unsafe fn low<T>(context: *mut c_void, routine: impl FnOnce(&T, Blocking<'_>) ->
     let Some(shared) = (unsafe { shared::<T>(context) }) else {
         return Status::INVALID_PARAMETER.0;
     };
-    Blocking::now()
+    // SAFETY: the client calls the routine that calls this, and no token leaves it.
+    let own = unsafe { Routine::new() };
+    Blocking::now(&own)
         .map_or(Status::INVALID_DEVICE_STATE, |blocking| {
             routine(shared, blocking)
         })
@@ -164,9 +166,12 @@ unsafe fn low<T>(context: *mut c_void, routine: impl FnOnce(&T, Blocking<'_>) ->
 }
 
 unsafe extern "C" fn determine_modes<T: DeviceCallbacks>(context: *mut c_void) -> u16 {
+    // SAFETY: the client calls this.
+    let own = unsafe { Routine::new() };
     // SAFETY: the client passes the context of its table.
-    unsafe { shared::<T>(context) }
-        .map_or(0, |shared| shared.determine_modes(Blocking::now()).bits())
+    unsafe { shared::<T>(context) }.map_or(0, |shared| {
+        shared.determine_modes(Blocking::now(&own)).bits()
+    })
 }
 
 unsafe extern "C" fn negotiate<T: DeviceCallbacks>(

@@ -226,8 +226,10 @@ impl UsbDevice {
             unsafe { IoCancelIrp(irp.as_ptr()) };
             done.wait(passive.blocking());
         }
+        // SAFETY: a place in a live IRP; nothing is read.
+        let block = unsafe { &raw const (*irp.as_ptr()).IoStatus };
         // SAFETY: the IRP came back, and is ours.
-        let block = unsafe { irp.as_ref() }.IoStatus;
+        let block = unsafe { block.read() };
         // SAFETY: both members of the union are plain.
         let status = Status(unsafe { block.__bindgen_anon_1.Status });
         // SAFETY: allocated above, and nobody else has it.
