@@ -185,6 +185,9 @@ pub struct Config {
     /// The bus completes PnP and power IRPs late and from another thread, so that every driver
     /// above sees `STATUS_PENDING`.
     pub force_pending: bool,
+    /// A URB that needs no wait may end in the call that sends it, one out of four by chance; else
+    /// each ends in the bus's own thread.
+    pub urbs_in_call: bool,
     /// How many kernel calls and port accesses one call of this interface may take.
     pub max_steps: u64,
     /// How much virtual time one call of this interface may take, nanoseconds.
@@ -226,6 +229,7 @@ impl Default for Config {
             preempted_ns: 0,
             filter: true,
             force_pending: false,
+            urbs_in_call: true,
             max_steps: 20_000_000,
             max_time: 3_600_000_000_000,
             cancel_timeout: 60_000_000_000,

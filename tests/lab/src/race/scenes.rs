@@ -76,6 +76,16 @@ pub(crate) const SCENES: &[Scene] = &[
         build: interrupt_takes,
     },
     Scene {
+        name: "interrupt-and-disconnect",
+        about: "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client",
+        build: interrupt_and_disconnect,
+    },
+    Scene {
+        name: "checks-and-removal",
+        about: "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal",
+        build: checks_and_removal,
+    },
+    Scene {
         name: "callback-and-disconnect",
         about: "callback x disconnect",
         build: callback_and_disconnect,
@@ -106,14 +116,29 @@ pub(crate) const SCENES: &[Scene] = &[
         build: scanner_read,
     },
     Scene {
+        name: "scanner-read-data",
+        about: "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal",
+        build: scanner_read_data,
+    },
+    Scene {
         name: "scanner-event",
         about: "event queue: the same",
         build: scanner_event,
     },
     Scene {
+        name: "scanner-event-data",
+        about: "event queue: the end of a request whose event is there x the same",
+        build: scanner_event_data,
+    },
+    Scene {
         name: "scanner-control",
         about: "control queue: the same",
         build: scanner_control,
+    },
+    Scene {
+        name: "scanner-in-call",
+        about: "control queue: URBs that end in the call x the same",
+        build: scanner_in_call,
     },
     Scene {
         name: "scanner-reset",
@@ -486,11 +511,15 @@ fn two_opens(config: Config) -> Cast {
 }
 
 /// A client connects its interrupt routine while the port is pulled out, and the line is pulled.
+/// Another one is connected, whose routine takes the port and has it freed by the driver's DPC.
 fn interrupt_at_removal(config: Config) -> Cast {
     let pc = interrupt_pc(config);
     let client = leak(Client::load(&pc));
     let port = client.open(PORT);
     port.port_information();
+    let options = isr::CLAIM | isr::TRY | isr::FREE;
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
     let _ = client.notes();
     let node = pc.node;
     let port = place(port);
@@ -529,6 +558,7 @@ fn interrupt_at_removal(config: Config) -> Cast {
             check(machine.run_for(MS));
             // Whoever was told SUCCESS may disconnect; nothing calls the routine any more.
             let slot = take(&closing);
+            let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 0, 0);
             if at_end.get() == NtStatus::SUCCESS {
                 let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
             }
@@ -655,6 +685,99 @@ fn interrupt_takes(config: Config) -> Cast {
             port.close();
             client.leave();
             pc.finish();
+        }),
+    }
+}
+
+/// A client's interrupt routine takes the port, and has it freed by the driver's DPC, while the client
+/// disconnects the routine: what it took is freed all the same.
+fn interrupt_and_disconnect(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let options = isr::CLAIM | isr::TRY | isr::FREE;
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let lpt1 = pc.open();
+    let port = place(port);
+    let (goes, machine) = (Rc::clone(&port), pc.machine.clone());
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("interrupt", move |machine| {
+                check(machine.interrupt(VECTOR));
+            }),
+            actor("disconnect", move |_| {
+                let slot = goes.borrow();
+                let slot = slot.as_ref().expect("the port");
+                let result = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+                assert_eq!(result.status, NtStatus::SUCCESS);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            check(machine.run_for(100 * MS));
+            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
+            assert_eq!(free.output, [1], "the port is free at last");
+            check(machine.close(lpt1));
+            take(&port).close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A client's deferred routine takes the port and frees it, so that it is called again, until the
+/// driver leaves the calls to its DPC. Meanwhile the client disconnects, and the port is pulled out.
+fn checks_and_removal(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::TAKE);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
+    let node = pc.node;
+    let port = place(port);
+    let (frees, goes) = (Rc::clone(&port), Rc::clone(&port));
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("owner", move |_| {
+                let slot = frees.borrow();
+                let slot = slot.as_ref().expect("the port");
+                slot.call(Callback::FreePort, PASSIVE);
+            }),
+            actor("disconnect", move |_| {
+                let slot = goes.borrow();
+                let slot = slot.as_ref().expect("the port");
+                // The port may be gone by then, and its clients with it.
+                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            }),
+            actor("removal", move |machine| {
+                machine.disconnect(node);
+                // REMOVE comes when the client has closed its open.
+                let _ = machine.start_thread("surprise removal", move |machine| {
+                    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+                });
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let machine = pc.machine.clone();
+            check(machine.run_for(MS));
+            take(&port).close();
+            check(machine.run_for(100 * MS));
+            client.leave();
+            unload(&machine, pc.driver);
         }),
     }
 }
@@ -887,13 +1010,28 @@ fn expect_read(what: &str, result: &IoResult, length: usize, allowed: &[NtStatus
 const BULK_IN: u8 = 0x81;
 
 /// One of the scanner's queues: a request, its end by the device, by its cancel or CLEANUP, and the
-/// removal.
+/// removal. URBs end in the bus's own thread, which belongs to the request's: so its end is stopped
+/// everywhere, too, if it needs no other actor.
 fn queue_scene(
     config: Config,
-    begin: impl Fn(&Machine, ntsim::Handle) -> ntsim::Pending + 'static,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
     answer: impl FnOnce(&parscan_models::Scanner) + 'static,
 ) -> Cast {
-    let pc = scanner(config);
+    queue_scene_on(
+        scanner(Config {
+            urbs_in_call: false,
+            ..config
+        }),
+        begin,
+        answer,
+    )
+}
+
+fn queue_scene_on(
+    pc: ScannerPc,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
+    answer: impl FnOnce(&parscan_models::Scanner) + 'static,
+) -> Cast {
     let file = pc.open();
     let ScannerPc {
         machine,
@@ -904,12 +1042,13 @@ fn queue_scene(
     let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
+    let sends = scanner.clone();
     Cast {
         machine: machine.clone(),
         driver,
         actors: vec![
             actor("request", move |machine| {
-                let pending = begin(machine, file.handle);
+                let pending = begin(machine, &sends, file.handle);
                 *sent.borrow_mut() = Some(pending.clone());
                 *ended.borrow_mut() = Some(check(machine.finish(&pending)));
             }),
@@ -937,43 +1076,77 @@ fn queue_scene(
 fn scanner_read(config: Config) -> Cast {
     queue_scene(
         config,
-        |machine, handle| machine.start_read(handle, 100_000),
+        |machine, _, handle| machine.start_read(handle, 100_000),
         |scanner| scanner.send(BULK_IN, &[7; 512], true),
+    )
+}
+
+fn scanner_read_data(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, scanner, handle| {
+            scanner.send(BULK_IN, &[7; 600], true);
+            machine.start_read(handle, 1000)
+        },
+        |_| {},
     )
 }
 
 fn scanner_event(config: Config) -> Cast {
     queue_scene(
         config,
-        |machine, handle| {
-            machine.start_io_control(handle, usbscan_h::IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8)
-        },
+        |machine, _, handle| wait_on_event(machine, handle),
         |scanner| {
             scanner.press(&[1, 2, 3]);
         },
     )
 }
 
-fn scanner_control(config: Config) -> Cast {
+fn scanner_event_data(config: Config) -> Cast {
     queue_scene(
         config,
-        |machine, handle| {
-            let block = usbscan_h::IoBlock {
-                offset: 0,
-                length: 4,
-                ..usbscan_h::IoBlock::default()
-            };
-            let input = block.bytes(ntsim::Caller::User64);
-            machine.start_io_control(handle, usbscan_h::IOCTL_READ_REGISTERS, &input, 4)
+        |machine, scanner, handle| {
+            scanner.press(&[1, 2, 3]);
+            wait_on_event(machine, handle)
         },
         |_| {},
     )
 }
 
+fn wait_on_event(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+    machine.start_io_control(handle, usbscan_h::IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8)
+}
+
+fn scanner_control(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, _, handle| read_registers(machine, handle),
+        |_| {},
+    )
+}
+
+fn scanner_in_call(config: Config) -> Cast {
+    queue_scene_on(
+        scanner(config),
+        |machine, _, handle| read_registers(machine, handle),
+        |_| {},
+    )
+}
+
+fn read_registers(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+    let block = usbscan_h::IoBlock {
+        offset: 0,
+        length: 4,
+        ..usbscan_h::IoBlock::default()
+    };
+    let input = block.bytes(ntsim::Caller::User64);
+    machine.start_io_control(handle, usbscan_h::IOCTL_READ_REGISTERS, &input, 4)
+}
+
 fn scanner_reset(config: Config) -> Cast {
     queue_scene(
         config,
-        |machine, handle| {
+        |machine, _, handle| {
             let pipe = usbscan_h::pipe_type(usbscan_h::READ_DATA_PIPE);
             machine.start_io_control(handle, usbscan_h::IOCTL_RESET_PIPE, &pipe, 0)
         },

@@ -63,7 +63,7 @@ pub(super) fn submit(pdo: Va, irp: Irp) -> NtStatus {
                 deadline,
             },
         );
-        let lucky = k.rng.below(4) == 0;
+        let lucky = k.rng.below(4) == 0 && k.config.urbs_in_call;
         let free = k.usb.is_first(number);
         (number, lucky && free && !wanted)
     });
