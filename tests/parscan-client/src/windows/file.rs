@@ -82,7 +82,7 @@ impl File {
         let mut late = false;
         loop {
             // SAFETY: our event.
-            if unsafe { WaitForSingleObject(event.0, LOOK) } == WAIT_OBJECT_0 {
+            if unsafe { WaitForSingleObject(event.0, pause(deadline)) } == WAIT_OBJECT_0 {
                 break;
             }
             late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -108,6 +108,13 @@ impl File {
         }
         result
     }
+}
+
+/// Until the next look, in milliseconds: no longer than to the deadline.
+fn pause(deadline: Option<Instant>) -> u32 {
+    let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    rest.and_then(|rest| u32::try_from(rest.as_millis()).ok())
+        .map_or(LOOK, |rest| rest.saturating_add(1).min(LOOK))
 }
 
 /// What a finished request has left: `OVERLAPPED.Internal` is its NTSTATUS, `InternalHigh` its

@@ -18,7 +18,11 @@ use crate::{
     Transport, port::failed,
 };
 
-#[link(name = "ntdll", kind = "raw-dylib")]
+#[cfg_attr(
+    target_arch = "x86",
+    link(name = "ntdll", kind = "raw-dylib", import_name_type = "undecorated")
+)]
+#[cfg_attr(not(target_arch = "x86"), link(name = "ntdll", kind = "raw-dylib"))]
 unsafe extern "system" {
     /// The status that the last failing function of this thread got. Undocumented, and exported
     /// by every Windows since XP.
