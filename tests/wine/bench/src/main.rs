@@ -5,11 +5,13 @@
 //! | command | what it does |
 //! |---|---|
 //! | `root INF ID` | makes a root device with this hardware ID and installs a driver on it |
+//! | `device INF INSTANCE ID` | makes a device known before it is plugged in, and installs a driver on it: Wine cannot install one whose file is in use |
 //! | `add INF` | puts an INF among those that Windows looks through for a new device |
 //! | `update INF ID` | installs a driver on the devices with this hardware ID |
 //! | `do COMMAND` | a command of the simulated devices (`tests/wine/bus`), and its answer |
-//! | `wait port`, `wait scanner`, `wait-gone …` | until parscanctl can find a device of this kind, or no more |
+//! | `wait port`, `wait port2`, `wait scanner`, `wait-gone …` | until parscanctl can find a device of this kind, or no more |
 //! | `printed FILE`, `printed FILE N` | whether the printer got these bytes, or the first N of them, and no more |
+//! | `driven PORT FILE` | whether these bytes were written to a port's data register, and no more |
 //! | `feed FILE` | lets the scanner send a file as image data |
 //! | `written FILE` | whether the scanner got these bytes on its bulk pipe |
 //! | `grown FILE N` | until a file has N bytes |
@@ -73,6 +75,7 @@ fn run(words: &[&str]) -> Result<String> {
     let silent = String::new();
     Ok(match words {
         ["root", inf, id] => windows::root(inf, id).map(|()| silent)?,
+        ["device", inf, instance, id] => windows::device(inf, instance, id).map(|()| silent)?,
         ["add", inf] => windows::add(inf)?,
         ["update", inf, id] => windows::update(inf, id).map(|()| silent)?,
         ["do", command @ ..] => {
@@ -86,6 +89,10 @@ fn run(words: &[&str]) -> Result<String> {
             let page = read(file)?;
             let part = page.get(..count.parse()?).ok_or("the file is shorter")?;
             printed(part, file)?
+        }
+        ["driven", port, file] => {
+            let data = Bench::open()?.command(&format!("data {port}"))?;
+            compare(&data, &read(file)?, file)?
         }
         ["feed", file] => feed(file).map(|()| silent)?,
         ["written", file] => {
@@ -150,14 +157,15 @@ fn until(mut so: impl FnMut() -> Result<bool>) -> Result<bool> {
     Ok(true)
 }
 
-/// Waits until there is a device of this kind, or none.
+/// Waits until there is a device of this kind (a second port), or none.
 fn wait(kind: &str, there: bool) -> Result<()> {
-    let class = match kind {
-        "port" => InterfaceClass::ParallelDevice,
-        "scanner" => InterfaceClass::Image,
-        _ => return Err("port or scanner".into()),
+    let (class, number) = match kind {
+        "port" => (InterfaceClass::ParallelDevice, 1),
+        "port2" => (InterfaceClass::ParallelDevice, 2),
+        "scanner" => (InterfaceClass::Image, 1),
+        _ => return Err("port, port2 or scanner".into()),
     };
-    if until(|| Ok(list(&Native, class)?.is_empty() != there))? {
+    if until(|| Ok((list(&Native, class)?.len() >= number) == there))? {
         return Ok(());
     }
     let state = if there { "not there" } else { "still there" };

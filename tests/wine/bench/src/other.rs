@@ -10,6 +10,10 @@ pub(crate) fn root(_: &str, _: &str) -> Result<(), String> {
     Err(NEEDS_WINDOWS.to_owned())
 }
 
+pub(crate) fn device(_: &str, _: &str, _: &str) -> Result<(), String> {
+    Err(NEEDS_WINDOWS.to_owned())
+}
+
 pub(crate) fn update(_: &str, _: &str) -> Result<(), String> {
     Err(NEEDS_WINDOWS.to_owned())
 }

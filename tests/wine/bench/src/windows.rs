@@ -74,6 +74,11 @@ impl Drop for Devices {
 
 /// Makes a root device and installs its driver, as `devcon install` does.
 pub(crate) fn root(inf: &str, id: &str) -> Result<(), String> {
+    device(inf, &format!(r"{id}\0000"), id)
+}
+
+/// Makes a device of this instance ID known, whether it is there or not, and installs its driver.
+pub(crate) fn device(inf: &str, instance: &str, id: &str) -> Result<(), String> {
     let file = path(inf)?;
     let mut class = GUID::from_u128(0);
     let mut class_name = vec![0u16; TEXT as usize];
@@ -94,7 +99,7 @@ pub(crate) fn root(inf: &str, id: &str) -> Result<(), String> {
         check(0, "SetupDiCreateDeviceInfoList")?;
     }
     let list = Devices(list);
-    let instance = wide(&format!(r"{id}\0000"));
+    let instance = wide(instance);
     let mut device = SP_DEVINFO_DATA {
         cbSize: u32::try_from(size_of::<SP_DEVINFO_DATA>()).unwrap_or_default(),
         ..SP_DEVINFO_DATA::default()

@@ -61,16 +61,16 @@ fn command(line: &str, room: usize) -> Reply {
         ["version"] => Ok(env!("CARGO_PKG_VERSION").into()),
         ["plug", which] => {
             let which = device(which)?;
-            if which == Which::Port {
-                port::set_plugged(true);
+            if let Some(port) = which.port() {
+                port::set_plugged(port, true);
             }
             done(bus::plug(which))
         }
         ["unplug", which] => {
             let which = device(which)?;
-            match which {
-                Which::Port => port::set_plugged(false),
-                Which::Scanner => usb::disconnect(),
+            match which.port() {
+                Some(port) => port::set_plugged(port, false),
+                None => usb::disconnect(),
             }
             done(bus::unplug(which))
         }
@@ -89,6 +89,19 @@ fn command(line: &str, room: usize) -> Reply {
         ["give", bytes] => {
             port::give(&hexadecimal(bytes)?);
             done(true)
+        }
+        ["forget", which] => {
+            port::forget(device(which)?.port().ok_or(INVALID_PARAMETER)?);
+            done(true)
+        }
+        ["registers", which] => {
+            let port = device(which)?.port().ok_or(INVALID_PARAMETER)?;
+            let accesses = port::take_accesses(port, room);
+            accesses.map(Into::into).ok_or(BUFFER_TOO_SMALL)
+        }
+        ["data", which] => {
+            let port = device(which)?.port().ok_or(INVALID_PARAMETER)?;
+            port::take_data(port, room).ok_or(BUFFER_TOO_SMALL)
         }
         ["accesses"] => Ok(port::accesses().to_string().into()),
         ["scanner", ref words @ ..] => scanner(words),
@@ -116,6 +129,7 @@ fn status(status: Status) -> Vec<u8> {
 fn device(word: &str) -> Result<Which, Status> {
     match word {
         "port" => Ok(Which::Port),
+        "port2" => Ok(Which::Port2),
         "scanner" => Ok(Which::Scanner),
         _ => Err(INVALID_PARAMETER),
     }

@@ -17,6 +17,7 @@ use crate::{
         self, Device, INSUFFICIENT_RESOURCES, INVALID_DEVICE_REQUEST, Irp, Role, SUCCESS, Status,
         Which, major, pnp,
     },
+    port::{RANGES, Range},
     usb,
 };
 
@@ -73,12 +74,16 @@ impl Place {
 struct Bus {
     /// The root device's physical device object.
     root: Option<Device>,
-    places: [Place; 2],
+    places: [Place; 3],
 }
 
 static BUS: Lock<Bus> = Lock::new(Bus {
     root: None,
-    places: [Place::new(Which::Port), Place::new(Which::Scanner)],
+    places: [
+        Place::new(Which::Port),
+        Place::new(Which::Port2),
+        Place::new(Which::Scanner),
+    ],
 });
 
 impl Bus {
@@ -334,10 +339,13 @@ const INSTANCE_ID: u32 = 3;
 /// The answer to `IRP_MN_QUERY_ID`.
 fn identity(which: Which, kind: u32) -> Option<usize> {
     let texts: &[&str] = match (which, kind) {
-        (Which::Port, DEVICE_ID) => &[r"ACPI\PNP0401"],
         (Which::Port, INSTANCE_ID) => &["1"],
-        (Which::Port, HARDWARE_IDS) => &[r"ACPI\VEN_PNP&DEV_0401", r"ACPI\PNP0401", "*PNP0401", ""],
-        (Which::Port, COMPATIBLE_IDS) => &["*PNP0400", ""],
+        (Which::Port2, INSTANCE_ID) => &["2"],
+        (Which::Port | Which::Port2, DEVICE_ID) => &[r"ACPI\PNP0401"],
+        (Which::Port | Which::Port2, HARDWARE_IDS) => {
+            &[r"ACPI\VEN_PNP&DEV_0401", r"ACPI\PNP0401", "*PNP0401", ""]
+        }
+        (Which::Port | Which::Port2, COMPATIBLE_IDS) => &["*PNP0400", ""],
         (Which::Scanner, DEVICE_ID) => &[r"USB\VID_04A9&PID_1909"],
         (Which::Scanner, INSTANCE_ID) => &["0001"],
         (Which::Scanner, HARDWARE_IDS) => &[
@@ -379,25 +387,31 @@ struct Resources([u32; 15]);
 const PORT: u32 = 0x0011_0101;
 
 /// One list: Isa, bus 0, version and revision 1, two ranges of ports.
-static RESOURCES: Resources = Resources([
-    1,
-    1,
-    0,
-    0x0001_0001,
-    2,
-    PORT,
-    crate::port::REGISTERS.0 as u32,
-    0,
-    crate::port::REGISTERS.1 as u32,
-    0,
-    PORT,
-    crate::port::ECP_REGISTERS.0 as u32,
-    0,
-    crate::port::ECP_REGISTERS.1 as u32,
-    0,
-]);
+const fn resources_of((registers, ecp_registers): (Range, Range)) -> Resources {
+    Resources([
+        1,
+        1,
+        0,
+        0x0001_0001,
+        2,
+        PORT,
+        registers.0 as u32,
+        0,
+        registers.1 as u32,
+        0,
+        PORT,
+        ecp_registers.0 as u32,
+        0,
+        ecp_registers.1 as u32,
+        0,
+    ])
+}
 
-/// Where the port's resources are, raw and translated.
-pub(crate) fn resources() -> usize {
-    (&raw const RESOURCES).expose_provenance()
+static RESOURCES: [Resources; RANGES.len()] = [resources_of(RANGES[0]), resources_of(RANGES[1])];
+
+/// Where a port's resources are, raw and translated.
+pub(crate) fn resources(port: usize) -> usize {
+    RESOURCES
+        .get(port)
+        .map_or(0, |resources| ptr::from_ref(resources).expose_provenance())
 }

@@ -84,8 +84,8 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
     match irp.minor() {
         pnp::START_DEVICE => {
             device.inherit(lower);
-            if which == Some(Which::Port) {
-                let resources = bus::resources();
+            if let Some(port) = which.and_then(Which::port) {
+                let resources = bus::resources(port);
                 irp.set_parameter(0, resources);
                 irp.set_parameter(1, resources);
             }
@@ -100,7 +100,8 @@ fn plug_and_play(device: Device, filter: Filter, irp: Irp) -> Status {
             }
             irp.complete_as_is();
             if status >= SUCCESS
-                && let Some((bottom, Which::Port)) = bottom
+                && let Some((bottom, which)) = bottom
+                && which.port().is_some()
             {
                 // Windows asks every device that has started, Wine only when it is told to.
                 bus::ask_for_children(bottom);

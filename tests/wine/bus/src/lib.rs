@@ -20,7 +20,7 @@
 //! | `files` | what is open, until it is closed |
 //! | `client_memory` | the memory of the program that sent a request |
 //! | `port_io` | `in` and `out` instructions, and reads of the IRQL register |
-//! | `port` | the port chip and the printer behind it |
+//! | `port` | the port chips, the printer behind one and the loopback plug on the other |
 //! | `usb` | URBs, and the scanner that answers them |
 //! | `deferred` | timers and their DPCs |
 //! | `hooks` | kernel functions that replace Wine's in the driver's import table |
@@ -38,15 +38,18 @@
 //! | command | what it does | reply |
 //! |---|---|---|
 //! | `version` | | version of this crate |
-//! | `plug port`, `plug scanner` | a new device on the bus; the PnP manager is told | |
-//! | `unplug port`, `unplug scanner` | it is gone, by surprise | |
-//! | `state port`, `state scanner` | | `absent`, `plugged`, `started`, `stopped`, `gone` (programs still have it open), `removed` or `failed STATUS` (hexadecimal) |
+//! | `plug port`, `plug port2`, `plug scanner` | a new device on the bus; the PnP manager is told | |
+//! | `unplug port`, … | it is gone, by surprise | |
+//! | `state port`, … | | `absent`, `plugged`, `started`, `stopped`, `gone` (programs still have it open), `removed` or `failed STATUS` (hexadecimal) |
 //! | `printer ready`, `busy`, `paper-out`, `off-line`, `cover-open`, `power-off`, `unconnected` | the printer's condition from now on | |
 //! | `printer dead` | the printer answers nothing more, ever | |
 //! | `printer behave` | ends `dead` and `stall`; the condition stays | |
 //! | `printer stall N` | goes busy for ever after N more bytes | |
 //! | `printed` | | the bytes that the printer took since the last `printed`, as they are |
 //! | `give HEX` | bytes for the printer to send in a reverse mode | |
+//! | `forget port`, `forget port2` | accesses to its registers are remembered from here on, some 100,000 of them | |
+//! | `registers port`, … | forgets them | them: the offset from its base, `>` written or `<` read, the byte |
+//! | `data port`, … | the same | those that wrote its data register: the bytes, as they are |
 //! | `accesses` | | port accesses since the driver was loaded |
 //! | `scanner press HEX` | the button sends this report | |
 //! | `scanner regs FROM COUNT` | | registers, as HEX |
@@ -60,11 +63,13 @@
 //! | `urbs` | | one line for each URB that ended since the last `urbs`, below it its SETUP packets |
 //! | `leaks` | | first line: how many pool blocks parscan has; then a line for each tag, and one for each rule that was broken |
 //! | `unload SERVICE` | unloads a driver without devices | NTSTATUS, hexadecimal |
-//! | `stop port`, `start port`, … `scanner` | stops the device as for other resources, or starts it again | NTSTATUS, hexadecimal |
+//! | `stop port`, `start port`, … | stops the device as for other resources, or starts it again | NTSTATUS, hexadecimal |
 //! | `power port D0`, `D3`, `S0`, `S3`, … `scanner` | tells the device its power state, or the system's | NTSTATUS, hexadecimal |
 //!
 //! The scanner says that it is a Canon `LiDE` 110 (`USB\VID_04A9&PID_1909`), bulk IN 0x81, bulk OUT 0x02,
-//! interrupt IN 0x83. The port is `ACPI\PNP0401` at 0x378 with an ECP block at 0x778, no interrupt.
+//! interrupt IN 0x83. Both ports are `ACPI\PNP0401`, without an interrupt: `port` is at 0x378 with an
+//! ECP block at 0x778, and has the printer; `port2` is at 0xD100 with a block at 0xD500, and has a
+//! plug that leads data lines 0 to 4 back to the status lines.
 //!
 //! Rules that the driver breaks, and what it leaves when it is unloaded, are told on Wine's debug
 //! output (`WINEDEBUG=+debugstr`), too. At the end of its process Wine does not unload every driver:

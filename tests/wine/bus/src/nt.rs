@@ -199,7 +199,19 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Port,
+    Port2,
     Scanner,
+}
+
+impl Which {
+    /// Which of the parallel ports.
+    pub(crate) const fn port(self) -> Option<usize> {
+        match self {
+            Self::Port => Some(0),
+            Self::Port2 => Some(1),
+            Self::Scanner => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

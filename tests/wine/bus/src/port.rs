@@ -1,15 +1,22 @@
-//! The parallel port: an ECP chip at the usual place, and a printer with IEEE 1284 behind it.
+//! The parallel ports: an ECP chip at the usual place with a printer that knows IEEE 1284, and one
+//! above 0x7FFF, as cards have them, with a loopback plug.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::fmt::Write as _;
 
-use parscan_models::{Condition, Ecp, Misbehaviour, Peripheral1284, PortDevice, Width};
+use parscan_models::{Condition, Ecp, Loopback, Misbehaviour, Peripheral1284, PortDevice, Width};
 
 use crate::{clock, lock::Lock};
 
-/// Base and length of the standard and EPP registers.
-pub(crate) const REGISTERS: (u16, u16) = (0x378, 8);
-/// Base and length of the ECP registers.
-pub(crate) const ECP_REGISTERS: (u16, u16) = (0x778, 3);
+/// Base and length of registers.
+pub(crate) type Range = (u16, u16);
+
+/// Of each port the standard and EPP registers, and the ECP registers.
+pub(crate) const RANGES: [(Range, Range); 2] =
+    [((0x378, 8), (0x778, 3)), ((0xD100, 8), (0xD500, 3))];
+
+/// The most accesses that are remembered.
+const REMEMBERED: usize = 1 << 17;
 
 /// What the printer says it is.
 const DEVICE_ID: &str = "MFG:Hewlett-Packard;MDL:LaserJet 1200 Series;\
@@ -17,15 +24,30 @@ const DEVICE_ID: &str = "MFG:Hewlett-Packard;MDL:LaserJet 1200 Series;\
 /// How long a reset of the printer takes.
 const RESET_TIME: u64 = 300_000_000;
 
+/// An access: its register, from the port's base, and the byte.
+#[derive(Clone, Copy)]
+struct Access {
+    offset: u16,
+    writes: bool,
+    byte: u8,
+}
+
 struct Port {
     chip: Ecp,
-    printer: Peripheral1284,
     /// Off the bus its registers do not answer.
     plugged: bool,
+    /// Since they were asked for.
+    accesses: Vec<Access>,
+}
+
+struct Hardware {
+    ports: [Port; RANGES.len()],
+    /// On the first port.
+    printer: Peripheral1284,
     accesses: u64,
 }
 
-static PORT: Lock<Option<Port>> = Lock::new(None);
+static HARDWARE: Lock<Option<Hardware>> = Lock::new(None);
 
 /// Builds the hardware.
 pub(crate) fn initialize() {
@@ -34,31 +56,49 @@ pub(crate) fn initialize() {
     let printer = Peripheral1284::new()
         .with_reset_time(RESET_TIME)
         .with_device_id(&id);
-    let chip = Ecp::new(Box::new(printer.clone())).with_epp();
-    *PORT.lock() = Some(Port {
-        chip,
-        printer,
+    let port = |chip: Ecp| Port {
+        chip: chip.with_epp(),
         plugged: false,
+        accesses: Vec::new(),
+    };
+    *HARDWARE.lock() = Some(Hardware {
+        ports: [
+            port(Ecp::new(Box::new(printer.clone()))),
+            port(Ecp::new(Box::new(Loopback::default()))),
+        ],
+        printer,
         accesses: 0,
     });
+}
+
+/// The port, the block and the offset in it of an address.
+fn find(address: u16) -> Option<(usize, usize, u16)> {
+    let inside = |(base, length): Range| {
+        let offset = address.wrapping_sub(base);
+        (offset < length).then_some(offset)
+    };
+    let mut ranges = RANGES.into_iter().enumerate();
+    ranges.find_map(|(port, (registers, ecp_registers))| {
+        inside(registers)
+            .map(|offset| (port, 0, offset))
+            .or_else(|| inside(ecp_registers).map(|offset| (port, 1, offset)))
+    })
 }
 
 /// One access: the value read, or the one written.
 pub(crate) fn access(address: u16, width: Width, write: Option<u32>) -> u32 {
     let floating = write.unwrap_or(width.floating());
-    let mut port = PORT.lock();
-    let Some(port) = port.as_mut() else {
+    let mut hardware = HARDWARE.lock();
+    let Some(hardware) = hardware.as_mut() else {
         return floating;
     };
-    port.accesses += 1;
-    let inside = |(base, length): (u16, u16)| {
-        let offset = address.wrapping_sub(base);
-        (offset < length).then_some(offset)
-    };
-    let found = inside(REGISTERS)
-        .map(|offset| (0, offset))
-        .or_else(|| inside(ECP_REGISTERS).map(|offset| (1, offset)));
-    let Some((block, offset)) = found.filter(|_| port.plugged) else {
+    hardware.accesses += 1;
+    let found = find(address).and_then(|(index, block, offset)| {
+        let port = hardware.ports.get_mut(index)?;
+        let base = RANGES.get(index)?.0.0;
+        port.plugged.then_some((port, base, block, offset))
+    });
+    let Some((port, base, block, offset)) = found else {
         return floating;
     };
     let now = clock::now();
@@ -69,20 +109,74 @@ pub(crate) fn access(address: u16, width: Width, write: Option<u32>) -> u32 {
             value
         }
     };
+    if port.accesses.len() < REMEMBERED {
+        port.accesses.push(Access {
+            offset: address - base,
+            writes: write.is_some(),
+            byte: value.to_le_bytes()[0],
+        });
+    }
     clock::busy_until(port.chip.held_until());
     value
 }
 
-fn with<R>(f: impl FnOnce(&mut Port) -> R) -> Option<R> {
-    PORT.lock().as_mut().map(f)
+fn with<R>(f: impl FnOnce(&mut Hardware) -> R) -> Option<R> {
+    HARDWARE.lock().as_mut().map(f)
 }
 
-pub(crate) fn set_plugged(plugged: bool) {
-    with(|it| it.plugged = plugged);
+fn with_port<R>(port: usize, f: impl FnOnce(&mut Port) -> R) -> Option<R> {
+    with(|it| it.ports.get_mut(port).map(f)).flatten()
+}
+
+pub(crate) fn set_plugged(port: usize, plugged: bool) {
+    with_port(port, |it| it.plugged = plugged);
 }
 
 pub(crate) fn accesses() -> u64 {
     with(|it| it.accesses).unwrap_or(0)
+}
+
+/// Accesses to a port are remembered from here on.
+pub(crate) fn forget(port: usize) {
+    with_port(port, |it| it.accesses.clear());
+}
+
+/// The accesses that are remembered: the register from the port's base, `>` if it was written, `<` if
+/// it was read, and the byte. They are forgotten. `None`: they are longer than `room`, and stay.
+pub(crate) fn take_accesses(port: usize, room: usize) -> Option<String> {
+    /// In a line.
+    const ACCESSES: usize = 10;
+    with_port(port, |it| {
+        let mut text = String::new();
+        for (index, access) in it.accesses.iter().enumerate() {
+            if index > 0 {
+                text.push(if index % ACCESSES == 0 { '\n' } else { ' ' });
+            }
+            let sign = if access.writes { '>' } else { '<' };
+            let _ = write!(text, "+{:x}{sign}{:02x}", access.offset, access.byte);
+        }
+        (text.len() <= room).then(|| {
+            it.accesses.clear();
+            text
+        })
+    })
+    .flatten()
+}
+
+/// What of them was written to the data register, likewise.
+pub(crate) fn take_data(port: usize, room: usize) -> Option<Vec<u8>> {
+    with_port(port, |it| {
+        let written = it.accesses.iter();
+        let data: Vec<u8> = written
+            .filter(|access| access.writes && access.offset == 0)
+            .map(|access| access.byte)
+            .collect();
+        (data.len() <= room).then(|| {
+            it.accesses.clear();
+            data
+        })
+    })
+    .flatten()
 }
 
 pub(crate) fn set_condition(condition: Condition) {
