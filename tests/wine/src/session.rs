@@ -133,9 +133,10 @@ impl Session<'_> {
         let program = match words.first().map(String::as_str) {
             Some("parscanctl") => "parscanctl.exe",
             Some("bench") => "wine-bench.exe",
+            Some("patterns") => "patterns.exe",
             Some("wait") => return self.wait(&words[1..]),
             Some("log") => return self.log(),
-            _ => bail!("neither parscanctl, bench, wait nor log"),
+            _ => bail!("neither parscanctl, bench, patterns, wait nor log"),
         };
         let running = self.machine.start(FOLDER, program, &words[1..])?;
         if !background {

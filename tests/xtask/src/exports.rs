@@ -112,8 +112,17 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    /// Reads the declarations in the sources of windows-sys.
+    /// Reads the declarations for drivers in the sources of windows-sys.
     pub(crate) fn load(workspace: &Workspace) -> Result<Self> {
+        Self::load_from(workspace, &["Wdk"])
+    }
+
+    /// The same for programs.
+    pub(crate) fn load_for_programs(workspace: &Workspace) -> Result<Self> {
+        Self::load_from(workspace, &["Wdk", "Win32"])
+    }
+
+    fn load_from(workspace: &Workspace, parts: &[&str]) -> Result<Self> {
         let package = setup::crates::packages(workspace)?
             .into_iter()
             .find(|package| package.name == "windows-sys" && package.used_here)
@@ -121,7 +130,9 @@ impl Exports {
         let mut exports = Self {
             declared: BTreeMap::new(),
         };
-        exports.read_folder(&package.folder.join("src/Windows/Wdk"))?;
+        for part in parts {
+            exports.read_folder(&package.folder.join("src/Windows").join(part))?;
+        }
         if !exports.has("ntoskrnl.exe", "IoCreateDevice") {
             bail!(
                 "the sources of windows-sys {} do not declare IoCreateDevice: their form has \

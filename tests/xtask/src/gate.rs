@@ -13,7 +13,7 @@ use object::{
         IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE,
         IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64, ImageSectionHeader, Machine,
     },
-    read::pe::{Import, PeFile64},
+    read::pe::{ImageNtHeaders, Import, PeFile, PeFile64},
 };
 
 use crate::{
@@ -299,7 +299,7 @@ fn straddling_relocations(file: &PeFile64<'_>) -> object::Result<usize> {
 }
 
 /// Modules and names that the image imports; an ordinal is given as `#number`.
-pub(crate) fn imports(file: &PeFile64<'_>) -> Result<Vec<(String, String)>> {
+pub(crate) fn imports<Pe: ImageNtHeaders>(file: &PeFile<'_, Pe>) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let Some(table) = file.import_table()? else {
         return Ok(found);
@@ -312,8 +312,8 @@ pub(crate) fn imports(file: &PeFile64<'_>) -> Result<Vec<(String, String)>> {
             names => names,
         };
         let mut thunks = table.thunks(names)?;
-        while let Some(thunk) = thunks.next::<ImageNtHeaders64>()? {
-            let name = match table.import::<ImageNtHeaders64>(thunk)? {
+        while let Some(thunk) = thunks.next::<Pe>()? {
+            let name = match table.import::<Pe>(thunk)? {
                 Import::Name(_, name) => String::from_utf8_lossy(name).into_owned(),
                 Import::Ordinal(ordinal) => format!("#{ordinal}"),
             };

@@ -11,6 +11,7 @@ mod exports;
 mod fuzz;
 mod gate;
 mod inf_check;
+mod inpout;
 mod package;
 mod program;
 mod race;
@@ -50,9 +51,9 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --all")]
     Setup {
         /// Also install what only the demo, the tests and parscanctl use: Debian packages
-        /// qemu-system-x86, qemu-user, gcc-mingw-w64-x86-64 and wine64, the Rust targets
-        /// x86_64-pc-windows-gnu and aarch64-unknown-linux-musl, rustfmt and clippy, and Miri with a
-        /// nightly Rust toolchain.
+        /// qemu-system-x86, qemu-user, gcc-mingw-w64-x86-64, gcc-mingw-w64-i686 and wine64, the Rust
+        /// targets x86_64-pc-windows-gnu, i686-pc-windows-gnu and aarch64-unknown-linux-musl, rustfmt
+        /// and clippy, and Miri with a nightly Rust toolchain.
         #[arg(long)]
         all: bool,
     },
@@ -109,6 +110,19 @@ enum Command {
     /// the Debian package gcc-mingw-w64-x86-64.
     #[command(after_help = "Example:\n  cargo xtask parscanctl")]
     Parscanctl,
+
+    /// Build inpoutx64.dll, inpout32.dll and dlportio.dll.
+    ///
+    /// Programs that drive lines by Out32 and Inp32, or by the functions of DLPortIO, load these in
+    /// place of the ones that open the whole machine: see tests/parscanctl/from-inpout.md. Builds
+    /// them for x64 and x86 with the release profile, puts them into target/parscan/inpout/x64 and
+    /// target/parscan/inpout/x86, each under both of its names, and checks them: exactly the
+    /// functions that programs look for; on x86, that each pops its arguments; imports from Windows'
+    /// own DLLs only, by names that Microsoft's metadata has. On Linux: installs, where missing, the
+    /// Rust targets x86_64-pc-windows-gnu and i686-pc-windows-gnu and the Debian packages
+    /// gcc-mingw-w64-x86-64 and gcc-mingw-w64-i686.
+    #[command(after_help = "Example:\n  cargo xtask inpout")]
+    Inpout,
 
     /// Build the driver a second time, in another folder, and compare the bytes.
     ///
@@ -301,6 +315,7 @@ fn run(command: Command) -> Result<ExitCode> {
                     Tool::Lints,
                     Tool::Miri,
                     Tool::Programs,
+                    Tool::Programs32,
                     Tool::Wine,
                     Tool::Arm64,
                 ]
@@ -343,6 +358,9 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Parscanctl => {
             let _: PathBuf = program::build(&workspace)?;
+        }
+        Command::Inpout => {
+            let _: PathBuf = inpout::build(&workspace)?;
         }
         Command::Arm64 => arm64::run(&workspace)?,
         Command::Repro => driver::reproduce(&workspace)?,

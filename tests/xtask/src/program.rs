@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Modules that every Windows has. The program must need no other, so that it can be copied alone.
-const WINDOWS: &[&str] = &[
+pub(crate) const WINDOWS: &[&str] = &[
     "advapi32.dll",
     "api-ms-win-core-synch-l1-2-0.dll",
     "bcryptprimitives.dll",

@@ -74,6 +74,8 @@ impl Arch {
 pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
 /// The Rust target of programs for users, on hosts other than Windows.
 pub(crate) const PROGRAM_TARGET: &str = "x86_64-pc-windows-gnu";
+/// The same for 32-bit programs.
+pub(crate) const PROGRAM_32_TARGET: &str = "i686-pc-windows-gnu";
 
 /// The Rust target of the simulated machine with an ARM64 processor. Rust brings its linker and C
 /// library.

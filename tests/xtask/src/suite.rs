@@ -207,9 +207,20 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "inpout",
+        what: "tests of the DLLs for programs that know InpOut; they build for x64 and x86",
+        needs: &[],
+        commands: |workspace| {
+            Ok(vec![
+                cargo(workspace, &["test", "--locked", "-p", "parscan-inpout"]),
+                xtask(workspace, &["inpout"])?,
+            ])
+        },
+    },
+    Step {
         name: "clippy-programs",
         what: "clippy on the programs for users, as Windows gets them",
-        needs: &["parscanctl"],
+        needs: &["parscanctl", "inpout"],
         commands: |workspace| {
             let mut command = cargo(workspace, &["clippy"]);
             if !cfg!(windows) {
@@ -220,6 +231,8 @@ const STEPS: &[Step] = &[
                 "parscan-client",
                 "-p",
                 "parscanctl",
+                "-p",
+                "parscan-inpout",
                 "-p",
                 "parscan-wine-bench",
                 "-p",
@@ -365,8 +378,8 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "wine",
-        what: "the driver in Wine, installed from its INFs and used by parscanctl",
-        needs: &["build", "package", "parscanctl"],
+        what: "the driver in Wine, installed from its INFs and used by parscanctl and by the DLLs",
+        needs: &["build", "package", "parscanctl", "inpout"],
         commands: |workspace| Ok(vec![xtask(workspace, &["wine"])?]),
     },
     Step {

@@ -1,12 +1,12 @@
 //! `cargo xtask wine`: the driver in Wine.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::{Result, bail};
 
 use crate::{
     driver::copy,
-    package, program,
+    inpout, package, program,
     setup::{self, Tool},
     shell::{Arch, PROGRAM_TARGET, TARGET, Workspace, holds, remove, run},
 };
@@ -15,6 +15,8 @@ use crate::{
 const DEVICES: &str = "parscan-wine-bus";
 /// What the tests run in Wine, beside parscanctl.
 const PROGRAMS: &[&str] = &["parscan-wine-bench", "bcryptprimitives"];
+/// What compiles the clients in C.
+const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 
 /// Builds everything and plays the transcripts. True if all came out as they are written.
 pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Result<bool> {
@@ -24,6 +26,7 @@ pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Resu
     setup::ensure(workspace, &[Tool::Programs, Tool::Wine])?;
     let package = package::run(workspace, Arch::X64)?;
     let parscanctl = program::build(workspace)?;
+    let inpout = inpout::build(workspace)?.join("x64");
     let work = workspace.target().join("wine");
     let programs = work.join("programs");
     remove(&programs)?;
@@ -48,9 +51,15 @@ pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Resu
         ),
         (built(TARGET, "parscan_wine_bus.dll"), "bus.sys"),
         (inf, "bus.inf"),
+        (inpout.join("inpoutx64.dll"), "inpoutx64.dll"),
+        (inpout.join("dlportio.dll"), "dlportio.dll"),
     ] {
         copy(&from, &programs.join(to))?;
     }
+    run(Command::new(COMPILER)
+        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(programs.join("patterns.exe"))
+        .arg(workspace.root.join("tests/inpout/clients/patterns.c")))?;
     // Wine takes an INF only if its catalog is there.
     fs::write(programs.join("bus.cat"), "")?;
     let mut cargo = workspace.cargo();

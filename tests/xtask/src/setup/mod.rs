@@ -15,8 +15,8 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        ARM64_HOST_TARGET, Arch, PROGRAM_TARGET, Workspace, clean, headline, in_path, read, remove,
-        run, say, shown, write_if_changed,
+        ARM64_HOST_TARGET, Arch, PROGRAM_32_TARGET, PROGRAM_TARGET, Workspace, clean, headline,
+        in_path, read, remove, run, say, shown, write_if_changed,
     },
 };
 
@@ -35,6 +35,8 @@ pub(crate) enum Tool {
     Lints,
     /// What links programs for Windows: Debian package gcc-mingw-w64-x86-64, and a Rust target.
     Programs,
+    /// What links 32-bit programs: Debian package gcc-mingw-w64-i686, and a Rust target.
+    Programs32,
     /// Somebody else's Windows: Debian package wine64.
     Wine,
     /// What runs the simulated machine on ARM64: Debian package qemu-user, and a Rust target.
@@ -109,6 +111,15 @@ const PROGRAM_PACKAGES: &[Package] = &[Package {
     ],
 }];
 
+const PROGRAM_32_PACKAGES: &[Package] = &[Package {
+    name: "gcc-mingw-w64-i686",
+    what: "the linker for 32-bit Windows programs",
+    files: &[
+        "/usr/bin/i686-w64-mingw32-gcc",
+        "/usr/bin/i686-w64-mingw32-dlltool",
+    ],
+}];
+
 const WINE_PACKAGES: &[Package] = &[Package {
     name: "wine64",
     what: "Wine, a Windows by others that the driver is installed in",
@@ -147,6 +158,10 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
         if extra.contains(&Tool::Programs) {
             changed |= ensure_target(PROGRAM_TARGET)?;
             packages.extend(PROGRAM_PACKAGES);
+        }
+        if extra.contains(&Tool::Programs32) {
+            changed |= ensure_target(PROGRAM_32_TARGET)?;
+            packages.extend(PROGRAM_32_PACKAGES);
         }
         if extra.contains(&Tool::Wine) {
             packages.extend(WINE_PACKAGES);

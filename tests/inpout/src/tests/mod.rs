@@ -1,0 +1,5 @@
+//! What programs see that call the DLLs: on any host, with ports that are not there.
+
+mod double;
+mod patterns;
+mod space;
