@@ -27,7 +27,7 @@ mod usb;
 use base::{guid, irql, pool, string, sync, time, wait};
 use lifecycle::{interface, pnp, power, registry, resources, security, supply};
 use objects::{
-    cancel, device, dispatch, driver, irp, open, queue, shared_list, user, work, worker,
+    cancel, device, dispatch, driver, irp, open, pending, queue, shared_list, user, work, worker,
 };
 use port::{arbiter, callbacks, interrupt, io_port};
 
@@ -41,6 +41,7 @@ pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
+pub(crate) use pending::{Pending, PendingOwner};
 pub(crate) use pnp::{
     BusInformation, ChildDevice, ChildText, FunctionDevice, ID_UNITS, Pnp, State,
 };
@@ -52,7 +53,9 @@ pub(crate) use shared_list::SharedList;
 pub(crate) use string::{Texts, Wide};
 pub(crate) use supply::PowerSupply;
 pub(crate) use sync::{LeaveReason, Rundown, RundownGuard, SpinLock};
-pub(crate) use time::{duration_of, microseconds, milliseconds, nanoseconds, stall};
+pub(crate) use time::{
+    counter_frequency, duration_of, microseconds, milliseconds, nanoseconds, stall,
+};
 pub(crate) use usb::{
     Data, DeviceUrbGate, PipeHandle, PipeQueue, PipeQueueOptions, PlanEnd, PlanStep, SelectedPipe,
     TimeLimit, TransferPlan, UrbTransfer, UsbDevice, VendorTransfer, flush_deferred,

@@ -58,7 +58,7 @@ impl ParallelDevice {
     ) -> Result<Self, Status> {
         Ok(Self {
             _space: space,
-            core: Shared::try_new(DeviceCore::try_new(place, port)?)?,
+            core: Shared::try_new(DeviceCore::try_new(device, place, port)?)?,
             identity,
             worker: Worker::try_new(device)?,
             work: WorkItem::try_new(device)?,
@@ -107,6 +107,10 @@ impl ParallelDevice {
                         Direct::Refused(status) => irp.complete(status),
                         Direct::Later => self.worker.queue(irp),
                     },
+                    // The first one needs the port.
+                    Ok(UserRequest::WaitEdge(milliseconds)) if self.core.watches_edges() => {
+                        self.core.wait_for_edges(irp, milliseconds)
+                    }
                     Ok(request) => match self.core.answer_at_once(request) {
                         Some(Immediate::Data(data)) => irp.answer(data.as_bytes()),
                         Some(Immediate::Done) => irp.complete(Status::SUCCESS),
@@ -194,6 +198,9 @@ impl ParallelDevice {
                 }
             }
             None => match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
+                Ok(UserRequest::WaitEdge(milliseconds)) => {
+                    DeviceCore::begin_edges(&self.core, task, milliseconds)
+                }
                 Ok(request) => self.core.control(task, request),
                 Err(status) => task.complete(status),
             },
@@ -214,7 +221,7 @@ impl ChildDevice<DeviceRole> for ParallelDevice {
             )?),
         };
         self.worker.start(device, passive)?;
-        self.core.start();
+        self.core.start(passive);
         // A name that is taken does not keep the device from working: there is the interface.
         let target = place.device_name(number);
         let link = SymbolicLink::create(place.link_name(number), target.units(), passive).ok();
@@ -239,7 +246,7 @@ impl ChildDevice<DeviceRole> for ParallelDevice {
         }
         drop(names);
         self.worker.stop(status, passive);
-        self.core.disconnect_hardware(passive);
+        self.core.disconnect_hardware(status, passive);
     }
 
     fn work(&self) -> &WorkItem {

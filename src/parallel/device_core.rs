@@ -9,14 +9,15 @@ use super::{
     requests::{Preferences, status_of},
 };
 use crate::{
+    DeviceRole,
     ieee1284::{Direction, Fault, Session},
     ioctl::{
         Status,
         parallel::{DeviceRequest, IeeeModes, NegotiationMask, ParclassInformation, SelectCommand},
     },
     kernel::{
-        Blocking, DeviceCallbacks, Disposition, FileId, Irp, Mutex, MutexGuard, Owner, Passive,
-        RundownGuard, Shared, SpinLock, Task, Waiter, Waits, device_routines,
+        Blocking, Device, DeviceCallbacks, Disposition, FileId, Irp, Mutex, MutexGuard, Owner,
+        Passive, Pending, RundownGuard, Shared, SpinLock, Task, Waiter, Waits, device_routines,
     },
 };
 
@@ -35,6 +36,10 @@ pub(crate) struct DeviceCore {
     wakes: AtomicU32,
     /// For the waits of the class driver's calls.
     client: Waiter,
+    /// The request that waits for an edge.
+    pending: Pending,
+    /// For whoever gives edges to a request.
+    edge_order: SpinLock<()>,
 }
 
 /// Who uses the device, and the connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not ended.
@@ -111,7 +116,11 @@ impl Drop for Allocation<'_> {
 impl DeviceCore {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    pub(super) fn try_new(place: Place, port: Shared<PortCore>) -> Result<Self, Status> {
+    pub(super) fn try_new(
+        device: Device<'_, DeviceRole>,
+        place: Place,
+        port: Shared<PortCore>,
+    ) -> Result<Self, Status> {
         Ok(Self {
             place,
             port,
@@ -127,6 +136,8 @@ impl DeviceCore {
             lock: SpinLock::new(Lock::Free),
             wakes: AtomicU32::new(0),
             client: Waiter::try_new()?,
+            pending: Pending::try_new(device)?,
+            edge_order: SpinLock::new(()),
         })
     }
 
@@ -158,8 +169,8 @@ impl DeviceCore {
         self.port.free_if(&|other| other == owner);
     }
 
-    /// The device as one that leaves EPP connected.
-    fn address(&self) -> usize {
+    /// The device as one that leaves EPP connected, and as an owner of the port.
+    pub(super) fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
 
@@ -176,13 +187,28 @@ impl DeviceCore {
         &self.port
     }
 
+    /// The request that waits for an edge.
+    pub(super) const fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// For whoever gives edges to a request.
+    pub(super) const fn edge_order(&self) -> &SpinLock<()> {
+        &self.edge_order
+    }
+
+    /// The turn, after whoever has it.
+    pub(super) fn turn_at_last(&self, blocking: Blocking<'_>) -> MutexGuard<'_> {
+        self.peripheral.lock_uninterrupted(blocking)
+    }
+
     /// The turn, if it is free.
     pub(super) fn try_lock_peripheral(&self) -> Option<MutexGuard<'_>> {
         self.peripheral.try_lock()
     }
 
     /// Whether a class driver has locked the port.
-    fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         self.lock
             .with(|lock| matches!(*lock, Lock::ByOpen(_) | Lock::ByOther))
     }
@@ -220,7 +246,8 @@ impl DeviceCore {
     }
 
     /// The device is started.
-    pub(super) fn start(&self) {
+    pub(super) fn start(&self, passive: Passive) {
+        self.pending.open(self, passive);
         self.clients.with(|clients| {
             clients.started = true;
             self.client.resume();
@@ -241,14 +268,20 @@ impl DeviceCore {
             ended
         });
         self.port.disconnected(ended);
+        if self.clients.with(|clients| clients.is_open(file)) {
+            self.end_edges(file, passive);
+        }
         let ends = [Lock::ByOpen(file), Lock::ByProgram(file)];
         if self.lock.with(|lock| ends.contains(lock)) {
             self.end_lock(passive);
         }
     }
 
-    /// The device is removed: calls of class drivers end, and so does their lock.
-    pub(super) fn disconnect_hardware(&self, passive: Passive) {
+    /// The device is removed: calls of class drivers end, and so does their lock, and with `status`
+    /// what waits for an edge.
+    pub(super) fn disconnect_hardware(&self, status: Status, passive: Passive) {
+        self.pending.close(status, passive);
+        self.end_edge_watch(passive);
         let ended = self.clients.with(|clients| {
             clients.started = false;
             self.client.stop(Status::DEVICE_REMOVED);
@@ -397,6 +430,9 @@ impl DeviceCore {
                 self.port.hold_epp(self.address());
             }
         }
+        if self.watches_edges() && !self.is_locked() {
+            self.port.enable_edges(&port.hardware());
+        }
         self.port.learn(session.capabilities());
         self.preferences.with(|it| it.session = Some(session));
         result
@@ -498,6 +534,9 @@ impl DeviceCore {
 
     /// The port, which is ours, stays so until it is unlocked.
     fn hold(&self, file: FileId) {
+        if let Some(inside) = self.port.enter() {
+            self.port.disable_edges(&inside.value());
+        }
         let new = self.clients.with(|clients| match clients.open {
             Some(open) if clients.is_of_open(file) => Lock::ByOpen(open),
             _ => Lock::ByOther,

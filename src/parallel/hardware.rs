@@ -205,6 +205,11 @@ impl Hardware {
         self.interrupt
     }
 
+    /// Where the status register is: its range, and its offset there.
+    pub(super) fn status_place(&self) -> Option<(IoRange, u16)> {
+        self.ranges.place(Register::Dsr)
+    }
+
     /// How long an access takes, in nanoseconds: measured at the start.
     pub(super) const fn access_ns(&self) -> u32 {
         self.ranges.access_ns

@@ -50,11 +50,7 @@ impl RawLines {
     /// forward, but for a program that left it otherwise.
     fn look(mut self, port: &mut NonBlockingPort) -> Self {
         if !self.known {
-            let direction = if self.left {
-                self.outputs.control & Dcr::REVERSE.bits()
-            } else {
-                0
-            };
+            let direction = self.direction();
             self.outputs = Outputs {
                 data: port.read(Register::Data),
                 control: port.read(Register::Dcr) & LINES | direction,
@@ -63,15 +59,24 @@ impl RawLines {
         }
         self
     }
+
+    /// The direction that the control register holds, which does not tell it.
+    const fn direction(self) -> u8 {
+        if self.left {
+            self.outputs.control & Dcr::REVERSE.bits()
+        } else {
+            0
+        }
+    }
 }
 
 /// The control lines in the control register.
 const LINES: u8 = 0x0F;
 
-/// Changes the registers, and no more of them than differ.
-fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs) {
+/// Changes the registers, and no more of them than differ. `bit` is set in the control register.
+fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs, bit: u8) {
     if from.control != to.control {
-        port.write(Register::Dcr, to.control);
+        port.write(Register::Dcr, to.control | bit);
     }
     if from.data != to.data {
         port.write(Register::Data, to.data);
@@ -110,13 +115,14 @@ impl LinesState {
 
     /// A claim is over; the lines become what they were at its begin, if they shall. The port may
     /// be gone.
-    fn end_claim(&self, hardware: Option<&Hardware>, restore: bool) {
+    fn end_claim(&self, hardware: Option<&Hardware>, restore: bool, bit: u8) {
         let lines = self.get();
         if let Some(hardware) = hardware
             && restore
             && lines.known
         {
-            change(&mut hardware.non_blocking(), lines.outputs, lines.at_claim);
+            let mut port = hardware.non_blocking();
+            change(&mut port, lines.outputs, lines.at_claim, bit);
             self.set(lines.at_claim);
         }
         self.0.with(|lines| {
@@ -129,6 +135,15 @@ impl LinesState {
     /// Whether the data lines are turned round.
     pub(super) fn is_reversed(&self) -> bool {
         self.get().outputs.control & Dcr::REVERSE.bits() != 0
+    }
+
+    /// What the control register, which reads so, holds of lines and direction.
+    pub(super) fn control(&self, read: u8) -> u8 {
+        let lines = self.get();
+        if lines.known {
+            return lines.outputs.control;
+        }
+        read & LINES | lines.direction()
     }
 
     /// The port is used otherwise than by a program: whether it is to be put at rest first.
@@ -213,6 +228,8 @@ impl DeviceCore {
         features.set(PortFeatures::EPP, capabilities.epp);
         features.set(PortFeatures::ECR, capabilities.ecr);
         features.set(PortFeatures::INTERRUPT, hardware.interrupt().is_some());
+        let edges = matches!(self.place(), Place::Raw) && self.port().serves_edges(&hardware);
+        features.set(PortFeatures::EDGES, edges);
         features.set(PortFeatures::CLAIMED, self.is_claimed());
         Ok(PortDescription {
             base: addresses.registers.0,
@@ -257,7 +274,8 @@ impl DeviceCore {
     pub(super) fn end_claim(&self, restore: bool) {
         let inside = self.port().enter();
         let hardware = inside.as_ref().map(crate::kernel::RundownGuard::value);
-        self.port().raw().end_claim(hardware.as_ref(), restore);
+        let bit = self.port().edges().control_bit();
+        self.port().raw().end_claim(hardware.as_ref(), restore, bit);
     }
 
     /// An `IOCTL_PARSCAN_RUN` in the caller's thread: it is verified, and done, if the port is
@@ -311,6 +329,8 @@ impl DeviceCore {
     ) -> (RunResult, Ended) {
         let mut port = hardware.non_blocking();
         let epp = EppMode::enter(hardware, program);
+        let bit = self.port().edges().control_bit();
+        outputs.control |= bit;
         let ended = if program.is_atomic() {
             let outputs = &mut outputs;
             unpreempted(move || run_program(&mut port, program, outputs, output))
@@ -318,6 +338,7 @@ impl DeviceCore {
             run_program(&mut port, program, &mut outputs, output)
         };
         drop(epp);
+        outputs.control &= !bit;
         self.port().raw().set(outputs);
         ended
     }
@@ -383,8 +404,11 @@ impl DeviceCore {
         output: &mut [u8],
     ) -> (RunResult, Ended) {
         let epp = EppMode::enter(hardware, program);
+        let bit = self.port().edges().control_bit();
+        outputs.control |= bit;
         let ended = run_program(port, program, &mut outputs, output);
         drop(epp);
+        outputs.control &= !bit;
         self.port().raw().set(outputs);
         ended
     }
@@ -392,6 +416,7 @@ impl DeviceCore {
     /// The device is used otherwise than by programs: lines that a program has left are put at
     /// rest first.
     pub(super) fn settle(&self, session: &mut Session, port: &mut OwnedPort<'_>) {
+        self.port().disable_edges(&port.hardware());
         if self.port().raw().used() {
             port.hardware().set_ecr(Ecr::SPP.bits());
             port.write(Register::Dcr, AT_REST.control);

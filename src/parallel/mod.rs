@@ -21,6 +21,7 @@
 mod cards;
 mod device;
 mod device_core;
+mod edges;
 mod hardware;
 mod identity;
 mod lines;

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
-use super::{Hardware, PortNumber, lines::LinesState};
+use super::{Hardware, PortNumber, edges::EdgeWatch, lines::LinesState};
 use crate::{
     DeviceRole,
     ieee1284::{Before, Capabilities, Ecr, daisy},
@@ -75,6 +75,8 @@ pub(crate) struct PortCore {
     lines: SpinLock<Option<Before>>,
     /// Lines that programs set.
     raw: LinesState,
+    /// Edges that a program watches.
+    edges: EdgeWatch,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
     /// For whoever writes it to the chip.
@@ -123,6 +125,7 @@ impl PortCore {
             held: AtomicUsize::new(0),
             lines: SpinLock::new(None),
             raw: LinesState::new(),
+            edges: EdgeWatch::new(),
             chip_mode: AtomicU8::new(0),
             chip: SpinLock::new(()),
             chain: AtomicU8::new(0),
@@ -147,6 +150,16 @@ impl PortCore {
     /// The lines that programs set.
     pub(super) const fn raw(&self) -> &LinesState {
         &self.raw
+    }
+
+    /// The watch on edges.
+    pub(super) const fn edges(&self) -> &EdgeWatch {
+        &self.edges
+    }
+
+    /// The interrupt line.
+    pub(super) const fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// The data lines may be turned round from now on, until the port is freed: on a chip with an
@@ -179,6 +192,8 @@ impl PortCore {
             .store(acquire_timeout, Ordering::Relaxed);
         let allowed = value(CONNECT_INTERRUPT).is_some_and(|value| value != 0);
         self.interrupt_allowed.store(allowed, Ordering::Relaxed);
+        self.edges
+            .set_allowed(key.as_ref().is_some_and(EdgeWatch::is_wanted));
         self.probes
             .store(value(PROBE) != Some(0), Ordering::Relaxed);
         let present = hardware.capabilities().spp;
@@ -188,6 +203,7 @@ impl PortCore {
         self.held.store(0, Ordering::Relaxed);
         self.hardware.open(hardware, passive);
         self.found.with(move |found| *found = Some(hardware));
+        self.watch_again(&hardware, passive);
         // Its lines are at rest.
         self.wakes.fetch_add(1, Ordering::AcqRel);
         self.resume_requests();
@@ -197,12 +213,13 @@ impl PortCore {
         self.give_back();
     }
 
-    /// Whether kernel clients may connect to the port's interrupt, as the hardware key says now.
+    /// Whether kernel clients may connect to the port's interrupt, or programs wait for its edges,
+    /// as the hardware key says now.
     pub(super) fn uses_interrupt(&self, passive: Passive) -> bool {
-        Key::of_device(self.pdo, false, passive)
-            .ok()
-            .and_then(|key| key.dword(&Wide::new(CONNECT_INTERRUPT)))
-            .is_some_and(|value| value != 0)
+        Key::of_device(self.pdo, false, passive).is_ok_and(|key| {
+            let clients = key.dword(&Wide::new(CONNECT_INTERRUPT));
+            clients.is_some_and(|value| value != 0) || EdgeWatch::is_wanted(&key)
+        })
     }
 
     /// Whether the port may be stopped now. It may not while a kernel client knows where its
@@ -230,7 +247,8 @@ impl PortCore {
         self.found.with(|found| *found = None);
         // In this order: who connects a routine is inside the gate, so none is connected afterwards.
         self.hardware.close(passive);
-        self.interrupt.clear(passive);
+        self.forget_edges();
+        self.interrupt.end(passive);
     }
 
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
@@ -244,6 +262,7 @@ impl PortCore {
                 if self.held.swap(0, Ordering::AcqRel) != 0 {
                     hardware.end_epp();
                 }
+                self.disable_edges(hardware);
                 let lines = hardware.lines();
                 // What an owner has connected ends with the power.
                 let owned = self.arbiter.is_owned_by(&|owner| owner != Owner::System);
@@ -268,6 +287,7 @@ impl PortCore {
                         hardware.set_ecr(chip_mode);
                     }
                     self.raw.wake(hardware);
+                    self.enable_edges(hardware);
                     self.wakes.fetch_add(1, Ordering::AcqRel);
                     return;
                 }
@@ -353,7 +373,8 @@ impl PortCore {
         self.found.with(|found| *found = None);
         // As in `stop`.
         self.hardware.evict(passive);
-        self.interrupt.clear(passive);
+        self.forget_edges();
+        self.interrupt.end(passive);
     }
 
     /// What was found at the start, also while the port sleeps. At <= `DISPATCH_LEVEL`.
@@ -469,9 +490,10 @@ impl PortCore {
         self.held.load(Ordering::Acquire) != 0
     }
 
-    /// The port has a new owner: EPP ends, unless it is connected on behalf of that one. At <=
-    /// `DISPATCH_LEVEL`.
+    /// The port has a new owner: EPP ends, unless it is connected on behalf of that one, and edges do
+    /// not count, unless that one watches them. At <= `DISPATCH_LEVEL`.
     fn settle(&self, device: usize) {
+        self.disable_edges_of_others(device);
         let held = self.held.load(Ordering::Acquire);
         if held == 0 || held == device {
             return;
@@ -501,9 +523,13 @@ impl PortCore {
     fn restore(&self) {
         let mode = self.chip_mode.swap(0, Ordering::SeqCst);
         let selected = self.selected.swap(NONE, Ordering::AcqRel);
-        if (mode, selected) == (0, NONE) {
-            return;
+        if (mode, selected) != (0, NONE) {
+            self.restore_chip(mode, selected);
         }
+        self.enable_edges_if_there();
+    }
+
+    fn restore_chip(&self, mode: u8, selected: u8) {
         // In SPP mode data lines would be driven that a program has left turned round.
         if mode != 0 && !self.raw.is_reversed() {
             self.show_chip_mode();
@@ -983,8 +1009,10 @@ impl PortCallbacks for PortCore {
     }
 
     fn try_allocate_at_interrupt(&self) -> bool {
-        // The end of EPP takes too long for an interrupt.
-        !self.holds_epp() && self.arbiter.try_acquire_at_interrupt()
+        // The end of EPP takes too long for an interrupt, and that of edges a lock.
+        !self.holds_epp()
+            && self.edges.control_bit() == 0
+            && self.arbiter.try_acquire_at_interrupt()
     }
 
     fn free_from_interrupt(&self) {
@@ -1001,5 +1029,9 @@ impl InterruptOwner for PortCore {
         if self.arbiter.claim_for_interrupt() {
             self.free_if(&|owner| owner == Owner::InterruptService);
         }
+    }
+
+    fn edges_came(&self) {
+        self.tell_edges();
     }
 }

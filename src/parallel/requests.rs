@@ -179,12 +179,13 @@ impl DeviceCore {
             UserRequest::SetReadAddress(address) => {
                 self.set_address(task, Direction::Reverse, address)
             }
-            // Answered at once; they never come here.
+            // Answered at once, or by others; they never come here.
             UserRequest::GetMode
             | UserRequest::GetDefaultModes
             | UserRequest::IsPortFree
             | UserRequest::QueryLocation
             | UserRequest::GetPort
+            | UserRequest::WaitEdge(_)
             | UserRequest::SetTimeouts(_)
             | UserRequest::GetTimeouts => task.complete(Status::INVALID_PARAMETER),
         }

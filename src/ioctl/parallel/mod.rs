@@ -32,6 +32,7 @@ pub use negotiation::{
 };
 pub use port_programs::{
     IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN,
+    IOCTL_PARSCAN_WAIT_EDGE,
 };
 pub use port_state::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION};
 pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInformation};
@@ -84,6 +85,9 @@ pub enum UserRequest {
     },
     /// `IOCTL_PARSCAN_RUN`. The program is verified when the port is known.
     Run,
+    /// `IOCTL_PARSCAN_WAIT_EDGE`, with the time to wait, in milliseconds, or
+    /// [`FOREVER`](port_programs::FOREVER).
+    WaitEdge(u32),
 }
 
 /// What one line of the table does with the caller's input bytes and output length.
@@ -147,6 +151,9 @@ const USER_REQUESTS: &[(u32, Parse)] = &[
     }),
     (IOCTL_PARSCAN_RUN, |input, output| {
         port_programs::parse_run(input, output).map(|()| UserRequest::Run)
+    }),
+    (IOCTL_PARSCAN_WAIT_EDGE, |input, output| {
+        port_programs::parse_wait_edge(input, output).map(UserRequest::WaitEdge)
     }),
 ];
 

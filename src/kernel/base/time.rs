@@ -49,6 +49,23 @@ fn counted(parts: u64) -> u64 {
         .saturating_add(rest.unwrap_or(0))
 }
 
+/// The performance counter itself. At any IRQL.
+pub(in crate::kernel) fn counter() -> u64 {
+    // SAFETY: no requirements; the frequency is not asked for.
+    let count = unsafe { KeQueryPerformanceCounter(ptr::null_mut()) };
+    // SAFETY: all members of the union are plain.
+    u64::try_from(unsafe { count.QuadPart }).unwrap_or(0)
+}
+
+/// Counts of the performance counter in a second. At any IRQL.
+pub(crate) fn counter_frequency() -> u64 {
+    let mut frequency = LARGE_INTEGER::default();
+    // SAFETY: no requirements.
+    unsafe { KeQueryPerformanceCounter(&raw mut frequency) };
+    // SAFETY: all members of the union are plain.
+    u64::try_from(unsafe { frequency.QuadPart }).unwrap_or(0)
+}
+
 /// How long something takes, in nanoseconds, as far as the performance counter tells: its steps are
 /// 100 ns on most machines. At any IRQL.
 pub(crate) fn duration_of(something: impl FnOnce()) -> u64 {

@@ -343,6 +343,18 @@ impl Irp {
         unsafe { self.stack().Parameters.DeviceIoControl.OutputBufferLength as usize }
     }
 
+    /// The room for the output of a `METHOD_BUFFERED` device control request, where its input was.
+    /// What is not written must not be reported.
+    pub(crate) fn output_buffer(&mut self) -> &mut [u8] {
+        let (buffer, length) = (self.system_buffer(), self.output_length());
+        if buffer.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the I/O manager allocated at least the output length; the memory is ours while
+        // the IRP is, and holds bytes, whatever they are.
+        unsafe { slice::from_raw_parts_mut(buffer, length) }
+    }
+
     /// Whether the request is an `IRP_MJ_INTERNAL_DEVICE_CONTROL`.
     pub(crate) fn is_internal(&self) -> bool {
         u32::from(self.stack().MajorFunction) == IRP_MJ_INTERNAL_DEVICE_CONTROL

@@ -7,6 +7,7 @@ pub(super) mod dispatch;
 pub(super) mod driver;
 pub(super) mod irp;
 pub(super) mod open;
+pub(super) mod pending;
 pub(super) mod queue;
 pub(super) mod shared_list;
 pub(super) mod user;

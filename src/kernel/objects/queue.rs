@@ -75,6 +75,9 @@ pub(in crate::kernel) trait Admission: Send + 'static {
     /// What is known of an arriving IRP, and what became of it.
     type Arrival;
 
+    /// How many may wait: of another the status is `STATUS_INVALID_DEVICE_STATE`.
+    const MOST: u32 = u32::MAX;
+
     /// Whether an IRP may queue, and the ticket that it gets then. Tickets rise. Under the lock.
     ///
     /// # Errors
@@ -352,13 +355,17 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     let arrival = unsafe { &mut *context.cast::<S::Arrival>() };
     // SAFETY: the lock is held, so this is the only reference.
     let state = unsafe { &mut *inner.state.get() };
+    let links = &inner.links;
     let ticket = match state.admit(arrival) {
+        // SAFETY: the lock is held.
+        Ok(_) if unsafe { links.length.get().read() } >= S::MOST => {
+            return Status::INVALID_DEVICE_STATE.0;
+        }
         Ok(ticket) => ticket,
         Err(refusal) => return refusal.0,
     };
     // SAFETY: the IRP is being queued: the word is ours.
     unsafe { ticket_of(irp).write(ticket) };
-    let links = &inner.links;
     // SAFETY: the lock is held.
     unsafe { links.count(|length| length.saturating_add(1)) };
     // SAFETY: the IRP is being queued: its list entry is ours.

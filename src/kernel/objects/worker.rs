@@ -352,6 +352,11 @@ impl Task<'_> {
         self.ended().complete(status)
     }
 
+    /// The request, which goes on without the worker.
+    pub(crate) fn into_irp(self) -> Irp {
+        self.ended()
+    }
+
     /// The request, which ends now. Its end may be that of its open, too.
     fn ended(self) -> Irp {
         Cancellation::let_go(&self.irp);

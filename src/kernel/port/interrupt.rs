@@ -1,4 +1,5 @@
-//! An interrupt line whose service routines are those of kernel clients.
+//! An interrupt line whose service routines are those of kernel clients, and whose edges are noted
+//! for a program.
 
 use core::{
     cell::UnsafeCell,
@@ -18,11 +19,17 @@ use wdk_sys::{
 };
 
 use crate::kernel::{
-    FileId, InterruptResource, Mutex, Passive, PhysicalDevice, Rundown, SpinLock, check,
-    pool::PoolBox,
+    FileId, InterruptResource, IoRange, Mutex, Passive, PhysicalDevice, Rundown, SpinLock, check,
+    pool::PoolBox, time::counter,
 };
 use crate::{
-    ioctl::{Status, parallel::InterruptServiceRoutine},
+    ioctl::{
+        Status,
+        parallel::{
+            InterruptServiceRoutine,
+            port_programs::{Edge, EdgeRing},
+        },
+    },
     sharing::{self, Rounds},
 };
 
@@ -38,8 +45,8 @@ type ServiceRoutine = unsafe extern "C" fn(*mut _KINTERRUPT, PVOID) -> BOOLEAN;
 /// `PPARALLEL_DEFERRED_ROUTINE`
 type DeferredRoutine = unsafe extern "C" fn(PVOID);
 
-/// An interrupt line whose service routines are those of kernel clients. It is connected while
-/// there are clients.
+/// An interrupt line whose service routines are those of kernel clients, and whose edges are noted
+/// while somebody watches them. It is connected while there are clients, or a watch.
 pub(crate) struct Interrupt(PoolBox<InterruptState>);
 
 struct InterruptState {
@@ -49,15 +56,32 @@ struct InterruptState {
     /// The deferred routines, each in its gate: a client that goes waits until its own is done.
     deferred: [Rundown<Deferred>; MOST],
     object: AtomicPtr<_KINTERRUPT>,
+    /// Keeps `object` connected for who has not the turn.
+    connected: SpinLock<()>,
+    /// Edges are watched. Changed by who has the turn.
+    watched: AtomicBool,
+    /// What the service routine notes. Used under the interrupt's spin lock.
+    watch: UnsafeCell<Watch>,
+    /// Tells the owner of edges.
+    edges_dpc: UnsafeCell<KDPC>,
     /// How it was connected: it is disconnected in the same way.
     version: AtomicU32,
     /// What the service routine calls. Changed under the interrupt's spin lock.
     table: UnsafeCell<[Option<Client>; MOST]>,
     dpc: UnsafeCell<KDPC>,
-    /// The DPC is made. Changed by who has the turn.
+    /// The DPCs are made. Changed by who has the turn.
     has_dpc: AtomicBool,
     /// The calls of the deferred routines, which one processor makes, or leaves to the DPC.
     checks: Rounds<AtomicU8, AtomicBool>,
+}
+
+/// What the service routine knows of edges.
+struct Watch {
+    /// Where the status register is. `None`: edges are not watched.
+    status: Option<(IoRange, u16)>,
+    /// The edges are those that the watch is for.
+    counting: bool,
+    ring: EdgeRing,
 }
 
 /// How often one thread calls the deferred routines in a row. A routine that takes the port and frees
@@ -93,6 +117,9 @@ unsafe impl Sync for Deferred {}
 pub(crate) trait InterruptOwner: Send + Sync + 'static {
     /// What [`Interrupt::request_later`] asked for, at `DISPATCH_LEVEL`.
     fn later(&self);
+
+    /// There are edges that the watch is for, at `DISPATCH_LEVEL`.
+    fn edges_came(&self);
 }
 
 impl Interrupt {
@@ -106,6 +133,14 @@ impl Interrupt {
             clients: SpinLock::new([None; MOST]),
             deferred: core::array::from_fn(|_| Rundown::closed(passive)),
             object: AtomicPtr::new(ptr::null_mut()),
+            connected: SpinLock::new(()),
+            watched: AtomicBool::new(false),
+            watch: UnsafeCell::new(Watch {
+                status: None,
+                counting: false,
+                ring: EdgeRing::EMPTY,
+            }),
+            edges_dpc: UnsafeCell::new(KDPC::default()),
             version: AtomicU32::new(CONNECT_FULLY_SPECIFIED),
             table: UnsafeCell::new([None; MOST]),
             dpc: UnsafeCell::new(KDPC::default()),
@@ -207,12 +242,7 @@ impl Interrupt {
                 gate.close(passive);
             }
         }
-        if inner
-            .clients
-            .with(|clients| clients.iter().all(Option::is_none))
-        {
-            self.disconnect(passive);
-        }
+        self.disconnect_unused(passive);
         any
     }
 
@@ -224,13 +254,100 @@ impl Interrupt {
         for gate in &inner.deferred {
             gate.close(passive);
         }
-        self.disconnect(passive);
+        self.disconnect_unused(passive);
         // Whatever a client has asked the DPC for at this moment.
         // SAFETY: at PASSIVE_LEVEL.
         unsafe { KeFlushQueuedDpcs() };
     }
 
-    /// Whether there are clients.
+    /// Takes the watch and all clients away: the line goes.
+    pub(crate) fn end(&self, passive: Passive) {
+        self.unwatch(passive);
+        self.clear(passive);
+    }
+
+    /// Begins to note edges, in a ring that is empty, with what the `status` register shows then;
+    /// they count from [`Interrupt::count_edges`] on. Connects the line, unless it is. `owner` is as
+    /// for [`Interrupt::add`].
+    ///
+    /// # Errors
+    /// What `IoConnectInterruptEx` says.
+    pub(crate) fn watch<T: InterruptOwner>(
+        &self,
+        owner: &T,
+        pdo: PhysicalDevice,
+        resource: InterruptResource,
+        status: (IoRange, u16),
+        passive: Passive,
+    ) -> Result<(), Status> {
+        let inner = &*self.0;
+        let _change = inner.change.lock_uninterrupted(passive.blocking());
+        if inner.object.load(Ordering::Acquire).is_null() {
+            self.connect(owner, pdo, resource)?;
+        }
+        inner.watched.store(true, Ordering::Relaxed);
+        self.synchronized(move |watch| {
+            watch.status = Some(status);
+            watch.counting = false;
+            watch.ring.clear();
+        });
+        Ok(())
+    }
+
+    /// The end of [`Interrupt::watch`]. What was noted and not told is forgotten.
+    pub(crate) fn unwatch(&self, passive: Passive) {
+        let inner = &*self.0;
+        let _change = inner.change.lock_uninterrupted(passive.blocking());
+        if inner.watched.swap(false, Ordering::Relaxed) {
+            self.synchronized(|watch| {
+                watch.status = None;
+                watch.counting = false;
+                watch.ring.clear();
+            });
+            self.disconnect_unused(passive);
+            // No call of `InterruptOwner::edges_came` runs afterwards.
+            // SAFETY: at PASSIVE_LEVEL.
+            unsafe { KeFlushQueuedDpcs() };
+        }
+    }
+
+    /// Whether edges count from now on. When this returns, no service routine runs that saw it
+    /// otherwise. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn count_edges(&self, counting: bool) {
+        self.synchronized(move |watch| watch.counting = counting);
+    }
+
+    /// Whether there are edges that were not told. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn has_edges(&self) -> bool {
+        self.synchronized(|watch| !watch.ring.is_empty()) == Some(true)
+    }
+
+    /// Moves edges into an answer, see [`EdgeRing::answer`]: its bytes. `None`: there is no watch.
+    /// At <= `DISPATCH_LEVEL`.
+    pub(crate) fn answer_edges(&self, room: &mut [u8], frequency: u64) -> Option<usize> {
+        self.synchronized(move |watch| watch.ring.answer(room, frequency))
+    }
+
+    /// Runs `section`, a short one, while no service routine of the line runs. `None`: the line is
+    /// not connected. At <= `DISPATCH_LEVEL`.
+    fn synchronized<R>(&self, section: impl FnOnce(&mut Watch) -> R + Send) -> Option<R> {
+        let inner = &*self.0;
+        inner.connected.with(move |()| {
+            let object = inner.object.load(Ordering::Acquire);
+            if object.is_null() {
+                return None;
+            }
+            // SAFETY: connected as long as the lock is held; <= DIRQL.
+            let irql = unsafe { KeAcquireInterruptSpinLock(object) };
+            // SAFETY: under the lock that the service routine runs with.
+            let result = section(unsafe { &mut *inner.watch.get() });
+            // SAFETY: acquired above.
+            unsafe { KeReleaseInterruptSpinLock(object, irql) };
+            Some(result)
+        })
+    }
+
+    /// Whether the line is connected.
     pub(crate) fn is_used(&self) -> bool {
         !self.0.object.load(Ordering::Acquire).is_null()
     }
@@ -315,6 +432,8 @@ impl Interrupt {
             let context = ptr::from_ref(owner).cast_mut().cast();
             // SAFETY: once, before a service routine can queue it.
             unsafe { KeInitializeDpc(inner.dpc.get(), Some(later::<T>), context) };
+            // SAFETY: likewise.
+            unsafe { KeInitializeDpc(inner.edges_dpc.get(), Some(edges::<T>), context) };
         }
         let version = if resource.group == 0 {
             CONNECT_FULLY_SPECIFIED
@@ -351,8 +470,22 @@ impl Interrupt {
         Ok(())
     }
 
+    /// Disconnects the line, if there is neither client nor watch. By who has the turn.
+    fn disconnect_unused(&self, passive: Passive) {
+        let inner = &*self.0;
+        let unused = inner
+            .clients
+            .with(|clients| clients.iter().all(Option::is_none));
+        if unused && !inner.watched.load(Ordering::Relaxed) {
+            self.disconnect(passive);
+        }
+    }
+
     fn disconnect(&self, _: Passive) {
-        let object = self.0.object.swap(ptr::null_mut(), Ordering::AcqRel);
+        let inner = &*self.0;
+        let object = inner
+            .connected
+            .with(|()| inner.object.swap(ptr::null_mut(), Ordering::AcqRel));
         if object.is_null() {
             return;
         }
@@ -394,13 +527,30 @@ impl Deferred {
     }
 }
 
-/// The service routine of the line: calls all clients. At DIRQL, under the interrupt's lock.
+/// The service routine of the line: notes the edge, and calls all clients. At DIRQL, under the
+/// interrupt's lock.
 unsafe extern "C" fn service(object: *mut _KINTERRUPT, context: PVOID) -> BOOLEAN {
     // SAFETY: `connect` passed it, and it outlives the connection.
     let inner = unsafe { &*context.cast::<InterruptState>() };
     // SAFETY: under the interrupt's lock.
-    let table = unsafe { &*inner.table.get() };
+    let watch = unsafe { &mut *inner.watch.get() };
     let mut claimed = 0;
+    if let Watch {
+        status: Some((range, offset)),
+        counting: true,
+        ring,
+    } = watch
+    {
+        // The clock first: a look at the lines takes a microsecond.
+        let stamp = counter();
+        let status = range.read(*offset);
+        ring.push(Edge { stamp, status });
+        // SAFETY: initialised when the line was connected; nonpaged.
+        unsafe { KeInsertQueueDpc(inner.edges_dpc.get(), ptr::null_mut(), ptr::null_mut()) };
+        claimed = 1;
+    }
+    // SAFETY: under the interrupt's lock.
+    let table = unsafe { &*inner.table.get() };
     for client in table.iter().flatten() {
         let routine = ptr::with_exposed_provenance::<c_void>(client.routine);
         // SAFETY: not null, and a kernel client said that it is its routine.
@@ -409,6 +559,18 @@ unsafe extern "C" fn service(object: *mut _KINTERRUPT, context: PVOID) -> BOOLEA
         claimed |= unsafe { routine(object, ptr::with_exposed_provenance_mut(client.context)) };
     }
     claimed
+}
+
+unsafe extern "C" fn edges<T: InterruptOwner>(
+    _dpc: *mut KDPC,
+    context: PVOID,
+    _argument1: PVOID,
+    _argument2: PVOID,
+) {
+    if let Some(context) = NonNull::new(context) {
+        // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
+        unsafe { context.cast::<T>().as_ref() }.edges_came();
+    }
 }
 
 unsafe extern "C" fn later<T: InterruptOwner>(

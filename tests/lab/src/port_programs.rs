@@ -1,12 +1,18 @@
 //! The requests of port programs, as a program knows them. Written from their documentation, not
 //! taken from the driver.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
-use ntsim::{Handle, IoResult, Machine, Nanos, NtStatus};
-use parscan_models::{Loopback, PortAccess, PortDevice, ProgramTrace, Ps2, Width, check_program};
+use ntsim::{Handle, IoResult, Machine, Nanos, NtStatus, RegValue, Resource};
+use parscan_models::{
+    HostLines, Loopback, Peripheral, PeripheralLines, PortAccess, PortDevice, ProgramTrace, Ps2,
+    Width, check_program,
+};
 
-use crate::{Pc, Setup, observed::Observed};
+use crate::{LPT1_REGISTERS, Pc, Setup, check, observed::Observed};
 
 /// What a program may know of the port.
 pub const GET_PORT: u32 = 0x0016_2400;
@@ -16,6 +22,15 @@ pub const CLAIM: u32 = 0x0016_E404;
 pub const RELEASE: u32 = 0x0016_E408;
 /// A program runs.
 pub const RUN: u32 = 0x0016_E40C;
+/// Edges of nAck are waited for.
+pub const WAIT_EDGE: u32 = 0x0016_6410;
+
+/// Bytes of `PARSCAN_EDGES` and of each edge behind it.
+pub const EDGES: usize = 24;
+/// Bytes of an edge.
+pub const EDGE: usize = 16;
+/// A time-out that is none.
+pub const FOREVER: u32 = u32::MAX;
 
 /// Bytes of `PARSCAN_RESULT`.
 pub const RESULT: usize = 32;
@@ -141,6 +156,49 @@ impl Ran {
     }
 }
 
+/// `PARSCAN_EDGES` and the edges behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edges {
+    /// Stamp, in counts of the performance counter, and status register.
+    pub edges: Vec<(u64, u8)>,
+    /// Edges that were lost.
+    pub lost: u32,
+    /// Edges that did not fit.
+    pub left: u32,
+}
+
+impl Edges {
+    /// The answer of a `WAIT_EDGE` that succeeded.
+    ///
+    /// # Panics
+    /// If it did not, or its members are not as documented.
+    #[track_caller]
+    #[must_use]
+    pub fn of(result: &IoResult) -> Self {
+        assert_eq!(result.status, NtStatus::SUCCESS);
+        let at = |offset: usize| {
+            let four = result.output[offset..offset + 4].try_into();
+            u32::from_le_bytes(four.expect("four bytes"))
+        };
+        let long = |offset| u64::from(at(offset)) | u64::from(at(offset + 4)) << 32;
+        assert_eq!(at(0), 1, "version");
+        assert_eq!(long(16), 10_000_000, "the counter's steps are 100 ns");
+        let count = at(4) as usize;
+        assert_eq!(result.information, EDGES + count * EDGE);
+        let edge = |number: usize| {
+            let offset = EDGES + number * EDGE;
+            let [status, rest @ ..] = at(offset + 8).to_le_bytes();
+            assert_eq!((rest, at(offset + 12)), ([0; 3], 0), "reserved");
+            (long(offset), status)
+        };
+        Self {
+            edges: (0..count).map(edge).collect(),
+            lost: at(8),
+            left: at(12),
+        }
+    }
+}
+
 /// A chip whose accesses are recorded.
 pub struct Recorded {
     chip: Ps2,
@@ -152,6 +210,12 @@ impl Recorded {
     /// Those since the last call.
     pub fn take(&mut self) -> Vec<PortAccess> {
         std::mem::take(&mut self.accesses)
+    }
+
+    /// Whether the chip raises its interrupt at the rising edge of nAck: bit 4 of the control
+    /// register.
+    pub fn interrupts(&mut self, now: Nanos) -> bool {
+        self.chip.read(now, 0, 2, Width::Byte) & 0x10 != 0
     }
 
     /// What data and control register hold.
@@ -202,6 +266,89 @@ impl Observed for Loopback {
     }
 }
 
+/// Something that sets the five status lines as it is told, and listens to no other.
+#[derive(Clone)]
+pub struct Wire(Rc<Cell<u8>>);
+
+impl Wire {
+    /// All lines high, as the status register shows them.
+    pub const IDLE: u8 = 0x78;
+
+    /// The status lines are these, as the status register shows them.
+    pub fn set(&self, status: u8) {
+        self.0.set(status);
+    }
+}
+
+impl Peripheral for Wire {
+    fn host_changed(&mut self, _now: Nanos, _host: HostLines) {}
+
+    fn lines(&mut self, _now: Nanos) -> PeripheralLines {
+        PeripheralLines::from_dsr(self.0.get())
+    }
+}
+
+/// The interrupt of LPT1, as Windows translates it on this machine.
+pub const VECTOR: u32 = 0x37;
+
+/// A port with an interrupt, which programs may wait for.
+#[must_use]
+pub fn with_interrupt(setup: Setup, latched: bool, allowed: Option<u32>) -> Setup {
+    let mut hardware_key = setup.hardware_key;
+    if let Some(value) = allowed {
+        hardware_key.push(("ParscanWaitEdge".into(), RegValue::Dword(value)));
+    }
+    Setup {
+        hardware_key,
+        resources: vec![
+            LPT1_REGISTERS,
+            Resource::Interrupt {
+                level: 7,
+                vector: VECTOR,
+                latched,
+            },
+        ],
+        ..setup
+    }
+}
+
+/// nAck of a port, in the hands of a test.
+#[derive(Clone)]
+pub struct Ack {
+    chip: Rc<RefCell<Recorded>>,
+    wire: Wire,
+}
+
+impl Ack {
+    /// nAck falls and rises again, to lines as in `status`: an interrupt, if the chip is told to.
+    /// Whether one came, and was the driver's.
+    pub fn pulse(&self, machine: &Machine, status: u8) -> bool {
+        self.wire.set(status & !0x40);
+        self.wire.set(status | 0x40);
+        let enabled = self.chip.borrow_mut().interrupts(machine.now());
+        enabled && check(machine.interrupt(VECTOR))
+    }
+}
+
+/// A PC with a PS/2 port whose accesses are recorded, and somebody at its status lines.
+#[must_use]
+pub fn ack_pc(mut setup: Setup) -> (LinesPc, Ack) {
+    setup.config.trace_ports = false;
+    let wire = Wire(Rc::new(Cell::new(Wire::IDLE)));
+    let chip = recorded(Box::new(wire.clone()));
+    let pc = setup
+        .loaded_on(chip.clone(), Loopback::default(), chip.clone())
+        .start();
+    (pc, Ack { chip, wire })
+}
+
+fn recorded(peripheral: Box<dyn Peripheral>) -> Rc<RefCell<Recorded>> {
+    Rc::new(RefCell::new(Recorded {
+        chip: Ps2::new(peripheral).with_trace(),
+        accesses: Vec::new(),
+    }))
+}
+
 /// A PC with a PS/2 port whose accesses are recorded, and a plug on it that leads data lines back.
 pub type LinesPc = Pc<Recorded, Loopback>;
 
@@ -209,11 +356,7 @@ pub type LinesPc = Pc<Recorded, Loopback>;
 #[must_use]
 pub fn lines_pc(mut setup: Setup) -> LinesPc {
     setup.config.trace_ports = false;
-    let recorded = Recorded {
-        chip: Ps2::new(Box::new(Loopback::default())).with_trace(),
-        accesses: Vec::new(),
-    };
-    let recorded = Rc::new(RefCell::new(recorded));
+    let recorded = recorded(Box::new(Loopback::default()));
     setup
         .loaded_on(recorded.clone(), Loopback::default(), recorded)
         .start()
@@ -237,6 +380,37 @@ impl LinesPc {
     #[must_use]
     pub fn run(&self, handle: Handle, request: &[u8], output: usize) -> IoResult {
         self.control(handle, RUN, request, RESULT + output)
+    }
+
+    /// `WAIT_EDGE` with room for `most` edges.
+    #[must_use]
+    pub fn wait_edge(&self, handle: Handle, milliseconds: u32, most: usize) -> IoResult {
+        let room = EDGES + most * EDGE;
+        self.control(handle, WAIT_EDGE, &milliseconds.to_le_bytes(), room)
+    }
+
+    /// The same, started and on its way.
+    #[must_use]
+    pub fn start_wait_edge(
+        &self,
+        handle: Handle,
+        milliseconds: u32,
+        most: usize,
+    ) -> ntsim::Pending {
+        let room = EDGES + most * EDGE;
+        let input = milliseconds.to_le_bytes();
+        let pending = self
+            .machine
+            .start_io_control(handle, WAIT_EDGE, &input, room);
+        check(self.machine.run_for(100 * crate::US));
+        pending
+    }
+
+    /// Whether the chip is told to raise its interrupt.
+    #[must_use]
+    pub fn interrupts(&self) -> bool {
+        let now = self.machine.now();
+        self.chip.borrow_mut().interrupts(now)
     }
 
     /// The accesses since the last call.

@@ -9,9 +9,12 @@
 //! Every number is little-endian; there is no pointer and no padding, so 32- and 64-bit programs
 //! send the same bytes.
 
+mod edges;
 mod instruction;
 mod verify;
 
+pub(super) use edges::parse as parse_wait_edge;
+pub use edges::{Edge, EdgeRing, EdgesHeader, FOREVER, MOST_EDGES};
 pub use instruction::{EppRegister, GetRegister, Instruction, Time};
 pub use verify::{Chip, Cost, Mistake, Program, WhatIsWrong, verify};
 
@@ -27,6 +30,9 @@ pub const IOCTL_PARSCAN_RELEASE: u32 = code(2, FILE_READ_ACCESS | FILE_WRITE_ACC
 /// 0x0016E40C. Input: `PARSCAN_RUN` ([`RunHeader`]), program, data. Output: `PARSCAN_RESULT`
 /// ([`RunResult`]), the bytes that were read.
 pub const IOCTL_PARSCAN_RUN: u32 = code(3, FILE_READ_ACCESS | FILE_WRITE_ACCESS);
+/// 0x00166410. Input: how long to wait, in milliseconds, a ULONG. Output: `PARSCAN_EDGES`
+/// ([`EdgesHeader`]), the edges of nAck since the last answer ([`Edge`]). Pends until there is one.
+pub const IOCTL_PARSCAN_WAIT_EDGE: u32 = code(4, FILE_READ_ACCESS);
 /// The function codes begin here: those below 0x800 are Microsoft's.
 const FIRST_FUNCTION: u32 = 0x900;
 
@@ -83,6 +89,8 @@ bitflags::bitflags! {
         const ECR = 0x04;
         /// Windows assigned an interrupt.
         const INTERRUPT = 0x08;
+        /// `IOCTL_PARSCAN_WAIT_EDGE` is served.
+        const EDGES = 0x10;
         /// The port is claimed.
         const CLAIMED = 0x20;
     }
@@ -392,6 +400,7 @@ mod tests {
         assert_eq!(IOCTL_PARSCAN_CLAIM, 0x0016_E404);
         assert_eq!(IOCTL_PARSCAN_RELEASE, 0x0016_E408);
         assert_eq!(IOCTL_PARSCAN_RUN, 0x0016_E40C);
+        assert_eq!(IOCTL_PARSCAN_WAIT_EDGE, 0x0016_6410);
     }
 
     #[test]
