@@ -9,14 +9,15 @@ use parscan_rooms::ioctl::{
         IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_QUERY_LOCATION,
         IOCTL_PAR_QUERY_RAW_DEVICE_ID, IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_SET_READ_ADDRESS,
         IOCTL_PAR_SET_WRITE_ADDRESS, IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT,
-        IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN, IOCTL_SERIAL_GET_TIMEOUTS,
-        IOCTL_SERIAL_SET_TIMEOUTS, NegotiationMask, ParStatus, UserRequest,
-        port_programs::{PortDescription, RunInput, RunResult},
+        IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN, IOCTL_PARSCAN_WAIT_EDGE,
+        IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, NegotiationMask, ParStatus,
+        UserRequest,
+        port_programs::{Edge, EdgesHeader, PortDescription, RunInput, RunResult},
     },
 };
 
 /// Every code of the table.
-const CODES: [u32; 19] = [
+const CODES: [u32; 20] = [
     IOCTL_PAR_QUERY_INFORMATION,
     IOCTL_PAR_SET_INFORMATION,
     IOCTL_PAR_QUERY_DEVICE_ID,
@@ -36,6 +37,7 @@ const CODES: [u32; 19] = [
     IOCTL_PARSCAN_CLAIM,
     IOCTL_PARSCAN_RELEASE,
     IOCTL_PARSCAN_RUN,
+    IOCTL_PARSCAN_WAIT_EDGE,
 ];
 
 /// A code.
@@ -128,6 +130,10 @@ pub fn run(input: &Input) {
             let parts = RunInput::parse(bytes).unwrap();
             assert_eq!(16 + parts.code.len() * 4 + parts.data.len(), bytes.len());
             RunResult::SIZE
+        }
+        UserRequest::WaitEdge(milliseconds) => {
+            assert_eq!(bytes, milliseconds.to_le_bytes());
+            EdgesHeader::SIZE + Edge::SIZE
         }
     };
     assert!(information <= room, "{request:?}: {information} of {room}");

@@ -19,18 +19,19 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`Port`] | a device on a parallel port: ntddpar.h |
-//! | [`PortProgram`] | raw lines of a port, where the driver is parscan |
+//! | [`PortProgram`], [`PortEdges`] | raw lines of a port, and edges of nAck, where the driver is parscan |
 //! | [`Scanner`] | a still-image device: usbscan.h, with the layouts in [`usbscan`] |
 //! | [`System`], [`Transport`] | what lies below: Windows, or a test's double |
 //! | [`Error`], [`Failure`], [`Condition`] | what went wrong, with the NTSTATUS where Windows gives it |
 //!
 //! Devices are found by their interfaces, not by guessing names. All calls are synchronous for the
 //! caller and overlapped below, so that each can have a time-out and be cancelled: see [`Limits`].
-//! Nothing here but port programs needs the driver to be parscan: the other requests are those that Windows documents for
-//! its own drivers.
+//! Nothing here but port programs and edges needs the driver to be parscan: the other requests are
+//! those that Windows documents for its own drivers.
 #![cfg_attr(not(windows), forbid(unsafe_code))]
 
 mod device;
+mod edges;
 mod error;
 mod failure;
 mod find;
@@ -51,6 +52,7 @@ pub use other::{Native, cancel_on_ctrl_c};
 pub use windows::{Native, cancel_on_ctrl_c};
 
 pub use device::{DeviceNode, Interface, InterfaceClass, Service, ServiceState, SetupClass};
+pub use edges::PortEdges;
 pub use error::Error;
 pub use failure::{Condition, Failure};
 pub use find::{list, ports, scanners};

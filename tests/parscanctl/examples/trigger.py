@@ -42,9 +42,10 @@ class Port:
         )
         if self.handle.value == ctypes.c_void_p(-1).value:
             raise ctypes.WinError(ctypes.get_last_error())
-        self._control(IOCTL_PARSCAN_CLAIM, struct.pack("<I", 0), 0)
+        self.control(IOCTL_PARSCAN_CLAIM, struct.pack("<I", 0), 0)
 
-    def _control(self, code, request, room):
+    def control(self, code, request, room):
+        """Sends a request and gives its answer."""
         answer = ctypes.create_string_buffer(max(room, 1))
         moved = wintypes.DWORD()
         if not self.kernel.DeviceIoControl(
@@ -58,7 +59,7 @@ class Port:
         code = b"".join(instructions)
         flags = ATOMIC if atomic else 0
         header = struct.pack("<IIII", 1, flags, len(code) // 4, 0)
-        answer = self._control(IOCTL_PARSCAN_RUN, header + code, RESULT.size + room)
+        answer = self.control(IOCTL_PARSCAN_RUN, header + code, RESULT.size + room)
         _, end, instruction, *_ = RESULT.unpack_from(answer)
         if end != DONE:
             raise RuntimeError(f"the program ended at instruction {instruction}: {end}")

@@ -153,6 +153,25 @@ pub(crate) enum Command {
         #[command(flatten)]
         port: PortArg,
     },
+    /// Wait until nAck (pin 10) rises, and say when it did, until Ctrl-C
+    ///
+    /// By the port's interrupt: nobody polls. Times are those of the performance counter, taken in
+    /// the interrupt. Needs the parscan driver, an interrupt, and `ParscanWaitEdge` = 1 in the
+    /// port's hardware key.
+    #[command(
+        after_help = "Examples:\n  parscanctl wait-edge\n  parscanctl wait-edge --count 1 --timeout 5s\n  \
+                      parscanctl wait-edge --count 100 --json"
+    )]
+    WaitEdge {
+        /// Stop after this many edges
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Fail if there is none for this long: a number with ns, us, ms or s
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        port: PortArg,
+    },
     /// Use a USB still-image device
     #[command(subcommand)]
     Scanner(Scanner),

@@ -224,6 +224,9 @@ impl Complaint {
 
 /// What happened, in plain words.
 fn meaning(error: &Error) -> Option<&'static str> {
+    if is_about_edges(error) {
+        return Some("the port serves no edges");
+    }
     Some(match error.condition()? {
         Condition::PaperEmpty => "the printer is out of paper",
         Condition::PoweredOff => "the printer has no power",
@@ -243,9 +246,19 @@ fn meaning(error: &Error) -> Option<&'static str> {
     })
 }
 
+/// Whether a port of parscan says that programs may not wait for its edges.
+fn is_about_edges(error: &Error) -> bool {
+    matches!(error, Error::Failed { request: "IOCTL_PARSCAN_WAIT_EDGE", failure }
+        if failure.condition() == Condition::Unsupported)
+}
+
 /// What the user can do.
 fn remedy(error: &Error) -> Option<&'static str> {
     Some(match error {
+        error if is_about_edges(error) => {
+            "It needs ParscanWaitEdge = 1 in its hardware key and a restart of the device, and then an \
+             edge-triggered interrupt that Windows has left for it."
+        }
         Error::NeedsWindows => "Run parscanctl.exe on the Windows computer that has the device.",
         Error::NotFound { .. } => {
             "`parscanctl list` shows what there is, `parscanctl doctor` why something is not there."

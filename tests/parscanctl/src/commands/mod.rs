@@ -2,6 +2,7 @@
 
 mod diagnosis;
 mod doctor;
+mod edges;
 mod lines;
 mod list;
 mod port;
@@ -82,6 +83,15 @@ pub(crate) fn run(cli: &Cli, host: &mut Host) -> Result<Exit, Complaint> {
             let program = lines::load(host, file)?;
             let port = open(host, port.port.as_deref(), None)?;
             Box::new(lines::run(&port, &program, out.as_deref())?)
+        }
+        Command::WaitEdge {
+            port,
+            count,
+            timeout,
+        } => {
+            let port = open(host, port.port.as_deref(), None)?;
+            edges::wait(host, &port, *count, *timeout, cli.json)?;
+            return Ok(Exit::Done);
         }
         Command::Scanner(command) => return scanner::run(command, cli.json, host),
         Command::Doctor => {

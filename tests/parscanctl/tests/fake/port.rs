@@ -6,7 +6,7 @@ use parscan_client::{
     Failure, IeeeModes, Limits, NegotiationMask, ParStatus, SerialTimeouts, Transport,
     ioctl::parallel::{
         UserRequest,
-        port_programs::{Chip, RunInput, RunResult, verify},
+        port_programs::{Chip, Edge, EdgeRing, RunInput, RunResult, verify},
     },
 };
 use parscan_rooms::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
@@ -97,6 +97,8 @@ pub(crate) struct Printer {
     pub(crate) write_fails: Option<(usize, u32)>,
     /// After so many written bytes the user presses Ctrl-C
     pub(crate) interrupted: Option<usize>,
+    /// When nAck rises, by the performance counter; `None`: the port has no interrupt
+    pub(crate) edges: Option<&'static [u64]>,
 }
 
 struct State {
@@ -105,6 +107,8 @@ struct State {
     said: usize,
     written: usize,
     outputs: Outputs,
+    /// Edges that were told
+    edges: usize,
 }
 
 pub(super) struct Open {
@@ -127,6 +131,7 @@ impl Open {
                     data: 0,
                     control: 0x0C,
                 },
+                edges: 0,
             }),
         }
     }
@@ -201,6 +206,26 @@ impl Transport for Open {
                 bytes.truncate(result.output as usize);
                 self.shared.pass(wire.now / 1_000_000);
                 answer(output, &[&result.to_bytes()[..], &bytes].concat())
+            }
+            UserRequest::WaitEdge(milliseconds) => {
+                let Some(edges) = printer.edges else {
+                    return Err(failure(0xC000_00BB, 0));
+                };
+                // Those that come together are told together: a hundred at once, some are lost.
+                let mut ring = EdgeRing::EMPTY;
+                let rest = edges.get(state.edges..).unwrap_or_default();
+                for stamp in rest.iter().take(if rest.len() > 64 { 66 } else { 1 }) {
+                    ring.push(Edge {
+                        stamp: *stamp,
+                        status: 0xD8,
+                    });
+                    state.edges += 1;
+                }
+                if ring.is_empty() {
+                    self.shared.pass(milliseconds.into());
+                }
+                let length = ring.answer(output, 10_000_000);
+                Ok(length)
             }
             other => panic!("parscanctl does not send {other:?}"),
         }

@@ -20,8 +20,23 @@ fn printer() -> Printer {
         says: b"",
         write_fails: None,
         interrupted: None,
+        edges: None,
     }
 }
+
+/// Three edges a millisecond apart.
+const THREE_EDGES: [u64; 3] = [70_000_000, 70_010_000, 70_020_001];
+
+/// More at once than the driver keeps.
+const MANY_EDGES: [u64; 66] = {
+    let mut edges = [0; 66];
+    let mut number = 0;
+    while number < 66 {
+        edges[number] = 1000 * (number as u64 + 1);
+        number += 1;
+    }
+    edges
+};
 
 fn in_condition(status: ParStatus, initialize: u32) -> Printer {
     Printer {
@@ -145,6 +160,14 @@ fn one_printer(name: &str) -> Option<Printer> {
         "printer" => printer(),
         "printer that talks" => Printer {
             says: b"@PJL INFO STATUS\r\nCODE=10001\r\n",
+            ..printer()
+        },
+        "trigger box" => Printer {
+            edges: Some(&THREE_EDGES),
+            ..printer()
+        },
+        "fast trigger box" => Printer {
+            edges: Some(&MANY_EDGES),
             ..printer()
         },
         "printer without ID" => Printer {
