@@ -10,6 +10,7 @@
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
 //! | [`usb`] | descriptors, pipes and bulk transfers of USB devices. Runs on any host |
 //! | [`sharing`] | what several processors ask for at once: who has the port, which URBs are out. State machines that `kernel` keeps under its locks. Runs on any host |
+//! | [`trace`] | what the driver tells an administrator: events and the event log's messages, in TraceLogging's format. Runs on any host |
 //! | `parallel` | the parallel role: the port object, the device objects `LPTn`, who has the port, their requests |
 //! | `usbscan` | the still-image role: the device object `UsbscanN`, its opens, their requests |
 //!
@@ -26,6 +27,7 @@ pub mod ioctl;
 mod kernel;
 mod parallel;
 pub mod sharing;
+pub mod trace;
 pub mod usb;
 mod usbscan;
 
@@ -118,6 +120,14 @@ impl kernel::Role for DeviceRole {
             Self::Port(port) => Pnp::Function(port),
             Self::ParallelDevice(device) => Pnp::Child(device),
             Self::StillImage(scanner) => Pnp::Function(scanner),
+        }
+    }
+
+    fn label(&self) -> trace::Label {
+        match self {
+            Self::Port(port) => port.label(),
+            Self::ParallelDevice(device) => device.label(),
+            Self::StillImage(scanner) => scanner.label(),
         }
     }
 

@@ -14,5 +14,11 @@ fn main() {
         ] {
             println!("cargo::rustc-link-arg-cdylib={arg}");
         }
+        // The crate tracelogging asks for this library of user mode, of which a driver uses nothing:
+        // where it is not there, an empty one.
+        let folder = std::env::var("OUT_DIR").expect("cargo sets it");
+        let library = std::path::Path::new(&folder).join("rpcrt4.lib");
+        std::fs::write(library, "!<arch>\n").expect("a file of eight bytes");
+        println!("cargo::rustc-link-search=native={folder}");
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     Dcr, Dsr, Ecr, Fault, Fifo, Port, Register,
     fifo::{self, Drained, FifoPace},
-    lines::{GRACE, Lines, T_INF, TL},
+    lines::{GRACE, Lines, TL},
 };
 
 /// How long a peripheral may leave a byte untaken (event 36) before the host tries to recover, in
@@ -415,7 +415,7 @@ fn write_fifo<P: Port>(
             return Ok(());
         }
         // 32: Busy low. From here on Busy means that the byte on the lines was taken.
-        lines.wait(T_INF, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
+        lines.wait_for_event(32, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
         // HostAck and HostClk are the chip's now; their bits in the DCR must be clear.
         lines.control_is(FORWARD);
         lines.mode(Ecr::ECP);
@@ -487,7 +487,7 @@ fn send<P: Port>(
 ) -> Result<(), Fault> {
     loop {
         // 32: Busy (PeriphAck) low, whenever that is.
-        lines.wait(T_INF, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
+        lines.wait_for_event(32, Dsr::NOT_BUSY, Dsr::NOT_BUSY)?;
         // 34: the byte, and HostAck for its kind.
         lines.data(byte);
         lines.control_is(kind);

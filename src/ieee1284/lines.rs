@@ -44,6 +44,8 @@ pub(super) struct Lines<'a, P> {
     dcr: Dcr,
     has_ecr: bool,
     interrupted: bool,
+    /// The event that was waited for when that happened; 0: none that has a number.
+    awaited: u8,
     unchecked: u32,
     /// How long the peripheral took lately when it was slow, in microseconds.
     pace: u64,
@@ -86,9 +88,15 @@ impl<'a, P: Port> Lines<'a, P> {
             dcr,
             has_ecr: capabilities.ecr,
             interrupted: false,
+            awaited: 0,
             unchecked: 0,
             pace: 0,
         }
+    }
+
+    /// The event that was waited for at an interruption; 0: none that has a number.
+    pub(super) const fn awaited(&self) -> u8 {
+        self.awaited
     }
 
     /// What the control register holds.
@@ -293,6 +301,23 @@ impl<'a, P: Port> Lines<'a, P> {
         self.poll(limit, |port| seen(port, mask, value))
     }
 
+    /// Waits for `event`, which may take the peripheral as long as it wants.
+    ///
+    /// # Errors
+    /// [`Interrupted`]
+    pub(super) fn wait_for_event(
+        &mut self,
+        event: u8,
+        mask: Dsr,
+        value: Dsr,
+    ) -> Result<(), Interrupted> {
+        let result = self.wait(T_INF, mask, value);
+        if result.is_err() {
+            self.awaited = event;
+        }
+        result.map(drop)
+    }
+
     /// Waits for the peripheral's answer within TL: `event`, at which the status lines in `mask`
     /// become as in `value`.
     ///
@@ -319,9 +344,13 @@ impl<'a, P: Port> Lines<'a, P> {
         match self.wait(limit, mask, value) {
             Ok(Some(dsr)) => Ok(dsr),
             Ok(None) => Err(Fault::NoAnswer(event)),
-            Err(Interrupted) => self
-                .grace(GRACE, |port| seen(port, mask, value))
-                .ok_or(Fault::Interrupted),
+            Err(Interrupted) => {
+                let late = self.grace(GRACE, |port| seen(port, mask, value));
+                if late.is_none() {
+                    self.awaited = event;
+                }
+                late.ok_or(Fault::Interrupted)
+            }
         }
     }
 

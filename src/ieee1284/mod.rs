@@ -45,4 +45,4 @@ pub use port::{Access, Interrupted, Port, Register};
 pub use program::{Ended, Outputs, TimedPort, run as run_program};
 pub use quiet::{Before, steady_condition};
 pub use registers::{CnfgA, Dcr, Dsr, Ecr};
-pub use session::{Direction, Session, Transfer};
+pub use session::{Direction, Session, Transfer, Trouble};

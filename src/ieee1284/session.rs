@@ -58,6 +58,22 @@ pub struct Transfer {
     pub result: Result<(), Fault>,
 }
 
+/// The last operation that the peripheral did not take part in as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Why it ended. Of [`Fault::Interrupted`] the port's owner knows more.
+    pub fault: Fault,
+    /// The mode, in words.
+    pub mode: &'static str,
+    /// The number of the standard's event that was waited for; 0: none that has one.
+    pub event: u8,
+}
+
+/// The event that ends an EPP cycle: nWait high.
+const EPP_ANSWER: u8 = 58;
+/// The event that answers the request for a mode.
+const MODE_ANSWER: u8 = 2;
+
 /// The mode that the lines are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -74,6 +90,19 @@ impl Link {
     /// Whether the peripheral is in EPP.
     const fn is_epp(self) -> bool {
         matches!(self, Self::EppHardware | Self::EppSoftware)
+    }
+
+    /// In words.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Compatibility => "Centronics",
+            Self::Nibble => "nibble",
+            Self::Byte => "byte",
+            Self::EppHardware => "EPP by hardware",
+            Self::EppSoftware => "EPP by software",
+            Self::EcpHardware => "ECP by hardware",
+            Self::EcpSoftware => "ECP by software",
+        }
     }
 
     /// The link that a mode needs.
@@ -117,6 +146,9 @@ pub struct Session {
     /// A write waits for a peripheral that shows a fault, too.
     patient: bool,
     link: Link,
+    /// The one that was entered, or tried, last.
+    wanted: Link,
+    trouble: Option<Trouble>,
     /// The link is EPP, and was kept for the next request only.
     held: bool,
     /// It was kept after a negotiation, in which it was chosen.
@@ -142,6 +174,8 @@ impl Session {
             epp_proved: capabilities.ecr,
             patient: false,
             link: Link::Compatibility,
+            wanted: Link::Compatibility,
+            trouble: None,
             held: false,
             chosen: false,
             dcr: Dcr::UNKNOWN,
@@ -168,6 +202,17 @@ impl Session {
     #[must_use]
     pub const fn known_device_modes(&self) -> Option<IeeeModes> {
         self.device_modes
+    }
+
+    /// The mode that was entered, or tried, last, in words.
+    #[must_use]
+    pub const fn mode_name(&self) -> &'static str {
+        self.wanted.name()
+    }
+
+    /// What went wrong in the last operations, if anything did. It is forgotten then.
+    pub const fn take_trouble(&mut self) -> Option<Trouble> {
+        self.trouble.take()
     }
 
     /// Whether a write waits for a peripheral that shows a fault as it does for a busy one, or ends
@@ -394,11 +439,12 @@ impl Session {
         self.on(port, |session, lines| {
             session.leave(lines);
             session.ask(lines, |session, lines| {
-                for request in [
-                    Extensibility::ID_NIBBLE,
-                    Extensibility::ID_BYTE,
-                    Extensibility::ID_ECP,
+                for (request, link) in [
+                    (Extensibility::ID_NIBBLE, Link::Nibble),
+                    (Extensibility::ID_BYTE, Link::Byte),
+                    (Extensibility::ID_ECP, Link::EcpSoftware),
                 ] {
+                    session.wanted = link;
                     if request != Extensibility::ID_NIBBLE && !session.capabilities.reads_data() {
                         break;
                     }
@@ -485,6 +531,9 @@ impl Session {
         let capabilities = self.capabilities;
         let mut lines = Lines::new(port, self.dcr, &capabilities);
         let result = operation(self, &mut lines);
+        if let Err(fault) = result {
+            self.note(fault, lines.awaited());
+        }
         match result {
             Ok(_) | Err(Fault::Address | Fault::Unsupported | Fault::Connected) => {}
             // Between two cycles.
@@ -497,6 +546,27 @@ impl Session {
         }
         self.dcr = lines.dcr();
         result
+    }
+
+    /// Keeps what a failed operation says of the peripheral.
+    const fn note(&mut self, fault: Fault, awaited: u8) {
+        let event = match fault {
+            Fault::NotIeee1284 => MODE_ANSWER,
+            Fault::NoAnswer(event) => event,
+            Fault::EppTimeOut => EPP_ANSWER,
+            Fault::Interrupted => awaited,
+            // The peripheral answered, or was not asked.
+            Fault::Refused
+            | Fault::Condition(_)
+            | Fault::Connected
+            | Fault::Unsupported
+            | Fault::Address => return,
+        };
+        self.trouble = Some(Trouble {
+            fault,
+            mode: self.wanted.name(),
+            event,
+        });
     }
 
     /// Chooses the modes of both directions.
@@ -542,6 +612,7 @@ impl Session {
     /// Connects a mode, if it is not.
     fn enter<P: Port>(&mut self, lines: &mut Lines<'_, P>, mode: IeeeModes) -> Result<(), Fault> {
         let link = Link::of(mode);
+        self.wanted = link;
         self.held = false;
         self.chosen = false;
         if self.link == link {

@@ -22,6 +22,7 @@ mod base;
 mod lifecycle;
 mod objects;
 mod port;
+mod trace;
 mod usb;
 
 use base::{guid, irql, pool, string, sync, time, wait};
@@ -56,6 +57,7 @@ pub(crate) use sync::{LeaveReason, Rundown, RundownGuard, SpinLock};
 pub(crate) use time::{
     counter_frequency, duration_of, microseconds, milliseconds, nanoseconds, stall,
 };
+pub(crate) use trace::{At, StartFailure, event};
 pub(crate) use usb::{
     Data, DeviceUrbGate, PipeHandle, PipeQueue, PipeQueueOptions, PlanEnd, PlanStep, SelectedPipe,
     TimeLimit, TransferPlan, UrbTransfer, UsbDevice, VendorTransfer, flush_deferred,

@@ -8,10 +8,11 @@ use crate::{
         parallel::{DeviceRequest, UserRequest},
     },
     kernel::{
-        BusInformation, ChildDevice, ChildText, Create, Device, Disposition, Guid, ID_UNITS,
-        Interface, Irp, Passive, PortSpace, Request, Shared, SpinLock, State, SymbolicLink, Task,
-        TransferKind, Wide, WorkItem, Worker,
+        At, BusInformation, ChildDevice, ChildText, Create, Device, Disposition, Guid, ID_UNITS,
+        Interface, Irp, Passive, PortSpace, Request, Shared, SpinLock, StartFailure, State,
+        SymbolicLink, Task, TransferKind, Wide, WorkItem, Worker,
     },
+    trace::{Label, Step},
 };
 
 /// `GUID_DEVINTERFACE_PARCLASS` (ntddpar.h): the interface of parallel devices.
@@ -67,6 +68,11 @@ impl ParallelDevice {
                 link: None,
             }),
         })
+    }
+
+    /// What events call the device.
+    pub(crate) fn label(&self) -> Label {
+        self.core.number().label()
     }
 
     pub(crate) const fn worker(&self) -> &Worker {
@@ -209,18 +215,18 @@ impl ParallelDevice {
 }
 
 impl ChildDevice<DeviceRole> for ParallelDevice {
-    fn start(&self, device: Device<'_, DeviceRole>, passive: Passive) -> Result<(), Status> {
+    fn start(&self, device: Device<'_, DeviceRole>, passive: Passive) -> Result<(), StartFailure> {
         let (place, number) = (self.core.place(), self.core.number());
         // Clients find devices by the interface, and the one at the end of the chain by its driver.
         let interface = match place {
             Place::EndOfChain => None,
-            Place::Raw | Place::Chain(_) => Some(Interface::register(
-                device.physical(),
-                &GUID_DEVINTERFACE_PARCLASS,
-                passive,
-            )?),
+            Place::Raw | Place::Chain(_) => {
+                let class = &GUID_DEVINTERFACE_PARCLASS;
+                let interface = Interface::register(device.physical(), class, passive);
+                Some(interface.at(Step::Worker)?)
+            }
         };
-        self.worker.start(device, passive)?;
+        self.worker.start(device, passive).at(Step::Worker)?;
         self.core.start(passive);
         // A name that is taken does not keep the device from working: there is the interface.
         let target = place.device_name(number);

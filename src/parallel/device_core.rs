@@ -18,7 +18,9 @@ use crate::{
     kernel::{
         Blocking, Device, DeviceCallbacks, Disposition, FileId, Irp, Mutex, MutexGuard, Owner,
         Passive, Pending, RundownGuard, Shared, SpinLock, Task, Waiter, Waits, device_routines,
+        event,
     },
+    trace::{Cause, Event},
 };
 
 /// What everybody shares who uses a parallel device: the device object, its worker, and the class
@@ -423,6 +425,7 @@ impl DeviceCore {
         }
         session.forget_lines();
         let result = operation(&mut session, &mut port);
+        self.tell_trouble(&mut session, port.why());
         if !keep {
             port.end();
             session.release(&mut port);
@@ -436,6 +439,31 @@ impl DeviceCore {
         self.port.learn(session.capabilities());
         self.preferences.with(|it| it.session = Some(session));
         result
+    }
+
+    /// Tells of a peripheral that did not answer, or not within the request's time.
+    fn tell_trouble(&self, session: &mut Session, why: Status) {
+        let timed_out = why == Status::TIMEOUT;
+        let (cause, mode, number) = match session.take_trouble() {
+            Some(it) if it.fault != Fault::Interrupted => {
+                let cause = match it.fault {
+                    Fault::NotIeee1284 => Cause::NotIeee1284,
+                    Fault::EppTimeOut => Cause::Epp,
+                    _ => Cause::NoAnswer,
+                };
+                (cause, it.mode, it.event)
+            }
+            Some(it) if timed_out => (Cause::WriteTime, it.mode, it.event),
+            // Between two looks at a peripheral that has nothing to read.
+            None if timed_out => (Cause::ReadTime, session.mode_name(), 0),
+            _ => return,
+        };
+        let what = Event::TimedOut {
+            cause,
+            mode,
+            event: number,
+        };
+        event(self.number().label(), &what);
     }
 
     /// Leaves a connected mode. The port is ours, and the turn.

@@ -1,6 +1,9 @@
 //! The n of `LPTn`: found, chosen, saved, and shown.
 
-use crate::kernel::{Key, Passive, PhysicalDevice, Property, Text, Wide};
+use crate::{
+    kernel::{Key, Passive, PhysicalDevice, Property, Text, Wide},
+    trace::Label,
+};
 
 /// The n of `LPTn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,11 @@ impl PortNumber {
     /// `\Device\ParallelPortM`, the port object.
     pub(super) fn port_name(self) -> Wide<32> {
         Wide::new(r"\Device\ParallelPort").push_number(self.0 - 1)
+    }
+
+    /// What events call the port and its devices.
+    pub(super) const fn label(self) -> Label {
+        Label::port(self.0)
     }
 
     /// `LPTn`.

@@ -12,10 +12,12 @@ use crate::{
     ieee1284::{DeviceId, IdLength, Interrupted, Session, steady_condition},
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        Buffer, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface, Irp,
-        Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace, Request,
-        Resources, RundownGuard, SecurityDescriptor, Shared, SpinLock, State, Waits, Wide,
+        At, Buffer, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface,
+        Irp, Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace,
+        Request, Resources, RundownGuard, SecurityDescriptor, Shared, SpinLock, StartFailure,
+        State, Waits, Wide,
     },
+    trace::{Label, Step},
 };
 
 /// `GUID_DEVINTERFACE_PARALLEL` (ntddpar.h): the interface of port objects.
@@ -133,6 +135,11 @@ pub(crate) fn add_port(
 }
 
 impl ParallelPort {
+    /// What events call the port.
+    pub(crate) fn label(&self) -> Label {
+        self.core.number().label()
+    }
+
     /// A request to the port object. Its documented requests are internal ones, of kernel clients.
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         match request {
@@ -373,7 +380,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
         raw: Resources<'_>,
         resources: Resources<'_>,
         passive: Passive,
-    ) -> Result<(), Status> {
+    ) -> Result<(), StartFailure> {
         // A started port that gets other resources lets go of the old ones first.
         self.core.stop(passive);
         let epp_32 = Key::of_device(self.core.pdo(), false, passive)
@@ -381,7 +388,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
             .and_then(|key| key.dword(&Wide::new(EPP_32)))
             == Some(1);
         let card = self.core.pdo().pci_identity(passive);
-        let hardware = Hardware::start(raw, resources, epp_32, card)?;
+        let hardware = Hardware::start(raw, resources, epp_32, card).at(Step::Resources)?;
         self.core.start(hardware, passive);
         self.core.number().save(self.core.pdo(), passive);
         self.core.number().show(self.core.pdo(), passive);

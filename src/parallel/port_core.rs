@@ -16,8 +16,9 @@ use crate::{
     kernel::{
         Accepts, AcquireTimeout, Device, Disposition, FileId, Interrupt, InterruptOwner, Irp, Key,
         Owner, Passive, PhysicalDevice, PortArbiter, PortCallbacks, PowerSupply, Rundown,
-        RundownGuard, Shared, SpinLock, Waiter, Waits, Wide, port_routines,
+        RundownGuard, Shared, SpinLock, Waiter, Waits, Wide, event, port_routines,
     },
+    trace::Event,
 };
 
 /// `REG_DWORD` in the hardware key of a port: how long a request of a device object waits for the
@@ -432,7 +433,14 @@ impl PortCore {
     pub(super) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
         self.power.request();
         let acquire_timeout = AcquireTimeout::Awake(self.acquire_timeout.load(Ordering::Relaxed));
-        self.arbiter.acquire(owner, waits, acquire_timeout)?;
+        let entered = self.arbiter.acquire(owner, waits, acquire_timeout);
+        if let (Err(Status::DEVICE_BUSY), AcquireTimeout::Awake(waited)) =
+            (entered, acquire_timeout)
+        {
+            event(self.number.label(), &Event::PortBusy { waited });
+        }
+        entered?;
+        self.taken(false);
         self.settle(owner_address(owner));
         Ok(())
     }
@@ -555,8 +563,13 @@ impl PortCore {
         });
     }
 
+    fn taken(&self, by_client: bool) {
+        event(self.number.label(), &Event::PortTaken { by_client });
+    }
+
     /// A request that waited for the port has it. What it asked for besides is done now.
     fn grant(&self, irp: Irp) -> Disposition {
+        self.taken(true);
         self.settle(0);
         let request = PortRequest::parse(irp.code(), irp.input(), irp.output_length());
         let status = match request {

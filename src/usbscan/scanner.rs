@@ -10,11 +10,12 @@ use crate::{
         },
     },
     kernel::{
-        Create, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface, Irp,
-        Key, Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
-        SecurityDescriptor, Shared, SpinLock, State, SymbolicLink, Task, Wide, Worker,
-        flush_deferred,
+        At, Create, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface,
+        Irp, Key, Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
+        SecurityDescriptor, Shared, SpinLock, StartFailure, State, SymbolicLink, Task, Wide,
+        Worker, flush_deferred,
     },
+    trace::{Label, Step},
 };
 
 /// `GUID_DEVINTERFACE_IMAGE` (wiaintfc.h), which is also the setup class.
@@ -64,7 +65,7 @@ pub(crate) fn add_scanner(
                 number,
                 link: SpinLock::new(Some(SymbolicLink::create(link, name.units(), passive)?)),
                 interface: Interface::register(pdo, &GUID_DEVINTERFACE_IMAGE, passive)?,
-                core: Shared::try_new(ScannerCore::try_new(lower)?)?,
+                core: Shared::try_new(ScannerCore::try_new(lower, Label::scanner(number))?)?,
                 worker: Worker::try_new(device)?,
                 work: PassiveWork::try_new(device)?,
             }))
@@ -78,6 +79,11 @@ pub(crate) fn add_scanner(
 }
 
 impl Scanner {
+    /// What events call the device.
+    pub(crate) fn label(&self) -> Label {
+        self.core.label()
+    }
+
     pub(crate) const fn worker(&self) -> &Worker {
         &self.worker
     }
@@ -267,10 +273,10 @@ impl FunctionDevice<DeviceRole> for Scanner {
         _raw: Resources<'_>,
         _resources: Resources<'_>,
         passive: Passive,
-    ) -> Result<(), Status> {
+    ) -> Result<(), StartFailure> {
         self.stop(passive);
         self.core.start(passive)?;
-        self.worker.start(device, passive)?;
+        self.worker.start(device, passive).at(Step::Worker)?;
         self.core.urb_gate().open();
         // Without it the device works, too, and is found by its interface.
         if let Ok(key) = Key::of_software(self.pdo, passive) {

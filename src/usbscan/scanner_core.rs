@@ -6,9 +6,10 @@ use crate::{
         usbscan::{DeviceDescriptor, MAX_NUM_PIPES, PipeInformation},
     },
     kernel::{
-        Buffer, DeviceUrbGate, Lower, Passive, PipeHandle, SelectedPipe, Shared, SharedList,
-        SpinLock, UsbDevice,
+        At, Buffer, DeviceUrbGate, Lower, Passive, PipeHandle, SelectedPipe, Shared, SharedList,
+        SpinLock, StartFailure, UsbDevice,
     },
+    trace::{Label, Step},
     usb::{
         CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
     },
@@ -25,6 +26,7 @@ const CONFIGURATION: u8 = 2;
 /// What a scanner shares with its opens.
 pub(super) struct ScannerCore {
     lower: Lower,
+    label: Label,
     urb_gate: Shared<DeviceUrbGate>,
     opens: SharedList<Open>,
     /// What was found at the last start.
@@ -43,17 +45,23 @@ struct Configuration {
 impl ScannerCore {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    pub(super) fn try_new(lower: Lower) -> Result<Self, Status> {
+    pub(super) fn try_new(lower: Lower, label: Label) -> Result<Self, Status> {
         Ok(Self {
             lower,
-            urb_gate: Shared::try_new(DeviceUrbGate::try_new()?)?,
+            label,
+            urb_gate: Shared::try_new(DeviceUrbGate::try_new(label)?)?,
             opens: SharedList::new(),
             configuration: SpinLock::new(None),
         })
     }
 
     pub(super) const fn device(&self) -> UsbDevice {
-        UsbDevice::new(self.lower)
+        UsbDevice::new(self.lower, self.label)
+    }
+
+    /// What events call the device.
+    pub(super) const fn label(&self) -> Label {
+        self.label
     }
 
     pub(super) const fn lower(&self) -> Lower {
@@ -74,7 +82,7 @@ impl ScannerCore {
     /// What the USB stack says; `STATUS_IO_TIMEOUT`; `STATUS_INSUFFICIENT_RESOURCES`;
     /// `STATUS_DEVICE_CONFIGURATION_ERROR`: the descriptors are malformed, or the USB stack and
     /// this driver do not see the same in them.
-    pub(super) fn start(&self, passive: Passive) -> Result<(), Status> {
+    pub(super) fn start(&self, passive: Passive) -> Result<(), StartFailure> {
         let mut found = self.configure(passive)?;
         self.configuration.with(move |place| {
             if let Some(before) = place {
@@ -86,27 +94,33 @@ impl ScannerCore {
         Ok(())
     }
 
-    fn configure(&self, passive: Passive) -> Result<Configuration, Status> {
-        let descriptor = self.read(DEVICE, DEVICE_DESCRIPTOR, passive)?;
-        let descriptor = device_descriptor(&descriptor).map_err(malformed)?;
-        let header = self.read(CONFIGURATION, CONFIGURATION_HEADER, passive)?;
-        let total = total_length(&header).map_err(malformed)?;
-        let mut whole = self.read(CONFIGURATION, total, passive)?;
-        let pipes = Pipes::parse(&whole).map_err(malformed)?;
+    fn configure(&self, passive: Passive) -> Result<Configuration, StartFailure> {
+        let step = Step::DeviceDescriptor;
+        let descriptor = self.read(DEVICE, DEVICE_DESCRIPTOR, passive).at(step)?;
+        let descriptor = device_descriptor(&descriptor).map_err(malformed);
+        let descriptor = descriptor.at(Step::Descriptors)?;
+        let step = Step::ConfigurationDescriptor;
+        let header = self.read(CONFIGURATION, CONFIGURATION_HEADER, passive);
+        let total = total_length(&header.at(step)?).map_err(malformed);
+        let total = total.at(Step::Descriptors)?;
+        let mut whole = self.read(CONFIGURATION, total, passive).at(step)?;
+        let pipes = Pipes::parse(&whole).map_err(malformed);
+        let pipes = pipes.at(Step::Descriptors)?;
         let mut selected = [None; MAX_NUM_PIPES];
-        self.device().select_configuration(
+        let selection = self.device().select_configuration(
             &mut whole,
             pipes.interface_number(),
             pipes.endpoint_count(),
             &mut selected,
             START_LIMIT_MS,
             passive,
-        )?;
+        );
+        selection.at(Step::SelectConfiguration)?;
         let same = |(known, selected): (&PipeInformation, &Option<SelectedPipe>)| {
             selected.is_some_and(|pipe| pipe.address == known.endpoint_address)
         };
         if !pipes.table().iter().zip(&selected).all(same) {
-            return Err(Status::DEVICE_CONFIGURATION_ERROR);
+            return Err(Status::DEVICE_CONFIGURATION_ERROR).at(Step::SelectConfiguration);
         }
         Ok(Configuration {
             generation: 0,

@@ -18,10 +18,10 @@ Folder of the package: what `cargo make` made, target\debug\parscan_package.
 Removes the certificate from both stores and turns the option off.
 
 .EXAMPLE
-.\Enable-TestSigning.ps1 -Package ..\..\target\debug\parscan_package -WhatIf
+powershell -ExecutionPolicy Bypass -File .\Enable-TestSigning.ps1 -Package ..\..\target\debug\parscan_package -WhatIf
 
 .EXAMPLE
-.\Enable-TestSigning.ps1 -Package C:\parscan_package -Undo
+powershell -ExecutionPolicy Bypass -File .\Enable-TestSigning.ps1 -Package C:\parscan_package -Undo
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(

@@ -3,12 +3,23 @@
 Collects in one .zip what is needed to understand how parscan did on this machine.
 
 .DESCRIPTION
-Windows' log of device installations, the devices of both packages with their drivers and stacks,
+With -StartTrace it begins to record the driver's own events (ETW provider Parscan, levels up to
+-Level); do what fails, and call it with -Out: it stops the recording, decodes it into
+events-parscan.txt, and collects that with the rest. README.md lists the events.
+
+The rest: entries of ParscanPort and ParscanScan in the System log (a start that failed), Windows'
+log of device installations, the devices of both packages with their drivers and stacks,
 services, Driver Verifier's settings and counts, events about device installation, driver isolation
 and bug checks, and the versions of Windows. With -Dumps also the small memory dumps.
 
-It changes nothing but the .zip. Read it before you publish it: it has the machine's name, its
+Collecting changes nothing but the .zip, and ends the recording. Read it before you publish it: it has the machine's name, its
 devices and their serial numbers; a memory dump has whatever was in memory.
+
+.PARAMETER StartTrace
+Begins to record the driver's events, in a file of 16 MB at most, in which new ones replace the oldest.
+
+.PARAMETER Level
+1 critical, 2 errors, 3 warnings, 4 information, 5 everything.
 
 .PARAMETER Out
 The .zip to write.
@@ -17,15 +28,37 @@ The .zip to write.
 Adds %windir%\Minidump.
 
 .EXAMPLE
-.\Get-ParscanLog.ps1 -Out C:\parscan-log.zip
+powershell -ExecutionPolicy Bypass -File .\Get-ParscanLog.ps1 -StartTrace -WhatIf
+
+.EXAMPLE
+powershell -ExecutionPolicy Bypass -File .\Get-ParscanLog.ps1 -Out C:\parscan-log.zip
 #>
-[CmdletBinding(SupportsShouldProcess)]
+[CmdletBinding(SupportsShouldProcess, DefaultParameterSetName = 'Collect')]
 param(
-    [Parameter(Mandatory)] [string] $Out,
-    [switch] $Dumps
+    [Parameter(Mandatory, ParameterSetName = 'Trace')] [switch] $StartTrace,
+    [Parameter(ParameterSetName = 'Trace')] [ValidateRange(1, 5)] [int] $Level = 5,
+    [Parameter(Mandatory, ParameterSetName = 'Collect')] [string] $Out,
+    [Parameter(ParameterSetName = 'Collect')] [switch] $Dumps
 )
 . "$PSScriptRoot\common.ps1"
 Assert-Administrator
+
+# The recording: name of the session, its file, and the provider's GUID.
+$session = 'Parscan'
+$recording = Join-Path $env:ProgramData 'Parscan\parscan.etl'
+$provider = '{5d67e879-5dd6-56ae-75b1-ef3dd824ae50}'
+
+if ($StartTrace) {
+    if ($PSCmdlet.ShouldProcess($recording, 'Record the events of the driver in')) {
+        $null = New-Item -ItemType Directory -Path (Split-Path $recording) -Force
+        # One that still runs is begun anew.
+        logman.exe stop $session -ets | Out-Null
+    }
+    $null = Invoke-Native logman.exe @('start', $session, '-p', $provider, '0xffffffffffffffff',
+        "$Level", '-o', $recording, '-f', 'bincirc', '-max', '16', '-ets')
+    Write-Output 'Do what fails, then: .\Get-ParscanLog.ps1 -Out ...'
+    return
+}
 if (-not $PSCmdlet.ShouldProcess($Out, 'Collect logs into')) { return }
 
 $folder = New-Item -ItemType Directory -Path (Join-Path ([IO.Path]::GetTempPath()) "parscan-log-$PID")
@@ -41,6 +74,28 @@ try {
         }
     }
 
+    # tracerpt knows TraceLogging's format, in which events describe themselves.
+    function Convert-Recording {
+        logman.exe stop $session -ets
+        if (-not (Test-Path -LiteralPath $recording)) { 'no recording: -StartTrace begins one'; return }
+        $xml = Join-Path $folder.FullName 'events-parscan.xml'
+        tracerpt.exe $recording -o $xml -of XML -y
+        $events = [xml] (Get-Content -LiteralPath $xml -Raw)
+        foreach ($event in $events.Events.Event) {
+            if ($event.System.Provider.Guid -ne $provider) { continue }
+            $task = $event.SelectSingleNode('*[local-name()="RenderingInfo"]/*[local-name()="Task"]')
+            $fields = foreach ($data in $event.SelectNodes('.//*[local-name()="Data"]')) {
+                "$($data.GetAttribute('Name'))=$($data.InnerText.Trim())"
+            }
+            "$($event.System.TimeCreated.SystemTime) $(if ($task) { $task.InnerText }) $($fields -join ' ')"
+        }
+        Copy-Item -LiteralPath $recording -Destination $folder.FullName
+    }
+    Save-Log 'events-parscan.txt' { Convert-Recording }
+    Save-Log 'events-system.txt' {
+        Get-WinEvent -FilterHashtable @{ LogName = 'System'; ProviderName = $ParscanPackages.Service } -MaxEvents 200 |
+            Format-List TimeCreated, ProviderName, Id, Message
+    }
     Save-Log 'windows.txt' { Get-ComputerInfo -Property 'Os*', 'Windows*', 'Bios*', 'DeviceGuard*' }
     Save-Log 'packages.txt' { Get-ParscanPackage | Format-List }
     Save-Log 'devices.txt' {

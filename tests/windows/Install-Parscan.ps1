@@ -16,10 +16,10 @@ Folder of the package: what `cargo make` made, target\debug\parscan_package.
 Port (the default), Scanner, or both.
 
 .EXAMPLE
-.\Install-Parscan.ps1 -Package ..\..\target\debug\parscan_package
+powershell -ExecutionPolicy Bypass -File .\Install-Parscan.ps1 -Package ..\..\target\debug\parscan_package
 
 .EXAMPLE
-.\Install-Parscan.ps1 -Package C:\parscan_package -Role Port, Scanner -WhatIf
+powershell -ExecutionPolicy Bypass -Command ".\Install-Parscan.ps1 -Package C:\parscan_package -Role Port, Scanner -WhatIf"
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(

@@ -20,13 +20,13 @@ Folder of the package; needed to go to Parscan.
 How often to switch there and back. More than one is a test of loading and unloading.
 
 .EXAMPLE
-.\Switch-Port.ps1 -To Parscan -Package ..\..\target\debug\parscan_package
+powershell -ExecutionPolicy Bypass -File .\Switch-Port.ps1 -To Parscan -Package ..\..\target\debug\parscan_package
 
 .EXAMPLE
-.\Switch-Port.ps1 -To InBox
+powershell -ExecutionPolicy Bypass -File .\Switch-Port.ps1 -To InBox
 
 .EXAMPLE
-.\Switch-Port.ps1 -To InBox -Package C:\parscan_package -Rounds 20
+powershell -ExecutionPolicy Bypass -File .\Switch-Port.ps1 -To InBox -Package C:\parscan_package -Rounds 20
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(

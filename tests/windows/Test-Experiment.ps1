@@ -32,10 +32,10 @@ from serial ones. It makes the catalogs anew and signs them (inf2cat and signtoo
 the test certificate of cargo make). Install the copy with Install-Parscan.ps1.
 
 .EXAMPLE
-.\Test-Experiment.ps1 -Package ..\..\target\debug\parscan_package -Out C:\experiments
+powershell -ExecutionPolicy Bypass -File .\Test-Experiment.ps1 -Package ..\..\target\debug\parscan_package -Out C:\experiments
 
 .EXAMPLE
-.\Test-Experiment.ps1 -Package C:\parscan_package -Out C:\experiments -NoPortSubClass -WhatIf
+powershell -ExecutionPolicy Bypass -File .\Test-Experiment.ps1 -Package C:\parscan_package -Out C:\experiments -NoPortSubClass -WhatIf
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(

@@ -38,13 +38,13 @@ Path of parscanctl.exe.
 How often the scenarios run.
 
 .EXAMPLE
-.\Test-Verifier.ps1 -Stage 1 -Arm -WhatIf
+powershell -ExecutionPolicy Bypass -File .\Test-Verifier.ps1 -Stage 1 -Arm -WhatIf
 
 .EXAMPLE
-.\Test-Verifier.ps1 -Stage 1 -Run -ParscanCtl C:\tools\parscanctl.exe -Rounds 50
+powershell -ExecutionPolicy Bypass -File .\Test-Verifier.ps1 -Stage 1 -Run -ParscanCtl C:\tools\parscanctl.exe -Rounds 50
 
 .EXAMPLE
-.\Test-Verifier.ps1 -Reset
+powershell -ExecutionPolicy Bypass -File .\Test-Verifier.ps1 -Reset
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(

@@ -13,10 +13,10 @@ Exit code 0: no package and no running service of parscan is left. 1: something 
 Leaves Driver Verifier's settings alone. They are for the whole machine.
 
 .EXAMPLE
-.\Uninstall-Parscan.ps1 -WhatIf
+powershell -ExecutionPolicy Bypass -File .\Uninstall-Parscan.ps1 -WhatIf
 
 .EXAMPLE
-.\Uninstall-Parscan.ps1
+powershell -ExecutionPolicy Bypass -File .\Uninstall-Parscan.ps1
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param([switch] $KeepVerifier)

@@ -35,17 +35,18 @@ use wdk_sys::{
     PNP_BUS_INFORMATION, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
 };
 
-use crate::ioctl::Status;
 use crate::kernel::{
-    Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources, Role,
-    Wide, WorkItem,
+    At, Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources,
+    Role, StartFailure, Wide, WorkItem,
     device::{delete_function, delete_missing},
     flush_deferred,
     irql::Routine,
     pool::{allocate_paged, free},
     power,
     resources::without_unused,
+    trace::start_ended,
 };
+use crate::{ioctl::Status, trace::Step};
 
 /// Where a device stands in its PnP life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ pub(crate) trait FunctionDevice<R> {
         raw: Resources<'_>,
         resources: Resources<'_>,
         passive: Passive,
-    ) -> Result<(), Status>;
+    ) -> Result<(), StartFailure>;
 
     /// `QUERY_STOP_DEVICE`: whether the device may be stopped now. If so, nobody begins to use it
     /// before the next start, or [`FunctionDevice::cancel_stop`].
@@ -195,7 +196,7 @@ pub(crate) trait ChildDevice<R> {
     ///
     /// # Errors
     /// The device cannot work; nothing of the start is left then.
-    fn start(&self, device: Device<'_, R>, passive: Passive) -> Result<(), Status>;
+    fn start(&self, device: Device<'_, R>, passive: Passive) -> Result<(), StartFailure>;
 
     /// `SURPRISE_REMOVAL` or `REMOVE_DEVICE`; a second one is a no-operation. Requests end with
     /// `status`.
@@ -411,6 +412,10 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
         return;
     }
     if !irp.status().is_success() {
+        if u32::from(irp.stack().MinorFunction) == IRP_MN_START_DEVICE {
+            let refusal = Err(irp.status()).at(Step::LowerDrivers);
+            start_ended(device, role.label(), refusal);
+        }
         let _ = irp.complete_as_is();
         return;
     }
@@ -428,10 +433,8 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 device.set_state(State::Started);
                 Ok(())
             });
-            match started {
-                Ok(()) => Status::SUCCESS,
-                Err(status) => status,
-            }
+            start_ended(device, role.label(), started);
+            started.map_or_else(|failure| failure.status, |()| Status::SUCCESS)
         }
         // A cancelled query.
         Pnp::Function(function) => {
@@ -480,14 +483,16 @@ fn child_pnp<R: Role>(
     passive: Passive,
 ) -> Disposition {
     let status = match u32::from(irp.stack().MinorFunction) {
-        IRP_MN_START_DEVICE => match child.start(device, passive) {
-            Ok(()) => {
+        IRP_MN_START_DEVICE => {
+            let started = child.start(device, passive);
+            if started.is_ok() {
                 power::started(device);
                 device.set_state(State::Started);
-                Status::SUCCESS
             }
-            Err(status) => status,
-        },
+            // SAFETY: the IRP holds the remove lock.
+            start_ended(device, unsafe { device.role() }.label(), started);
+            started.map_or_else(|failure| failure.status, |()| Status::SUCCESS)
+        }
         IRP_MN_QUERY_STOP_DEVICE => {
             device.set_state(State::StopPending);
             Status::SUCCESS

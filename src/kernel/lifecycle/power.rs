@@ -29,12 +29,12 @@ use wdk_sys::{
     ntddk::{PoRequestPowerIrp, PoSetPowerState},
 };
 
-use crate::ioctl::Status;
 use crate::kernel::{
-    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check,
+    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check, event,
     irql::{Routine, is_passive},
     supply::Conclusion,
 };
+use crate::{ioctl::Status, trace::Event};
 
 const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
 const D3: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD3;
@@ -158,6 +158,12 @@ pub(in crate::kernel) fn tell<R: Role>(device: Device<'_, R>, state: DEVICE_POWE
             device_state(state),
         )
     };
+}
+
+/// An event of the device, whose role the caller holds.
+fn tell_event<R: Role>(device: Device<'_, R>, what: &Event) {
+    // SAFETY: the caller's promise.
+    event(unsafe { device.role() }.label(), what);
 }
 
 /// `START_DEVICE` implies full power.
@@ -477,7 +483,10 @@ unsafe fn conclude<R: Role>(
     let lock = device.remove_lock();
     let held = loop {
         match supply.conclude(refused) {
-            Conclusion::Lost => function.lost(),
+            Conclusion::Lost => {
+                tell_event(device, &Event::PowerRefused);
+                function.lost();
+            }
             Conclusion::Over(held) => break held,
         }
     };
@@ -536,6 +545,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 // A system that has fallen asleep again takes it away in a moment.
                 if supply.comes() && uses_hardware(device) {
                     function.wake(passive);
+                    tell_event(device, &Event::Power { works: true });
                 }
                 tell(device, D0);
                 return;
@@ -545,6 +555,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 if uses_hardware(device) {
                     function.sleep(passive);
                 }
+                tell_event(device, &Event::PowerRefused);
                 function.lost();
             }
         });
@@ -555,6 +566,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 function.sleep(passive);
             }
             function.work().power().goes();
+            tell_event(device, &Event::Power { works: false });
             tell(device, state);
         });
         let context = device.raw().cast();

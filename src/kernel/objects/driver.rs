@@ -4,11 +4,11 @@ use core::{marker::PhantomData, ptr::NonNull};
 
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, STATUS_SUCCESS};
 
-use crate::ioctl::Status;
 use crate::kernel::{
     Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, Task, Worker, dispatch,
-    irql::Routine,
+    irql::Routine, trace,
 };
+use crate::{ioctl::Status, trace::Label};
 
 /// The kinds of device object that a driver makes; one value lives in each device extension.
 pub(crate) trait Role: Sized + Send + Sync + 'static {
@@ -24,6 +24,9 @@ pub(crate) trait Role: Sized + Send + Sync + 'static {
 
     /// What the device object is to the PnP manager.
     fn pnp(&self) -> Pnp<'_, Self>;
+
+    /// What events call the device. At any IRQL.
+    fn label(&self) -> Label;
 
     /// A request other than PnP, power and WMI. At <= `DISPATCH_LEVEL`, in the requester's thread.
     fn request(&self, device: Device<'_, Self>, irp: Irp, request: Request) -> Disposition;
@@ -71,6 +74,10 @@ pub(crate) fn initialize<R: Role>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
         Some(extension) => extension.AddDevice = Some(add_device::<R>),
         None => return Status::UNSUCCESSFUL.0,
     }
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
+    // SAFETY: the I/O manager calls DriverEntry at PASSIVE_LEVEL.
+    trace::register(unsafe { Passive::of(&routine) });
     STATUS_SUCCESS
 }
 
@@ -86,15 +93,24 @@ unsafe extern "C" fn add_device<R: Role>(
     let routine = unsafe { Routine::new() };
     // SAFETY: the PnP manager calls AddDevice at PASSIVE_LEVEL.
     let passive = unsafe { Passive::of(&routine) };
+    let object = driver.as_ptr();
     // SAFETY: it passes the driver object that `initialize` filled.
     let driver = unsafe { Driver::from_raw(driver) };
     // SAFETY: and the PDO of the device.
     let pdo = unsafe { PhysicalDevice::from_raw(pdo) };
     match R::add_device(driver, pdo, passive) {
         Ok(()) => STATUS_SUCCESS,
-        Err(status) => status.0,
+        Err(status) => {
+            trace::add_failed(object, status);
+            status.0
+        }
     }
 }
 
-/// `DriverUnload`. Nothing outlives the last device object, so there is nothing to undo.
-unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {}
+/// `DriverUnload`. Nothing but the provider outlives the last device object.
+unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
+    // SAFETY: the I/O manager calls it at PASSIVE_LEVEL.
+    trace::unregister(unsafe { Passive::of(&routine) });
+}

@@ -8,7 +8,7 @@ use core::{
 };
 
 use wdk_sys::{
-    _URB_SELECT_CONFIGURATION, DEVICE_OBJECT, IRP, NTSTATUS, PVOID,
+    _URB_HEADER, _URB_SELECT_CONFIGURATION, DEVICE_OBJECT, IRP, NTSTATUS, PVOID,
     STATUS_MORE_PROCESSING_REQUIRED, URB_FUNCTION_SELECT_CONFIGURATION, USBD_INTERFACE_INFORMATION,
     USBD_PIPE_INFORMATION,
     ntddk::{IoAllocateIrp, IoCancelIrp, IoFreeIrp, IofCallDriver},
@@ -21,10 +21,10 @@ use super::{
         pool::PoolBox,
         sync::Event,
     },
-    DeviceUrbGate, Memory, PipeHandle, Urb, UrbTransfer,
+    DeviceUrbGate, Memory, PipeHandle, Urb, UrbTransfer, report,
     urb::header,
 };
-use crate::ioctl::Status;
+use crate::{ioctl::Status, trace::Label};
 
 /// The most endpoints of an interface: 15 of each direction.
 const MOST_PIPES: usize = 30;
@@ -67,7 +67,7 @@ impl CallTimeout<'_> {
 
 /// The device as its function driver sees it.
 #[derive(Clone, Copy)]
-pub(crate) struct UsbDevice(Lower);
+pub(crate) struct UsbDevice(Lower, Label);
 
 /// A pipe of the selected configuration.
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +79,9 @@ pub(crate) struct SelectedPipe {
 }
 
 impl UsbDevice {
-    /// The device at the bottom of the stack.
-    pub(crate) const fn new(lower: Lower) -> Self {
-        Self(lower)
+    /// The device at the bottom of the stack; what events call it.
+    pub(crate) const fn new(lower: Lower, label: Label) -> Self {
+        Self(lower, label)
     }
 
     /// Reads a descriptor, in `limit` milliseconds: how many bytes came.
@@ -235,10 +235,20 @@ impl UsbDevice {
         // SAFETY: allocated above, and nobody else has it.
         unsafe { IoFreeIrp(irp.as_ptr()) };
         if status.is_success() {
-            Ok(())
-        } else {
-            Err(impatience.unwrap_or(status))
+            return Ok(());
         }
+        // SAFETY: every URB begins with it, and this one came back.
+        let header = unsafe { urb.cast::<_URB_HEADER>().read() };
+        match impatience {
+            Some(Status::IO_TIMEOUT) => report::timed_out(self.1, header.Function),
+            None if status != Status::CANCELLED => {
+                let pipe = report::CONTROL_PIPE;
+                let usbd_status = header.Status.cast_unsigned();
+                report::failed(self.1, pipe, header.Function, usbd_status, status);
+            }
+            _ => {}
+        }
+        Err(impatience.unwrap_or(status))
     }
 }
 

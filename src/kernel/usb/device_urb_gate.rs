@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::{Blocking, Passive, SpinLock, Waits, sync::Event};
-use crate::{ioctl::Status, sharing::UrbGate};
+use crate::{ioctl::Status, sharing::UrbGate, trace::Label};
 
 /// The URBs of a device that the USB stack has. While the device is stopped, asleep or gone, there
 /// are none and no more go out.
@@ -11,6 +11,8 @@ use crate::{ioctl::Status, sharing::UrbGate};
 /// When the system works again its programs do not wait for the device: their requests are queued
 /// until it has power, too.
 pub(crate) struct DeviceUrbGate {
+    /// What events call the device.
+    label: Label,
     gate: SpinLock<UrbGate>,
     /// Signalled while there are no URBs.
     idle: Event,
@@ -27,18 +29,23 @@ impl DeviceUrbGate {
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
-    pub(crate) fn try_new() -> Result<Self, Status> {
+    pub(crate) fn try_new(label: Label) -> Result<Self, Status> {
         let idle = Event::notification()?;
         idle.set();
         let shut = Event::notification()?;
         shut.set();
         Ok(Self {
+            label,
             gate: SpinLock::new(UrbGate::CLOSED),
             idle,
             shut,
             changed: Event::synchronization()?,
             held: AtomicU32::new(0),
         })
+    }
+
+    pub(super) const fn label(&self) -> Label {
+        self.label
     }
 
     /// Lets URBs through. At <= `DISPATCH_LEVEL`.

@@ -8,6 +8,7 @@ mod call;
 mod device_urb_gate;
 mod mdl;
 mod pipe_queue;
+mod report;
 mod timer;
 mod urb;
 

@@ -148,6 +148,7 @@ pub(super) struct Urb([u64; 17]);
 const STATUS_WORD: usize = 0;
 const LENGTH_WORD: usize = 4;
 const _: () = {
+    assert!(offset_of!(_URB_HEADER, Function) == 2);
     assert!(offset_of!(_URB_HEADER, Status) == 4);
     assert!(offset_of!(_URB_BULK_OR_INTERRUPT_TRANSFER, TransferBufferLength) == 0x24);
     assert!(offset_of!(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST, TransferBufferLength) == 0x24);
@@ -234,6 +235,16 @@ impl Urb {
     /// it.
     pub(super) fn has_failed(&self) -> bool {
         self.upper_half(STATUS_WORD) >> 31 != 0
+    }
+
+    /// `Hdr.Status`, a `USBD_STATUS`.
+    pub(super) fn usbd_status(&self) -> u32 {
+        u32::try_from(self.upper_half(STATUS_WORD)).unwrap_or(0)
+    }
+
+    /// `Hdr.Function`
+    pub(super) fn function(&self) -> u16 {
+        u16::try_from(self.0.first().map_or(0, |word| word >> 16 & 0xFFFF)).unwrap_or(0)
     }
 
     fn upper_half(&self, word: usize) -> u64 {

@@ -315,6 +315,24 @@ unsafe extern "C" {
     ) -> *mut IRP;
     pub(crate) fn IoGetAttachedDeviceReference(d: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT;
     pub(crate) fn IoReleaseCancelSpinLock(irql: u8);
+    pub(crate) fn IoAllocateErrorLogEntry(object: Ptr, size: u8) -> Ptr;
+    pub(crate) fn IoWriteErrorLogEntry(entry: Ptr);
+    pub(crate) fn EtwRegister(
+        guid: *const u128,
+        callback: Ptr,
+        context: Ptr,
+        handle: *mut u64,
+    ) -> Status;
+    pub(crate) fn EtwUnregister(handle: u64) -> Status;
+    pub(crate) fn EtwSetInformation(handle: u64, class: u32, data: Ptr, length: u32) -> Status;
+    pub(crate) fn EtwWriteTransfer(
+        handle: u64,
+        descriptor: *const [u64; 2],
+        activity: Ptr,
+        related: Ptr,
+        count: u32,
+        data: *const [u64; 2],
+    ) -> Status;
     pub(crate) fn IoAllocateWorkItem(d: *mut DEVICE_OBJECT) -> Ptr;
     pub(crate) fn IoQueueWorkItemEx(
         item: Ptr,

@@ -52,6 +52,8 @@ pub(crate) struct Extension {
     pub(crate) kept: *mut IRP,
 }
 
+tracelogging::define_provider!(PROVIDER, "Misbehave");
+
 pub(crate) static mut SIN: u32 = 0;
 static mut LINK_KEPT: bool = false;
 
@@ -431,6 +433,26 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
             finish(irp, SUCCESS, 0)
         }
         // The child comes or goes.
+        // An event that Microsoft's crate writes, with every kind of field.
+        0x80C => {
+            unsafe { PROVIDER.register() };
+            tracelogging::write_event!(
+                PROVIDER,
+                "Everything",
+                level(Warning),
+                keyword(0x20),
+                str8("Text", "eight"),
+                cstr8("Ended", "nine"),
+                u8("Byte", &0x12),
+                u16("Word", &0x3456),
+                u32("Number", &0x789A_BCDE),
+                u32_hex("Hex", &0xC000_0004),
+                win_ntstatus("Status", &-1),
+                u64("Long", &0x0123_4567_89AB_CDEF),
+            );
+            PROVIDER.unregister();
+            finish(irp, SUCCESS, 0)
+        }
         0x806 => {
             unsafe { toggle_child(device) };
             finish(irp, SUCCESS, 0)

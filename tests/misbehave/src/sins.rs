@@ -603,10 +603,99 @@ pub(crate) unsafe fn commit(
                 let objects: [Ptr; 4] = core::array::from_fn(|i| (&raw mut events[i]).cast());
                 KeWaitForMultipleObjects(4, objects.as_ptr(), 1, 0, 0, 0, null_mut(), null_mut());
             }
+            113 => {
+                EtwUnregister(0x1234);
+            }
+            114 => {
+                let mut handle = 0;
+                EtwRegister(&1, null_mut(), null_mut(), &raw mut handle);
+            }
+            115 => {
+                let mut handle = 0;
+                let old = KfRaiseIrql(2);
+                EtwRegister(&1, null_mut(), null_mut(), &raw mut handle);
+                KeLowerIrql(old);
+            }
+            // Metadata that is shorter than it says.
+            116 => traced(b"\x20\0\0Name\0", b"", false),
+            // A value is missing.
+            117 => traced(b"\x0C\0\0Name\0a\0\x08\0", b"12", false),
+            // Paged memory at DISPATCH_LEVEL.
+            118 => traced(b"\x08\0\0Name\0", b"", true),
+            119 => {
+                IoAllocateErrorLogEntry(device.cast(), 250);
+            }
+            120 => {
+                IoAllocateErrorLogEntry(device.cast(), 100);
+            }
+            // A string without an end.
+            121 => {
+                let entry = IoAllocateErrorLogEntry(device.cast(), 0x30).cast::<u8>();
+                if !entry.is_null() {
+                    entry.write_bytes(0, 0x28);
+                    entry.add(0x28).write_bytes(1, 8);
+                    entry.cast::<u16>().add(2).write(1);
+                    entry.cast::<u16>().add(3).write(0x28);
+                    entry.cast::<u32>().add(3).write(0xC004_0003);
+                    IoWriteErrorLogEntry(entry.cast());
+                }
+            }
+            // Most of it never written.
+            122 => {
+                let entry = IoAllocateErrorLogEntry(device.cast(), 0x40);
+                if !entry.is_null() {
+                    entry.cast::<u8>().write_bytes(0, 0x28);
+                    entry.cast::<u32>().add(3).write(0xC004_0003);
+                    IoWriteErrorLogEntry(entry);
+                }
+            }
             _ => return end(INVALID_DEVICE_REQUEST, 0),
         }
     }
     end(SUCCESS, 0)
+}
+
+/// Registers a provider, writes an event with this metadata and these values, and unregisters.
+unsafe fn traced(metadata: &[u8], values: &[u8], paged: bool) {
+    const TRAITS: &[u8] = b"\x04\0M\0";
+    let mut handle = 0;
+    unsafe {
+        EtwRegister(&1, null_mut(), null_mut(), &raw mut handle);
+        EtwSetInformation(handle, 2, TRAITS.as_ptr().cast_mut().cast(), 4);
+        let pool = ExAllocatePool2(PAGED, metadata.len(), TAG).cast::<u8>();
+        if !pool.is_null() {
+            pool.copy_from_nonoverlapping(metadata.as_ptr(), metadata.len());
+            let block = |at: *const u8, length: usize, kind: u64| {
+                [at.expose_provenance() as u64, length as u64 | kind << 32]
+            };
+            let at = if paged {
+                pool
+            } else {
+                metadata.as_ptr().cast_mut()
+            };
+            let data = [
+                block(TRAITS.as_ptr(), 4, 2),
+                block(at, metadata.len(), 1),
+                block(values.as_ptr(), values.len(), 0),
+            ];
+            // Channel 11, level 3; a keyword.
+            let descriptor = [11 << 24 | 3 << 32, 1];
+            let old = if paged { KfRaiseIrql(2) } else { 0 };
+            EtwWriteTransfer(
+                handle,
+                &raw const descriptor,
+                null_mut(),
+                null_mut(),
+                3,
+                data.as_ptr(),
+            );
+            if paged {
+                KeLowerIrql(old);
+            }
+            ExFreePoolWithTag(pool.cast(), TAG);
+        }
+        EtwUnregister(handle);
+    }
 }
 
 unsafe extern "C" fn good_thread(context: Ptr) {

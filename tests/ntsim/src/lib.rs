@@ -54,6 +54,7 @@
 //! | `majors` | requests of user mode, by any major function |
 //! | `routine` | routines whose addresses drivers gave away |
 //! | `leaks` | what an answer must not hold |
+//! | [`etw`] | ETW providers and sessions, and the error log |
 //! | [`usb`] | USB devices: a bus driver that answers URBs |
 //! | [`Registry`], [`rules`], [`trace`], `ports` | as their names say |
 //!
@@ -102,6 +103,7 @@
 
 #[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
 mod cpu;
+pub mod etw;
 mod fault;
 mod image;
 mod iomgr;
@@ -209,6 +211,8 @@ pub struct Config {
     pub patch_ports: bool,
     /// Notes how much of their stacks threads use, for [`Machine::stack_marks`].
     pub measure_stacks: bool,
+    /// The level of events that an ETW session listens to from the start on; 0 is every level.
+    pub etw_level: Option<u8>,
     /// Processors are there for all that could run: a DPC runs beside the thread that queued it, even
     /// while that is at `DISPATCH_LEVEL`, and a thread that spins for a lock goes on as soon as the
     /// lock is free, if that thread's turn comes by the seed.
@@ -238,6 +242,7 @@ impl Default for Config {
             canary: false,
             patch_ports: true,
             measure_stacks: false,
+            etw_level: None,
             several_processors: false,
         }
     }
@@ -618,6 +623,7 @@ impl Machine {
             rng: state::Rng::new(config.seed),
             mem: mem::Mem::new(config.keep_paged),
             sched: sched::Sched::new(config.measure_stacks),
+            etw: etw::Etw::new(config.etw_level),
             config,
             now: 0,
             cpu_time: 0,
@@ -1566,6 +1572,32 @@ impl Machine {
         self.with(|k| k.trace.clone())
     }
 
+    /// An ETW session listens to events up to a level from now on, 0 for every level; or none does.
+    ///
+    /// # Errors
+    /// A rule was broken in an enable callback.
+    pub fn listen(&self, level: Option<u8>) -> Result<(), Bugcheck> {
+        sched::call("listen", move || etw::listen(level))
+    }
+
+    /// The events that sessions got.
+    #[must_use]
+    pub fn etw_events(&self) -> Vec<etw::EtwEvent> {
+        self.with(|k| k.etw.events().to_vec())
+    }
+
+    /// How often drivers called `EtwWriteTransfer`.
+    #[must_use]
+    pub fn etw_writes(&self) -> u64 {
+        self.with(|k| k.etw.writes)
+    }
+
+    /// The entries of the error log.
+    #[must_use]
+    pub fn error_log(&self) -> Vec<etw::LogEntry> {
+        self.with(|k| k.etw.log().to_vec())
+    }
+
     /// Virtual time since boot.
     #[must_use]
     pub fn now(&self) -> Nanos {
@@ -1773,6 +1805,7 @@ fn leftovers(k: &Kernel, driver: DriverId) -> (Vec<String>, Vec<String>) {
     if timers > 0 {
         unload.push(format!("{timers} EX_TIMERs"));
     }
+    etw::left_by(k, driver, &mut unload, &mut leak);
     let irps = k.io.owned_by(driver);
     if irps > 0 {
         unload.push(format!("{irps} IRPs of its own"));

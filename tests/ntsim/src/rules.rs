@@ -166,6 +166,9 @@ rules! {
     URB_PENDING = "B5", "FE/P", "reset, configuration change, power-down or removal with URBs pending";
     URB_IRQL = "B6", "FE/i", "synchronous USB request above PASSIVE_LEVEL";
     THREAD_PRIORITY = "N2", "ntsim/thread", "priority of a thread that no driver created, or one that there is not";
+    ETW_HANDLE = "N2", "ntsim/etw-handle", "ETW function with a handle that is not registered";
+    ETW_EVENT = "N2", "ntsim/etw-event", "event that no tool can decode";
+    ERROR_LOG = "N2", "ntsim/error-log", "error log entry allocated, filled or freed wrongly";
     UNLOAD_LEFT = "N1", "CE", "driver unloaded with devices, links, threads, timers, work items or IRPs left";
     FAULT = "X1", "1E", "processor fault in kernel mode";
     STACK_OVERFLOW = "X1", "7F/8", "kernel stack overflow";

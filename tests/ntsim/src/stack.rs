@@ -163,7 +163,7 @@ global_asm!(
     ".p2align 4",
     ".hidden ntsim_enter",
     ".globl ntsim_enter",
-    // usize enter(rdi routine, rsi six arguments, rdx context)
+    // usize enter(rdi routine, rsi seven arguments, rdx context)
     "ntsim_enter:",
     "push rbx",
     "push rbp",
@@ -178,7 +178,7 @@ global_asm!(
     "mov [rbx], rsp",
     "mov r12, rdi",
     "mov rsp, [rbx + 8]",
-    "sub rsp, 0x30",
+    "sub rsp, 0x40",
     "mov rcx, [rsi]",
     "mov rdx, [rsi + 8]",
     "mov r8, [rsi + 16]",
@@ -187,6 +187,8 @@ global_asm!(
     "mov [rsp + 0x20], rax",
     "mov rax, [rsi + 40]",
     "mov [rsp + 0x28], rax",
+    "mov rax, [rsi + 48]",
+    "mov [rsp + 0x30], rax",
     "test byte ptr [rbx + 16], 1",
     "jz 2f",
     "pushfq",
@@ -222,9 +224,9 @@ pub(crate) fn is_enter(rip: Va) -> bool {
     (enter_code as *const () as usize..enter_end as *const () as usize).contains(&rip)
 }
 
-/// Calls a routine of a driver, with at most six arguments, on the stack that `context` is of.
+/// Calls a routine of a driver, with at most seven arguments, on the stack that `context` is of.
 pub(crate) fn enter(routine: Va, args: &[usize], context: *mut Context) -> usize {
-    let mut all = [0; 6];
+    let mut all = [0; 7];
     all[..args.len()].copy_from_slice(args);
     // SAFETY: the driver registered this address as a routine of this shape; if it is not code, the
     // call faults and the fault is reported. The stack is the running thread's.

@@ -120,6 +120,7 @@ pub(crate) struct Kernel {
     pub pnp: crate::pnp::Pnp,
     pub po: crate::power::Po,
     pub usb: crate::usb::Usb,
+    pub etw: crate::etw::Etw,
     pub ke: crate::nt::ke::Ke,
     pub mdls: BTreeMap<Va, crate::nt::mm::Mdl>,
     pub user: crate::user::UserMemory,

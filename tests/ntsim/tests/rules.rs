@@ -187,77 +187,87 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (36, "M1", "CD"),       // beyond the system buffer
     (37, "X1", "7F/8"),     // stack overflow
     (38, "X2", "KeBugCheckEx"),
-    (39, "M1", "C4/10"),         // free inside a block
-    (40, "A3", "C4/3F"),         // reference too few
-    (41, "Q2", "C9/05"),         // DPC returns at another IRQL
-    (42, "Q2", "C4/C5"),         // work item stays in a critical region
-    (43, "L1", "C4/1002"),       // event not initialised
-    (44, "Q1", "C4/E6"),         // Zw inside a fast mutex
-    (45, "I7", "C9/20A"),        // own IRP without completion routine
-    (46, "I7", "C9/20A"),        // own IRP freed twice
-    (47, "X1", "50"),            // write to code
-    (48, "H1", "ntsim/hang"),    // endless loop
-    (49, "H1", "ntsim/hang"),    // deadlock
-    (50, "K3", "C4/D6"),         // wait outside REMOVE
-    (51, "I1", "C9/03"),         // not an IRP
-    (52, "I4", "C9/0E"),         // completed above DISPATCH
-    (53, "M1", "C1"),            // overrun seen at free
-    (54, "L1", "C4/1002"),       // garbage in a lock
-    (55, "I2", "C9/23E"),        // marked, error returned
-    (56, "U2", "C4/F6"),         // user handle
-    (57, "X1", "1E"),            // int 3
-    (58, "I5", "C9/04"),         // null device
-    (59, "I3", "C9/21B"),        // returned -1
-    (60, "Q1", "C4/31"),         // lowered upwards
-    (61, "M1", "C4/01"),         // paged pool allocated at DISPATCH
-    (62, "M1", "C4/11"),         // and freed
-    (63, "K1", "C4/D7p"),        // remove lock in pool
-    (64, "L1", "C4/1003"),       // queued locks out of order
-    (65, "L1", "C4/1004"),       // another thread's mutex
-    (66, "L1", "C4/1005"),       // initialised while held
-    (67, "F6", "C9/20E"),        // own PnP IRP with success
-    (68, "A2", "C9/240"),        // deleted twice
-    (69, "A2", "C9/202"),        // nothing to detach
-    (70, "A2", "C9/201"),        // deleted under another device
-    (71, "I6", "C4/FA"),         // completion routine raises
-    (72, "I6", "C4/FB"),         // completion routine enters a critical region
-    (73, "I8", "C4/135"),        // cancelled and forgotten
-    (74, "L4", "C4/40007"),      // cancel spin lock kept
-    (75, "I5", "C9/208"),        // no stack location
-    (76, "I7", "C9/0D"),         // event freed too early
-    (78, "Q3", "D1"),            // PAGE code at DISPATCH
-    (77, "M1", "C4/16t"),        // blank tag
-    (79, "U1", "3B"),            // user memory without a handler
-    (80, "U1", "ntsim/context"), // in a work item
-    (81, "U1", "0A"),            // at DISPATCH
-    (82, "U1", "DoubleFetch"),   // twice
-    (83, "U3", "C4/B0"),         // unlocked twice
-    (84, "U3", "CB"),            // freed while locked
-    (85, "M4", "C4/2002"),       // mapped executable
-    (86, "U1", "3B"),            // probed without a handler
-    (87, "X1", "50"),            // kernel address under a handler
-    (88, "U3", "CB"),            // the I/O manager's MDL hidden
-    (89, "M2", "C4/62"),         // MDL left at unload
-    (90, "U3", "CB"),            // locked at unload
-    (91, "X1", "1E"),            // raised without a handler
-    (92, "U1", "3B"),            // memcpy without a handler
-    (93, "U1", "3B"),            // user address given to a kernel function
-    (94, "X1", "50"),            // mapping used after unlock
-    (95, "U3", "C4/B0"),         // mapped, not locked
-    (96, "U1", "3B"),            // locked without a handler
-    (100, "M3", "C7/1"),         // queued DPC in freed pool
-    (101, "N1", "CA/9"),         // interrupt disconnected as another kind
-    (102, "I7", "C9/302"),       // threaded IRP sent at APC_LEVEL
-    (103, "I7", "C9/307"),       // threaded IRP with a signalled event
-    (104, "I7", "C9/0D"),        // event on a part of the stack that is left
-    (105, "Q1", "C4/E5"),        // KeSetEvent in an ISR
-    (106, "Q1", "C4/31"),        // lowered with an interrupt spin lock held
-    (107, "M3", "C7/0"),         // EX_TIMER set after it was deleted
-    (108, "N1", "CE"),           // EX_TIMER left at unload
-    (109, "M3", "C7/E"),         // EX_TIMER precise and lazy
-    (110, "M3", "C7/E"),         // waited for the end of a timer that runs on
-    (111, "N2", "ntsim/thread"), // priority of a program's thread
-    (112, "X1", "1E"),           // wait for four objects without wait blocks
+    (39, "M1", "C4/10"),             // free inside a block
+    (40, "A3", "C4/3F"),             // reference too few
+    (41, "Q2", "C9/05"),             // DPC returns at another IRQL
+    (42, "Q2", "C4/C5"),             // work item stays in a critical region
+    (43, "L1", "C4/1002"),           // event not initialised
+    (44, "Q1", "C4/E6"),             // Zw inside a fast mutex
+    (45, "I7", "C9/20A"),            // own IRP without completion routine
+    (46, "I7", "C9/20A"),            // own IRP freed twice
+    (47, "X1", "50"),                // write to code
+    (48, "H1", "ntsim/hang"),        // endless loop
+    (49, "H1", "ntsim/hang"),        // deadlock
+    (50, "K3", "C4/D6"),             // wait outside REMOVE
+    (51, "I1", "C9/03"),             // not an IRP
+    (52, "I4", "C9/0E"),             // completed above DISPATCH
+    (53, "M1", "C1"),                // overrun seen at free
+    (54, "L1", "C4/1002"),           // garbage in a lock
+    (55, "I2", "C9/23E"),            // marked, error returned
+    (56, "U2", "C4/F6"),             // user handle
+    (57, "X1", "1E"),                // int 3
+    (58, "I5", "C9/04"),             // null device
+    (59, "I3", "C9/21B"),            // returned -1
+    (60, "Q1", "C4/31"),             // lowered upwards
+    (61, "M1", "C4/01"),             // paged pool allocated at DISPATCH
+    (62, "M1", "C4/11"),             // and freed
+    (63, "K1", "C4/D7p"),            // remove lock in pool
+    (64, "L1", "C4/1003"),           // queued locks out of order
+    (65, "L1", "C4/1004"),           // another thread's mutex
+    (66, "L1", "C4/1005"),           // initialised while held
+    (67, "F6", "C9/20E"),            // own PnP IRP with success
+    (68, "A2", "C9/240"),            // deleted twice
+    (69, "A2", "C9/202"),            // nothing to detach
+    (70, "A2", "C9/201"),            // deleted under another device
+    (71, "I6", "C4/FA"),             // completion routine raises
+    (72, "I6", "C4/FB"),             // completion routine enters a critical region
+    (73, "I8", "C4/135"),            // cancelled and forgotten
+    (74, "L4", "C4/40007"),          // cancel spin lock kept
+    (75, "I5", "C9/208"),            // no stack location
+    (76, "I7", "C9/0D"),             // event freed too early
+    (78, "Q3", "D1"),                // PAGE code at DISPATCH
+    (77, "M1", "C4/16t"),            // blank tag
+    (79, "U1", "3B"),                // user memory without a handler
+    (80, "U1", "ntsim/context"),     // in a work item
+    (81, "U1", "0A"),                // at DISPATCH
+    (82, "U1", "DoubleFetch"),       // twice
+    (83, "U3", "C4/B0"),             // unlocked twice
+    (84, "U3", "CB"),                // freed while locked
+    (85, "M4", "C4/2002"),           // mapped executable
+    (86, "U1", "3B"),                // probed without a handler
+    (87, "X1", "50"),                // kernel address under a handler
+    (88, "U3", "CB"),                // the I/O manager's MDL hidden
+    (89, "M2", "C4/62"),             // MDL left at unload
+    (90, "U3", "CB"),                // locked at unload
+    (91, "X1", "1E"),                // raised without a handler
+    (92, "U1", "3B"),                // memcpy without a handler
+    (93, "U1", "3B"),                // user address given to a kernel function
+    (94, "X1", "50"),                // mapping used after unlock
+    (95, "U3", "C4/B0"),             // mapped, not locked
+    (96, "U1", "3B"),                // locked without a handler
+    (100, "M3", "C7/1"),             // queued DPC in freed pool
+    (101, "N1", "CA/9"),             // interrupt disconnected as another kind
+    (102, "I7", "C9/302"),           // threaded IRP sent at APC_LEVEL
+    (103, "I7", "C9/307"),           // threaded IRP with a signalled event
+    (104, "I7", "C9/0D"),            // event on a part of the stack that is left
+    (105, "Q1", "C4/E5"),            // KeSetEvent in an ISR
+    (106, "Q1", "C4/31"),            // lowered with an interrupt spin lock held
+    (107, "M3", "C7/0"),             // EX_TIMER set after it was deleted
+    (108, "N1", "CE"),               // EX_TIMER left at unload
+    (109, "M3", "C7/E"),             // EX_TIMER precise and lazy
+    (110, "M3", "C7/E"),             // waited for the end of a timer that runs on
+    (111, "N2", "ntsim/thread"),     // priority of a program's thread
+    (112, "X1", "1E"),               // wait for four objects without wait blocks
+    (113, "N2", "ntsim/etw-handle"), // unregistered twice, or never registered
+    (114, "N1", "CE"),               // provider left at unload
+    (115, "Q1", "C4/E5"),            // registered at DISPATCH
+    (116, "N2", "ntsim/etw-event"),  // metadata of another length
+    (117, "N2", "ntsim/etw-event"),  // a value that is missing
+    (118, "Q3", "D1"),               // event in paged memory at DISPATCH
+    (119, "N2", "ntsim/error-log"),  // entry too large
+    (120, "M2", "C4/62"),            // entry left at unload
+    (121, "N2", "ntsim/error-log"),  // string without an end
+    (122, "N2", "ntsim/error-log"),  // bytes that nobody wrote
 ];
 
 fn judge(

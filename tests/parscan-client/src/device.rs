@@ -59,6 +59,8 @@ pub struct DeviceNode {
     pub description: Option<String>,
     /// The hardware IDs, the best first
     pub hardware_ids: Vec<String>,
+    /// The compatible IDs, `USB\Class_06`
+    pub compatible_ids: Vec<String>,
     /// The service of the driver; of a device that needs none of its own, that of its parent
     pub service: Option<String>,
     /// The name of the device object, `\Device\Parallel0`

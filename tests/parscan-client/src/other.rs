@@ -17,6 +17,10 @@ impl System for Native {
         Err(Error::NeedsWindows)
     }
 
+    fn devices_without_class(&self) -> Result<Vec<DeviceNode>, Error> {
+        Err(Error::NeedsWindows)
+    }
+
     fn service(&self, _: &str) -> Result<Option<Service>, Error> {
         Err(Error::NeedsWindows)
     }

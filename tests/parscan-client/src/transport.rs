@@ -74,6 +74,10 @@ pub trait System {
     /// The present devices of a setup class, working or not (`SetupDiGetClassDevsW`).
     fn devices(&self, class: SetupClass) -> Result<Vec<DeviceNode>, Error>;
 
+    /// The present devices that belong to no setup class, for no driver was ever installed for them
+    /// (`SetupDiGetClassDevsW`). They are known by their bus alone: instance ID, hardware IDs.
+    fn devices_without_class(&self) -> Result<Vec<DeviceNode>, Error>;
+
     /// A service. `None`: there is none of that name (`QueryServiceConfigW`).
     fn service(&self, name: &str) -> Result<Option<Service>, Error>;
 

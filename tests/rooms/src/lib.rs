@@ -1,6 +1,6 @@
 //! The rooms of the driver that need no kernel, compiled for the host.
 //!
-//! `src/ioctl`, `src/ieee1284`, `src/sharing` and `src/usb` are mounted here from the driver's own
+//! `src/ioctl`, `src/ieee1284`, `src/sharing`, `src/trace` and `src/usb` are mounted here from the driver's own
 //! sources, so that their tests run with plain `cargo test` and under Miri, without Microsoft's kit
 //! and without Windows. So is the one list of the kernel room that needs no kernel, for its tests.
 #![cfg_attr(not(test), no_std)]
@@ -14,5 +14,7 @@ pub mod ioctl;
 mod places;
 #[path = "../../../src/sharing/mod.rs"]
 pub mod sharing;
+#[path = "../../../src/trace/mod.rs"]
+pub mod trace;
 #[path = "../../../src/usb/mod.rs"]
 pub mod usb;

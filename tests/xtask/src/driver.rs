@@ -57,6 +57,9 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, debug: bool) -> Result<Pa
     // Unoptimised code keeps checks that the optimiser proves needless, so it has panic paths.
     let deny_panic = gate::DENY_PANIC && !debug;
     gate::run(&sys, Some(arch), &Exports::load(workspace)?, deny_panic)?;
+    let image = fs::read(&sys).with_context(|| format!("cannot read {}", sys.display()))?;
+    let resources = gate::resources::check(&image, env!("CARGO_PKG_VERSION"))?;
+    good("  ok  ", format!("resources: {resources}"));
     say(format!("{}", sys.display()));
     Ok(sys)
 }

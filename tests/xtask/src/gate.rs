@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 use object::{
     LittleEndian as LE,
     pe::{
-        IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_IAT,
+        IMAGE_DIRECTORY_ENTRY_BASERELOC, IMAGE_DIRECTORY_ENTRY_EXCEPTION,
+        IMAGE_DIRECTORY_ENTRY_IAT, IMAGE_DIRECTORY_ENTRY_IMPORT,
         IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY,
         IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_ARM64,
-        IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_EXECUTE, IMAGE_SCN_MEM_WRITE,
-        IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64, ImageSectionHeader, Machine,
+        IMAGE_FILE_RELOCS_STRIPPED, IMAGE_SCN_MEM_DISCARDABLE, IMAGE_SCN_MEM_EXECUTE,
+        IMAGE_SCN_MEM_WRITE, IMAGE_SUBSYSTEM_NATIVE, ImageNtHeaders64, ImageSectionHeader, Machine,
     },
     read::pe::{ImageNtHeaders, Import, PeFile, PeFile64},
 };
@@ -21,6 +22,7 @@ use crate::{
     shell::{Arch, bad, good, warn},
 };
 
+pub(crate) mod resources;
 mod stack;
 
 /// The only modules that a driver of this project may import from.
@@ -200,24 +202,68 @@ fn check_header(file: &PeFile64<'_>, arch: Arch, image: &[u8]) -> Group {
     group
 }
 
-/// What this project allows of sections: none that is thrown away or paged out.
+/// What this project allows of sections: no code and no data of the driver that is thrown away or
+/// paged out. Microsoft's linker puts the import descriptors and names of a driver (`/DRIVER`) into a
+/// discardable section INIT, which only the loader reads; that may be, as long as nothing else is in
+/// it.
 fn check_sections(file: &PeFile64<'_>) -> Group {
     let mut group = Group::new("sections");
     let mut names = Vec::new();
+    let functions = functions(file);
     for section in file.section_table().iter() {
         let name = name(section);
-        group.expect(
-            !name.starts_with("INIT") && !name.starts_with("PAGE"),
-            || {
-                format!(
-                    "section {name}: all of the driver stays resident, no INIT and no PAGE sections"
-                )
-            },
-        );
+        let start = section.virtual_address.get(LE);
+        let inside = start..start.saturating_add(section.virtual_size.get(LE));
+        if name == "INIT" {
+            let imports = file
+                .data_directory(IMAGE_DIRECTORY_ENTRY_IMPORT)
+                .map_or(0, |directory| directory.virtual_address.get(LE));
+            let discardable = section.characteristics.get(LE).0 & IMAGE_SCN_MEM_DISCARDABLE.0 != 0;
+            group.expect(discardable && inside.contains(&imports), || {
+                "section INIT is there for imports, discardable, and for nothing else".to_owned()
+            });
+            group.expect(!functions.iter().any(|it| inside.contains(it)), || {
+                "section INIT has code of the driver: all of it stays resident".to_owned()
+            });
+        } else {
+            group.expect(
+                !name.starts_with("INIT") && !name.starts_with("PAGE"),
+                || {
+                    format!(
+                        "section {name}: all of the driver stays resident, no INIT and no PAGE \
+                         sections"
+                    )
+                },
+            );
+        }
         names.push(name);
     }
     group.summary = names.join(" ");
     group
+}
+
+/// Where the functions begin that have unwind data, and the entry point.
+fn functions(file: &PeFile64<'_>) -> Vec<u32> {
+    let entry = file
+        .nt_headers()
+        .optional_header
+        .address_of_entry_point
+        .get(LE);
+    // Entries of 12 bytes on x64, of 8 on ARM64; each begins with the function's address.
+    let size = if file.nt_headers().file_header.machine.get(LE) == IMAGE_FILE_MACHINE_ARM64 {
+        8
+    } else {
+        12
+    };
+    let table = file
+        .data_directory(IMAGE_DIRECTORY_ENTRY_EXCEPTION)
+        .and_then(|directory| directory.data(file.data(), &file.section_table()).ok())
+        .unwrap_or_default();
+    table
+        .chunks_exact(size)
+        .map(|entry| u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]))
+        .chain([entry])
+        .collect()
 }
 
 /// The image rules of memory integrity, with the code that Driver Verifier gives (bug check 0xC4).

@@ -9,7 +9,7 @@ use wdk_sys::{
 use super::{
     super::{
         super::{Buffer, Irp, Shared, irp::KeptHold, queue::Pick},
-        Data, Memory, PartialMdl, Urb, UrbTransfer,
+        Data, Memory, PartialMdl, Urb, UrbTransfer, report,
     },
     PipeQueue, PlanEnd, PlanStep, TimeLimit, TransferPlan, now,
 };
@@ -223,6 +223,25 @@ impl<E: TransferPlan> Pump<E> {
         irp.complete_keeping_hold(status, information)
     }
 
+    /// Tells of a URB that failed, or was not over in time. One that was cancelled did neither.
+    fn tell_failure(&self, urb: &Urb, status: Status, why: Option<Status>, moved: usize) {
+        let label = self.0.urb_gate.label();
+        match why {
+            Some(Status::IO_TIMEOUT) if moved == 0 => report::timed_out(label, urb.function()),
+            None if status != Status::CANCELLED => {
+                // An index is less than eight.
+                let pipe = match self.0.pipe_mask {
+                    0 => report::CONTROL_PIPE,
+                    pipe_mask => {
+                        u8::try_from(pipe_mask.trailing_zeros()).unwrap_or(report::CONTROL_PIPE)
+                    }
+                };
+                report::failed(label, pipe, urb.function(), urb.usbd_status(), status);
+            }
+            _ => {}
+        }
+    }
+
     /// Where the data is.
     ///
     /// # Errors
@@ -333,7 +352,10 @@ pub(super) unsafe fn release_irp<E: TransferPlan>(
         Ok(moved)
     } else {
         Err(Failure {
-            status: why.unwrap_or(status),
+            status: {
+                pump.tell_failure(&urb, status, why, moved);
+                why.unwrap_or(status)
+            },
             // Else nobody wrote to it, and its length is what was asked for.
             count: if urb.has_failed() { moved } else { 0 },
         })

@@ -43,13 +43,13 @@ pub(crate) const fn take_mark(_limit: Va, top: Va) -> Va {
     top
 }
 
-/// Calls a routine of a driver, with at most six arguments.
+/// Calls a routine of a driver, with at most seven arguments.
 pub(crate) fn enter(routine: Va, args: &[usize], _context: *mut Context) -> usize {
-    type Routine = extern "C" fn(usize, usize, usize, usize, usize, usize) -> usize;
+    type Routine = extern "C" fn(usize, usize, usize, usize, usize, usize, usize) -> usize;
     let pointer: *const () = core::ptr::with_exposed_provenance(routine);
     // SAFETY: the driver registered this address as a routine; arguments that it does not have are
     // in registers that it does not read. If it is not code, the fault is reported.
     let routine = unsafe { core::mem::transmute::<*const (), Routine>(pointer) };
     let arg = |n: usize| args.get(n).copied().unwrap_or_default();
-    routine(arg(0), arg(1), arg(2), arg(3), arg(4), arg(5))
+    routine(arg(0), arg(1), arg(2), arg(3), arg(4), arg(5), arg(6))
 }

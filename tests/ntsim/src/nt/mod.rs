@@ -24,6 +24,7 @@ pub(crate) mod zw;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use crate::etw;
 use crate::mem::{Va, peek};
 use crate::rules;
 use crate::state::{DriverId, Kernel, fail, with};
@@ -132,6 +133,15 @@ fn build() -> Vec<Export> {
         IoCsqInsertIrpEx = csq::io_csq_insert_irp_ex, PASSIVE, DISPATCH;
         IoCsqRemoveIrp = csq::io_csq_remove_irp, PASSIVE, DISPATCH;
         IoCsqRemoveNextIrp = csq::io_csq_remove_next_irp, PASSIVE, DISPATCH;
+
+        IoAllocateErrorLogEntry = etw::io_allocate_error_log_entry, PASSIVE, DISPATCH, fails;
+        IoFreeErrorLogEntry = etw::io_free_error_log_entry, PASSIVE, DISPATCH;
+        IoWriteErrorLogEntry = etw::io_write_error_log_entry, PASSIVE, DISPATCH;
+
+        EtwRegister = etw::etw_register, PASSIVE, PASSIVE, fails;
+        EtwUnregister = etw::etw_unregister, PASSIVE, PASSIVE;
+        EtwSetInformation = etw::etw_set_information, PASSIVE, PASSIVE, fails;
+        EtwWriteTransfer = etw::etw_write_transfer, PASSIVE, HIGH;
 
         KeGetCurrentIrql = ke::ke_get_current_irql, PASSIVE, HIGH;
         KfRaiseIrql = ke::kf_raise_irql, PASSIVE, HIGH;

@@ -4,10 +4,11 @@ use windows_sys::{
     Win32::{
         Devices::DeviceAndDriverInstallation::{
             CM_DRP_SERVICE, CM_Get_DevNode_Registry_PropertyW, CM_Get_DevNode_Status,
-            CM_Get_Parent, CR_SUCCESS, DICS_FLAG_GLOBAL, DIGCF_DEVICEINTERFACE, DIGCF_PRESENT,
-            DIREG_DRV, DN_HAS_PROBLEM, DN_STARTED, HDEVINFO, SP_DEVICE_INTERFACE_DATA,
-            SP_DEVICE_INTERFACE_DETAIL_DATA_W, SP_DEVINFO_DATA, SPDRP_DEVICEDESC,
-            SPDRP_FRIENDLYNAME, SPDRP_HARDWAREID, SPDRP_PHYSICAL_DEVICE_OBJECT_NAME, SPDRP_SERVICE,
+            CM_Get_Parent, CR_SUCCESS, DICS_FLAG_GLOBAL, DIGCF_ALLCLASSES, DIGCF_DEVICEINTERFACE,
+            DIGCF_PRESENT, DIREG_DRV, DN_HAS_PROBLEM, DN_STARTED, HDEVINFO,
+            SP_DEVICE_INTERFACE_DATA, SP_DEVICE_INTERFACE_DETAIL_DATA_W, SP_DEVINFO_DATA,
+            SPDRP_CLASSGUID, SPDRP_COMPATIBLEIDS, SPDRP_DEVICEDESC, SPDRP_FRIENDLYNAME,
+            SPDRP_HARDWAREID, SPDRP_PHYSICAL_DEVICE_OBJECT_NAME, SPDRP_SERVICE,
             SetupDiDestroyDeviceInfoList, SetupDiEnumDeviceInfo, SetupDiEnumDeviceInterfaces,
             SetupDiGetClassDevsW, SetupDiGetDeviceInstanceIdW, SetupDiGetDeviceInterfaceDetailW,
             SetupDiGetDeviceRegistryPropertyW, SetupDiOpenDevRegKey,
@@ -54,6 +55,28 @@ pub(super) fn devices(class: u128) -> Result<Vec<DeviceNode>, Error> {
             break;
         }
         nodes.push(devices.node(&info));
+    }
+    ended("SetupDiEnumDeviceInfo")?;
+    Ok(nodes)
+}
+
+/// The present devices of no setup class.
+pub(super) fn devices_without_class() -> Result<Vec<DeviceNode>, Error> {
+    let devices = Devices::open_all()?;
+    let mut nodes = Vec::new();
+    for index in 0.. {
+        let mut info = device_info();
+        // SAFETY: our list; the structure has its size in it.
+        if unsafe { SetupDiEnumDeviceInfo(devices.set, index, &raw mut info) } == 0 {
+            break;
+        }
+        if devices.text(&info, SPDRP_CLASSGUID).is_none() {
+            nodes.push(DeviceNode {
+                // A parent's service does not serve it.
+                service: devices.text(&info, SPDRP_SERVICE),
+                ..devices.node(&info)
+            });
+        }
     }
     ended("SetupDiEnumDeviceInfo")?;
     Ok(nodes)
@@ -123,6 +146,20 @@ impl Devices {
         Ok(Self { set, class })
     }
 
+    /// The present devices of every class, and of none.
+    fn open_all() -> Result<Self, Error> {
+        let flags = DIGCF_PRESENT | DIGCF_ALLCLASSES;
+        // SAFETY: no class, no enumerator and no window.
+        let set = unsafe { SetupDiGetClassDevsW(ptr::null(), ptr::null(), ptr::null_mut(), flags) };
+        if set == INVALID_HANDLE_VALUE as HDEVINFO {
+            return Err(failed("SetupDiGetClassDevsW")(last_failure()));
+        }
+        Ok(Self {
+            set,
+            class: GUID::from_u128(0),
+        })
+    }
+
     /// The path of an interface, and its device.
     fn detail(
         &self,
@@ -168,6 +205,7 @@ impl Devices {
                 .text(info, SPDRP_FRIENDLYNAME)
                 .or_else(|| self.text(info, SPDRP_DEVICEDESC)),
             hardware_ids: self.texts(info, SPDRP_HARDWAREID),
+            compatible_ids: self.texts(info, SPDRP_COMPATIBLEIDS),
             service: self
                 .text(info, SPDRP_SERVICE)
                 .or_else(|| parent_service(info.DevInst)),

@@ -42,6 +42,10 @@ impl System for Native {
         devices::devices(class.guid())
     }
 
+    fn devices_without_class(&self) -> Result<Vec<DeviceNode>, Error> {
+        devices::devices_without_class()
+    }
+
     fn service(&self, name: &str) -> Result<Option<Service>, Error> {
         service::query(name)
     }

@@ -235,6 +235,54 @@ fn is_parscan(node: &DeviceNode, service: Option<&Service>) -> bool {
     }
 }
 
+/// The scanners that our INF lists, by their lines.
+const SCANNERS: &str = include_str!("../../../../inf/parscan_usb.inx");
+
+/// What a device without a class is to us, by its bus; `None`: nothing of ours.
+pub(super) fn by_bus(node: &DeviceNode) -> Option<Kind> {
+    if is_parallel(node) {
+        return Some(Kind::Port);
+    }
+    let is_usb = node.instance_id.to_ascii_uppercase().starts_with("USB\\");
+    let is_image = node
+        .compatible_ids
+        .iter()
+        .any(|id| id.to_ascii_uppercase().starts_with("USB\\CLASS_06"));
+    (is_usb && (is_image || is_listed(node))).then_some(Kind::Scanner)
+}
+
+/// Whether our INF has a line for a scanner.
+fn is_listed(node: &DeviceNode) -> bool {
+    let listed = |id: &str| {
+        SCANNERS
+            .lines()
+            .filter_map(|line| line.split_once("Scan_Inst,"))
+            .any(|(_, line)| line.trim().eq_ignore_ascii_case(id))
+    };
+    node.hardware_ids.iter().any(|id| listed(id))
+}
+
+/// What to say of a device of no class, which has no driver.
+pub(super) fn without_driver(kind: Kind, node: &DeviceNode) -> Finding {
+    let what = match kind {
+        Kind::Port => "a parallel port without any driver".to_owned(),
+        Kind::Scanner if is_listed(node) => "a scanner without any driver".to_owned(),
+        Kind::Scanner => {
+            "a scanner or camera without any driver, which parscan's INF does not list".to_owned()
+        }
+    };
+    let step = if kind == Kind::Scanner && !is_listed(node) {
+        "Install its vendor's driver; or add its line to a copy of parscan_usb.inx (tests/windows/README.md)"
+    } else {
+        INSTALL
+    };
+    Finding {
+        verdict: Verdict::NoDriver,
+        what,
+        next: vec![step.replace("{inf}", kind.inf())],
+    }
+}
+
 /// Whether a device of the class Ports is a parallel port: by its hardware ID, or by its driver
 /// (cards have hardware IDs of their own).
 pub(super) fn is_parallel(node: &DeviceNode) -> bool {
@@ -313,6 +361,42 @@ mod tests {
             assert_eq!(finding.next.len(), 1, "{node:?}");
             assert!(!finding.next[0].contains('{'), "{node:?}");
         }
+    }
+
+    #[test]
+    fn a_device_without_a_class_is_known_by_its_bus() {
+        let node = |instance: &str, hardware: &str, compatible: &str| DeviceNode {
+            instance_id: instance.to_owned(),
+            hardware_ids: vec![hardware.to_owned()],
+            compatible_ids: vec![compatible.to_owned()],
+            ..DeviceNode::default()
+        };
+        let port = node(r"ACPI\PNP0400\1", r"ACPI\PNP0400", "*PNP0400");
+        let listed = node(r"USB\VID_04A9&PID_1909\5", r"usb\vid_04a9&pid_1909", "");
+        let camera = node(
+            r"USB\VID_1234&PID_5678\5",
+            r"USB\VID_1234&PID_5678",
+            r"USB\Class_06&SubClass_01",
+        );
+        let mouse = node(
+            r"USB\VID_046D&PID_C077\5",
+            r"USB\VID_046D&PID_C077",
+            r"USB\Class_03",
+        );
+        assert_eq!(by_bus(&port), Some(Kind::Port));
+        assert_eq!(by_bus(&listed), Some(Kind::Scanner));
+        assert_eq!(by_bus(&camera), Some(Kind::Scanner));
+        assert_eq!(by_bus(&mouse), None);
+        let next = |kind, node| without_driver(kind, node).next.remove(0);
+        assert_eq!(
+            next(Kind::Port, &port),
+            "pnputil /add-driver parscan_lpt.inf /install"
+        );
+        assert_eq!(
+            next(Kind::Scanner, &listed),
+            "pnputil /add-driver parscan_usb.inf /install"
+        );
+        assert!(next(Kind::Scanner, &camera).contains("vendor"));
     }
 
     #[test]

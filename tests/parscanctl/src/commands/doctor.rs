@@ -11,7 +11,7 @@ use crate::{
     render::report,
 };
 
-use super::diagnosis::{Finding, Kind, Verdict, diagnose, is_parallel};
+use super::diagnosis::{Finding, Kind, Verdict, by_bus, diagnose, is_parallel, without_driver};
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -65,8 +65,16 @@ pub(super) fn examine(host: &Host) -> Result<Report, Complaint> {
             };
             if ours {
                 let service = services.look_up(host, node.service.as_deref(), &mut notes);
-                devices.push(Device::new(kind, node, service));
+                let finding = diagnose(kind, &node, service.as_ref());
+                devices.push(Device::new(kind, node, service, finding));
             }
+        }
+    }
+    // What never had a driver is in no class.
+    for node in host.system.devices_without_class()? {
+        if let Some(kind) = by_bus(&node) {
+            let finding = without_driver(kind, &node);
+            devices.push(Device::new(kind, node, None, finding));
         }
     }
     let mut interfaces = Vec::new();
@@ -131,8 +139,7 @@ impl Services {
 }
 
 impl Device {
-    fn new(kind: Kind, node: DeviceNode, service: Option<Service>) -> Self {
-        let finding = diagnose(kind, &node, service.as_ref());
+    fn new(kind: Kind, node: DeviceNode, service: Option<Service>, finding: Finding) -> Self {
         Self {
             kind,
             driver: node.service.map(|name| Driver {

@@ -69,6 +69,7 @@ pub(crate) struct World {
     pub(crate) scanners: Vec<(Interface, Model)>,
     pub(crate) ports_class: Vec<DeviceNode>,
     pub(crate) image_class: Vec<DeviceNode>,
+    pub(crate) without_class: Vec<DeviceNode>,
     pub(crate) services: Vec<(&'static str, Service)>,
     pub(crate) elevated: bool,
 }
@@ -134,6 +135,10 @@ impl System for World {
             SetupClass::Ports => self.ports_class.clone(),
             SetupClass::Image => self.image_class.clone(),
         })
+    }
+
+    fn devices_without_class(&self) -> Result<Vec<DeviceNode>, Error> {
+        Ok(self.without_class.clone())
     }
 
     fn service(&self, name: &str) -> Result<Option<Service>, Error> {

@@ -23,6 +23,8 @@ struct Image {
     imports: Vec<(&'static str, Vec<&'static str>)>,
     /// Which section holds the imports.
     import_section: usize,
+    /// Which one has the import addresses, if not that one.
+    address_section: Option<usize>,
     /// Offset in its page of the one relocation.
     relocation: u16,
     sections: Vec<Section>,
@@ -49,6 +51,7 @@ impl Default for Image {
             section_alignment: PAGE,
             imports: vec![("ntoskrnl.exe", vec!["IoCreateDevice"])],
             import_section: 1,
+            address_section: None,
             relocation: 0x10,
             sections: vec![
                 section(".text", 0x1000, CODE),
@@ -97,7 +100,14 @@ impl Image {
     fn bytes(&self) -> Vec<u8> {
         let mut sections = self.sections.clone();
         let import_address = sections[self.import_section].address;
-        let (imports, thunks) = self.import_data(import_address);
+        let (mut imports, mut thunks) = self.import_data(import_address);
+        if let Some(section) = self.address_section {
+            // As with /DRIVER: one module, whose names' thunks are also its addresses' first content.
+            let from = (thunks - import_address) as usize;
+            sections[section].data = imports[from..].to_vec();
+            thunks = sections[section].address;
+            imports[16..20].copy_from_slice(&thunks.to_le_bytes());
+        }
         sections[self.import_section].data = imports;
         let mut relocations = Vec::new();
         relocations.extend(0x3000_u32.to_le_bytes());
@@ -260,6 +270,42 @@ fn checksum_by_hand() {
 fn sections() {
     assert_breaks(|image| image.sections[2].name = "INIT", "INIT");
     assert_breaks(|image| image.sections[2].name = "PAGEDATA", "PAGEDATA");
+}
+
+/// What link.exe makes of a driver with /DRIVER: import descriptors and names in a section INIT that
+/// is code by its flags and discardable, the addresses in .rdata.
+fn linked_by_microsoft() -> Image {
+    let mut image = Image::default();
+    image.sections.push(Section {
+        name: "INIT",
+        address: 0x5000,
+        flags: 0x6200_0020,
+        data: vec![0; 16],
+    });
+    image.import_section = 4;
+    image.address_section = Some(1);
+    image
+}
+
+#[test]
+fn a_discardable_section_for_imports_is_what_microsofts_linker_makes() {
+    assert_eq!(linked_by_microsoft().violations(), [""; 0]);
+    // The same, but kept; with the driver's entry in it; writable, as old linkers made it.
+    let broken = |change: fn(&mut Image)| {
+        let mut image = linked_by_microsoft();
+        change(&mut image);
+        image.violations()
+    };
+    assert_one(&broken(|it| it.sections[4].flags &= !0x0200_0000), "INIT");
+    assert_one(&broken(|it| it.entry = 0x5000), "INIT has code");
+    assert_one(&broken(|it| it.sections[4].flags |= 0x8000_0000), "0x2003");
+    assert_one(&broken(|it| it.address_section = None), "0x2005");
+    assert_one(&broken(|it| it.sections[4].name = "INITDATA"), "INITDATA");
+}
+
+/// An image without anything special.
+pub(super) fn plain_image() -> Vec<u8> {
+    Image::default().bytes()
 }
 
 #[test]

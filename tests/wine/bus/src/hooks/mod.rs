@@ -2,6 +2,7 @@
 //! DriverEntry runs: those that Wine 8.0 lacks, those that are empty there, and those through which
 //! this driver sees what happens.
 
+mod etw;
 mod ex;
 mod io;
 mod ke;
@@ -33,6 +34,7 @@ type Hook = (&'static str, *const ());
 fn hooks() -> impl Iterator<Item = Hook> {
     ex::hooks()
         .into_iter()
+        .chain(etw::hooks())
         .chain(io::hooks())
         .chain(ke::hooks())
         .chain(mm::hooks())

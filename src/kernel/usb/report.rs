@@ -1,0 +1,38 @@
+//! What events say of a URB that did not go well.
+
+use super::super::event;
+use crate::{
+    ioctl::Status,
+    trace::{Cause, Event, Label},
+};
+
+/// In events: the default control pipe.
+pub(super) const CONTROL_PIPE: u8 = u8::MAX;
+
+/// A URB came back, or would not, and its time was over.
+pub(super) fn timed_out(device: Label, function: u16) {
+    let mode = match function {
+        0x09 => "USB bulk or interrupt transfer",
+        0x0B => "USB descriptor request",
+        0x17 => "USB vendor request",
+        0x1E => "USB reset of a pipe",
+        _ => "USB select configuration",
+    };
+    let what = Event::TimedOut {
+        cause: Cause::Usb,
+        mode,
+        event: 0,
+    };
+    event(device, &what);
+}
+
+/// A URB failed.
+pub(super) fn failed(device: Label, pipe: u8, function: u16, usbd_status: u32, status: Status) {
+    let what = Event::UsbError {
+        pipe,
+        function,
+        usbd_status,
+        status,
+    };
+    event(device, &what);
+}
