@@ -8,8 +8,8 @@ Writes a file for each experiment into a folder. Nothing is concluded: read the 
   PortName     Does a port of this INF get a PortName (LPTn) from the class installer? Lists the
                friendly name, which parscan writes if nobody did, and the port's hardware key. Run
                it with parscan installed; again after -NoPortSubClass.
-  StillImage   What would STI.USBSection of sti.inf add? Copies those sections of the machine's
-               sti.inf, and asks InfVerif about a copy of our INF that uses them.
+  StillImage   What does STI.USBSection of sti.inf add? Copies those sections of the machine's
+               sti.inf, and asks InfVerif about a copy of our INF that does not use them.
   DeviceIds    In which order does Windows list a port's IDs, and by which does the in-box driver
                match? Run it with the port on either driver.
   ServiceKey   Is the service's key still there after Uninstall-Parscan.ps1?
@@ -107,13 +107,12 @@ if ($Only -contains 'StillImage') {
             if ($inside) { $line }
         }
     }
-    if ($PSCmdlet.ShouldProcess((Join-Path $Out 'sti'), 'Make a copy of the INF that uses STI.USBSection')) {
+    if ($PSCmdlet.ShouldProcess((Join-Path $Out 'sti'), 'Make a copy of the INF that does not use STI.USBSection')) {
         $folder = New-Item -ItemType Directory -Path (Join-Path $Out 'sti') -Force
         $source = (Resolve-Path -LiteralPath (Join-Path $Package 'parscan_usb.inf')).ProviderPath
         $text = [IO.File]::ReadAllText($source)
-        # Include and a default folder exclude each other.
-        $text = Edit-Inf $text 'DefaultDestDir = 13' 'Scan_Files = 13'
-        $text = Edit-Inf $text '[Scan_Inst.NT]' "[Scan_Inst.NT]`r`nInclude = sti.inf`r`nNeeds = STI.USBSection"
+        $text = Edit-Inf $text "Include      = sti.inf`r`n" ''
+        $text = Edit-Inf $text "Needs        = STI.USBSection`r`n" ''
         [IO.File]::WriteAllText((Join-Path $folder.FullName 'parscan_usb.inf'), $text, [Text.Encoding]::ASCII)
     }
     Save-Output 'sti-infverif.txt' { infverif.exe /v /w (Join-Path $Out 'sti\parscan_usb.inf') }

@@ -32,6 +32,15 @@ fn played() -> Vec<String> {
 
 /// Fails for a line that parscanctl would not understand, or that no transcript has.
 fn check(line: &str, played: &[String]) {
+    check_understood(line);
+    assert!(
+        played.iter().any(|known| known == line),
+        "`{line}` is in no transcript"
+    );
+}
+
+/// Fails for a line that parscanctl would not understand.
+fn check_understood(line: &str) {
     let code = parscanctl::run(
         words(line).into_iter().map(OsString::from),
         &mut Host {
@@ -45,24 +54,74 @@ fn check(line: &str, played: &[String]) {
         },
     );
     assert_ne!(code, 2, "`{line}` is no command line of parscanctl");
-    assert!(
-        played.iter().any(|known| known == line),
-        "`{line}` is in no transcript"
-    );
+}
+
+/// The command line of a scenario, and what the script does with it: `None`, or the word behind `!`.
+fn scenario(line: &str) -> (Option<&str>, String) {
+    let (action, line) = match line.strip_prefix('!') {
+        Some(rest) => {
+            let mut parts = rest.splitn(3, ' ');
+            let action = parts.next();
+            if let Some(time) = parts.next() {
+                let _: u32 = time.parse().expect("milliseconds");
+            }
+            (action, parts.next().unwrap_or_default())
+        }
+        None => (None, line),
+    };
+    let line = line
+        .replace("{file}", "Cargo.toml")
+        .replace("{out}", "scenario.out");
+    (action, line)
 }
 
 #[test]
 fn what_is_done_on_windows_is_done_here() {
-    let played = played();
     let scenarios = project("tests/windows/scenarios.txt");
-    let mut count = 0;
+    let mut lines = Vec::new();
     for line in scenarios.lines().map(str::trim) {
-        if !line.is_empty() && !line.starts_with('#') {
-            check(&format!("parscanctl {line}"), &played);
-            count += 1;
+        if line.is_empty() || line.starts_with('#') {
+            continue;
         }
+        let (action, command) = scenario(line);
+        match action {
+            None | Some("cancel" | "close") => check_understood(&format!("parscanctl {command}")),
+            Some("restart" | "sleep") => assert_eq!(command, "", "{line}"),
+            Some(other) => panic!("{other} is no action: {line}"),
+        }
+        lines.push(line.to_owned());
     }
-    assert_ne!(count, 0);
+    // All that the file says that it exercises.
+    for what in [
+        "init",
+        "write {file} --mode centronics",
+        "write {file} --mode compat",
+        "write {file} --mode epp-hw",
+        "write {file} --mode epp-sw",
+        "write {file} --mode ecp-hw-noirq",
+        "write {file} --mode ecp-sw",
+        "read --mode nibble",
+        "read --mode byte",
+        "read --mode epp-hw",
+        "read --mode epp-sw",
+        "read --mode ecp-hw-noirq",
+        "read --mode ecp-sw",
+        "mode --read",
+        "scanner regs read 0x10",
+        "scanner regs read 0xffff --length 65535",
+        "scanner request 0xff",
+        "scanner read",
+        "scanner watch",
+        "!cancel",
+        "!close",
+        "!restart",
+        "!sleep",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(what)),
+            "no scenario {what}"
+        );
+    }
 }
 
 #[test]

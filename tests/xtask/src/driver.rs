@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsString,
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
@@ -111,19 +110,29 @@ pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// What sits on the demo's printer port.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum DemoPort {
+    /// This project's models of parallel ports, and of a scanner
+    Model,
+    /// The parallel port of a PC emulated by QEMU, without a scanner; installs qemu-system-x86 if
+    /// needed
+    Qemu,
+}
+
 /// Runs the demo on a fresh build of the driver.
-pub(crate) fn demo(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let qemu = args
-        .iter()
-        .zip(args.iter().skip(1))
-        .any(|(option, value)| option == "--port" && value == "qemu")
-        || args.iter().any(|option| option == "--port=qemu");
-    setup::ensure(workspace, if qemu { &[Tool::Qemu] } else { &[] })?;
+pub(crate) fn demo(workspace: &Workspace, port: DemoPort, out: &Path) -> Result<()> {
+    let (name, tools): (_, &[Tool]) = match port {
+        DemoPort::Model => ("model", &[]),
+        DemoPort::Qemu => ("qemu", &[Tool::Qemu]),
+    };
+    setup::ensure(workspace, tools)?;
     let sys = build(workspace, Arch::X64, false)?;
-    // Paths among the options are the caller's.
+    // The path is the caller's.
     run(lab_program(workspace, "demo")
         .current_dir(env::current_dir()?)
-        .args(args)
+        .args(["--port", name, "--out"])
+        .arg(out)
         .env("PARSCAN_SYS", &sys))
 }
 

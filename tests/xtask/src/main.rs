@@ -1,11 +1,12 @@
 //! Developer commands of parscan, run as `cargo xtask <command>`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod arm64;
+mod deny;
 mod driver;
 mod exports;
 mod fuzz;
@@ -168,22 +169,19 @@ enum Command {
     /// Run the driver on a simulated machine and show what it does.
     ///
     /// Sets up the host, builds parscan.sys, loads that very image into the simulated kernel and
-    /// works a printer and a USB scanner through it. The options are the demo's own and are passed
-    /// on:
-    ///
-    /// --port model   this project's models of parallel ports, and of a scanner (the default);
-    /// --port qemu    the parallel port of a PC emulated by QEMU, without a scanner; installs
-    ///                qemu-system-x86 if needed;
-    /// --out DIR      where waveforms and the scanner's trace go [default: target/demo].
+    /// works a printer and a USB scanner through it.
     #[command(
         verbatim_doc_comment,
         after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --port qemu\n  \
                       cargo xtask demo --out /tmp/demo"
     )]
     Demo {
-        /// Options of the demo.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
+        /// What sits on the printer port.
+        #[arg(long, value_enum, default_value = "model")]
+        port: driver::DemoPort,
+        /// Where waveforms and the scanner's trace go.
+        #[arg(long, value_name = "DIR", default_value = "target/demo")]
+        out: PathBuf,
     },
 
     /// Count what a byte costs in every mode.
@@ -265,6 +263,12 @@ enum Command {
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
     },
+
+    /// Check the licences and sources of all dependencies.
+    ///
+    /// By deny.toml, and from what is on disk; in the driver's image only MIT and Apache-2.0 may be.
+    /// `cargo deny check` says the same, and asks for advisories, which needs a network.
+    Deny,
 
     /// Run all checks and tests.
     ///
@@ -364,7 +368,8 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Arm64 => arm64::run(&workspace)?,
         Command::Repro => driver::reproduce(&workspace)?,
-        Command::Demo { args } => driver::demo(&workspace, &args)?,
+        Command::Deny => deny::check(&workspace)?,
+        Command::Demo { port, out } => driver::demo(&workspace, port, &out)?,
         Command::Bench { json } => {
             if !driver::bench(&workspace, json)? {
                 return Ok(ExitCode::FAILURE);
@@ -405,4 +410,26 @@ fn run(command: Command) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_there_are_not_are_refused_before_anything_is_built() {
+        for line in [
+            &["xtask", "demo", "--nonsense"][..],
+            &["xtask", "demo", "--port", "nothing"],
+            &["xtask", "demo", "more"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+        for line in [
+            &["xtask", "demo"][..],
+            &["xtask", "demo", "--port=qemu", "--out", "/tmp/demo"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_ok(), "{line:?}");
+        }
+    }
 }

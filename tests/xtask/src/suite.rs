@@ -4,7 +4,9 @@ use std::{
     env, fs,
     io::{self, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -31,8 +33,16 @@ struct Step {
     what: &'static str,
     /// Steps without which this one cannot run.
     needs: &'static [&'static str],
+    /// Its output is for who waits: it is always shown.
+    shown: bool,
     commands: fn(&Workspace) -> Result<Vec<Command>>,
 }
+
+/// What the whole takes.
+const COST: &str = "All steps take about half an hour on two processors and 8 GB of disk; the first \
+                    time some minutes more, for downloads and first builds.";
+/// So often a step that says nothing shows that it goes on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
 /// What of the lab runs on the debug image, too: every kind of request, PnP, power, and the client.
 const DEBUG_TESTS: &[&str] = &[
@@ -59,18 +69,28 @@ const STEPS: &[Step] = &[
         name: "setup",
         what: "tools and build kit are in place",
         needs: &[],
+        shown: true,
         commands: |workspace| Ok(vec![xtask(workspace, &["setup", "--all"])?]),
     },
     Step {
         name: "format",
         what: "rustfmt finds nothing to change",
         needs: &[],
+        shown: false,
         commands: |workspace| Ok(vec![cargo(workspace, &["fmt", "--all", "--check"])]),
+    },
+    Step {
+        name: "deny",
+        what: "dependencies have allowed licences and sources",
+        needs: &[],
+        shown: false,
+        commands: |workspace| Ok(vec![xtask(workspace, &["deny"])?]),
     },
     Step {
         name: "clippy-host",
         what: "clippy on what runs on this host",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![cargo(
                 workspace,
@@ -98,6 +118,7 @@ const STEPS: &[Step] = &[
         name: "clippy-driver",
         what: "clippy on the drivers",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             let all = cargo(
                 workspace,
@@ -140,18 +161,21 @@ const STEPS: &[Step] = &[
         name: "xtask",
         what: "tests of these commands and of the gate",
         needs: &[],
+        shown: false,
         commands: |workspace| Ok(vec![cargo(workspace, &["test", "--locked", "-p", "xtask"])]),
     },
     Step {
         name: "rooms",
         what: "tests of the driver's parts that need no kernel",
         needs: &[],
+        shown: false,
         commands: |workspace| Ok(vec![cargo(workspace, &["test", "--locked"])]),
     },
     Step {
         name: "miri",
         what: "the same tests under Miri, which finds undefined behaviour",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             let mut command = clean("rustup");
             command
@@ -174,6 +198,7 @@ const STEPS: &[Step] = &[
         name: "interleavings",
         what: "what processors share, in every order of two and three of them",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![cargo(
                 workspace,
@@ -185,6 +210,7 @@ const STEPS: &[Step] = &[
         name: "parscanctl",
         what: "tests of parscanctl and its library; parscanctl.exe builds and stands alone",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![
                 cargo(
@@ -210,6 +236,7 @@ const STEPS: &[Step] = &[
         name: "inpout",
         what: "tests of the DLLs for programs that know InpOut; they build for x64 and x86",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![
                 cargo(workspace, &["test", "--locked", "-p", "parscan-inpout"]),
@@ -221,6 +248,7 @@ const STEPS: &[Step] = &[
         name: "clippy-programs",
         what: "clippy on the programs for users, as Windows gets them",
         needs: &["parscanctl", "inpout"],
+        shown: false,
         commands: |workspace| {
             let mut command = cargo(workspace, &["clippy"]);
             if !cfg!(windows) {
@@ -250,6 +278,7 @@ const STEPS: &[Step] = &[
         name: "build",
         what: "parscan.sys builds for x64 and ARM64 and passes the gate",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![
                 xtask(workspace, &["build"])?,
@@ -261,24 +290,28 @@ const STEPS: &[Step] = &[
         name: "reproducible",
         what: "two builds in two folders give the same bytes",
         needs: &["build"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["repro"])?]),
     },
     Step {
         name: "inf-check",
         what: "the INFs keep the rules of InfVerif and of this project",
         needs: &[],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["inf-check"])?]),
     },
     Step {
         name: "package",
         what: "the driver package, but for catalogs and signatures",
         needs: &["build"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["package"])?]),
     },
     Step {
         name: "misbehave",
         what: "the faulty driver that tests the simulated machine builds",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             Ok(vec![cargo(
                 workspace,
@@ -298,12 +331,14 @@ const STEPS: &[Step] = &[
         name: "client",
         what: "the kernel client that uses parscan's ports builds",
         needs: &[],
+        shown: false,
         commands: |workspace| Ok(vec![driver::client_build(workspace)]),
     },
     Step {
         name: "lab",
         what: "tests of the simulated machine, the models, and the driver on them",
         needs: &["build", "misbehave", "client"],
+        shown: false,
         commands: |workspace| {
             let mut command = cargo(
                 workspace,
@@ -333,6 +368,7 @@ const STEPS: &[Step] = &[
         name: "arm64",
         what: "the driver for ARM64 in an emulated process: its whole life, and the scanner's tests",
         needs: &["build"],
+        shown: false,
         commands: |workspace| {
             let mut commands = vec![xtask(workspace, &["arm64"])?];
             commands.extend(arm64::tests(workspace));
@@ -343,12 +379,14 @@ const STEPS: &[Step] = &[
         name: "race",
         what: "the driver preempted at every instruction, in the quick form",
         needs: &["build", "client"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["race", "--quick"])?]),
     },
     Step {
         name: "debug-image",
         what: "the core of the lab and of race on the driver as the dev profile builds it",
         needs: &["misbehave", "client"],
+        shown: false,
         commands: |workspace| {
             let mut command = cargo(workspace, &["test", "--locked", "-p", "parscan-lab"]);
             for test in DEBUG_TESTS {
@@ -380,24 +418,28 @@ const STEPS: &[Step] = &[
         name: "wine",
         what: "the driver in Wine, installed from its INFs and used by parscanctl and by the DLLs",
         needs: &["build", "package", "parscanctl", "inpout"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["wine"])?]),
     },
     Step {
         name: "demo-model",
         what: "the demo on the model of the port",
         needs: &["build"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["demo", "--port", "model"])?]),
     },
     Step {
         name: "demo-qemu",
         what: "the demo on the port of a PC emulated by QEMU",
         needs: &["build"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["demo", "--port", "qemu"])?]),
     },
     Step {
         name: "docs",
         what: "the documentation builds without warnings",
         needs: &[],
+        shown: false,
         commands: |workspace| {
             let mut host = cargo(
                 workspace,
@@ -475,6 +517,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let chosen = choose(&options.only)?;
     let logs = workspace.target().join("test-logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    if options.only.is_empty() {
+        say(format!("{COST} Logs are in {}.", logs.display()));
+    }
     let mut results: Vec<(&Step, Outcome, Duration)> = Vec::new();
     for (index, step) in chosen.iter().enumerate() {
         headline(format!(
@@ -493,7 +538,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             Outcome::Blocked
         } else {
             let log = logs.join(format!("{}.log", step.name));
-            match run_step(workspace, step, &log, options.verbose) {
+            match run_step(workspace, step, &log, options.verbose || step.shown) {
                 Ok(()) => {
                     good("  passed", seconds(start.elapsed()));
                     Outcome::Passed
@@ -552,8 +597,7 @@ fn run_step(workspace: &Workspace, step: &Step, log: &Path, verbose: bool) -> Re
                 .stdout(file.try_clone()?)
                 .stderr(file.try_clone()?);
         }
-        let status = command
-            .status()
+        let status = wait(&mut command, (!verbose).then_some(log))
             .with_context(|| format!("cannot start `{line}`"))?;
         if !status.success() {
             if !verbose {
@@ -564,6 +608,34 @@ fn run_step(workspace: &Workspace, step: &Step, log: &Path, verbose: bool) -> Re
         }
     }
     Ok(())
+}
+
+/// Runs a command. While it writes to `log`, a line from time to time says how far it is.
+fn wait(command: &mut Command, log: Option<&Path>) -> io::Result<ExitStatus> {
+    let start = Instant::now();
+    let mut child = command.spawn()?;
+    let Some(log) = log else { return child.wait() };
+    thread::scope(|scope| {
+        let (done, over) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            // The sender's end is the command's.
+            while over.recv_timeout(SIGN_OF_LIFE) == Err(RecvTimeoutError::Timeout) {
+                let last = last_line(log);
+                say(format!("  ... {:3} s  {last}", start.elapsed().as_secs()));
+            }
+        });
+        let status = child.wait();
+        drop(done);
+        status
+    })
+}
+
+/// The end of what a step has said so far, shortened.
+fn last_line(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or_default().trim().chars().take(90).collect()
 }
 
 /// Prints a table, and as the last line the counts. True if all passed.
@@ -612,6 +684,19 @@ mod tests {
                 assert!(STEPS[..index].iter().any(|earlier| earlier.name == *need));
             }
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_step_that_runs_shows_the_end_of_its_log() {
+        let log = env::temp_dir().join(format!("parscan-suite-{}", std::process::id()));
+        fs::write(&log, "one\n  two  \n\n").unwrap();
+        assert_eq!(last_line(&log), "two");
+        let mut command = Command::new("true");
+        command.stdout(Stdio::null());
+        assert!(wait(&mut command, Some(&log)).unwrap().success());
+        fs::remove_file(&log).unwrap();
+        assert_eq!(last_line(&log), "");
     }
 
     #[test]

@@ -340,26 +340,16 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
              AddInterface = {6BDD1FC6-810F-11D0-BEC7-08002BE2092F},,,1\n[Strings]",
         )],
     ),
+    (Rule::I2, USB, &[("Include      = sti.inf\n", "")]),
+    (Rule::I2, USB, &[("Needs        = STI.USBSection\n", "")]),
+    (Rule::I2, USB, &[("Scan_Files = 13", "DefaultDestDir = 13")]),
     (
         Rule::I2,
         USB,
-        &[("SubClass     =", "Needs = STI.USBSection\nSubClass     =")],
-    ),
-    (
-        Rule::I2,
-        USB,
-        &[("SubClass     =", "Include = sti.inf\nSubClass     =")],
-    ),
-    (
-        Rule::I2,
-        USB,
-        &[
-            ("DefaultDestDir = 13", "Scan_Files = 13"),
-            (
-                "AddService = ParscanScan",
-                "Include = sti.inf\nNeeds = STI.USBSection\nAddService = ParscanScan",
-            ),
-        ],
+        &[(
+            "AddService = ParscanScan",
+            "Include = sti.inf\nNeeds = STI.USBSection\nAddService = ParscanScan",
+        )],
     ),
     (
         Rule::X1,
