@@ -98,6 +98,19 @@ impl AnyChip for Ecp {
 pub struct BoxedChip(Box<dyn AnyChip>);
 
 impl BoxedChip {
+    /// A chip of this kind with a peripheral; without a recording of the lines, for long transfers.
+    #[must_use]
+    pub fn new(chip: Chip, peripheral: &Peripheral1284) -> Self {
+        let attached = Box::new(peripheral.clone());
+        Self(match chip {
+            Chip::Spp => Box::new(Spp::new(attached).without_trace()),
+            Chip::Ps2 => Box::new(Ps2::new(attached).without_trace()),
+            Chip::Epp => Box::new(Epp::new(attached).without_trace()),
+            Chip::Ecp => Box::new(Ecp::new(attached).without_trace()),
+            Chip::EcpEpp => Box::new(Ecp::new(attached).with_epp().without_trace()),
+        })
+    }
+
     /// What is not as it must be between requests: compatibility mode, the control lines at rest,
     /// the data lines driven by the host. Empty if all is well.
     #[must_use]
@@ -185,14 +198,7 @@ pub fn pc(chip: Chip, peripheral: &Peripheral1284) -> ModesPc {
 /// As [`pc`], on a machine that is set up otherwise, too.
 #[must_use]
 pub fn pc_with(chip: Chip, peripheral: &Peripheral1284, mut setup: Setup) -> ModesPc {
-    let attached = Box::new(peripheral.clone());
-    let model: Box<dyn AnyChip> = match chip {
-        Chip::Spp => Box::new(Spp::new(attached).without_trace()),
-        Chip::Ps2 => Box::new(Ps2::new(attached).without_trace()),
-        Chip::Epp => Box::new(Epp::new(attached).without_trace()),
-        Chip::Ecp => Box::new(Ecp::new(attached).without_trace()),
-        Chip::EcpEpp => Box::new(Ecp::new(attached).with_epp().without_trace()),
-    };
+    let model = BoxedChip::new(chip, peripheral);
     if matches!(chip, Chip::Ecp | Chip::EcpEpp) {
         setup.ecp = true;
         setup.resources.push(Resource::Port {
@@ -201,7 +207,7 @@ pub fn pc_with(chip: Chip, peripheral: &Peripheral1284, mut setup: Setup) -> Mod
         });
     }
     setup.config.trace_ports = false;
-    setup.started_with(BoxedChip(model), peripheral.clone())
+    setup.started_with(model, peripheral.clone())
 }
 
 impl ModesPc {

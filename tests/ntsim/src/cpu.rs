@@ -452,7 +452,12 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
             }
             _ if !watched => {}
             None if AGAIN.replace(0) == rip => return,
-            _ if (first..end).contains(&rip) => trap = TRAP_WATCH,
+            _ if (first..end).contains(&rip) => {
+                if crate::count::instruction(rip - first) {
+                    return;
+                }
+                trap = TRAP_WATCH;
+            }
             _ => {
                 // The machine, which sets the flag again when it returns; or the way there.
                 if rip == import_entry as *const () as usize || crate::stack::is_enter(rip) {

@@ -102,6 +102,7 @@
 ))]
 
 #[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
+mod count;
 mod cpu;
 pub mod etw;
 mod fault;
@@ -140,6 +141,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
+pub use count::{Counts, Lock, LockUse};
 pub use image::UnknownImport;
 pub use iomgr::CANARY;
 pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
@@ -619,6 +621,7 @@ impl Machine {
     pub fn boot(config: Config) -> Self {
         cpu::install();
         cpu::reset();
+        count::reset();
         let kernel = Kernel {
             rng: state::Rng::new(config.seed),
             mem: mem::Mem::new(config.keep_paged),
@@ -656,6 +659,7 @@ impl Machine {
             panic: None,
             seen_stacks: None,
             data_exports: std::collections::HashMap::new(),
+            counting: None,
         };
         let core = Rc::new(Core::new(kernel));
         core.enter();
@@ -1635,7 +1639,7 @@ impl Machine {
     /// work items.
     #[must_use]
     pub fn allocations(&self, driver: DriverId) -> u64 {
-        self.with(|k| k.mem.given_to(driver))
+        self.with(|k| k.mem.given_to(driver).0)
     }
 
     /// The broken rule that stopped the machine, if any.

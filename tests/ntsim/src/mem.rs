@@ -96,8 +96,8 @@ pub(crate) struct Mem {
     paged_out: bool,
     freed: VecDeque<Va>,
     keep_paged: bool,
-    /// How many blocks each driver got.
-    given: HashMap<DriverId, u64>,
+    /// How many blocks each driver got, and how many bytes.
+    given: HashMap<DriverId, (u64, u64)>,
 }
 
 impl Mem {
@@ -146,7 +146,9 @@ impl Mem {
         mut fill: impl FnMut() -> u8,
     ) -> Va {
         if let Some(owner) = owner {
-            *self.given.entry(owner).or_default() += 1;
+            let given = self.given.entry(owner).or_default();
+            given.0 += 1;
+            given.1 += size as u64;
         }
         let rounded = size.max(1).next_multiple_of(16);
         let pages_len = rounded.next_multiple_of(PAGE);
@@ -191,9 +193,9 @@ impl Mem {
         va
     }
 
-    /// How many blocks a driver got since boot.
-    pub(crate) fn given_to(&self, driver: DriverId) -> u64 {
-        self.given.get(&driver).copied().unwrap_or(0)
+    /// How many blocks a driver got since boot, and how many bytes.
+    pub(crate) fn given_to(&self, driver: DriverId) -> (u64, u64) {
+        self.given.get(&driver).copied().unwrap_or((0, 0))
     }
 
     /// The block whose pages, or whose guard page, hold `va`.

@@ -237,11 +237,11 @@ impl Sched {
     }
 
     /// Tells a thread that is about to run whether it runs with the trap flag.
-    fn arm(&self, tid: Tid) {
+    fn arm(&self, tid: Tid, counting: bool) {
         let Some(thread) = self.threads.get(&tid) else {
             return;
         };
-        let step = self.watch.as_ref().is_some_and(|w| w.steps(thread));
+        let step = counting || self.watch.as_ref().is_some_and(|w| w.steps(thread));
         let context = thread.context();
         if !context.is_null() {
             // SAFETY: the thread's own; it does not run now.
@@ -263,7 +263,7 @@ impl Sched {
         self.watch = None;
         let tids: Vec<Tid> = self.threads.keys().copied().collect();
         for tid in tids {
-            self.arm(tid);
+            self.arm(tid, false);
         }
         crate::cpu::set_watched((0, 0));
     }
@@ -495,6 +495,9 @@ fn choose(k: &mut Kernel, until: &dyn Fn(&Kernel) -> bool, limit: Nanos) -> Resu
                 ready.push(*tid);
             }
         }
+        if let Some(next) = k.next_counted(&ready) {
+            return Ok(Next::Run(next));
+        }
         if !ready.is_empty() {
             #[allow(clippy::cast_possible_truncation, reason = "an index")]
             let pick = k.rng.below(ready.len() as u64) as usize;
@@ -547,7 +550,11 @@ fn step(tid: Tid) {
     let (mut co, yielder, stacks) = with(|k| {
         k.sched.current = tid;
         k.sched.running_co = true;
-        k.sched.arm(tid);
+        let counting = k.is_counting();
+        k.sched.arm(tid, counting);
+        if k.sched.thread().kind != ThreadKind::Dpc {
+            k.count_switch(tid);
+        }
         let t = k.sched.thread();
         let co = t.co.take().expect("a coroutine");
         let stacks = Stacks {

@@ -139,6 +139,8 @@ pub(crate) struct Kernel {
     pub seen_stacks: Option<crate::SeenStacks>,
     pub panic: Option<Box<dyn core::any::Any + Send>>,
     pub data_exports: HashMap<&'static str, Va>,
+    /// The driver that is counted.
+    pub counting: Option<crate::count::Counting>,
 }
 
 pub(crate) struct Core {

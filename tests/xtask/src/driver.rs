@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -136,8 +137,24 @@ pub(crate) fn demo(workspace: &Workspace, port: DemoPort, out: &Path) -> Result<
         .env("PARSCAN_SYS", &sys))
 }
 
-/// Runs the bench on a fresh build of the driver. True if every limit is kept.
-pub(crate) fn bench(workspace: &Workspace, json: bool) -> Result<bool> {
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct BenchOptions {
+    /// Print one JSON object a line, and no table; write nothing. Messages of the build go to
+    /// standard error.
+    #[arg(long)]
+    json: bool,
+    /// Only the cost sheet: compare it with tests/lab/costs.txt, and write nothing.
+    #[arg(long, conflicts_with = "json")]
+    check: bool,
+    /// Only the cost sheet: print it, with the functions of the rows whose name has this in it, and
+    /// write nothing.
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "check"])]
+    profile: Option<String>,
+}
+
+/// Runs the bench on fresh builds of the drivers. True if every limit is kept.
+pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<bool> {
     // Only the bench's own lines go to standard output.
     run(
         Command::new(env::current_exe().context("where is this program?")?)
@@ -145,11 +162,21 @@ pub(crate) fn bench(workspace: &Workspace, json: bool) -> Result<bool> {
             .arg("build")
             .stdout(io::stderr()),
     )?;
+    run(client_build(workspace).stdout(io::stderr()))?;
+    let release = workspace.target().join(TARGET).join("release");
     let mut bench = lab_program(workspace, "bench");
-    bench.args(json.then_some("--json")).env(
-        "PARSCAN_SYS",
-        workspace.target().join("parscan/parscan.sys"),
-    );
+    bench
+        .args(options.json.then_some("--json"))
+        .args(options.check.then_some("--check"))
+        .env(
+            "PARSCAN_SYS",
+            workspace.target().join("parscan/parscan.sys"),
+        )
+        .env("CLIENT_SYS", release.join("client.dll"))
+        .env("NULL_SYS", release.join("null_driver.dll"));
+    if let Some(row) = &options.profile {
+        bench.args(["--profile", row]);
+    }
     holds(&mut bench)
 }
 
@@ -161,10 +188,11 @@ pub(crate) fn lab_program(workspace: &Workspace, name: &str) -> Command {
     cargo
 }
 
-/// Builds the kernel client that uses parscan's ports.
+/// Builds the kernel client that uses parscan's ports, and the driver that does nothing.
 pub(crate) fn client_build(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--locked", "--release", "-p", "client"]);
+    cargo.args(["-p", "null-driver"]);
     cargo.args(["--target", TARGET]);
     cargo
 }

@@ -104,6 +104,8 @@ const STEPS: &[Step] = &[
                     "--exclude",
                     "client",
                     "--exclude",
+                    "null-driver",
+                    "--exclude",
                     "parscan-wine-bus",
                     "--all-targets",
                     "--locked",
@@ -132,6 +134,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "-p",
                     "client",
+                    "-p",
+                    "null-driver",
                     "-p",
                     "parscan-wine-bus",
                     "--locked",
@@ -329,7 +333,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "client",
-        what: "the kernel client that uses parscan's ports builds",
+        what: "the kernel client that uses parscan's ports, and the null driver, build",
         needs: &[],
         shown: false,
         commands: |workspace| Ok(vec![driver::client_build(workspace)]),
@@ -360,7 +364,8 @@ const STEPS: &[Step] = &[
                     workspace.target().join("parscan/parscan.sys"),
                 )
                 .env("MISBEHAVE_SYS", release.join("misbehave.dll"))
-                .env("CLIENT_SYS", release.join("client.dll"));
+                .env("CLIENT_SYS", release.join("client.dll"))
+                .env("NULL_SYS", release.join("null_driver.dll"));
             Ok(vec![command])
         },
     },
@@ -455,6 +460,8 @@ const STEPS: &[Step] = &[
                     "--exclude",
                     "client",
                     "--exclude",
+                    "null-driver",
+                    "--exclude",
                     "parscan-wine-bus",
                 ],
             );
@@ -472,6 +479,8 @@ const STEPS: &[Step] = &[
                     "misbehave",
                     "-p",
                     "client",
+                    "-p",
+                    "null-driver",
                     "-p",
                     "parscan-wine-bus",
                 ],

@@ -3,19 +3,27 @@
 //! What a transfer costs, counted by the simulated machine: the numbers are exact, and the same on
 //! every host. The real driver image does the transfers.
 
+mod image;
+mod requests;
 mod run;
+mod sheet;
+#[path = "../race/symbols.rs"]
+#[allow(dead_code, reason = "race explains texts with it, too")]
+mod symbols;
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
 use clap::Parser;
 use parscan_lab::{
-    US,
+    US, driver_image,
     modes::Chip::{self, Ecp, Epp, Ps2, Spp},
     ntddpar::modes,
 };
 use parscan_models::Nanos;
 
+use requests::Meter;
 use run::{Cost, Transfer, Way};
+use sheet::Sheet;
 
 /// Counts what a byte costs in every mode: port accesses, and processor time.
 #[derive(Parser)]
@@ -24,6 +32,13 @@ struct Cli {
     /// Print one JSON object a line, and no table.
     #[arg(long)]
     json: bool,
+    /// Measure what tests/lab/costs.txt has, and compare; write nothing.
+    #[arg(long)]
+    check: bool,
+    /// Only the cost sheet: print it, with the functions of the rows whose name has this in it, and
+    /// write nothing.
+    #[arg(long, value_name = "ROW")]
+    profile: Option<String>,
 }
 
 /// One line of the table of port accesses.
@@ -222,7 +237,14 @@ const SLOW_ROWS: [(&str, u16, Chip, Way); 6] = [
 ];
 
 fn main() -> ExitCode {
-    let Cli { json } = Cli::parse();
+    let Cli {
+        json,
+        check,
+        profile,
+    } = Cli::parse();
+    if check || profile.is_some() {
+        return costs(check, profile);
+    }
     if !json {
         println!(
             "Port accesses a byte, peripheral always ready. Counted with negotiation and \
@@ -253,13 +275,66 @@ fn main() -> ExitCode {
     for (name, mode, chip, way) in SLOW_ROWS {
         processor(name, mode, chip, way, json);
     }
+    let sheet = measure(None);
+    if json {
+        sheet.print_lines(line);
+    } else {
+        println!("\n{}", sheet.text());
+        if let Err(error) = sheet.write() {
+            eprintln!("cannot write {}: {error}", Sheet::path().display());
+            return ExitCode::FAILURE;
+        }
+    }
     if missed == 0 {
         if !json {
-            println!("\nEvery limit is kept.");
+            println!(
+                "\nEvery limit is kept. Written: {}",
+                Sheet::path().display()
+            );
         }
         return ExitCode::SUCCESS;
     }
     eprintln!("{missed} rows miss their limit");
+    ExitCode::FAILURE
+}
+
+/// The cost sheet, measured.
+fn measure(profile: Option<String>) -> Sheet {
+    let image = driver_image();
+    let mut sheet = Sheet::default();
+    Meter::new(&image, profile).measure(&mut sheet);
+    sheet.tables.extend(image::sizes(&image));
+    sheet
+}
+
+/// Measures the cost sheet, and compares it with the file or prints it.
+fn costs(check: bool, profile: Option<String>) -> ExitCode {
+    let sheet = measure(profile);
+    if !check {
+        println!("{}", sheet.text());
+        return ExitCode::SUCCESS;
+    }
+    let path = Sheet::path();
+    let file = match fs::read_to_string(&path) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("cannot read {}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let worse = sheet.worse_than(&file);
+    for row in &worse {
+        eprintln!("{row}");
+    }
+    if worse.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "{} counts are worse than in {} by more than 1 %. If that is meant, `cargo xtask bench` \
+         writes the new ones.",
+        worse.len(),
+        path.display()
+    );
     ExitCode::FAILURE
 }
 

@@ -202,6 +202,7 @@ pub(crate) fn acquire(lock: Va, family: Family, old_irql: u8) {
         sched::wait(sched::LOCK, None, free);
     }
     with(|k| {
+        k.count_lock(lock);
         let me = k.sched.current;
         k.ke.owners.insert(lock, (me, family));
         k.sched.thread().locks.push(Held {

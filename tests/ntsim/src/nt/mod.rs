@@ -337,6 +337,7 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
         k.cpu_time += cost;
         k.inject = false;
         k.calls += 1;
+        k.count_call(caller, export.name);
         if k.config.trace_calls {
             // A tail call returns to the machine itself: no place in the driver.
             let rva = k.locate(site).map_or(0, |(_, rva)| rva);
