@@ -73,6 +73,9 @@ pub struct DeviceNode {
     pub driver_version: Option<String>,
     /// `CreateFileName` of the software key, `\\.\Usbscan0`: still-image devices
     pub create_file_name: Option<String>,
+    /// `ParscanProbe` of the hardware key: whether looks at a parallel port ask its devices, 0 or 1.
+    /// Without it they do
+    pub parscan_probe: Option<u32>,
     /// Whether it is started
     pub started: Option<bool>,
     /// Why not: `CM_PROB_*` of cfg.h

@@ -5,7 +5,7 @@ use windows_sys::{
         Devices::DeviceAndDriverInstallation::{
             CM_DRP_SERVICE, CM_Get_DevNode_Registry_PropertyW, CM_Get_DevNode_Status,
             CM_Get_Parent, CR_SUCCESS, DICS_FLAG_GLOBAL, DIGCF_ALLCLASSES, DIGCF_DEVICEINTERFACE,
-            DIGCF_PRESENT, DIREG_DRV, DN_HAS_PROBLEM, DN_STARTED, HDEVINFO,
+            DIGCF_PRESENT, DIREG_DEV, DIREG_DRV, DN_HAS_PROBLEM, DN_STARTED, HDEVINFO,
             SP_DEVICE_INTERFACE_DATA, SP_DEVICE_INTERFACE_DETAIL_DATA_W, SP_DEVINFO_DATA,
             SPDRP_CLASSGUID, SPDRP_COMPATIBLEIDS, SPDRP_DEVICEDESC, SPDRP_FRIENDLYNAME,
             SPDRP_HARDWAREID, SPDRP_PHYSICAL_DEVICE_OBJECT_NAME, SPDRP_SERVICE,
@@ -15,7 +15,8 @@ use windows_sys::{
         },
         Foundation::{ERROR_NO_MORE_ITEMS, INVALID_HANDLE_VALUE},
         System::Registry::{
-            HKEY, KEY_QUERY_VALUE, REG_SZ, RRF_RT_REG_SZ, RegCloseKey, RegGetValueW,
+            HKEY, KEY_QUERY_VALUE, REG_SZ, RRF_RT_REG_DWORD, RRF_RT_REG_SZ, RegCloseKey,
+            RegGetValueW,
         },
     },
     core::GUID,
@@ -196,7 +197,8 @@ impl Devices {
     }
 
     fn node(&self, info: &SP_DEVINFO_DATA) -> DeviceNode {
-        let software = self.software_key(info);
+        let software = self.key(info, DIREG_DRV);
+        let hardware = self.key(info, DIREG_DEV);
         let value = |name: &str| software.as_ref().and_then(|key| key.text(name));
         let (started, problem) = status(info.DevInst);
         DeviceNode {
@@ -214,6 +216,7 @@ impl Devices {
             provider: value("ProviderName"),
             driver_version: value("DriverVersion"),
             create_file_name: value("CreateFileName"),
+            parscan_probe: hardware.and_then(|key| key.number("ParscanProbe")),
             started,
             problem,
         }
@@ -263,18 +266,12 @@ impl Devices {
             .collect()
     }
 
-    /// Where the driver's INF and the driver keep their values.
-    fn software_key(&self, info: &SP_DEVINFO_DATA) -> Option<Key> {
+    /// Where the driver's INF and the driver keep their values: the software key (`DIREG_DRV`) or the
+    /// hardware key (`DIREG_DEV`).
+    fn key(&self, info: &SP_DEVINFO_DATA, kind: u32) -> Option<Key> {
         // SAFETY: our list and a device of it.
         let key = unsafe {
-            SetupDiOpenDevRegKey(
-                self.set,
-                info,
-                DICS_FLAG_GLOBAL,
-                0,
-                DIREG_DRV,
-                KEY_QUERY_VALUE,
-            )
+            SetupDiOpenDevRegKey(self.set, info, DICS_FLAG_GLOBAL, 0, kind, KEY_QUERY_VALUE)
         };
         (!ptr::eq(key, INVALID_HANDLE_VALUE)).then(|| Key(key))
     }
@@ -307,6 +304,25 @@ impl Key {
             )
         };
         (error == 0).then(|| narrow(&text))
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        let name = wide(name);
+        let mut number = 0_u32;
+        let mut bytes = size::<u32>();
+        // SAFETY: an open key, a name with a NUL, and room for a number.
+        let error = unsafe {
+            RegGetValueW(
+                self.0,
+                ptr::null(),
+                name.as_ptr(),
+                RRF_RT_REG_DWORD,
+                ptr::null_mut(),
+                (&raw mut number).cast(),
+                &raw mut bytes,
+            )
+        };
+        (error == 0).then_some(number)
     }
 }
 

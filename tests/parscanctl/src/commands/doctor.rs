@@ -35,6 +35,8 @@ struct Device {
     driver_version: Option<String>,
     started: Option<bool>,
     problem: Option<u32>,
+    /// Whether Windows' looks ask the devices on a port of parscan: `ParscanProbe`
+    probes: Option<bool>,
     #[serde(flatten)]
     finding: Finding,
 }
@@ -140,8 +142,10 @@ impl Services {
 
 impl Device {
     fn new(kind: Kind, node: DeviceNode, service: Option<Service>, finding: Finding) -> Self {
+        let is_ours = kind == Kind::Port && finding.verdict == Verdict::Parscan;
         Self {
             kind,
+            probes: is_ours.then(|| node.parscan_probe != Some(0)),
             driver: node.service.map(|name| Driver {
                 service: name,
                 running: service
@@ -187,6 +191,14 @@ impl Device {
             parts.extend(self.driver_version.as_deref());
             parts.extend(self.provider.as_deref());
             let _ = writeln!(text, "  package  {}", parts.join(", "));
+        }
+        if let Some(probes) = self.probes {
+            let probes = if probes {
+                "1: Windows' looks ask a device that rests for its ID"
+            } else {
+                "0: Windows' looks move no line, and find no device"
+            };
+            let _ = writeln!(text, "  probe    {probes} (ParscanProbe)");
         }
         let mark = match self.finding.verdict {
             Verdict::Parscan => "ok",

@@ -262,6 +262,11 @@ fn several(name: &str) -> Option<World> {
             world.ports_class.push(serial);
             world
         }
+        "quiet port" => {
+            let mut world = with_printer(printer());
+            world.ports_class[0].parscan_probe = Some(0);
+            world
+        }
         "unsigned" => {
             let mut world = with_printer(printer());
             world.ports.clear();
