@@ -50,7 +50,7 @@ struct Options {
     /// The driver package
     #[arg(long, value_name = "FOLDER")]
     package: PathBuf,
-    /// parscanctl.exe, wine-bench.exe, bcryptprimitives.dll and the simulated devices
+    /// parscanctl.exe, wine-bench.exe, stream.exe, bcryptprimitives.dll and the simulated devices
     #[arg(long, value_name = "FOLDER")]
     programs: PathBuf,
     /// Where Wine lives; what is there is replaced

@@ -134,9 +134,10 @@ impl Session<'_> {
             Some("parscanctl") => "parscanctl.exe",
             Some("bench") => "wine-bench.exe",
             Some("patterns") => "patterns.exe",
+            Some("stream") => "stream.exe",
             Some("wait") => return self.wait(&words[1..]),
             Some("log") => return self.log(),
-            _ => bail!("neither parscanctl, bench, patterns, wait nor log"),
+            _ => bail!("neither parscanctl, bench, patterns, stream, wait nor log"),
         };
         let running = self.machine.start(FOLDER, program, &words[1..])?;
         if !background {

@@ -13,10 +13,15 @@ use crate::{
 
 /// The simulated devices: a driver.
 const DEVICES: &str = "parscan-wine-bus";
+/// mingw-w64's, of the package that links programs.
+const C_COMPILER: &str = "x86_64-w64-mingw32-gcc";
 /// What the tests run in Wine, beside parscanctl.
 const PROGRAMS: &[&str] = &["parscan-wine-bench", "bcryptprimitives"];
-/// What compiles the clients in C.
-const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+/// Clients in C, each of one source file.
+const CLIENTS: [(&str, &str); 2] = [
+    ("patterns.exe", "tests/inpout/clients/patterns.c"),
+    ("stream.exe", "tests/wine/clients/stream.c"),
+];
 
 /// Builds everything and plays the transcripts. True if all came out as they are written.
 pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Result<bool> {
@@ -56,10 +61,12 @@ pub(crate) fn play(workspace: &Workspace, repeat: u32, names: &[String]) -> Resu
     ] {
         copy(&from, &programs.join(to))?;
     }
-    run(Command::new(COMPILER)
-        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(programs.join("patterns.exe"))
-        .arg(workspace.root.join("tests/inpout/clients/patterns.c")))?;
+    for (program, source) in CLIENTS {
+        run(Command::new(C_COMPILER)
+            .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-s", "-o"])
+            .arg(programs.join(program))
+            .arg(workspace.root.join(source)))?;
+    }
     // Wine takes an INF only if its catalog is there.
     fs::write(programs.join("bus.cat"), "")?;
     let mut cargo = workspace.cargo();
