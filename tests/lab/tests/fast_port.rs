@@ -169,6 +169,28 @@ fn a_link_turns_round() {
     failures.end();
 }
 
+/// EPP's 10 us are microseconds, and not a number of looks, by software as by the chip.
+#[test]
+fn a_slow_answer_in_epp_is_in_time() {
+    for access in [FASTEST, FAST, 1000] {
+        for mode in [modes::EPP_SW, modes::EPP_HW] {
+            let device = Peripheral1284::new().with_response(9_000);
+            let pc = pc(Chip::EcpEpp, &device, access);
+            let lpt1 = pc.open();
+            pc.choose(lpt1, mode, mode);
+            let data = pattern(100);
+            let written = check(pc.machine.write(lpt1, &data));
+            assert_eq!(written.information, 100, "{access} ns, {mode:#06x}");
+            device.give(&data);
+            let read = check(pc.machine.read(lpt1, 100));
+            assert_eq!(read.output, data, "{access} ns, {mode:#06x}");
+            assert_eq!(device.received(), data, "{access} ns, {mode:#06x}");
+            check(pc.machine.close(lpt1));
+            pc.remove();
+        }
+    }
+}
+
 /// The command packets of a daisy chain: 7 us a byte, 1 us of set-up and of nStrobe.
 #[test]
 fn a_chain_gets_its_addresses() {

@@ -7,11 +7,11 @@ use ntsim::NtStatus;
 use parscan_lab::{
     MS, Setup, check,
     modes::{Chip, Failures, channel, pattern, pc, pc_with},
-    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
+    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEVICE_CAPS, modes},
 };
 use parscan_models::{
-    Condition, Ecp, HostLines, Misbehaviour, Nanos, Peripheral, Peripheral1284, PeripheralLines,
-    Spp,
+    Condition, Ecp, Epp, HostLines, Misbehaviour, Nanos, Peripheral, Peripheral1284,
+    PeripheralLines, Phase, PortDevice, Spp, Width,
 };
 
 const MINUTE: Nanos = 60_000 * MS;
@@ -285,5 +285,111 @@ fn epp_both_ways_with_a_device_that_its_end_resets() {
         check(pc.machine.close(lpt1));
         check(pc.machine.run_for(1000 * MS));
         pc.remove();
+    }
+}
+
+/// A device that answers address cycles before anybody has negotiated EPP with it.
+#[derive(Clone)]
+struct Eager {
+    device: Peripheral1284,
+    select_in: bool,
+    /// When nSelectIn, which is nAStrb, fell last.
+    asked: Option<Nanos>,
+}
+
+impl Eager {
+    fn answers(&self, now: Nanos) -> bool {
+        self.asked.is_some_and(|asked| now < asked + 5_000)
+            && self.device.phase() == Phase::Compatibility
+    }
+}
+
+impl Peripheral for Eager {
+    fn host_changed(&mut self, now: Nanos, host: HostLines) {
+        if self.select_in && !host.n_select_in && host.n_auto_fd && host.n_init {
+            self.asked = Some(now);
+        }
+        self.select_in = host.n_select_in;
+        self.device.host_changed(now, host);
+    }
+
+    fn lines(&mut self, now: Nanos) -> PeripheralLines {
+        let mut lines = self.device.lines(now);
+        lines.busy |= self.answers(now);
+        lines
+    }
+
+    fn data(&mut self, now: Nanos) -> Option<u8> {
+        if self.answers(now) {
+            Some(0x12)
+        } else {
+            self.device.data(now)
+        }
+    }
+
+    fn next_change(&self, now: Nanos) -> Option<Nanos> {
+        self.device.next_change(now)
+    }
+}
+
+/// EPP is not absent because a cycle did not time out.
+#[test]
+fn a_device_that_answers_address_cycles_leaves_epp_there() {
+    for has_ecr in [false, true] {
+        let device = Peripheral1284::new();
+        let eager = Box::new(Eager {
+            device: device.clone(),
+            select_in: false,
+            asked: None,
+        });
+        let pc = if has_ecr {
+            pc_setup().started_with(AnyEpp::Ecp(Ecp::new(eager).with_epp()), device.clone())
+        } else {
+            Setup::default().started_with(AnyEpp::Epp(Epp::new(eager)), device.clone())
+        };
+        let lpt1 = pc.open();
+        let caps = pc.control(lpt1, IOCTL_PAR_GET_DEVICE_CAPS, &[0, 0], 2);
+        assert_eq!(caps.status, NtStatus::SUCCESS, "{has_ecr}");
+        let caps = u16::from_le_bytes([caps.output[0], caps.output[1]]);
+        assert!(caps & modes::EPP_HW != 0, "{has_ecr}: {caps:#06x}");
+        let epp = modes::mask(modes::EPP_HW, modes::EPP_HW);
+        let chosen = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &epp, 4);
+        assert_eq!(chosen.status, NtStatus::SUCCESS, "{has_ecr}");
+        assert_eq!(check(pc.machine.write(lpt1, b"cycles")).information, 6);
+        assert_eq!(device.received(), b"cycles", "{has_ecr}");
+        check(pc.machine.close(lpt1));
+        pc.remove();
+    }
+}
+
+/// A chip with EPP registers, with or without an ECR.
+enum AnyEpp {
+    Epp(Epp),
+    Ecp(Ecp),
+}
+
+impl AnyEpp {
+    fn chip(&mut self) -> &mut dyn PortDevice {
+        match self {
+            Self::Epp(chip) => chip,
+            Self::Ecp(chip) => chip,
+        }
+    }
+}
+
+impl PortDevice for AnyEpp {
+    fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
+        self.chip().read(now, block, offset, width)
+    }
+
+    fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
+        self.chip().write(now, block, offset, width, value);
+    }
+
+    fn held_until(&self) -> Nanos {
+        match self {
+            Self::Epp(chip) => chip.held_until(),
+            Self::Ecp(chip) => chip.held_until(),
+        }
     }
 }
