@@ -59,6 +59,9 @@ struct Options {
     /// Play them this often
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: u32,
+    /// The clients of the DLLs have 32 bits; Wine's own 32-bit DLLs are here
+    #[arg(long, value_name = "FOLDER")]
+    x86: Option<PathBuf>,
     /// Transcripts, by their names [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -86,7 +89,7 @@ fn run(options: &Options) -> Result<bool> {
     machine::clear(&work)?;
 
     let start = Instant::now();
-    let wine = Wine::find()?;
+    let wine = Wine::find(options.x86.as_deref())?;
     let template = prefix::template(&wine, &work)?;
     anstream::println!(
         "{} in {}, made in {:.1} s",

@@ -27,11 +27,13 @@ pub(crate) struct Wine {
     loader: Vec<OsString>,
     server: PathBuf,
     pub(crate) version: String,
+    /// Where the 32-bit half of its DLLs is, if it shall run 32-bit programs.
+    x86: Option<PathBuf>,
 }
 
 impl Wine {
     /// Finds them: where Debian's package wine64 puts them, or in PATH.
-    pub(crate) fn find() -> Result<Self> {
+    pub(crate) fn find(x86: Option<&Path>) -> Result<Self> {
         let debian = |name| PathBuf::from("/usr/lib/wine").join(name);
         let (loader, server) = if debian("wine64").exists() {
             (debian("wine64"), debian("wineserver64"))
@@ -56,6 +58,7 @@ impl Wine {
             loader: before.chain([loader.into()]).collect(),
             server,
             version: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            x86: x86.map(Path::canonicalize).transpose()?,
         })
     }
 
@@ -63,30 +66,31 @@ impl Wine {
     pub(crate) fn program(&self, prefix: &Path) -> Command {
         let mut command = Command::new(&self.loader[0]);
         command.args(&self.loader[1..]);
-        surround(&mut command, prefix);
+        self.surround(&mut command, prefix);
         command
     }
 
     /// The server of a prefix.
     pub(crate) fn server(&self, prefix: &Path) -> Command {
         let mut command = Command::new(&self.server);
-        surround(&mut command, prefix);
+        self.surround(&mut command, prefix);
         command
     }
-}
 
-/// Lets a program see its prefix, and nothing of who runs the tests: no display, no language.
-fn surround(command: &mut Command, prefix: &Path) {
-    command
-        .env_clear()
-        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("HOME", prefix)
-        .env("LC_ALL", "C")
-        .env("TZ", "UTC")
-        .env("WINEPREFIX", prefix)
-        .env("WINEDEBUG", "-all")
-        // No Mono, no Gecko, no debugger that asks.
-        .env("WINEDLLOVERRIDES", "mscoree,mshtml,winedbg.exe=");
+    /// Lets a program see its prefix, and nothing of who runs the tests: no display, no language.
+    fn surround(&self, command: &mut Command, prefix: &Path) {
+        command
+            .env_clear()
+            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(self.x86.as_ref().map(|folder| ("WINEDLLPATH", folder)))
+            .env("HOME", prefix)
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .env("WINEPREFIX", prefix)
+            .env("WINEDEBUG", "-all")
+            // No Mono, no Gecko, no debugger that asks.
+            .env("WINEDLLOVERRIDES", "mscoree,mshtml,winedbg.exe=");
+    }
 }
 
 /// Makes the prefix that the others are copies of.

@@ -46,6 +46,7 @@ pub(crate) fn play(
     furnish(&machine, options)?;
     let mut session = Session {
         machine: &machine,
+        x86: options.x86.is_some(),
         background: None,
         told: 0,
     };
@@ -98,6 +99,8 @@ fn furnish(machine: &Machine, options: &Options) -> Result<()> {
 /// What is being played.
 struct Session<'a> {
     machine: &'a Machine<'a>,
+    /// The clients of the DLLs have 32 bits.
+    x86: bool,
     background: Option<Running>,
     /// Lines of the simulated devices' log that were shown.
     told: usize,
@@ -130,6 +133,11 @@ impl Session<'_> {
     fn run(&mut self, line: &str) -> Result<String> {
         let mut words = words(line);
         let background = words.pop_if(|word| word == "&").is_some();
+        if self.x86 {
+            for word in words.iter_mut().filter(|word| *word == "inpoutx64.dll") {
+                "inpout32.dll".clone_into(word);
+            }
+        }
         let program = match words.first().map(String::as_str) {
             Some("parscanctl") => "parscanctl.exe",
             Some("bench") => "wine-bench.exe",

@@ -234,11 +234,18 @@ enum Command {
     /// missing, and plays the transcripts of tests/wine: each in a new Windows in target/wine, which
     /// is gone afterwards. Devices are simulated. Needs no display and touches no other prefix. With
     /// UPDATE_TRANSCRIPTS=1 the transcripts are written anew instead of compared.
+    ///
+    /// With --x86 the clients of inpout32.dll have 32 bits, in Wine's experimental WoW64 mode. For
+    /// that it fetches Debian's libwine of the i386 architecture (95 MB) into target/wine-i386, by
+    /// apt-get, and installs nothing of it. It is not a part of `cargo xtask test`.
     #[command(
         after_help = "Examples:\n  cargo xtask wine\n  cargo xtask wine print scan\n  \
-                            cargo xtask wine --repeat 20"
+                            cargo xtask wine --repeat 20\n  cargo xtask wine --x86"
     )]
     Wine {
+        /// 32-bit clients: plays inpout.
+        #[arg(long)]
+        x86: bool,
         /// Play them this often.
         #[arg(long, value_name = "N", default_value_t = 1)]
         repeat: u32,
@@ -386,8 +393,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Wine { repeat, names } => {
-            if !wine::play(&workspace, repeat, &names)? {
+        Command::Wine { x86, repeat, names } => {
+            if !wine::play(&workspace, repeat, x86, &names)? {
                 return Ok(ExitCode::FAILURE);
             }
         }
