@@ -88,6 +88,8 @@ const _: () = {
 const VALUES: u8 = 0;
 const EVENT_METADATA: u8 = 1;
 const PROVIDER_METADATA: u8 = 2;
+/// The blocks of an event.
+const BLOCKS: u32 = 3;
 /// `EventProviderSetTraits`
 const SET_TRAITS: i32 = 2;
 /// `EVENT_CONTROL_CODE_DISABLE_PROVIDER` and `EVENT_CONTROL_CODE_ENABLE_PROVIDER`
@@ -138,7 +140,7 @@ pub(super) fn register(_: Passive) {
             handle,
             SET_TRAITS,
             trace::TRAITS.as_ptr().cast(),
-            size_of_val(&trace::TRAITS) as u32,
+            u32::try_from(trace::TRAITS.len()).unwrap_or(0),
         )
     };
     HANDLE.store(handle, Ordering::Release);
@@ -209,7 +211,7 @@ fn write(device: Label, event: &Event) {
         task: 0,
         keyword: kind.keyword,
     };
-    let data = [
+    let data: [EventData; BLOCKS as usize] = [
         EventData::new(&trace::TRAITS, PROVIDER_METADATA),
         EventData::new(kind.metadata, EVENT_METADATA),
         EventData::new(payload.as_bytes(), VALUES),
@@ -221,7 +223,7 @@ fn write(device: Label, event: &Event) {
             &raw const descriptor,
             ptr::null(),
             ptr::null(),
-            data.len() as u32,
+            BLOCKS,
             data.as_ptr(),
         )
     };
@@ -281,9 +283,17 @@ fn failed(object: *mut c_void, label: Label, failure: StartFailure) {
 /// UTF-16 units of the strings of a log entry, with their NULs: the label and the status.
 const STRING_UNITS: usize = 13 + 11;
 /// Where they begin in the entry.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked below; try_from is not const"
+)]
 const STRINGS: u8 = offset_of!(IO_ERROR_LOG_PACKET, DumpData) as u8;
 /// `EntrySize`: below `ERROR_LOG_MAXIMUM_SIZE`, which is more than 100 on 64-bit Windows, and not
 /// less than the structure as it is declared.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked below; try_from is not const"
+)]
 const ENTRY: u8 = STRINGS + 2 * STRING_UNITS as u8;
 const _: () = assert!(ENTRY as usize >= size_of::<IO_ERROR_LOG_PACKET>() && ENTRY <= 100);
 

@@ -25,6 +25,7 @@ impl Limit {
 
     /// An event is about to go out at `now`, in milliseconds. `None`: it must not. Else how many were
     /// left out before it and not told of yet, at most 65,535. From any thread, at any IRQL.
+    #[must_use]
     pub fn admit(&self, now: u64) -> Option<u16> {
         let window = (now / WINDOW_MS).wrapping_add(1) << 32;
         let mut told = None;

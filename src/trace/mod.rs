@@ -102,6 +102,7 @@ impl Label {
 const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
 
 /// The letters of a status, `0xC0000182`.
+#[must_use]
 pub fn status_letters(status: Status) -> [u8; 10] {
     let mut letters = *b"0x00000000";
     let mut rest = status.0.cast_unsigned();

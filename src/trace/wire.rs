@@ -62,7 +62,7 @@ pub(super) const fn metadata_size(name: &str, fields: &[Field]) -> usize {
 pub(super) const fn metadata<const N: usize>(name: &str, fields: &[Field]) -> [u8; N] {
     let mut bytes = put([0; N], 3, name);
     bytes[0] = (N & 0xFF) as u8;
-    bytes[1] = (N >> 8) as u8;
+    bytes[1] = (N >> 8 & 0xFF) as u8;
     let mut at = 3 + name.len() + 1;
     let mut index = 0;
     while index < fields.len() {
@@ -89,7 +89,7 @@ pub(super) const fn traits<const N: usize>(name: &str) -> [u8; N] {
     assert!(N == 2 + name.len() + 1);
     let mut bytes = put([0; N], 2, name);
     bytes[0] = (N & 0xFF) as u8;
-    bytes[1] = (N >> 8) as u8;
+    bytes[1] = (N >> 8 & 0xFF) as u8;
     bytes
 }
 

@@ -19,8 +19,11 @@ use crate::{
     shell::{Arch, TARGET, Workspace, good, headline, holds, mirror, remove, run, say},
 };
 
+/// The driver's build script may use the kit, which is there. Nothing else on Windows.
+pub(crate) const KIT: &str = "--features=parscan/linux-kit";
+
 /// The build command, but for the profile.
-const fn command(arch: Arch) -> [&'static str; 6] {
+const fn command(arch: Arch) -> [&'static str; 7] {
     [
         "build",
         "--locked",
@@ -28,6 +31,7 @@ const fn command(arch: Arch) -> [&'static str; 6] {
         arch.target(),
         "-p",
         "parscan",
+        KIT,
     ]
 }
 

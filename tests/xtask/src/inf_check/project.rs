@@ -20,6 +20,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     check_image(check);
     check_role(check);
     check_processor(check);
+    check_messages(check);
     let ids = ids(check.map);
     for (index, (line, id)) in ids.iter().enumerate() {
         let twice = ids.iter().take(index).any(|(_, other)| other == id);
@@ -49,6 +50,26 @@ fn check_used(check: &mut Check<'_>) {
             });
         }
     }
+}
+
+fn check_messages(check: &mut Check<'_>) {
+    /// `EVENTLOG_ERROR_TYPE`, `_WARNING_TYPE`, `_INFORMATION_TYPE`
+    const TYPES: u32 = 7;
+    let files = value(check.map, Place::EventLog, "", "EventMessageFile");
+    let named = files.is_some_and(|entry| {
+        let files = entry.value(4).to_ascii_lowercase();
+        files.contains("iologmsg.dll;") && files.ends_with(r"%13%\parscan.sys")
+    });
+    check.expect(named, Rule::P9, files.map_or(0, |it| it.line), || {
+        "EventMessageFile does not name IoLogMsg.dll and the driver".to_owned()
+    });
+    let types = value(check.map, Place::EventLog, "", "TypesSupported");
+    check.expect(
+        types.is_some_and(|entry| number(entry.value(4)) == Some(TYPES)),
+        Rule::P9,
+        types.map_or(0, |it| it.line),
+        || "TypesSupported is not 7".to_owned(),
+    );
 }
 
 /// The first registry value of the name in the key.
@@ -122,6 +143,8 @@ fn check_image(check: &mut Check<'_>) {
     }
     for section in check.map.of(Kind::Install) {
         for (directive, right) in [
+            ("Include", "sti.inf"),
+            ("Needs", "STI.USBSection"),
             ("SubClass", "StillImage"),
             ("DeviceType", "1"),
             ("Capabilities", "0x01"),

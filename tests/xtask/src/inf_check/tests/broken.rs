@@ -179,7 +179,24 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
     ),
     (Rule::D3, LPT, &[("ServiceType   = 1", "ServiceType   = 2")]),
     (Rule::D3, LPT, &[("ErrorControl  = 1\n", "")]),
-    (Rule::D3, LPT, &[("%13%\\parscan.sys", "%12%\\parscan.sys")]),
+    (
+        Rule::D3,
+        LPT,
+        &[(
+            "ServiceBinary = %13%\\parscan.sys",
+            "ServiceBinary = %12%\\parscan.sys",
+        )],
+    ),
+    (
+        Rule::P9,
+        LPT,
+        &[("IoLogMsg.dll;%13%\\parscan.sys", "IoLogMsg.dll")],
+    ),
+    (
+        Rule::P9,
+        USB,
+        &[("TypesSupported,0x00010001,7", "TypesSupported,0x00010001,1")],
+    ),
     (Rule::D4, LPT, &[("StartType     = 3", "StartType     = 2")]),
     (Rule::D5, USB, &[("ParscanScan", "usbscan")]),
     (Rule::D5, LPT, &[("ParscanPort", "parport")]),
@@ -191,7 +208,11 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
             ("\"parscan parallel port\"", "\"ParscanPort\""),
         ],
     ),
-    (Rule::D6, LPT, &[("%13%\\parscan.sys", "%13%\\other.sys")]),
+    (
+        Rule::D6,
+        LPT,
+        &[("= %13%\\parscan.sys", "= %13%\\other.sys")],
+    ),
     (Rule::D7, LPT, &[("HKR,Parameters,", "HKR,Settings,")]),
     (
         Rule::D8,
@@ -341,7 +362,7 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
         )],
     ),
     (Rule::I2, USB, &[("Include      = sti.inf\n", "")]),
-    (Rule::I2, USB, &[("Needs        = STI.USBSection\n", "")]),
+    (Rule::P4, USB, &[("Needs        = STI.USBSection\n", "")]),
     (Rule::I2, USB, &[("Scan_Files = 13", "DefaultDestDir = 13")]),
     (
         Rule::I2,
