@@ -210,7 +210,7 @@ mod tests {
             tables: vec![Table {
                 title: "Requests",
                 about: "Of all kinds.",
-                columns: &[held("instructions"), told("ratio")],
+                columns: const { &[held("instructions"), told("ratio")] },
                 rows: vec![Row {
                     name: "GET_MODE, at once".into(),
                     cells: vec![Some(value), Some(value / 3.0)],
