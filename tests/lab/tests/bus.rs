@@ -91,7 +91,7 @@ impl Peripheral for Connector {
 }
 
 impl Observed for Connector {
-    fn observed(&self) -> Vec<String> {
+    fn observed(&self, _machine: &ntsim::Machine) -> Vec<String> {
         Vec::new()
     }
 }
