@@ -110,7 +110,9 @@ fn wine_32(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target().join("wine-i386");
     let wanted = format!("libwine:i386={version}");
     let stamp = folder.join("stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+    let dlls = "i386-windows";
+    let had = fs::read_to_string(&stamp).is_ok_and(|had| had == wanted);
+    if had && folder.join(dlls).is_dir() {
         return Ok(folder);
     }
     headline(format!(
@@ -144,7 +146,6 @@ fn wine_32(workspace: &Workspace) -> Result<PathBuf> {
         .context("apt-get has left no package")?;
     let all = folder.join("all");
     run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&all))?;
-    let dlls = "i386-windows";
     fs::rename(
         all.join("usr/lib/i386-linux-gnu/wine").join(dlls),
         folder.join(dlls),
