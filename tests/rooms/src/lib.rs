@@ -2,13 +2,21 @@
 //!
 //! `src/ioctl`, `src/ieee1284`, `src/sharing`, `src/trace` and `src/usb` are mounted here from the driver's own
 //! sources, so that their tests run with plain `cargo test` and under Miri, without Microsoft's kit
-//! and without Windows. So is the one list of the kernel room that needs no kernel, for its tests.
+//! and without Windows. So are files of the kernel room, for tests: a list that needs no kernel, and
+//! on a double of the kernel those whose memory several processors change.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(test)]
+extern crate self as wdk_sys;
+
+#[cfg(test)]
+mod double;
 #[path = "../../../src/ieee1284/mod.rs"]
 pub mod ieee1284;
 #[path = "../../../src/ioctl/mod.rs"]
 pub mod ioctl;
+#[cfg(test)]
+mod kernel;
 #[cfg(test)]
 #[path = "../../../src/kernel/port/arbiter/wait_list.rs"]
 mod places;
@@ -18,3 +26,6 @@ pub mod sharing;
 pub mod trace;
 #[path = "../../../src/usb/mod.rs"]
 pub mod usb;
+
+#[cfg(test)]
+pub use double::*;

@@ -54,6 +54,7 @@ const DEBUG_TESTS: &[&str] = &[
     "pnp",
     "port_object",
     "power",
+    "quiet",
     "requests",
     "usb_clients",
     "usb_control",
