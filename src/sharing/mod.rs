@@ -12,12 +12,16 @@
 mod arbiter;
 mod flight;
 mod rounds;
+mod rundown;
+mod serving;
 mod stop;
 mod urb_gate;
 
 pub use arbiter::{Arbiter, Arrival, Look, Next, Oldest, Released};
 pub use flight::Flight;
 pub use rounds::{IDLE, Rounds};
+pub use rundown::{LeaveReason, RundownCounter, RundownEvents, RundownGate};
+pub use serving::Serving;
 pub use stop::Stop;
 pub use urb_gate::UrbGate;
 
@@ -61,6 +65,8 @@ pub trait Stage {
     fn replace(&self, value: u8) -> u8;
     /// Changes `from` to `to`, acquires and releases. Whether it was `from`.
     fn change(&self, from: u8, to: u8) -> bool;
+    /// Acquires.
+    fn read(&self) -> u8;
 }
 
 impl Stage for AtomicU8 {
@@ -71,6 +77,10 @@ impl Stage for AtomicU8 {
     fn change(&self, from: u8, to: u8) -> bool {
         self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    fn read(&self) -> u8 {
+        self.load(Ordering::Acquire)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Spin locks, events and the gate in front of hardware.
+//! Spin locks, events, and rundown protection of what comes and goes.
 
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     mem::MaybeUninit,
     ptr,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8},
 };
 
 use wdk_sys::{
@@ -20,7 +20,12 @@ use wdk_sys::{
 };
 
 use crate::kernel::{Blocking, KERNEL_MODE, Passive, pool::PoolBox};
-use crate::{ioctl::Status, sharing::Signal};
+use crate::{
+    ioctl::Status,
+    sharing::{RundownCounter, RundownEvents, RundownGate, Signal},
+};
+
+pub(crate) use crate::sharing::LeaveReason;
 
 /// A spin lock and what it protects. For short critical sections at <= `DISPATCH_LEVEL`.
 pub(crate) struct SpinLock<T> {
@@ -197,52 +202,56 @@ pub(in crate::kernel) fn wait_any<'a>(
     usize::try_from(index).ok()
 }
 
+/// The kernel's rundown protection.
+struct RundownRef(UnsafeCell<EX_RUNDOWN_REF>);
+
+// SAFETY: the kernel synchronises access to it.
+unsafe impl Send for RundownRef {}
+// SAFETY: likewise.
+unsafe impl Sync for RundownRef {}
+
+impl RundownRef {
+    /// One that is run down.
+    fn finished(_: Passive) -> Self {
+        let mut rundown = EX_RUNDOWN_REF::default();
+        // SAFETY: valid storage.
+        unsafe { ExInitializeRundownProtection(&raw mut rundown) };
+        // SAFETY: initialised and not acquired: returns at once, and from now on it is refused.
+        unsafe { ExWaitForRundownProtectionRelease(&raw mut rundown) };
+        // Without waiters it is a counter that may be moved.
+        Self(UnsafeCell::new(rundown))
+    }
+}
+
+impl RundownCounter for RundownRef {
+    fn acquire(&self) -> bool {
+        // SAFETY: initialised, nonpaged.
+        unsafe { ExAcquireRundownProtection(self.0.get()) != 0 }
+    }
+
+    fn release(&self) {
+        // SAFETY: initialised; whoever calls this has acquired it.
+        unsafe { ExReleaseRundownProtection(self.0.get()) };
+    }
+
+    fn run_down(&self) {
+        // SAFETY: initialised; the rundown is closed at PASSIVE_LEVEL, and no holder of a guard waits for
+        // the thread that closes it.
+        unsafe { ExWaitForRundownProtectionRelease(self.0.get()) };
+    }
+
+    fn renew(&self) {
+        // SAFETY: run down, so it may be initialised again.
+        unsafe { ExReInitializeRundownProtection(self.0.get()) };
+    }
+}
+
 /// Rundown protection of something that comes and goes, such as the hardware behind a device object
 /// that is stopped and started. While it is open, any thread may enter; closing it waits until the
 /// last one has left.
 pub(crate) struct Rundown<T> {
-    protection: UnsafeCell<EX_RUNDOWN_REF>,
+    state: RundownGate<RundownRef, AtomicBool, AtomicU8, Event>,
     value: UnsafeCell<MaybeUninit<T>>,
-    open: AtomicBool,
-    suspended: AtomicBool,
-    leave: AtomicU8,
-    /// For a rundown that threads wait at.
-    events: Option<RundownEvents>,
-}
-
-/// What a thread can wait for at a [`Rundown`].
-struct RundownEvents {
-    /// Signalled while the rundown is open.
-    opened: Event,
-    /// Signalled while those inside shall leave.
-    leave: Event,
-}
-
-/// Why the holder of a [`RundownGuard`] shall leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaveReason {
-    /// The protected value is gone.
-    Gone,
-    /// It will be there again.
-    Suspended,
-}
-
-impl LeaveReason {
-    /// As [`Rundown`] keeps it: 0 is nothing.
-    const fn code(self) -> u8 {
-        match self {
-            Self::Gone => 1,
-            Self::Suspended => 2,
-        }
-    }
-
-    const fn of(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Gone),
-            2 => Some(Self::Suspended),
-            _ => None,
-        }
-    }
 }
 
 // SAFETY: the value is written only while the rundown is closed, when no guard exists.
@@ -256,30 +265,27 @@ impl<T: Copy> Rundown<T> {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_closed(passive: Passive) -> Result<Self, Status> {
-        Ok(Self {
-            events: Some(RundownEvents {
-                opened: Event::notification()?,
-                leave: Event::notification()?,
-            }),
-            ..Self::closed(passive)
-        })
+        let events = RundownEvents {
+            opened: Event::notification()?,
+            leave: Event::notification()?,
+        };
+        Ok(Self::with_events(Some(events), passive))
     }
 
     /// A closed rundown that no thread waits at.
-    pub(crate) fn closed(_: Passive) -> Self {
-        let mut rundown = EX_RUNDOWN_REF::default();
-        // SAFETY: valid storage.
-        unsafe { ExInitializeRundownProtection(&raw mut rundown) };
-        // SAFETY: initialised and not acquired: returns at once, and from now on it is refused.
-        unsafe { ExWaitForRundownProtectionRelease(&raw mut rundown) };
+    pub(crate) fn closed(passive: Passive) -> Self {
+        Self::with_events(None, passive)
+    }
+
+    fn with_events(events: Option<RundownEvents<Event>>, passive: Passive) -> Self {
         Self {
-            // A rundown reference without waiters is a counter that may be moved.
-            protection: UnsafeCell::new(rundown),
+            state: RundownGate::closed(
+                RundownRef::finished(passive),
+                [const { AtomicBool::new(false) }; 2],
+                AtomicU8::new(0),
+                events,
+            ),
             value: UnsafeCell::new(MaybeUninit::uninit()),
-            open: AtomicBool::new(false),
-            suspended: AtomicBool::new(false),
-            leave: AtomicU8::new(0),
-            events: None,
         }
     }
 
@@ -289,90 +295,49 @@ impl<T: Copy> Rundown<T> {
         self.close(passive);
         // SAFETY: the rundown is closed: no guard reads the value.
         unsafe { (*self.value.get()).write(value) };
-        self.let_in();
-    }
-
-    fn let_in(&self) {
-        self.leave.store(0, Ordering::Relaxed);
-        if let Some(events) = &self.events {
-            events.leave.reset();
-        }
-        // SAFETY: run down, so it may be initialised again.
-        unsafe { ExReInitializeRundownProtection(self.protection.get()) };
-        self.open.store(true, Ordering::Release);
-        if let Some(events) = &self.events {
-            events.opened.set();
-        }
-    }
-
-    fn ask_to_leave(&self, why: LeaveReason) {
-        self.leave.store(why.code(), Ordering::Release);
-        if let Some(events) = &self.events {
-            events.leave.set();
-        }
-    }
-
-    /// Closes, and waits until the last guard is dropped. Whether it was open.
-    fn shut(&self, _: Passive) -> bool {
-        let open = self.open.swap(false, Ordering::AcqRel);
-        if open {
-            if let Some(events) = &self.events {
-                // First: whoever is not let in from now on waits.
-                events.opened.reset();
-            }
-            // SAFETY: initialised; at PASSIVE_LEVEL; no holder of a guard waits for this thread.
-            unsafe { ExWaitForRundownProtectionRelease(self.protection.get()) };
-        }
-        open
+        self.state.let_in();
     }
 
     /// Closes for good, or until it is opened with another value. Waits until the last guard is
     /// dropped.
-    pub(crate) fn close(&self, passive: Passive) {
-        self.shut(passive);
-        self.suspended.store(false, Ordering::Relaxed);
+    pub(crate) fn close(&self, _: Passive) {
+        self.state.close();
     }
 
     /// Closes after asking every holder of a guard to leave at once.
-    pub(crate) fn evict(&self, passive: Passive) {
-        self.ask_to_leave(LeaveReason::Gone);
-        self.close(passive);
+    pub(crate) fn evict(&self, _: Passive) {
+        self.state.evict();
     }
 
     /// Closes until [`Rundown::resume`], after asking every holder of a guard to leave at once, and then
     /// does `finish` with the value, unless the rundown was closed already.
-    pub(crate) fn suspend(&self, finish: impl FnOnce(&T), passive: Passive) {
-        self.ask_to_leave(LeaveReason::Suspended);
-        if self.shut(passive) {
+    pub(crate) fn suspend(&self, finish: impl FnOnce(&T), _: Passive) {
+        self.state.suspend(|| {
             // SAFETY: written before the rundown was open, and no thread writes it now.
             let value = unsafe { &*self.value.get() };
             // SAFETY: likewise.
             finish(unsafe { value.assume_init_ref() });
-            self.suspended.store(true, Ordering::Relaxed);
-        }
+        });
     }
 
     /// Opens what [`Rundown::suspend`] closed, with the same value, after `prepare`.
     pub(crate) fn resume(&self, prepare: impl FnOnce(&T), _: Passive) {
-        if self.suspended.swap(false, Ordering::Relaxed) {
+        self.state.resume(|| {
             // SAFETY: written before the rundown was first open, and no thread writes it now.
             let value = unsafe { &*self.value.get() };
             // SAFETY: likewise.
             prepare(unsafe { value.assume_init_ref() });
-            self.let_in();
-        }
+        });
     }
 
     /// Enters, if the rundown is open. At <= `DISPATCH_LEVEL`.
     pub(crate) fn enter(&self) -> Option<RundownGuard<'_, T>> {
-        // SAFETY: initialised, nonpaged.
-        let entered = unsafe { ExAcquireRundownProtection(self.protection.get()) };
-        (entered != 0).then(|| RundownGuard(self))
+        self.state.enter().then(|| RundownGuard(self))
     }
 
     /// Signalled while the rundown is open, if threads can wait at it.
     pub(in crate::kernel) fn opened(&self) -> Option<&Event> {
-        self.events.as_ref().map(|events| &events.opened)
+        self.state.events().map(|events| &events.opened)
     }
 }
 
@@ -390,18 +355,17 @@ impl<T: Copy> RundownGuard<'_, T> {
 
     /// Whether the holder of this guard shall leave, and why.
     pub(crate) fn must_leave(&self) -> Option<LeaveReason> {
-        LeaveReason::of(self.0.leave.load(Ordering::Acquire))
+        self.0.state.must_leave()
     }
 
     /// Signalled when the holders of guards shall leave, if threads can wait at the rundown.
     pub(in crate::kernel) fn leave_event(&self) -> Option<&Event> {
-        self.0.events.as_ref().map(|events| &events.leave)
+        self.0.state.events().map(|events| &events.leave)
     }
 }
 
 impl<T> Drop for RundownGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: `enter` acquired it.
-        unsafe { ExReleaseRundownProtection(self.0.protection.get()) };
+        self.0.state.exit();
     }
 }

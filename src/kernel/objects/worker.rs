@@ -14,7 +14,6 @@ use wdk_sys::{
     },
 };
 
-use crate::ioctl::Status;
 use crate::kernel::{
     Blocking, Device, Disposition, Irp, KERNEL_MODE, Passive, Role, SpinLock, Waiter, Waits,
     cancel::Cancellation,
@@ -25,6 +24,7 @@ use crate::kernel::{
     size,
     sync::Event,
 };
+use crate::{ioctl::Status, sharing::Serving};
 
 /// The priority of a thread that waits for a peripheral with open eyes: one less than programs have.
 const LOW_PRIORITY: i32 = 7;
@@ -41,22 +41,11 @@ pub(crate) struct Worker {
     object: AtomicPtr<_KTHREAD>,
     /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
     priority: AtomicI32,
-    serving: SpinLock<Serving>,
+    serving: SpinLock<Serving<FileId>>,
     /// That has changed since the last one who waits for it reset this, under its lock.
     changed: Event,
     /// Of the request that is being served.
     cancellation: Cancellation,
-}
-
-/// What the thread is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Serving {
-    /// Nothing, or a request that has ended.
-    Nothing,
-    /// It is taking a request out of the queue.
-    Next,
-    /// A request of this open.
-    Request(FileId),
 }
 
 /// The handle of a system thread.
@@ -212,26 +201,14 @@ impl Worker {
     /// being served shall end.
     fn ends_soon(&self, file: FileId) -> bool {
         let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving.with(move |it| {
-            match *it {
-                Serving::Next => {}
-                Serving::Request(other) if other == file => cancellation.request(),
-                Serving::Nothing | Serving::Request(_) => return false,
-            }
-            changed.reset();
-            true
-        })
+        self.serving
+            .with(move |it| it.ends_soon(&file, changed, || cancellation.request()))
     }
 
-    fn set_serving(&self, what: Serving) {
+    fn set_serving(&self, what: Serving<FileId>) {
         let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving.with(move |it| {
-            if matches!(what, Serving::Request(_)) {
-                cancellation.begin();
-            }
-            *it = what;
-            changed.set();
-        });
+        self.serving
+            .with(move |it| it.set(what, changed, || cancellation.begin()));
     }
 
     /// The next request, which is being served from now on.

@@ -85,6 +85,10 @@ impl sharing::Stage for Stage {
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
+
+    fn read(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// A status that loom watches.
@@ -106,6 +110,67 @@ impl sharing::Note for Note {
 
     fn write(&self, value: i32) {
         self.0.store(value, Ordering::Release);
+    }
+}
+
+/// RundownCounter protection that loom watches.
+#[derive(Debug)]
+pub struct RundownCounter {
+    state: Mutex<Holders>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Holders {
+    count: u32,
+    run_down: bool,
+}
+
+impl RundownCounter {
+    /// One that is run down.
+    #[must_use]
+    pub fn finished() -> Self {
+        Self {
+            state: Mutex::new(Holders {
+                count: 0,
+                run_down: true,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl sharing::RundownCounter for RundownCounter {
+    fn acquire(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.count += u32::from(!state.run_down);
+        !state.run_down
+    }
+
+    fn release(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.count -= 1;
+        if state.count == 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    fn run_down(&self) {
+        let mut state = self.state.lock().unwrap();
+        assert!(!state.run_down, "run down twice");
+        state.run_down = true;
+        while state.count != 0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn renew(&self) {
+        let mut state = self.state.lock().unwrap();
+        assert!(
+            state.run_down && state.count == 0,
+            "renewed while it is used"
+        );
+        state.run_down = false;
     }
 }
 

@@ -11,13 +11,16 @@
     reason = "the names are Microsoft's"
 )]
 #![allow(
+    clippy::missing_panics_doc,
     clippy::missing_safety_doc,
+    clippy::must_use_candidate,
     clippy::multiple_unsafe_ops_per_block,
+    clippy::pub_underscore_fields,
+    clippy::too_many_arguments,
     clippy::undocumented_unsafe_blocks,
-    clippy::similar_names,
     clippy::wildcard_imports,
     unreachable_pub,
-    reason = "each function is as unsafe as the kernel's, whose pages say what it asks for"
+    reason = "each is the kernel's, whose pages say what it is and asks for"
 )]
 
 use core::{ffi::c_void, ptr};

@@ -9,17 +9,17 @@
 mod irp;
 mod tests;
 
-#[path = "../../../src/kernel/cancel.rs"]
+#[path = "../../../src/kernel/objects/cancel.rs"]
 mod cancel;
-#[path = "../../../src/kernel/irql.rs"]
+#[path = "../../../src/kernel/base/irql.rs"]
 mod irql;
-#[path = "../../../src/kernel/open.rs"]
+#[path = "../../../src/kernel/objects/open.rs"]
 mod open;
-#[path = "../../../src/kernel/pool.rs"]
+#[path = "../../../src/kernel/base/pool.rs"]
 mod pool;
-#[path = "../../../src/kernel/queue.rs"]
+#[path = "../../../src/kernel/objects/queue.rs"]
 mod queue;
-#[path = "../../../src/kernel/sync.rs"]
+#[path = "../../../src/kernel/base/sync.rs"]
 mod sync;
 
 use core::marker::PhantomData;
@@ -51,6 +51,7 @@ trait Role {}
 struct Device<'d, R>(PhantomData<&'d R>);
 
 impl<R: Role> Device<'_, R> {
+    #[allow(clippy::unused_self, reason = "no test sees the end of a device")]
     const fn remove_lock(self) -> RemoveLock {
         RemoveLock
     }

@@ -53,7 +53,7 @@ impl Irp {
         self.lock
     }
 
-    pub(super) fn put_aside(self) -> NonNull<IRP> {
+    pub(super) fn into_raw(self) -> NonNull<IRP> {
         ManuallyDrop::new(self).raw
     }
 
@@ -76,7 +76,7 @@ impl Irp {
 
     /// The end of the IRP, which is its sender's then. Two of them are two writes without an order.
     pub(super) fn complete(self, status: Status) -> Disposition {
-        let raw = self.put_aside();
+        let raw = self.into_raw();
         // SAFETY: the IRP is this one's, who gives it up.
         let before = unsafe { core::mem::replace(&mut (*raw.as_ptr()).Status, status.0) };
         assert_eq!(before, Status::PENDING.0, "completed twice");

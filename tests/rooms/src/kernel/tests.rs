@@ -14,7 +14,7 @@ use super::{
     open::OpenList,
     pool::{PoolBox, release_raw},
     queue::{Pick, Queue, Refusal},
-    sync::{Event, Gate},
+    sync::{Event, Rundown},
 };
 use crate::ioctl::Status;
 
@@ -100,24 +100,24 @@ fn a_spin_lock_guards_its_value_while_others_spin() {
 #[test]
 fn an_event_wakes_those_who_wait() {
     let routine = routine();
-    let (ping, pong) = (
+    let (asked, answered) = (
         Event::synchronization().unwrap(),
         Event::notification().unwrap(),
     );
-    assert!(!ping.take());
+    assert!(!asked.take());
     scope(|scope| {
         scope.spawn(|| {
             // SAFETY: this thread is at PASSIVE_LEVEL.
             let own = unsafe { Routine::new() };
             for _ in 0..TIMES {
-                ping.wait(passive(&own).blocking());
-                pong.set();
+                asked.wait(passive(&own).blocking());
+                answered.set();
             }
         });
         for _ in 0..TIMES {
-            ping.set();
-            pong.wait(passive(&routine).blocking());
-            pong.reset();
+            asked.set();
+            answered.wait(passive(&routine).blocking());
+            answered.reset();
         }
     });
 }
@@ -135,7 +135,7 @@ unsafe impl Sync for Behind {}
 fn whoever_is_inside_a_gate_finds_what_is_behind_it() {
     let routine = routine();
     let passive = passive(&routine);
-    let gate = Gate::<Behind>::try_closed(passive).unwrap();
+    let gate = Rundown::<Behind>::try_closed(passive).unwrap();
     let over = AtomicBool::new(false);
     scope(|scope| {
         for _ in 0..2 {
@@ -188,9 +188,9 @@ fn opens_come_are_found_and_go() {
                 for time in 0..TIMES as usize {
                     let file = FileId(ptr::without_provenance_mut(16 * thread + 64 * time));
                     let open = list.add(file).unwrap();
-                    open.keep(&Shared::try_new(Counted(&DROPS)).unwrap());
+                    open.set_context(&Shared::try_new(Counted(&DROPS)).unwrap());
                     let found = list.find(file).unwrap();
-                    assert!(found.kept::<Counted<'static>>().is_some());
+                    assert!(found.context::<Counted<'static>>().is_some());
                     open.set_cleaned_up();
                     assert!(found.is_cleaned_up());
                     // SAFETY: in the list, and not used again.
