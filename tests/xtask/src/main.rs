@@ -221,6 +221,9 @@ enum Command {
     /// of kernel calls, and hundreds of seeds at random. A violation is told with the command that
     /// replays it; the exit code is 1.
     ///
+    /// Nothing but interrupts takes the processor of a thread at DISPATCH_LEVEL: such a thread is held
+    /// as long as any other, but beyond 100 us that does not count for the length of a pulse.
+    ///
     /// The table of kernel stacks says how much of 24 KB each kind of entry used.
     #[command(
         after_help = "Examples:\n  cargo xtask race\n  cargo xtask race --quick --image debug\n  \
