@@ -459,6 +459,8 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
         }
         // A URB to the USB bus.
         0x807 => return crate::usb::submit(device, irp, input),
+        // An idle request, or a wait/wake IRP.
+        0x808 => crate::usb::idle(device, irp),
         function @ 0x810..0x820 => {
             let (status, information) = unsafe { user::serve(function, irp, input, output) };
             finish(irp, status, information)

@@ -96,6 +96,13 @@ impl Scanner {
         self.0.borrow_mut().set = set;
     }
 
+    /// From now on its configuration says that it can signal remote wake-up.
+    pub fn set_remote_wakeup(&self) {
+        if let Some(attributes) = self.0.borrow_mut().set.configuration.get_mut(7) {
+            *attributes |= device::REMOTE_WAKEUP;
+        }
+    }
+
     /// The endpoints that really are there.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {

@@ -90,6 +90,11 @@ pub trait UsbFunction {
         true
     }
 
+    /// Whether its configuration says that it can signal remote wake-up while it is suspended.
+    fn can_wake(&self) -> bool {
+        false
+    }
+
     /// When `endpoint` (0 = the control endpoint) will answer something else than NAK: a time,
     /// which may be past, or `None`: not before something else happens.
     ///

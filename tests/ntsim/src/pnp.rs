@@ -320,6 +320,7 @@ fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
             for s in 2..7 {
                 poke(caps + 16 + 4 * s, 4_i32);
             }
+            with(|k| crate::usb::idle::capabilities(k, device, caps));
             Some(NtStatus::SUCCESS)
         }
         _ => None,

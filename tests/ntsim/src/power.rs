@@ -16,6 +16,7 @@ use crate::sched::{self, ThreadKind};
 use crate::state::{Kernel, fail, with};
 use crate::{Nanos, NtStatus, PowerUp, Resource};
 
+const WAIT_WAKE: u8 = 0;
 pub(crate) const SET_POWER: u8 = 2;
 pub(crate) const QUERY_POWER: u8 = 3;
 /// `SystemPowerState` and `DevicePowerState` of `POWER_STATE_TYPE`.
@@ -206,6 +207,11 @@ pub(crate) fn check_leaving(
         return None;
     }
     if kind == DEVICE {
+        // A removal, which implies none, may come between its word and the end of the IRP.
+        let leaves = node.is_none_or(|n| k.pnp.nodes[n].gone || k.pnp.nodes[n].removing);
+        if leaves && state == D0 {
+            return None;
+        }
         let what = || format!("{}: D{} reached, not told", who(), state.wrapping_sub(1));
         return (told != state).then(|| (rules::POWER_UNTOLD, what()));
     }
@@ -319,7 +325,6 @@ pub(crate) fn request(
     context: usize,
     out: Va,
 ) -> NtStatus {
-    const WAIT_WAKE: u8 = 0;
     if !matches!(minor, WAIT_WAKE | SET_POWER | QUERY_POWER) {
         return NtStatus::INVALID_PARAMETER_2;
     }
@@ -329,10 +334,17 @@ pub(crate) fn request(
             format!("PoRequestPowerIrp minor {minor}, state {state}, Irp {out:#x}"),
         );
     }
-    if minor == WAIT_WAKE {
-        fail(rules::UNSUPPORTED, "IRP_MN_WAIT_WAKE");
-    }
     let refused = with(|k| k.take_injection() || k.po.no_memory);
+    let broken = with(|k| {
+        let pdo = pnp::bottom_of(k, device);
+        crate::usb::idle::asked(k, pdo, minor, state, refused)
+    });
+    if let Some(what) = broken {
+        fail(rules::IDLE_CALLBACK, what);
+    }
+    if minor == WAIT_WAKE {
+        return wait_wake(device, state, (routine, context), out, refused);
+    }
     let pdo = with(|k| {
         if k.devices.get(&device).is_none_or(|d| d.deleted) {
             return None;
@@ -392,6 +404,83 @@ pub(crate) fn request(
     });
     go(asked, up, at_once);
     NtStatus::PENDING
+}
+
+/// `IRP_MN_WAIT_WAKE`: it goes down from the driver's call, and may take for ever.
+fn wait_wake(
+    device: Va,
+    state: u32,
+    (routine, context): (Va, usize),
+    out: Va,
+    refused: bool,
+) -> NtStatus {
+    let (level, handles) = with(|k| {
+        let t = k.sched.thread();
+        (t.irql, t.frames.iter().any(|f| f.major == POWER))
+    });
+    let what = match () {
+        () if level > PASSIVE => Some(format!("at IRQL {level}")),
+        () if handles => Some("while a power IRP is being dispatched".to_owned()),
+        () if routine == 0 => Some("no callback routine".to_owned()),
+        () if !(S0..=S5).contains(&state) => Some(format!("system power state {state}")),
+        () => None,
+    };
+    if let Some(what) = what {
+        fail(rules::WAKE_REQUEST, what);
+    }
+    if refused {
+        return NtStatus::INSUFFICIENT_RESOURCES;
+    }
+    let pdo = with(|k| {
+        let pdo = pnp::bottom_of(k, device);
+        if let Some(d) = k.devices.get_mut(&pdo) {
+            d.refs += 1;
+        }
+        pdo
+    });
+    let (irp, top) = iomgr::prepare(pdo, |irp, sl| {
+        irp.set_status(NtStatus::NOT_SUPPORTED);
+        sl.set_major(POWER);
+        sl.set_minor(WAIT_WAKE);
+        sl.set_arg1(state as usize);
+    });
+    poke(out, irp.0);
+    iomgr::call_driver(top, irp.0);
+    spawn(move || {
+        let (status, _) = iomgr::wait_done(irp.0);
+        call_routine(device, WAIT_WAKE, state, (routine, context), status);
+        with(|k| {
+            if let Some(d) = k.devices.get_mut(&pdo) {
+                d.refs -= 1;
+            }
+        });
+        io::release_if_gone(pdo);
+        iomgr::finished(irp.0);
+    });
+    NtStatus::PENDING
+}
+
+/// Calls a `PowerCompletion` routine.
+fn call_routine(
+    device: Va,
+    minor: u8,
+    state: u32,
+    (routine, context): (Va, usize),
+    status: NtStatus,
+) {
+    let block = with(|k| k.system_alloc(16, "an IO_STATUS_BLOCK"));
+    poke(block, status.0);
+    let before = ke::current_irql();
+    let raised = with(|k| k.rng.below(2) == 0);
+    if raised && before < DISPATCH {
+        ke::set_irql(DISPATCH);
+    }
+    let entry = Entry::now();
+    let arguments = [device, usize::from(minor), state as usize, context, block];
+    guest(routine, &arguments);
+    entry.check("power completion routine");
+    ke::set_irql(before);
+    with(|k| k.mem.free(block, crate::state::Site::default()));
 }
 
 /// Sends what a driver asked for, from its own call (`at_once`) or later.
@@ -503,22 +592,8 @@ fn ended(asked: Asked, status: NtStatus) {
         }
     });
     if asked.routine != 0 {
-        let block = with(|k| k.system_alloc(16, "an IO_STATUS_BLOCK"));
-        poke(block, status.0);
-        let before = ke::current_irql();
-        let raised = with(|k| k.rng.below(2) == 0);
-        if raised && before < DISPATCH {
-            ke::set_irql(DISPATCH);
-        }
-        let entry = Entry::now();
-        let (minor, state) = (usize::from(asked.minor), asked.state as usize);
-        guest(
-            asked.routine,
-            &[asked.device, minor, state, asked.context, block],
-        );
-        entry.check("power completion routine");
-        ke::set_irql(before);
-        with(|k| k.mem.free(block, crate::state::Site::default()));
+        let routine = (asked.routine, asked.context);
+        call_routine(asked.device, asked.minor, asked.state, routine, status);
     }
     with(|k| {
         if let Some(d) = k.devices.get_mut(&asked.pdo) {

@@ -165,6 +165,11 @@ rules! {
     URB_STATE = "B5", "FE/s", "URB to a device that is not started, not configured or not in D0";
     URB_PENDING = "B5", "FE/P", "reset, configuration change, power-down or removal with URBs pending";
     URB_IRQL = "B6", "FE/i", "synchronous USB request above PASSIVE_LEVEL";
+    IDLE_REQUEST = "B7", "FE/I", "idle request that is malformed, a second one, or of a device that is not in D0";
+    IDLE_CALLBACK = "B7", "FE/C", "idle callback that does not have its device in D2 when it returns, or another device power state asked for while it runs";
+    IDLE_LEFT = "B7", "FE/L", "idle request out when the device stops or is removed";
+    WAKE_REQUEST = "B8", "FE/w", "IRP_MN_WAIT_WAKE asked for above PASSIVE_LEVEL, while a power IRP is being dispatched, or without a callback routine";
+    WAKE_LEFT = "B8", "FE/W", "IRP_MN_WAIT_WAKE out when the device stops, is removed, or goes to a state that it cannot wake up from";
     THREAD_PRIORITY = "N2", "ntsim/thread", "priority of a thread that no driver created, or one that there is not";
     ETW_HANDLE = "N2", "ntsim/etw-handle", "ETW function with a handle that is not registered";
     ETW_EVENT = "N2", "ntsim/etw-event", "event that no tool can decode";

@@ -15,6 +15,8 @@ const REGISTERS: usize = 0x1_0000;
 const BLOCK_REQUEST: u8 = 0x04;
 /// bRequest of a transfer of one register or none.
 const SINGLE_REQUEST: u8 = 0x0C;
+/// The bit of remote wake-up in bmAttributes of a configuration [USB 2.0, 9.6.3].
+pub(super) const REMOTE_WAKEUP: u8 = 1 << 5;
 /// `bmRequestType` of a vendor request to the device, without its direction.
 const VENDOR_DEVICE: u8 = 0x40;
 
@@ -271,6 +273,12 @@ impl UsbFunction for Scanner {
 
     fn attached(&self) -> bool {
         self.0.borrow().attached
+    }
+
+    fn can_wake(&self) -> bool {
+        let s = self.0.borrow();
+        let attributes = s.set.configuration.get(7);
+        attributes.is_some_and(|attributes| attributes & REMOTE_WAKEUP != 0)
     }
 
     fn ready_at(&self, now: Nanos, endpoint: u8) -> Option<Nanos> {

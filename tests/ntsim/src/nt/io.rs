@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::iomgr;
 use crate::mem::{Kind, Va, peek, poke, poke_bytes};
-use crate::rules;
+use crate::rules::{self, Rule};
 use crate::state::{Device, DriverId, Interface, Kernel, Link, Object, fail, with};
 use crate::{NtStatus, pnp};
 
@@ -158,13 +158,11 @@ pub(super) extern "efiapi" fn io_delete_device(device: Va) {
         if pnp::deleted_early(k, device) {
             return Some((rules::PDO_DELETED_EARLY, what));
         }
-        // The object and its extension: the object has a DPC of its own.
-        let size = d.extension.0 + d.extension.1 - device;
-        if let Some(busy) = super::ke::queued_in(k, device, size) {
-            return Some((rules::DPC_BUSY, format!("{what}: {busy}")));
-        }
-        if let Some(busy) = super::ke::busy_in(k, device, size) {
-            return Some((rules::FREED_BUSY, format!("{what}: {busy}")));
+        // While it is open it stays, and its last IRP_MJ_CLOSE may be at work in it.
+        if d.opens == 0
+            && let Some(busy) = busy(k, device)
+        {
+            return Some(busy);
         }
         // Out of the driver's list.
         let object = Drv(k.driver(d.driver).object);
@@ -192,15 +190,34 @@ pub(super) extern "efiapi" fn io_delete_device(device: Va) {
     release_if_gone(device);
 }
 
+/// What is alive in a device object, or its extension, that is about to be freed: the object has a
+/// DPC of its own.
+fn busy(k: &Kernel, device: Va) -> Option<(Rule, String)> {
+    let d = k.devices.get(&device)?;
+    let what = d.name.as_deref().unwrap_or("an unnamed device");
+    let size = d.extension.0 + d.extension.1 - device;
+    let queued = super::ke::queued_in(k, device, size).map(|busy| (rules::DPC_BUSY, busy));
+    let (rule, busy) = queued
+        .or_else(|| super::ke::busy_in(k, device, size).map(|busy| (rules::FREED_BUSY, busy)))?;
+    Some((rule, format!("{what}: {busy}")))
+}
+
 /// Frees a deleted device when nobody refers to it any more.
 pub(crate) fn release_if_gone(device: Va) {
-    let intact = with(|k| {
-        let d = k.devices.get(&device)?;
+    let goes = |k: &Kernel| {
         // In a removal the lower device goes first: it stays until the upper one detaches.
-        if !d.deleted || d.refs > 0 || d.opens > 0 || d.upper.is_some() {
+        k.devices
+            .get(&device)
+            .is_some_and(|d| d.deleted && d.refs == 0 && d.opens == 0 && d.upper.is_none())
+    };
+    if let Some((rule, what)) = with(|k| goes(k).then(|| busy(k, device)).flatten()) {
+        fail(rule, what);
+    }
+    let intact = with(|k| {
+        if !goes(k) {
             return None;
         }
-        let (start, len) = d.extension;
+        let (start, len) = k.devices.get(&device)?.extension;
         super::ke::forget(k, start, len);
         super::remlock::forget(k, start, len);
         k.devices.remove(&device);

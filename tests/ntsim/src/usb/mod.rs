@@ -10,6 +10,7 @@
 //! | `config` | selecting configurations and interfaces |
 //! | `run` | a URB's way: submission, waiting, cancellation, completion |
 //! | `bus` | what goes over the bus for it |
+//! | `idle` | idle requests, and signals to wake up |
 //! | `log` | what tests see of every URB |
 //! | `api` | the test's side |
 //!
@@ -26,6 +27,7 @@ mod api;
 mod bus;
 mod check;
 mod config;
+pub(crate) mod idle;
 pub mod layout;
 mod log;
 mod run;
@@ -36,6 +38,7 @@ use std::rc::Rc;
 
 use parscan_models::{Endpoint, Nanos, Setup, Speed, UsbFunction};
 
+pub use idle::{HubIdle, UsbIdle};
 pub use log::Urb;
 
 use crate::iomgr::{self, INTERNAL_DEVICE_CONTROL, PNP, POWER, REMOVE, STOP, SURPRISE};
@@ -73,6 +76,7 @@ struct Device {
     /// Its descriptor, as the driver gave it.
     descriptor: Vec<u8>,
     pipes: Vec<Pipe>,
+    sleeper: idle::Sleeper,
 }
 
 /// A URB that the stack has.
@@ -182,6 +186,7 @@ fn plug(k: &mut Kernel, spec: crate::DeviceSpec, function: SharedFunction) -> De
             configuration: None,
             descriptor: Vec::new(),
             pipes: Vec::new(),
+            sleeper: idle::Sleeper::default(),
         },
     );
     node
@@ -195,6 +200,7 @@ pub(crate) fn disconnect(k: &mut Kernel, pdo: Va) {
         d.gone = true;
         k.usb
             .end_all(pdo, None, u64::MAX, layout::usbd::DEVICE_GONE);
+        idle::gone(k, pdo);
         k.note("USB device off the cable");
     }
 }
@@ -228,6 +234,9 @@ pub(crate) extern "efiapi" fn dispatch(device: Va, irp: Va) -> i32 {
             if code == layout::IOCTL_INTERNAL_USB_SUBMIT_URB {
                 return run::submit(device, i).raw();
             }
+            if code == layout::IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION {
+                return idle::submit(device, i);
+            }
             if let Some(status) = port_request(device, sl, code) {
                 i.set_status(status);
                 i.set_information(0);
@@ -238,6 +247,7 @@ pub(crate) extern "efiapi" fn dispatch(device: Va, irp: Va) -> i32 {
         (PNP, minor) => pnp_minor(device, sl, minor),
         // SET_POWER of a device state
         (POWER, 2) if sl.low(1) == 1 => power(device, sl.low(2)),
+        _ if idle::is_wait_wake(sl) => return idle::wait_wake(device, i, sl),
         _ => {}
     }
     pnp::bus_dispatch(device, irp)
@@ -258,9 +268,11 @@ fn pnp_minor(device: Va, sl: Sl, minor: u8) {
             if let Some(d) = k.usb.devices.get_mut(&device) {
                 (d.started, d.in_d0) = (true, true);
             }
+            idle::powered(k, device, 1);
         }),
         STOP | REMOVE => {
             refuse_pending(device, "IRP_MN_REMOVE_DEVICE or IRP_MN_STOP_DEVICE");
+            idle::check_left(device, "IRP_MN_REMOVE_DEVICE or IRP_MN_STOP_DEVICE");
             with(|k| {
                 if let Some(d) = k.usb.devices.get_mut(&device) {
                     d.started = false;
@@ -284,11 +296,14 @@ fn power(device: Va, state: u32) {
     if state != D0 {
         refuse_pending(device, "power-down");
     }
-    with(|k| {
-        if let Some(d) = k.usb.devices.get_mut(&device) {
-            d.in_d0 = state == D0;
-        }
+    let broken = with(|k| {
+        let d = k.usb.devices.get_mut(&device)?;
+        d.in_d0 = state == D0;
+        idle::powered(k, device, state)
     });
+    if let Some(what) = broken {
+        fail(rules::WAKE_LEFT, what);
+    }
 }
 
 /// The requests to the hub's port; `None`: not one of them.

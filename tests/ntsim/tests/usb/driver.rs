@@ -14,17 +14,18 @@ use crate::client::{Bytes, IN, transfer, transferred, vendor};
 use crate::common;
 
 const SEND: u32 = common::code(0x807);
+const IDLE: u32 = common::code(0x808);
 
-struct Bench {
-    machine: Machine,
-    scanner: Scanner,
+pub(crate) struct Bench {
+    pub(crate) machine: Machine,
+    pub(crate) scanner: Scanner,
     driver: DriverId,
-    node: DevNode,
+    pub(crate) node: DevNode,
     handle: Handle,
 }
 
 impl Bench {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let machine = Machine::boot(Config {
             seed,
             ..Config::default()
@@ -46,6 +47,16 @@ impl Bench {
             driver,
             node,
         }
+    }
+
+    /// Has the driver make an idle request, or send a wait/wake IRP, and gives it time.
+    pub(crate) fn idle(&self, what: u32) -> Result<(), Bugcheck> {
+        let what = what.to_le_bytes();
+        let done = self
+            .machine
+            .device_io_control(self.handle, IDLE, &what, 0)?;
+        assert_eq!(done.status, NtStatus::SUCCESS);
+        self.machine.run_for(10_000_000)
     }
 
     fn send(&self, urb: &Bytes) -> Result<IoResult, Bugcheck> {
@@ -152,6 +163,45 @@ fn a_removal_at_every_urb_ends_well() {
             assert_eq!(b.machine.live_irps(), 0);
         }
     }
+}
+
+/// An idle request, the callback, and the way back.
+#[test]
+fn a_device_is_suspended_by_its_driver() {
+    for seed in 0..20 {
+        let b = Bench::new(seed);
+        for k in 1..4 {
+            b.idle(0).expect("kept");
+            let idle = b.machine.usb_idle(b.node);
+            assert_eq!((idle.request, idle.suspended), (true, k));
+            assert_eq!(b.machine.usb_power(b.node), 2);
+            let up = b.machine.send_power_irp(b.node, 2, [0, 1, 1, 0]);
+            assert_eq!(up.expect("kept").0, NtStatus::SUCCESS);
+            b.machine.run_for(1_000_000).expect("kept");
+            assert!(!b.machine.usb_idle(b.node).request);
+        }
+        b.down();
+    }
+}
+
+/// A wait/wake IRP: one at a time, of a device that can, until it signals.
+#[test]
+fn a_device_wakes_up() {
+    let b = Bench::new(3);
+    b.idle(10).expect("kept");
+    assert!(!b.machine.usb_idle(b.node).wake, "it cannot");
+    b.scanner.set_remote_wakeup();
+    b.idle(10).expect("kept");
+    b.idle(10).expect("kept");
+    assert!(b.machine.usb_idle(b.node).wake);
+    assert!(!b.machine.signal_wake(b.node), "it does not sleep");
+    b.idle(0).expect("kept");
+    assert!(b.machine.signal_wake(b.node));
+    b.machine.run_for(1_000_000).expect("kept");
+    assert!(!b.machine.usb_idle(b.node).wake);
+    let up = b.machine.send_power_irp(b.node, 2, [0, 1, 1, 0]);
+    assert_eq!(up.expect("kept").0, NtStatus::SUCCESS);
+    b.down();
 }
 
 #[test]

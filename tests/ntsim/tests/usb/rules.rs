@@ -3,6 +3,8 @@
 use ntsim::usb::layout::{self, function};
 use parscan_models::{Scanner, Speed};
 
+use crate::driver::Bench;
+
 use crate::client::{
     Bytes, Client, DISPATCH, IN, PASSIVE, descriptor, pipe_request, transfer, vendor,
 };
@@ -447,6 +449,45 @@ fn hostile_descriptors_are_answered_with_a_status() {
         accepted += u32::from(status.is_success());
     }
     assert!(accepted > 20, "{accepted}");
+}
+
+/// What a driver can do wrong that has its device sleep.
+#[test]
+fn idle_requests_have_their_rules() {
+    for (what, code) in [
+        (1, "FE/C"),
+        (2, "FE/C"),
+        (3, "FE/C"),
+        (4, "FE/I"),
+        (5, "FE/I"),
+        (6, "FE/i"),
+        (11, "FE/w"),
+        (12, "FE/w"),
+    ] {
+        let b = Bench::new(1);
+        let check = b.idle(what).expect_err("a broken rule");
+        assert_eq!(check.rule.code, code, "{what}: {check}");
+    }
+    for (what, code) in [(0, "FE/L"), (10, "FE/W")] {
+        for stops in [true, false] {
+            let b = Bench::new(2);
+            b.scanner.set_remote_wakeup();
+            b.idle(what).expect("kept");
+            let end = if stops {
+                b.machine.stop(b.node)
+            } else {
+                b.machine.remove(b.node)
+            };
+            let check = end.expect_err("a broken rule");
+            assert_eq!(check.rule.code, code, "{what}: {check}");
+        }
+    }
+    // From D3 nothing wakes up.
+    let b = Bench::new(2);
+    b.scanner.set_remote_wakeup();
+    b.idle(10).expect("kept");
+    let down = b.machine.send_power_irp(b.node, 2, D3);
+    assert_eq!(down.expect_err("a broken rule").rule.code, "FE/W");
 }
 
 /// Every rule about URBs is in one of the tests above.
