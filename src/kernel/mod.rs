@@ -26,7 +26,7 @@ mod trace;
 mod usb;
 
 use base::{guid, irql, pool, string, sync, time, wait};
-use lifecycle::{interface, pnp, power, registry, resources, security, supply};
+use lifecycle::{idle, interface, pnp, power, registry, resources, security, supply};
 use objects::{
     cancel, device, dispatch, driver, irp, open, pending, queue, shared_list, user, work, worker,
 };
@@ -37,6 +37,7 @@ pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port
 pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
 pub(crate) use driver::{Driver, Role, initialize};
 pub(crate) use guid::Guid;
+pub(crate) use idle::{Suspend, SuspendSettings};
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoRange, PortSpace};
@@ -59,8 +60,9 @@ pub(crate) use time::{
 };
 pub(crate) use trace::{At, StartFailure, event};
 pub(crate) use usb::{
-    Data, DeviceUrbGate, PipeHandle, PipeQueue, PipeQueueOptions, PlanEnd, PlanStep, SelectedPipe,
-    TimeLimit, TransferPlan, UrbTransfer, UsbDevice, VendorTransfer, flush_deferred,
+    Data, DeviceUrbGate, PipeHandle, PipeQueue, PipeQueueOptions, PlanEnd, PlanStep,
+    PowerCapabilities, SelectedPipe, TimeLimit, TransferPlan, UrbTransfer, UsbDevice,
+    VendorTransfer, flush_deferred,
 };
 pub(crate) use user::Requester;
 pub(crate) use wait::{Mutex, MutexGuard, Waiter, Waits};

@@ -11,6 +11,7 @@
 
 mod arbiter;
 mod flight;
+mod idle;
 mod rounds;
 mod rundown;
 mod serving;
@@ -19,6 +20,7 @@ mod urb_gate;
 
 pub use arbiter::{Arbiter, Arrival, Look, Next, Oldest, Released};
 pub use flight::Flight;
+pub use idle::{Idle, Returned};
 pub use rounds::{IDLE, Rounds};
 pub use rundown::{LeaveReason, RundownCounter, RundownEvents, RundownGate};
 pub use serving::Serving;

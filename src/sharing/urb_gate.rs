@@ -63,6 +63,15 @@ impl UrbGate {
         };
     }
 
+    /// Nobody uses the device: lets no URB through until [`UrbGate::wake`], for which requests that
+    /// come wait. Not of a device that is closed or sleeps.
+    pub fn park(&mut self, end: Status) {
+        if self.flow == Flow::Open {
+            self.flow = Flow::Waking;
+            self.end = end;
+        }
+    }
+
     /// Power comes soon: lets requests in again, which wait for [`UrbGate::wake`].
     pub fn resume_requests(&mut self, shut: &impl Signal) {
         if self.flow == Flow::Asleep {

@@ -87,6 +87,15 @@ pub fn total_length(header: &[u8]) -> Result<usize, Malformed> {
     }
 }
 
+/// Whether bmAttributes of a configuration descriptor says that the device can signal remote
+/// wake-up \[USB 2.0, 9.6.3\].
+#[must_use]
+pub fn has_remote_wakeup(configuration: &[u8]) -> bool {
+    configuration
+        .get(7)
+        .is_some_and(|attributes| attributes & 1 << 5 != 0)
+}
+
 /// Descriptors one after the other, of any type. Each has at least its bLength and
 /// bDescriptorType, so the walk goes forward and ends; after an error there is nothing more.
 pub(super) struct Descriptors<'a>(pub(super) &'a [u8]);

@@ -16,7 +16,7 @@ pub use bulk_read::{BulkRead, Step};
 pub use bulk_write::BulkWrite;
 pub use descriptor::{
     CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, MAX_TOTAL_LENGTH, Malformed, device_descriptor,
-    total_length,
+    has_remote_wakeup, total_length,
 };
 pub use open_endpoints::OpenEndpoints;
 pub use pipes::Pipes;

@@ -19,6 +19,9 @@
 //! `USBD_TRANSFER_DIRECTION_IN`. All are in [`crate::ioctl::usbscan`]. A time-out runs from the
 //! moment in which a request's turn comes, whatever the request is made of.
 //!
+//! While no handle is open the device may be suspended, if the registry says so; requests wait for
+//! it to come back.
+//!
 //! However a read or write ends, the bytes that were moved are told: a read whose time is over
 //! succeeds with them, any other failure has them as its Information. What a packet had beyond a
 //! read is the next one's, unless what went on in the pipe was aborted.
@@ -32,6 +35,7 @@ mod read;
 mod reset;
 mod scanner;
 mod scanner_core;
+mod suspend;
 mod write;
 
 pub(crate) use scanner::{Scanner, add_scanner};

@@ -1,6 +1,6 @@
 //! The device object of a still-image device.
 
-use super::{Open, ScannerCore, control::parse};
+use super::{Open, ScannerCore, control::parse, suspend::suspend_settings};
 use crate::{
     DeviceRole,
     ioctl::{
@@ -12,8 +12,8 @@ use crate::{
     kernel::{
         At, Create, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface,
         Irp, Key, Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
-        SecurityDescriptor, Shared, SpinLock, StartFailure, State, SymbolicLink, Task, Wide,
-        Worker, flush_deferred,
+        SecurityDescriptor, Shared, SpinLock, StartFailure, State, Suspend, SymbolicLink, Task,
+        Wide, Worker, flush_deferred,
     },
     trace::{Label, Step},
 };
@@ -37,6 +37,7 @@ pub(crate) struct Scanner {
     /// Resets pipes.
     worker: Worker,
     work: PassiveWork,
+    suspend: Shared<Suspend>,
 }
 
 /// `AddDevice` for a still-image device.
@@ -68,6 +69,7 @@ pub(crate) fn add_scanner(
                 core: Shared::try_new(ScannerCore::try_new(lower, Label::scanner(number))?)?,
                 worker: Worker::try_new(device)?,
                 work: PassiveWork::try_new(device)?,
+                suspend: Suspend::try_new(device)?,
             }))
         });
         // A name that another device has: the next number.
@@ -99,7 +101,10 @@ impl Scanner {
         match request {
             Request::Create(create) => {
                 let status = match self.open(device, &irp, create) {
-                    Ok(()) => Status::SUCCESS,
+                    Ok(()) => {
+                        self.work.power().request();
+                        Status::SUCCESS
+                    }
                     Err(status) => status,
                 };
                 return irp.complete(status);
@@ -114,6 +119,7 @@ impl Scanner {
             Request::Close(_) => {
                 let file = irp.file();
                 self.core.opens().remove(|open| open.is_of(file));
+                device.unused();
                 return irp.complete(Status::SUCCESS);
             }
             _ => {}
@@ -165,6 +171,7 @@ impl Scanner {
         let open = Shared::try_new(open)?;
         self.core.opens().add(open.clone())?;
         irp.set_open_context(&open);
+        device.used();
         Ok(())
     }
 
@@ -276,6 +283,8 @@ impl FunctionDevice<DeviceRole> for Scanner {
     ) -> Result<(), StartFailure> {
         self.stop(passive);
         self.core.start(passive)?;
+        let settings = suspend_settings(self.pdo, &self.core, passive);
+        self.suspend.configure(settings, passive);
         self.worker.start(device, passive).at(Step::Worker)?;
         self.core.urb_gate().open();
         // Without it the device works, too, and is found by its interface.
@@ -330,6 +339,24 @@ impl FunctionDevice<DeviceRole> for Scanner {
 
     fn resume_requests(&self) {
         self.core.urb_gate().resume_requests();
+    }
+
+    fn suspend(&self) -> Option<&Suspend> {
+        Some(&self.suspend)
+    }
+
+    fn park(&self) {
+        self.core.urb_gate().park();
+    }
+
+    fn unpark(&self) {
+        if self.core.urb_gate().wake() {
+            self.core.opens().for_each(Open::resume_all);
+        }
+    }
+
+    fn settle(&self, passive: Passive) {
+        self.core.urb_gate().wait_idle(passive.blocking());
     }
 
     fn lost(&self) {

@@ -11,7 +11,8 @@ use crate::{
     },
     trace::{Label, Step},
     usb::{
-        CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor, total_length,
+        CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, Malformed, Pipes, device_descriptor,
+        has_remote_wakeup, total_length,
     },
 };
 
@@ -40,6 +41,8 @@ struct Configuration {
     descriptor: DeviceDescriptor,
     pipes: Pipes,
     selected: [Option<SelectedPipe>; MAX_NUM_PIPES],
+    /// It can wake up by itself.
+    wakes_up: bool,
 }
 
 impl ScannerCore {
@@ -127,6 +130,7 @@ impl ScannerCore {
             descriptor,
             pipes,
             selected,
+            wakes_up: has_remote_wakeup(&whole),
         })
     }
 
@@ -165,6 +169,12 @@ impl ScannerCore {
         } else {
             Err(Status::INVALID_DEVICE_STATE)
         }
+    }
+
+    /// Whether the device says that it can wake up by itself.
+    pub(super) fn can_wake_up(&self) -> bool {
+        self.configuration
+            .with(|it| it.as_ref().is_some_and(|it| it.wakes_up))
     }
 
     /// Who made the device, if it was started.

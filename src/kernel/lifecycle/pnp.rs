@@ -16,6 +16,7 @@
 //! | the turn at a peripheral, at a child's removal | whoever has it, who was told to end; hardware that sleeps is not waited for |
 //! | the port, in `QUERY_DEVICE_RELATIONS` | its owner, or after half a second nobody; a port that sleeps is looked at again when it has power |
 //! | URBs, at sleep, stop and removal | the USB stack, which was told to cancel them; those of a start end after five seconds, too |
+//! | an idle request and a wait/wake IRP, at START, STOP and removal | the USB stack, which was told to cancel them; the bus driver's callback ends with a device power IRP, which no PnP request holds up |
 //! | a client's interrupt routines, deferred procedure calls | their own end |
 //! | the remove lock | requests that were ended or handed to the lower drivers before, which give them back |
 //!
@@ -37,9 +38,9 @@ use wdk_sys::{
 
 use crate::kernel::{
     At, Device, Disposition, Guid, Irp, Lower, Passive, PassiveWork, PhysicalDevice, Resources,
-    Role, StartFailure, Wide, WorkItem,
+    Role, StartFailure, Suspend, Wide, WorkItem,
     device::{delete_function, delete_missing},
-    flush_deferred,
+    flush_deferred, idle,
     irql::Routine,
     pool::{allocate_paged, free},
     power,
@@ -184,6 +185,21 @@ pub(crate) trait FunctionDevice<R> {
     /// it. At <= `DISPATCH_LEVEL`.
     fn resume_requests(&self) {}
 
+    /// What suspends the device while nobody uses it, if something does.
+    fn suspend(&self) -> Option<&Suspend> {
+        None
+    }
+
+    /// Nothing goes to the hardware from now on: requests that come wait for [`FunctionDevice::unpark`],
+    /// or for [`FunctionDevice::wake`]. Nobody uses the device. At <= `DISPATCH_LEVEL`.
+    fn park(&self) {}
+
+    /// The end of [`FunctionDevice::park`]; a no-operation without it. At <= `DISPATCH_LEVEL`.
+    fn unpark(&self) {}
+
+    /// Waits until nothing of the device is on its bus, after [`FunctionDevice::park`].
+    fn settle(&self, _passive: Passive) {}
+
     /// There will be no power, until it is asked for again: whoever waits for it is told, and
     /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`FunctionDevice::sleep`] before it
     /// a no-operation. At <= `DISPATCH_LEVEL`.
@@ -279,6 +295,7 @@ fn function_pnp<R: Role>(
             irp.forward_success(lower)
         }
         IRP_MN_STOP_DEVICE => {
+            idle::quiesce(device, passive);
             function.work().alone(passive, || {
                 function.stop(passive);
                 device.set_state(State::Stopped);
@@ -302,6 +319,7 @@ fn function_pnp<R: Role>(
         IRP_MN_SURPRISE_REMOVAL => {
             device.set_state(State::SurpriseRemoved);
             function.work().power().gone();
+            idle::quiesce(device, passive);
             function
                 .work()
                 .alone(passive, || function.disconnect_hardware(passive));
@@ -338,6 +356,7 @@ fn remove_function<R: Role>(
     let lower = function.lower();
     device.set_state(State::Removed);
     function.work().power().gone();
+    idle::quiesce(device, passive);
     function.work().alone(passive, || {
         function.disconnect_hardware(passive);
         power::removed(device);
@@ -427,12 +446,16 @@ unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
             let resources = unsafe { Resources::new(start.AllocatedResourcesTranslated) };
             // SAFETY: likewise.
             let raw = unsafe { Resources::new(start.AllocatedResources) };
+            idle::quiesce(device, passive);
             let started = function.work().alone(passive, || {
                 function.start(device, raw, resources, passive)?;
                 power::started(device);
                 device.set_state(State::Started);
                 Ok(())
             });
+            if started.is_ok() {
+                idle::started(device, passive);
+            }
             start_ended(device, role.label(), started);
             started.map_or_else(|failure| failure.status, |()| Status::SUCCESS)
         }

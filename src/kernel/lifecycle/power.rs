@@ -1,8 +1,8 @@
 //! The power of devices.
 //!
 //! A function device is the power policy owner of its stack. When the power manager puts the
-//! system to sleep, or wakes it up, the device asks for the device power state that fits: D3 for
-//! every sleep state, for the devices of this driver wake nobody up, and D0 for S0. Its request to
+//! system to sleep, or wakes it up, the device asks for the device power state that fits: D0 for S0,
+//! and D3 for every sleep state, or D2, if it waits there to wake the system up. Its request to
 //! the power manager comes back through the whole stack, and on this way the device acts. A query
 //! of the power manager is answered by a query of the device in the same way. The system does not
 //! wait for a device without children that wakes up; with children it does.
@@ -10,6 +10,9 @@
 //! A request may end before `PoRequestPowerIrp` returns, so what it is about is noted before the
 //! call ([`PowerSupply`](crate::kernel::supply::PowerSupply)) and taken back by whoever sees the request fail: the device's own part of
 //! it, or, where it did not get as far, its `PowerCompletion` routine.
+//!
+//! A device that nobody uses may be suspended meanwhile, and wait for its own signal:
+//! [`idle`](crate::kernel::idle). From D2 it goes to another state by way of D0.
 //!
 //! What must happen at `PASSIVE_LEVEL` happens in work items, for power requests come at
 //! <= `DISPATCH_LEVEL`, and their dispatch routine must not wait in any case.
@@ -24,26 +27,29 @@ use core::ptr::{self, NonNull};
 use wdk_sys::{
     _DEVICE_POWER_STATE, _IO_STATUS_BLOCK as IO_STATUS_BLOCK, _POWER_STATE_TYPE,
     _SYSTEM_POWER_STATE, DEVICE_OBJECT, DEVICE_POWER_STATE, IRP, IRP_MN_QUERY_POWER,
-    IRP_MN_SET_POWER, NTSTATUS, PDEVICE_OBJECT, POWER_STATE, PREQUEST_POWER_COMPLETE, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED, UCHAR,
+    IRP_MN_SET_POWER, IRP_MN_WAIT_WAKE, NTSTATUS, PDEVICE_OBJECT, POWER_STATE,
+    PREQUEST_POWER_COMPLETE, PVOID, STATUS_MORE_PROCESSING_REQUIRED, SYSTEM_POWER_STATE, UCHAR,
     ntddk::{PoRequestPowerIrp, PoSetPowerState},
 };
 
 use crate::kernel::{
-    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, check, event,
+    Device, Disposition, FunctionDevice, Irp, Passive, Pnp, Role, State, Suspend, check, event,
+    idle,
     irql::{Routine, is_passive},
     supply::Conclusion,
 };
 use crate::{ioctl::Status, trace::Event};
 
 const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
+const D2: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD2;
 const D3: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD3;
+const S0: SYSTEM_POWER_STATE = _SYSTEM_POWER_STATE::PowerSystemWorking;
 
 /// What an `IRP_MN_SET_POWER` sets.
 #[derive(Clone, Copy)]
 enum Change {
-    /// The system: whether it works (`PowerSystemWorking`).
-    System { works: bool },
+    /// The system.
+    System(SYSTEM_POWER_STATE),
     /// The device.
     Device(DEVICE_POWER_STATE),
 }
@@ -67,11 +73,10 @@ impl Change {
         // SAFETY: the member that belongs to SET_POWER and QUERY_POWER.
         let power = unsafe { irp.stack().Parameters.Power };
         match power.Type {
-            _POWER_STATE_TYPE::SystemPowerState => Some(Self::System {
+            _POWER_STATE_TYPE::SystemPowerState => {
                 // SAFETY: the type says which member there is.
-                works: unsafe { power.State.SystemState }
-                    == _SYSTEM_POWER_STATE::PowerSystemWorking,
-            }),
+                Some(Self::System(unsafe { power.State.SystemState }))
+            }
             _POWER_STATE_TYPE::DevicePowerState => {
                 // SAFETY: the type says which member there is.
                 Some(Self::Device(unsafe { power.State.DeviceState }))
@@ -91,7 +96,7 @@ pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disp
             let lower = function.lower();
             let context = device.raw().cast();
             match change {
-                Some(Change::System { .. }) => {
+                Some(Change::System(_)) => {
                     irp.agreed()
                         .forward_then(lower, Some(system_done::<R>), context)
                 }
@@ -102,13 +107,16 @@ pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disp
                     pending
                 }
                 None => match Change::asked_by(&irp) {
-                    Some(Change::System { .. }) => {
+                    Some(Change::System(_)) => {
                         irp.agreed()
                             .forward_then(lower, Some(system_queried::<R>), context)
                     }
                     // Whatever is under way can wait or end.
                     Some(Change::Device(_)) => irp.agreed().forward(lower),
                     None if is_query => irp.agreed().forward(lower),
+                    None if u32::from(irp.stack().MinorFunction) == IRP_MN_WAIT_WAKE => {
+                        idle::wait_wake(device, irp, lower)
+                    }
                     None => irp.forward(lower),
                 },
             }
@@ -124,7 +132,7 @@ pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disp
                 }
                 // Of its parent's hardware a child has no power of its own.
                 Some(Change::Device(state)) => tell(device, state),
-                Some(Change::System { .. }) => {}
+                Some(Change::System(_)) => {}
                 None if is_query => {}
                 None => return irp.complete_as_is(),
             }
@@ -290,7 +298,7 @@ unsafe extern "C" fn system_done<R: Role>(
     };
     let (change, function) = (Change::of(&irp), function_of(device, &irp));
     match (change, function) {
-        (Some(Change::System { works: true }), Some(function)) => {
+        (Some(Change::System(S0)), Some(function)) => {
             let supply = function.work().power();
             if !function.is_bus() {
                 // A device that is being removed needs no power.
@@ -306,16 +314,103 @@ unsafe extern "C" fn system_done<R: Role>(
                 _ => STATUS_MORE_PROCESSING_REQUIRED,
             }
         }
-        (Some(Change::System { works: false }), Some(function)) if irp.status().is_success() => {
+        (Some(Change::System(state)), Some(function)) if irp.status().is_success() => {
             function.work().power().sleep();
-            if let Err(irp) = ask_before(irp, device, Purpose::Set, D3, Some(sleeps::<R>)) {
-                // The system sleeps all the same.
-                sleep_anyway(function, irp);
+            if let Some(irp) = idle::sleeps(device, state, irp) {
+                go_to_sleep(device, function, irp);
             }
             STATUS_MORE_PROCESSING_REQUIRED
         }
         _ => irp.continue_completion(),
     }
+}
+
+/// Goes on with a system power request for a sleep state: the device is next. No idle request is
+/// out. At <= `DISPATCH_LEVEL`.
+pub(in crate::kernel) fn go_to_sleep<R: Role>(
+    device: Device<'_, R>,
+    function: &dyn FunctionDevice<R>,
+    irp: Irp,
+) {
+    let lock = device.remove_lock();
+    let raw = function.work().power().after_requests(irp.into_raw());
+    if let Some(raw) = raw {
+        // SAFETY: it came back.
+        put_to_sleep(device, function, unsafe { Irp::resume(raw, lock) });
+    }
+}
+
+/// As [`go_to_sleep`], when no request for full power is under way.
+fn put_to_sleep<R: Role>(device: Device<'_, R>, function: &dyn FunctionDevice<R>, irp: Irp) {
+    // There is no way from one sleep state to another.
+    let asked = if function.work().power().is_suspended() {
+        ask_before(irp, device, Purpose::Set, D0, Some(resumed::<R>))
+    } else {
+        ask_to_sleep(device, function, irp)
+    };
+    if let Err(irp) = asked {
+        // The system sleeps all the same.
+        sleep_anyway(function, irp);
+    }
+}
+
+/// As [`ask_before`], for the state that fits the system's.
+fn ask_to_sleep<R: Role>(
+    device: Device<'_, R>,
+    function: &dyn FunctionDevice<R>,
+    irp: Irp,
+) -> Result<(), Irp> {
+    let state = match Change::of(&irp) {
+        Some(Change::System(system)) => state_for(function, system),
+        _ => D3,
+    };
+    ask_before(irp, device, Purpose::Set, state, Some(sleeps::<R>))
+}
+
+/// The device power state that fits a system power state.
+fn state_for<R>(
+    function: &dyn FunctionDevice<R>,
+    system: SYSTEM_POWER_STATE,
+) -> DEVICE_POWER_STATE {
+    match function.suspend() {
+        _ if system == S0 => D0,
+        Some(suspend) if suspend.wakes_from(system) => D2,
+        _ => D3,
+    }
+}
+
+/// The device, which was suspended, has full power, or was refused it: it goes to sleep with the
+/// system. At <= `DISPATCH_LEVEL`.
+unsafe extern "C" fn resumed<R: Role>(
+    _object: *mut DEVICE_OBJECT,
+    _minor: UCHAR,
+    _state: POWER_STATE,
+    context: PVOID,
+    block: *mut IO_STATUS_BLOCK,
+) {
+    // SAFETY: `go_to_sleep` put the IRP aside.
+    let Some((device, irp, _)) = (unsafe { ended::<R>(context, block) }) else {
+        return;
+    };
+    let Some(function) = function_of(device, &irp) else {
+        let _ = irp.complete_as_is();
+        return;
+    };
+    if let Err(irp) = ask_to_sleep(device, function, irp) {
+        sleep_anyway(function, irp);
+    }
+}
+
+/// Asks for D2, of a device that nobody uses; see [`ask_for`].
+///
+/// # Errors
+/// As [`ask_for`].
+pub(in crate::kernel) fn ask_for_sleep<R: Role>(
+    device: Device<'_, R>,
+    routine: PREQUEST_POWER_COMPLETE,
+    context: PVOID,
+) -> Result<(), Status> {
+    ask_for(device, Purpose::Set, D2, routine, context)
 }
 
 /// Completion routine of a system power query, at <= `DISPATCH_LEVEL`: the lower drivers agree, or
@@ -329,13 +424,15 @@ unsafe extern "C" fn system_queried<R: Role>(
     let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
         return STATUS_MORE_PROCESSING_REQUIRED;
     };
-    let Some(Change::System { works }) = Change::asked_by(&irp) else {
+    let (Some(Change::System(system)), Some(function)) =
+        (Change::asked_by(&irp), function_of(device, &irp))
+    else {
         return irp.continue_completion();
     };
     if !irp.status().is_success() {
         return irp.continue_completion();
     }
-    let state = if works { D0 } else { D3 };
+    let state = state_for(function, system);
     match ask_before(irp, device, Purpose::Query, state, Some(queried::<R>)) {
         Ok(()) => STATUS_MORE_PROCESSING_REQUIRED,
         // No driver has anything against it that could be asked.
@@ -464,6 +561,8 @@ unsafe extern "C" fn powered<R: Role>(
     let device = unsafe { Device::<R>::from_raw(object) };
     // SAFETY: the remove lock is held for the request.
     if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        // SAFETY: likewise.
+        unsafe { idle::settled(device) };
         // SAFETY: it has ended.
         unsafe { conclude(device, function, false) };
     }
@@ -481,19 +580,23 @@ unsafe fn conclude<R: Role>(
 ) {
     let supply = function.work().power();
     let lock = device.remove_lock();
-    let held = loop {
+    let (held, sleeper) = loop {
         match supply.conclude(refused) {
             Conclusion::Lost => {
                 tell_event(device, &Event::PowerRefused);
                 function.lost();
             }
-            Conclusion::Over(held) => break held,
+            Conclusion::Over(held, sleeper) => break (held, sleeper),
         }
     };
     let tag = supply.tag();
     if let Some(raw) = held {
         // SAFETY: `system_done` put it aside, and nobody else has it any more.
         let _ = unsafe { Irp::resume(raw, lock) }.complete_as_is();
+    }
+    if let Some(raw) = sleeper {
+        // SAFETY: `go_to_sleep` put it aside, and nobody else has it any more.
+        put_to_sleep(device, function, unsafe { Irp::resume(raw, lock) });
     }
     // SAFETY: the caller's promise.
     unsafe { lock.release(tag) };
@@ -545,6 +648,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 // A system that has fallen asleep again takes it away in a moment.
                 if supply.comes() && uses_hardware(device) {
                     function.wake(passive);
+                    idle::woken(device, passive);
                     tell_event(device, &Event::Power { works: true });
                 }
                 tell(device, D0);
@@ -562,10 +666,14 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
         let _ = irp.complete_as_is();
     } else {
         function.work().alone(passive, || {
-            if uses_hardware(device) {
+            let is_suspending =
+                state == D2 && function.suspend().is_some_and(Suspend::is_suspending);
+            if is_suspending {
+                function.settle(passive);
+            } else if uses_hardware(device) {
                 function.sleep(passive);
             }
-            function.work().power().goes();
+            function.work().power().goes(is_suspending);
             tell_event(device, &Event::Power { works: false });
             tell(device, state);
         });

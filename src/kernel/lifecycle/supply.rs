@@ -79,6 +79,10 @@ struct Supply {
     since: u64,
     /// The system power IRP that ends when the device has its power.
     held: Option<HeldIrp>,
+    /// The system power IRP that goes on to put the device to sleep when nobody asks any more.
+    sleeper: Option<HeldIrp>,
+    /// The device was powered down because nobody uses it, and was not powered up since.
+    suspended: bool,
 }
 
 /// A system power IRP that was put aside.
@@ -91,8 +95,9 @@ unsafe impl Send for HeldIrp {}
 pub(in crate::kernel) enum Conclusion {
     /// Tell whoever waits that there will be no power, and conclude again.
     Lost,
-    /// Complete this system power IRP, if there is one, and release the remove lock.
-    Over(Option<NonNull<IRP>>),
+    /// Complete the first of these system power IRPs, go on to sleep with the second, as far as there
+    /// are any, and release the remove lock.
+    Over(Option<NonNull<IRP>>, Option<NonNull<IRP>>),
 }
 
 impl PowerSupply {
@@ -113,6 +118,8 @@ impl PowerSupply {
                 pause: FIRST_PAUSE_MS,
                 since: 0,
                 held: None,
+                sleeper: None,
+                suspended: false,
             }),
             wanting: AtomicBool::new(false),
             timer: Timer::new(),
@@ -203,6 +210,31 @@ impl PowerSupply {
         }
     }
 
+    /// The device was powered down because nobody uses it, and is to go on: asks for full power. Not
+    /// while the system sleeps. At <= `DISPATCH_LEVEL`.
+    pub(in crate::kernel) fn resume(&self) {
+        let now = milliseconds();
+        let asks = self.change(move |supply| {
+            if !supply.works || supply.stage == SupplyStage::Gone {
+                return false;
+            }
+            // Also if it did not get as far as the device.
+            supply.stage = SupplyStage::Asleep;
+            supply.pause = FIRST_PAUSE_MS;
+            supply.since = now;
+            self.begin(supply)
+        });
+        if asks {
+            // SAFETY: the remove lock is held, and the object is one of the role that `ask` is for.
+            unsafe { (self.ask)(self.device) };
+        }
+    }
+
+    /// Whether the device was powered down because nobody uses it, and was not powered up since.
+    pub(in crate::kernel) fn is_suspended(&self) -> bool {
+        self.state.with(|supply| supply.suspended)
+    }
+
     /// Asks for power that the device should have, if nobody does: for a request that needs it, or
     /// because the time has come (`timer`).
     fn again(&self, timer: bool) {
@@ -251,10 +283,13 @@ impl PowerSupply {
             }
             supply.asks = supply.asks.saturating_sub(1);
             // Several requests end together: nobody waits for half of them.
-            Some(supply.held.take_if(|_| supply.asks == 0))
+            let over = supply.asks == 0;
+            let held = supply.held.take_if(|_| over);
+            Some((held, supply.sleeper.take_if(|_| over)))
         });
-        conclusion.map_or(Conclusion::Lost, |held| {
-            Conclusion::Over(held.map(|HeldIrp(irp)| irp))
+        conclusion.map_or(Conclusion::Lost, |(held, sleeper)| {
+            let raw = |HeldIrp(irp)| irp;
+            Conclusion::Over(held.map(raw), sleeper.map(raw))
         })
     }
 
@@ -275,6 +310,7 @@ impl PowerSupply {
     pub(in crate::kernel) fn comes(&self) -> bool {
         self.change(|supply| {
             self.calm(supply);
+            supply.suspended = false;
             if supply.stage != SupplyStage::Gone && supply.works {
                 supply.stage = SupplyStage::Full;
             }
@@ -297,9 +333,10 @@ impl PowerSupply {
         })
     }
 
-    /// The device was told to sleep.
-    pub(in crate::kernel) fn goes(&self) {
-        self.change(|supply| {
+    /// The device was told to sleep: because nobody uses it (`suspended`), or with the system.
+    pub(in crate::kernel) fn goes(&self, suspended: bool) {
+        self.change(move |supply| {
+            supply.suspended = suspended;
             if supply.stage == SupplyStage::Full {
                 supply.stage = SupplyStage::Asleep;
             }
@@ -317,10 +354,26 @@ impl PowerSupply {
         });
     }
 
+    /// The system goes to sleep, [`PowerSupply::sleep`], and this is its IRP, put aside. It comes back
+    /// if no request for full power is under way: such a one would power the device up when it
+    /// already sleeps. Else it is told at the end of the last one.
+    pub(in crate::kernel) fn after_requests(&self, irp: NonNull<IRP>) -> Option<NonNull<IRP>> {
+        let irp = HeldIrp(irp);
+        let back = self.state.with(move |supply| {
+            if supply.asks == 0 {
+                return Some(irp);
+            }
+            supply.sleeper = Some(irp);
+            None
+        });
+        back.map(|HeldIrp(irp)| irp)
+    }
+
     /// `START_DEVICE` implies full power.
     pub(in crate::kernel) fn started(&self) {
         self.change(|supply| {
             self.calm(supply);
+            supply.suspended = false;
             if supply.stage != SupplyStage::Gone {
                 supply.stage = SupplyStage::Full;
             }

@@ -142,7 +142,7 @@ pub(crate) enum Request<'irql> {
 /// `SL_PENDING_RETURNED`, in `Control` of a stack location.
 const PENDING_RETURNED: u8 = 0x01;
 /// `SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL`
-const INVOKE_ALWAYS: u8 = 0xE0;
+pub(in crate::kernel) const INVOKE_ALWAYS: u8 = 0xE0;
 /// `IO_NO_INCREMENT`: the waiting thread gets no boost.
 const NO_BOOST: CCHAR = 0;
 
@@ -628,6 +628,19 @@ pub(in crate::kernel) fn current_slot(irp: NonNull<IRP>) -> *mut *mut IO_STACK_L
             .__bindgen_anon_1
             .CurrentStackLocation
     }
+}
+
+/// Fills the stack location of whoever an IRP is sent to next.
+///
+/// # Safety
+/// The IRP is the caller's, and has a location below its current one.
+pub(in crate::kernel) unsafe fn fill_next(irp: NonNull<IRP>, location: IO_STACK_LOCATION) {
+    // SAFETY: the caller's promise.
+    let current = unsafe { current_slot(irp).read() };
+    // SAFETY: IoGetNextIrpStackLocation: it is there.
+    let next = unsafe { current.sub(1) };
+    // SAFETY: likewise, and nobody else's yet.
+    unsafe { next.write(location) };
 }
 
 /// The tag that an IRP holds the remove lock of its device with. It is only compared: the IRP may be

@@ -48,6 +48,24 @@ impl WorkItem {
     }
 }
 
+impl WorkItem {
+    /// As [`WorkItem::queue`], without an IRP. The driver's own remove lock is held for the routine.
+    ///
+    /// # Safety
+    /// The item is not queued.
+    pub(in crate::kernel) unsafe fn queue_bare(&self, routine: PIO_WORKITEM_ROUTINE) {
+        // SAFETY: allocated, and the caller's promise.
+        unsafe {
+            IoQueueWorkItem(
+                self.0.as_ptr(),
+                routine,
+                _WORK_QUEUE_TYPE::DelayedWorkQueue,
+                core::ptr::null_mut(),
+            );
+        }
+    }
+}
+
 impl Drop for WorkItem {
     fn drop(&mut self) {
         // SAFETY: allocated, and not queued: its request would hold the device.

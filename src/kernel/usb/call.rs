@@ -8,8 +8,10 @@ use core::{
 };
 
 use wdk_sys::{
-    _URB_HEADER, _URB_SELECT_CONFIGURATION, DEVICE_OBJECT, IRP, NTSTATUS, PVOID,
-    STATUS_MORE_PROCESSING_REQUIRED, URB_FUNCTION_SELECT_CONFIGURATION, USBD_INTERFACE_INFORMATION,
+    _DEVICE_POWER_STATE, _SYSTEM_POWER_STATE, _URB_HEADER, _URB_SELECT_CONFIGURATION,
+    DEVICE_CAPABILITIES, DEVICE_OBJECT, DEVICE_POWER_STATE, IO_STACK_LOCATION, IO_STATUS_BLOCK,
+    IRP, IRP_MJ_PNP, IRP_MN_QUERY_CAPABILITIES, NTSTATUS, PVOID, STATUS_MORE_PROCESSING_REQUIRED,
+    SYSTEM_POWER_STATE, URB_FUNCTION_SELECT_CONFIGURATION, USBD_INTERFACE_INFORMATION,
     USBD_PIPE_INFORMATION,
     ntddk::{IoAllocateIrp, IoCancelIrp, IoFreeIrp, IofCallDriver},
 };
@@ -17,7 +19,7 @@ use wdk_sys::{
 use super::{
     super::{
         Buffer, Lower, Passive, Waits,
-        irp::{current_slot, submit_urb},
+        irp::{INVOKE_ALWAYS, fill_next, submit_urb},
         pool::PoolBox,
         sync::Event,
     },
@@ -30,6 +32,22 @@ use crate::{ioctl::Status, trace::Label};
 const MOST_PIPES: usize = 30;
 /// `MaximumTransferSize` of every pipe, in bytes. Windows ignores it since XP.
 const MAXIMUM_TRANSFER_SIZE: u32 = 0x1_0000;
+
+const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
+const D2: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD2;
+const PNP: u8 = {
+    assert!(IRP_MJ_PNP == 0x1B);
+    0x1B
+};
+const QUERY_CAPABILITIES: u8 = {
+    assert!(IRP_MN_QUERY_CAPABILITIES == 9);
+    9
+};
+/// `Size` of `DEVICE_CAPABILITIES`.
+const CAPABILITIES_SIZE: u16 = {
+    assert!(size_of::<DEVICE_CAPABILITIES>() == 64);
+    64
+};
 
 /// What ends the wait for a URB before it comes back: then it is cancelled.
 enum CallTimeout<'a> {
@@ -76,6 +94,70 @@ pub(crate) struct SelectedPipe {
     pub(crate) address: u8,
     /// `PipeHandle`
     pub(crate) handle: PipeHandle,
+}
+
+/// The members of `DEVICE_CAPABILITIES` that are about power.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PowerCapabilities {
+    /// `DeviceState`: the highest device power state in each system power state.
+    device_states: [DEVICE_POWER_STATE; 7],
+    /// `SystemWake`: the lowest system power state that the device can wake the system up from.
+    system_wake: SYSTEM_POWER_STATE,
+    /// `DeviceWake`: the lowest device power state that it can do so in.
+    device_wake: DEVICE_POWER_STATE,
+}
+
+impl PowerCapabilities {
+    /// Whether the device can signal in D2.
+    pub(crate) const fn wakes_in_d2(&self) -> bool {
+        self.device_wake >= D2
+    }
+
+    /// What a wait/wake IRP is for: the lowest system power state that the device can wake the
+    /// system up from. If there is none, it wakes itself up while the system works.
+    pub(crate) fn lowest_wake(self) -> SYSTEM_POWER_STATE {
+        self.system_wake
+            .max(_SYSTEM_POWER_STATE::PowerSystemWorking)
+    }
+
+    /// The system power states, a bit each, that the device can wake the system up from in D2: not
+    /// deeper than `SystemWake`, and its bus keeps it in D2 there.
+    pub(crate) fn wake_states(self) -> u8 {
+        let light = _SYSTEM_POWER_STATE::PowerSystemSleeping1;
+        let deep = self
+            .system_wake
+            .min(_SYSTEM_POWER_STATE::PowerSystemHibernate);
+        (light..=deep)
+            .filter(|state| {
+                let highest = usize::try_from(*state)
+                    .ok()
+                    .and_then(|state| self.device_states.get(state));
+                highest.is_some_and(|highest| (D0..=D2).contains(highest))
+            })
+            .fold(0, |states, state| states | 1 << state)
+    }
+}
+
+/// A request that failed, or was not sent.
+struct Refused {
+    /// Why this driver did not wait for it any longer.
+    impatience: Option<Status>,
+    /// What the lower drivers said.
+    status: Status,
+}
+
+impl Refused {
+    const fn unsent(status: Status) -> Self {
+        Self {
+            impatience: Some(status),
+            status,
+        }
+    }
+
+    /// The status for whoever wanted it sent.
+    fn why(self) -> Status {
+        self.impatience.unwrap_or(self.status)
+    }
 }
 
 impl UsbDevice {
@@ -197,6 +279,40 @@ impl UsbDevice {
         Ok(())
     }
 
+    /// What the bus says of the device's power, `DEVICE_CAPABILITIES`, in `limit` milliseconds.
+    ///
+    /// # Errors
+    /// What the lower drivers say; `STATUS_IO_TIMEOUT`; `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(crate) fn capabilities(
+        self,
+        limit: u32,
+        passive: Passive,
+    ) -> Result<PowerCapabilities, Status> {
+        let unknown = DEVICE_CAPABILITIES {
+            Size: CAPABILITIES_SIZE,
+            Version: 1,
+            Address: u32::MAX,
+            UINumber: u32::MAX,
+            ..Default::default()
+        };
+        let capabilities = PoolBox::try_new(UnsafeCell::new(unknown))?;
+        let mut query = IO_STACK_LOCATION {
+            MajorFunction: PNP,
+            MinorFunction: QUERY_CAPABILITIES,
+            ..Default::default()
+        };
+        query.Parameters.DeviceCapabilities.Capabilities = capabilities.get();
+        self.send(query, &CallTimeout::Limit(limit), passive)
+            .map_err(Refused::why)?;
+        // SAFETY: the request came back.
+        let capabilities = unsafe { capabilities.get().read() };
+        Ok(PowerCapabilities {
+            device_states: capabilities.DeviceState,
+            system_wake: capabilities.SystemWake,
+            device_wake: capabilities.DeviceWake,
+        })
+    }
+
     /// Sends a URB and waits for it. It is back, or was never sent, when this returns.
     fn call(
         self,
@@ -204,20 +320,48 @@ impl UsbDevice {
         timeout: &CallTimeout<'_>,
         passive: Passive,
     ) -> Result<(), Status> {
-        let done = Event::notification()?;
+        let request = submit_urb(urb, None, ptr::null_mut());
+        let Err(refused) = self.send(request, timeout, passive) else {
+            return Ok(());
+        };
+        // SAFETY: every URB begins with it, and this one came back, or was never sent.
+        let header = unsafe { urb.cast::<_URB_HEADER>().read() };
+        match refused.impatience {
+            Some(Status::IO_TIMEOUT) => report::timed_out(self.1, header.Function),
+            None if refused.status != Status::CANCELLED => {
+                let pipe = report::CONTROL_PIPE;
+                let usbd_status = header.Status.cast_unsigned();
+                report::failed(self.1, pipe, header.Function, usbd_status, refused.status);
+            }
+            _ => {}
+        }
+        Err(refused.why())
+    }
+
+    /// Sends a request and waits for it. It is back, or was never sent, when this returns.
+    fn send(
+        self,
+        mut request: IO_STACK_LOCATION,
+        timeout: &CallTimeout<'_>,
+        passive: Passive,
+    ) -> Result<(), Refused> {
+        let done = Event::notification().map_err(Refused::unsent)?;
         let lower = self.0.raw().as_ptr();
         // SAFETY: the object below stays while we are attached.
         let stack_size = unsafe { (*lower).StackSize };
         // SAFETY: <= DISPATCH_LEVEL.
         let irp = NonNull::new(unsafe { IoAllocateIrp(stack_size, 0) })
-            .ok_or(Status::INSUFFICIENT_RESOURCES)?;
-        // SAFETY: a new IRP.
-        let current = unsafe { current_slot(irp).read() };
-        // SAFETY: IoGetNextIrpStackLocation: a new IRP has its first location below this.
-        let next = unsafe { current.sub(1) };
-        let context = ptr::from_ref(&done).cast_mut().cast();
-        // SAFETY: that location, before the IRP is sent.
-        unsafe { next.write(submit_urb(urb, Some(returned), context)) };
+            .ok_or(Refused::unsent(Status::INSUFFICIENT_RESOURCES))?;
+        let mut block = IO_STATUS_BLOCK::default();
+        // What nobody below handles keeps it.
+        block.__bindgen_anon_1.Status = Status::NOT_SUPPORTED.0;
+        // SAFETY: a new IRP, which is ours.
+        unsafe { (*irp.as_ptr()).IoStatus = block };
+        request.CompletionRoutine = Some(returned);
+        request.Context = ptr::from_ref(&done).cast_mut().cast();
+        request.Control = INVOKE_ALWAYS;
+        // SAFETY: likewise, and it has a location below its current one.
+        unsafe { fill_next(irp, request) };
         // SAFETY: the completion routine keeps the IRP.
         let _ = unsafe { IofCallDriver(lower, irp.as_ptr()) };
         let impatience = timeout.wait_for(&done, passive).err();
@@ -237,18 +381,10 @@ impl UsbDevice {
         if status.is_success() {
             return Ok(());
         }
-        // SAFETY: every URB begins with it, and this one came back.
-        let header = unsafe { urb.cast::<_URB_HEADER>().read() };
-        match impatience {
-            Some(Status::IO_TIMEOUT) => report::timed_out(self.1, header.Function),
-            None if status != Status::CANCELLED => {
-                let pipe = report::CONTROL_PIPE;
-                let usbd_status = header.Status.cast_unsigned();
-                report::failed(self.1, pipe, header.Function, usbd_status, status);
-            }
-            _ => {}
-        }
-        Err(impatience.unwrap_or(status))
+        Err(Refused {
+            impatience,
+            status,
+        })
     }
 }
 

@@ -70,6 +70,11 @@ impl DeviceUrbGate {
         self.changed.set();
     }
 
+    /// Nobody uses the device: requests that come wait for [`DeviceUrbGate::wake`]. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn park(&self) {
+        self.gate.with(|gate| gate.park(Status::CANCELLED));
+    }
+
     /// Power comes soon: lets requests in again, which wait for [`DeviceUrbGate::wake`]. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn resume_requests(&self) {

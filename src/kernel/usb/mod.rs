@@ -12,7 +12,7 @@ mod report;
 mod timer;
 mod urb;
 
-pub(crate) use call::{SelectedPipe, UsbDevice};
+pub(crate) use call::{PowerCapabilities, SelectedPipe, UsbDevice};
 pub(crate) use device_urb_gate::DeviceUrbGate;
 pub(crate) use pipe_queue::{
     PipeQueue, PipeQueueOptions, PlanEnd, PlanStep, TimeLimit, TransferPlan,

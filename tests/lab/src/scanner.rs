@@ -28,6 +28,8 @@ pub struct ScannerSetup {
     pub scanner: Scanner,
     /// Values in the `Parameters` key of the service; the INF sets `Role`.
     pub parameters: Vec<(&'static str, RegValue)>,
+    /// Values in the hardware key of the device ("Device Parameters").
+    pub hardware_key: Vec<(String, RegValue)>,
     /// Values in the software key of the device.
     pub software_key: Vec<(String, RegValue)>,
     /// The bus driver's device object wants buffered reads and writes, as KMDF makes it.
@@ -40,6 +42,7 @@ impl Default for ScannerSetup {
             config: Config::default(),
             scanner: Scanner::default(),
             parameters: vec![("Role", RegValue::Dword(2))],
+            hardware_key: Vec::new(),
             software_key: Vec::new(),
             is_buffered: false,
         }
@@ -60,10 +63,20 @@ impl ScannerSetup {
         }
     }
 
+    /// The same with these numbers in the device's hardware key.
+    #[must_use]
+    pub fn with_numbers(mut self, numbers: &[(&str, u32)]) -> Self {
+        let numbers = numbers.iter();
+        self.hardware_key
+            .extend(numbers.map(|(name, value)| ((*name).to_owned(), RegValue::Dword(*value))));
+        self
+    }
+
     /// The devnode of the scanner.
     #[must_use]
     pub fn device(&self, instance: &str) -> DeviceSpec {
         DeviceSpec {
+            hardware_key: self.hardware_key.clone(),
             software_key: self.software_key.clone(),
             flags: if self.is_buffered { DO_BUFFERED_IO } else { 0 },
             ..DeviceSpec::usb_image(

@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-use ntsim::{Config, IoResult, Machine, NtStatus, RegValue, Resource};
+use ntsim::{Caller, Config, IoResult, Machine, NtStatus, RegValue, Resource, usb::HubIdle};
 use parscan_lab::{
     LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
     client::{
@@ -24,7 +24,7 @@ use parscan_lab::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT, SAFE_MODE,
     },
     scanner::{ScannerPc, ScannerSetup},
-    usbscan_h,
+    usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
 };
 use parscan_models::Peripheral1284;
 
@@ -154,6 +154,16 @@ pub(crate) const SCENES: &[Scene] = &[
         name: "scanner-sleep",
         about: "sleep and wake x read",
         build: scanner_sleep,
+    },
+    Scene {
+        name: "scanner-idle",
+        about: "a scanner is to be suspended x open and close x sleep and wake-up x removal",
+        build: |config| scanner_idle(config, 0),
+    },
+    Scene {
+        name: "scanner-resume",
+        about: "a suspended scanner signals x open and close x sleep and wake-up x removal",
+        build: |config| scanner_idle(config, 100 * MS),
     },
 ];
 
@@ -1238,6 +1248,70 @@ fn scanner_sleep(config: Config) -> Cast {
             expect_read("the read", &take(&result), 1000, &allowed);
             check(machine.close(file.handle));
             remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A scanner that nobody uses is about to be suspended, or was so long ago that it is. It is opened and
+/// closed, signals, sleeps with the system, and is removed.
+fn scanner_idle(config: Config, before: u64) -> Cast {
+    let setup = ScannerSetup {
+        config,
+        ..ScannerSetup::default()
+    };
+    setup.scanner.set_remote_wakeup();
+    let pc = setup
+        .with_numbers(&[
+            ("DeviceIdleEnabled", 1),
+            ("DefaultIdleState", 1),
+            ("DefaultIdleTimeout", 1),
+        ])
+        .loaded();
+    let ScannerPc {
+        machine,
+        driver,
+        node,
+        ..
+    } = pc;
+    machine.set_hub_idle(node, HubIdle::After(0));
+    assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
+    assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+    check(machine.run_for(before));
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("open", move |machine| {
+                machine.signal_wake(node);
+                let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
+                    return;
+                };
+                let input = IoBlock {
+                    length: 1,
+                    ..IoBlock::default()
+                };
+                let input = input.bytes(Caller::User64);
+                let read = machine.device_io_control(handle, IOCTL_READ_REGISTERS, &input, 1);
+                let mut allowed = SCANNER_ENDS.to_vec();
+                allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
+                expect("the read", &check(read), &allowed);
+                check(machine.close(handle));
+            }),
+            actor("sleep", move |machine| {
+                if check(machine.sleep()).is_success() {
+                    check(machine.wake());
+                    check(machine.settle());
+                }
+            }),
+            actor("unplug", move |machine| {
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 100 * MS,
+        held: SCANNER_HELD,
+        end: Box::new(move || {
+            check(machine.run_for(100 * MS));
+            unload(&machine, driver);
         }),
     }
 }

@@ -244,7 +244,20 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
         &[("Role,0x00010001,1", "Role,0x00010001,one")],
     ),
     (Rule::R3, USB, &[("0x00000001,04", "0x00000001,104")]),
+    (
+        Rule::R2,
+        USB,
+        &[(
+            "HKR,Parameters,Role",
+            "HKR,Parameters,SystemWakeEnabled,0x00010001,0\nHKR,Parameters,Role",
+        )],
+    ),
     (Rule::R4, LPT, &[("Role,0x00010001,1", "Role,,1")]),
+    (
+        Rule::R4,
+        USB,
+        &[("DeviceIdleEnabled,0x00010003,0", "DeviceIdleEnabled,,0")],
+    ),
     (
         Rule::R4,
         USB,
