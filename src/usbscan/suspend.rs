@@ -1,7 +1,7 @@
 //! Whether a scanner is suspended while no handle is open, and whether it may wake the system.
 //!
 //! The user and the INF say so by `REG_DWORD`s in the device's hardware key, with the names and the
-//! meaning that Microsoft documents for its own driver of USB devices ("WinUSB Power Management").
+//! meaning that Microsoft documents for its own driver of USB devices ("`WinUSB` Power Management").
 //! Without them nothing happens: many old scanners do not come back from a suspension.
 
 use super::ScannerCore;
@@ -18,7 +18,7 @@ const IGNORE_WAKE_ENABLE: &str = "DeviceIdleIgnoreWakeEnable";
 /// It may wake the system up.
 const SYSTEM_WAKE_ENABLED: &str = "SystemWakeEnabled";
 
-/// `DefaultIdleTimeout`, if there is none: `SUSPEND_DELAY` of WinUSB.
+/// `DefaultIdleTimeout`, if there is none: `SUSPEND_DELAY` of `WinUSB`.
 const IDLE_TIMEOUT_MS: u32 = 5000;
 /// How long the USB stack may take for its answer, in milliseconds.
 const LIMIT_MS: u32 = 5000;
