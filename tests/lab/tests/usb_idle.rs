@@ -492,7 +492,7 @@ fn its_signal_meets_an_open() {
         let node = pc.node;
         let at = pc.machine.kernel_calls() + 1 + seed;
         pc.machine.at(When::KernelCall(at), move |machine| {
-            machine.signal_wake(node);
+            let _ = machine.signal_wake(node);
         });
         use_once(&pc);
         check(pc.machine.run_for(SECOND));

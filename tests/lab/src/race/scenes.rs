@@ -1282,7 +1282,7 @@ fn scanner_idle(config: Config, before: u64) -> Cast {
         driver,
         actors: vec![
             actor("open", move |machine| {
-                machine.signal_wake(node);
+                let _ = machine.signal_wake(node);
                 let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
                     return;
                 };

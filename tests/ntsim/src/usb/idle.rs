@@ -446,6 +446,7 @@ impl Machine {
 
     /// A USB device that sleeps signals remote wake-up: whether the host listens. If the system
     /// sleeps, it is for [`Machine::wake`] to wake it.
+    #[must_use]
     pub fn signal_wake(&self, node: DevNode) -> bool {
         self.with(|k| {
             let pdo = k.pnp.nodes[node.0].pdo;
