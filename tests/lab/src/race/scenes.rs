@@ -1023,18 +1023,12 @@ const BULK_IN: u8 = 0x81;
 /// removal. URBs end in the bus's own thread, which belongs to the request's: so its end is stopped
 /// everywhere, too, if it needs no other actor.
 fn queue_scene(
-    config: Config,
+    mut config: Config,
     begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
     answer: impl FnOnce(&parscan_models::Scanner) + 'static,
 ) -> Cast {
-    queue_scene_on(
-        scanner(Config {
-            urbs_in_call: false,
-            ..config
-        }),
-        begin,
-        answer,
-    )
+    config.urbs_in_call = false;
+    queue_scene_on(scanner(config), begin, answer)
 }
 
 fn queue_scene_on(
