@@ -100,20 +100,25 @@ impl Collector<'_> {
             let asked = chunk.get_mut(..wanted).unwrap_or_default();
             let count = next(asked)?;
             self.ended = count < wanted;
-            for byte in asked.iter().take(count) {
-                if let Some(slot) = self.prefix.get_mut(self.length.total) {
-                    *slot = *byte;
-                }
-                if let Some(slot) = self.sink.get_mut(self.length.total) {
-                    *slot = *byte;
-                    self.length.stored = self.length.stored.saturating_add(1);
-                }
-                self.length.total = self.length.total.saturating_add(1);
-                self.last = *byte;
-            }
+            let came = asked.get(..count).unwrap_or_default();
+            copy(&mut self.prefix, self.length.total, came);
+            let stored = copy(self.sink, self.length.total, came);
+            self.length.stored = self.length.stored.saturating_add(stored);
+            self.length.total = self.length.total.saturating_add(came.len());
+            self.last = came.last().copied().unwrap_or(self.last);
         }
         Ok(())
     }
+}
+
+/// Copies bytes to a place in a buffer, as many as there is room for there: how many.
+fn copy(to: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    let room = to.get_mut(at..).unwrap_or_default();
+    let count = room.len().min(bytes.len());
+    for (slot, byte) in room.iter_mut().zip(bytes) {
+        *slot = *byte;
+    }
+    count
 }
 
 /// A device ID as a peripheral sent it: `KEY:value;` pairs after a length prefix.

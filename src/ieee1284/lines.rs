@@ -129,16 +129,19 @@ impl<'a, P: Port> Lines<'a, P> {
     /// for TP afterwards, after which Busy shows, too.
     pub(super) fn strobe(&mut self, low: Dcr, high: Dcr) {
         self.settle();
-        let reads = self.reads;
-        self.port.unpreempted(move |port| {
-            port.write(Register::Dcr, low.bits());
-            for _ in 0..reads {
-                let _ = port.read(Register::Dsr);
-            }
-            port.write(Register::Dcr, high.bits());
-        });
+        self.port.strobe(low.bits(), high.bits(), self.reads);
         self.settle();
         self.dcr = high;
+    }
+
+    /// Writes a few bytes with a strobe each, for as long as the status lines show `ready` before it:
+    /// how many. Of the time between two steps as [`Lines::strobe`].
+    #[inline]
+    pub(super) fn write_strobed(&mut self, bytes: &[u8], ready: Dsr, low: Dcr, high: Dcr) -> usize {
+        self.dcr = high;
+        let dcr = [low.bits(), high.bits()];
+        self.port
+            .write_strobed(bytes, ready.bits(), dcr, self.reads)
     }
 
     /// Between two steps: lets TP pass, if the accesses alone do not.
@@ -200,8 +203,10 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Interrupted`]
+    #[allow(clippy::inline_always, reason = "a part of every byte")]
+    #[inline(always)]
     pub(super) fn proceed(&mut self, bytes: u32) -> Result<(), Interrupted> {
-        if self.interrupted || self.port.is_interrupted() {
+        if self.is_interrupted() {
             self.interrupted = true;
             return Err(Interrupted);
         }
@@ -211,6 +216,13 @@ impl<'a, P: Port> Lines<'a, P> {
             self.check()?;
         }
         Ok(())
+    }
+
+    /// Whether [`Lines::proceed`] would not go on: a look at flags.
+    #[allow(clippy::inline_always, reason = "a part of every byte")]
+    #[inline(always)]
+    pub(super) fn is_interrupted(&mut self) -> bool {
+        self.interrupted || self.port.is_interrupted()
     }
 
     /// Whether to go on.
@@ -235,13 +247,28 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Interrupted`]
+    #[inline]
     pub(super) fn poll<T>(
         &mut self,
         limit: u64,
         mut look: impl FnMut(&mut P) -> Option<T>,
     ) -> Result<Option<T>, Interrupted> {
+        match look(self.port) {
+            Some(seen) => Ok(Some(seen)),
+            None => self.poll_on(limit, &mut look),
+        }
+    }
+
+    /// After the first look.
+    #[cold]
+    #[inline(never)]
+    fn poll_on<T>(
+        &mut self,
+        limit: u64,
+        look: &mut dyn FnMut(&mut P) -> Option<T>,
+    ) -> Result<Option<T>, Interrupted> {
         let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look(port));
-        if let Some(seen) = row(self.port, SPIN) {
+        if let Some(seen) = row(self.port, SPIN - 1) {
             return Ok(Some(seen));
         }
         // The last sleep, in microseconds.
@@ -292,6 +319,8 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Interrupted`]
+    #[allow(clippy::inline_always, reason = "a part of every byte")]
+    #[inline(always)]
     pub(super) fn wait(
         &mut self,
         limit: u64,
@@ -326,6 +355,8 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Fault::NoAnswer`], [`Fault::Interrupted`]
+    #[allow(clippy::inline_always, reason = "a part of every byte")]
+    #[inline(always)]
     pub(super) fn answer(&mut self, event: u8, mask: Dsr, value: Dsr) -> Result<Dsr, Fault> {
         self.answer_within(TL, event, mask, value)
     }
@@ -334,6 +365,8 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Fault::NoAnswer`], [`Fault::Interrupted`]
+    #[allow(clippy::inline_always, reason = "a part of every byte")]
+    #[inline(always)]
     pub(super) fn answer_within(
         &mut self,
         limit: u64,
@@ -371,6 +404,7 @@ impl<'a, P: Port> Lines<'a, P> {
 }
 
 /// One look at the status lines.
+#[inline]
 fn seen(port: &mut impl Port, mask: Dsr, value: Dsr) -> Option<Dsr> {
     let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
     (dsr & mask == value).then_some(dsr)

@@ -69,6 +69,8 @@ pub(super) const fn data_available(dsr: Dsr) -> bool {
 }
 
 /// One nibble, and the status lines after it.
+#[allow(clippy::inline_always, reason = "a part of every byte")]
+#[inline(always)]
 fn nibble<P: Port>(lines: &mut Lines<'_, P>) -> Result<(u8, Dsr), Fault> {
     // 7: nAutoFd low, the host is ready.
     lines.control(Dcr::ACTIVE | Dcr::AUTO_FD);

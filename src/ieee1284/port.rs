@@ -85,6 +85,52 @@ pub trait Port {
         section(self)
     }
 
+    /// Writes the control register twice, first `low` and then `high`, with so many `reads` of the
+    /// status register in between, while no other thread can have the processor.
+    fn strobe(&mut self, low: u8, high: u8, reads: u32)
+    where
+        Self: Sized,
+    {
+        self.unpreempted(move |port| {
+            port.write(Register::Dcr, low);
+            for _ in 0..reads {
+                let _ = port.read(Register::Dsr);
+            }
+            port.write(Register::Dcr, high);
+        });
+    }
+
+    /// Writes bytes to the data register, each after a look at the status register that shows the bits
+    /// in `wanted` set, and strobes them as [`Port::strobe`] does, all while no other thread can have
+    /// the processor: a few bytes, for 50 us at most. Between two steps there are `reads` of the
+    /// status register. How many; less than there are, if a look shows another value.
+    fn write_strobed(&mut self, bytes: &[u8], wanted: u8, [low, high]: [u8; 2], reads: u32) -> usize
+    where
+        Self: Sized,
+    {
+        self.unpreempted(move |port| {
+            let settle = |port: &mut dyn Access| {
+                for _ in 0..reads {
+                    let _ = port.read(Register::Dsr);
+                }
+            };
+            let mut written = 0;
+            for byte in bytes {
+                if port.read(Register::Dsr) & wanted != wanted {
+                    break;
+                }
+                port.write(Register::Data, *byte);
+                settle(port);
+                port.write(Register::Dcr, low);
+                settle(port);
+                port.write(Register::Dcr, high);
+                settle(port);
+                written += 1;
+            }
+            written
+        })
+    }
+
     /// Whether the next wait would be [`Interrupted`]: a look at flags, asked for before every
     /// byte. A port that cannot tell says no.
     fn is_interrupted(&mut self) -> bool {

@@ -40,7 +40,7 @@ pub(crate) use guid::Guid;
 pub(crate) use idle::{Suspend, SuspendSettings};
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
-pub(crate) use io_port::{IoRange, PortSpace};
+pub(crate) use io_port::{IoPort, IoRange, PortSpace};
 pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
 pub(crate) use pending::{Pending, PendingOwner};

@@ -1,6 +1,6 @@
 //! The device object of a parallel device, which programs open as `LPTn`.
 
-use super::{DeviceCore, Identity, Place, PortCore, lines::Direct, requests::Immediate};
+use super::{DeviceCore, Identity, Place, PortCore, lines::Direct};
 use crate::{
     DeviceRole,
     ioctl::{
@@ -83,49 +83,10 @@ impl ParallelDevice {
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
         let is_write = matches!(request, Request::Write { .. });
         match request {
-            Request::Create(create) => {
-                let status = self.open(state, create, &irp);
-                if status.is_success() {
-                    irp.set_open_context(&self.core);
-                }
-                irp.complete(status)
+            Request::Create(_) | Request::Cleanup(_) | Request::Close(_) => {
+                self.open_or_close(state, irp, request)
             }
-            Request::Cleanup(passive) => {
-                self.worker.clean_up(irp.file(), passive);
-                self.core.clean_up(irp.file(), passive);
-                irp.complete(Status::SUCCESS)
-            }
-            Request::Close(passive) => {
-                self.core.closed(irp.file(), passive);
-                irp.complete(Status::SUCCESS)
-            }
-            Request::DeviceControl { code } => {
-                let parsed = state
-                    .serves()
-                    .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
-                match parsed {
-                    Ok(UserRequest::GetPort) => match self.core.describe() {
-                        Ok(description) => irp.answer(&description),
-                        Err(status) => irp.complete(status),
-                    },
-                    Ok(UserRequest::Run) => match self.core.run_now(&irp) {
-                        Direct::Done(answer) => irp.answer(answer.as_bytes()),
-                        Direct::Refused(status) => irp.complete(status),
-                        Direct::Later => self.worker.queue(irp),
-                    },
-                    // The first one needs the port.
-                    Ok(UserRequest::WaitEdge(milliseconds)) if self.core.watches_edges() => {
-                        self.core.wait_for_edges(irp, milliseconds)
-                    }
-                    Ok(request) => match self.core.answer_at_once(request) {
-                        Some(Immediate::Data(data)) => irp.answer(data.as_bytes()),
-                        Some(Immediate::Done) => irp.complete(Status::SUCCESS),
-                        // The others need the port, and may take seconds.
-                        None => self.worker.queue(irp),
-                    },
-                    Err(status) => irp.complete(status),
-                }
-            }
+            Request::DeviceControl { code } => self.device_control(state, irp, code),
             Request::Read { offset } | Request::Write { offset } => match state.serves() {
                 Err(status) => irp.complete(status),
                 // A stream has no places, but for those that mean "here" and "at the end".
@@ -150,17 +111,86 @@ impl ParallelDevice {
                 _ => irp.complete(Status::INVALID_PARAMETER),
             },
             Request::InternalDeviceControl { code, .. } => {
-                let parsed = state
-                    .serves()
-                    .and_then(|()| DeviceRequest::parse(code, irp.output_length()));
-                match parsed.map(|request| self.core.answer_internal(request, irp.file())) {
-                    Ok(Some(Ok(answer))) => answer.complete(irp),
-                    Ok(Some(Err(status))) | Err(status) => irp.complete(status),
-                    Ok(None) => self.worker.queue(irp),
-                }
+                self.internal_device_control(state, irp, code)
             }
             Request::Foreign => irp.complete(Status::INVALID_PARAMETER),
             Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// `IRP_MJ_CREATE`, `IRP_MJ_CLEANUP` and `IRP_MJ_CLOSE`
+    #[inline(never)]
+    fn open_or_close(&self, state: State, irp: Irp, request: Request) -> Disposition {
+        match request {
+            Request::Create(create) => {
+                let status = self.open(state, create, &irp);
+                if status.is_success() {
+                    irp.set_open_context(&self.core);
+                }
+                irp.complete(status)
+            }
+            Request::Cleanup(passive) => {
+                self.worker.clean_up(irp.file(), passive);
+                self.core.clean_up(irp.file(), passive);
+                irp.complete(Status::SUCCESS)
+            }
+            Request::Close(passive) => {
+                self.core.closed(irp.file(), passive);
+                irp.complete(Status::SUCCESS)
+            }
+            _ => irp.complete(Status::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// `IRP_MJ_DEVICE_CONTROL`
+    #[inline(never)]
+    fn device_control(&self, state: State, irp: Irp, code: u32) -> Disposition {
+        let parsed = state
+            .serves()
+            .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
+        match parsed {
+            Ok(UserRequest::GetPort) => self.get_port(irp),
+            Ok(UserRequest::Run) => self.run(irp),
+            // The first one needs the port.
+            Ok(UserRequest::WaitEdge(milliseconds)) if self.core.watches_edges() => {
+                self.core.wait_for_edges(irp, milliseconds)
+            }
+            Ok(request) => match self.core.answer_at_once(request, irp) {
+                Ok(answered) => answered,
+                // The others need the port, and may take seconds.
+                Err(irp) => self.worker.queue(irp),
+            },
+            Err(status) => irp.complete(status),
+        }
+    }
+
+    #[inline(never)]
+    fn get_port(&self, irp: Irp) -> Disposition {
+        match self.core.describe() {
+            Ok(description) => irp.answer(&description),
+            Err(status) => irp.complete(status),
+        }
+    }
+
+    #[inline(never)]
+    fn run(&self, irp: Irp) -> Disposition {
+        match self.core.run_now(&irp) {
+            Direct::Done(answer) => irp.answer(answer.as_bytes()),
+            Direct::Refused(status) => irp.complete(status),
+            Direct::Later => self.worker.queue(irp),
+        }
+    }
+
+    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`
+    #[inline(never)]
+    fn internal_device_control(&self, state: State, irp: Irp, code: u32) -> Disposition {
+        let parsed = state
+            .serves()
+            .and_then(|()| DeviceRequest::parse(code, irp.output_length()));
+        match parsed.map(|request| self.core.answer_internal(request, irp.file())) {
+            Ok(Some(Ok(answer))) => answer.complete(irp),
+            Ok(Some(Err(status))) | Err(status) => irp.complete(status),
+            Ok(None) => self.worker.queue(irp),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct DeviceCore {
     clients: SpinLock<Clients>,
     /// What the open program has chosen.
     pub(super) preferences: SpinLock<Preferences>,
+    /// The modes of its session, as `IOCTL_IEEE1284_GET_MODE` answers them.
+    modes: AtomicU32,
     /// For whoever speaks to the peripheral at this moment.
     peripheral: Mutex,
     lock: SpinLock<Lock>,
@@ -134,6 +136,7 @@ impl DeviceCore {
                 started: false,
             }),
             preferences: SpinLock::new(Preferences::DEFAULT),
+            modes: AtomicU32::new(word_of(NegotiationMask::DEFAULT)),
             peripheral: Mutex::try_new()?,
             lock: SpinLock::new(Lock::Free),
             wakes: AtomicU32::new(0),
@@ -235,11 +238,25 @@ impl DeviceCore {
         })
     }
 
+    /// What a program has chosen ends with its open.
+    fn forget_preferences(&self) {
+        let modes = &self.modes;
+        self.preferences.with(move |it| {
+            modes.store(word_of(NegotiationMask::DEFAULT), Ordering::Release);
+            *it = Preferences::DEFAULT;
+        });
+    }
+
+    /// `PARCLASS_NEGOTIATION_MASK`: the modes of the session.
+    pub(super) fn modes(&self) -> [u8; 4] {
+        self.modes.load(Ordering::Acquire).to_le_bytes()
+    }
+
     /// `IRP_MJ_CLOSE`
     pub(super) fn closed(&self, file: FileId, passive: Passive) {
         self.clean_up(file, passive);
         self.end_held_epp();
-        self.preferences.with(|it| *it = Preferences::DEFAULT);
+        self.forget_preferences();
         self.clients.with(|clients| {
             if clients.is_open(file) {
                 clients.open = None;
@@ -293,7 +310,7 @@ impl DeviceCore {
         self.port.disconnected(ended);
         self.end_lock(passive);
         self.end_held_epp();
-        self.preferences.with(|it| *it = Preferences::DEFAULT);
+        self.forget_preferences();
     }
 
     /// Ends a lock, whoever has it.
@@ -437,7 +454,11 @@ impl DeviceCore {
             self.port.enable_edges(&port.hardware());
         }
         self.port.learn(session.capabilities());
-        self.preferences.with(|it| it.session = Some(session));
+        let modes = &self.modes;
+        self.preferences.with(move |it| {
+            modes.store(word_of(session.modes()), Ordering::Release);
+            it.session = Some(session);
+        });
         result
     }
 
@@ -733,6 +754,10 @@ impl InternalAnswer {
             Self::Done => irp.complete(Status::SUCCESS),
         }
     }
+}
+
+const fn word_of(modes: NegotiationMask) -> u32 {
+    u32::from_le_bytes(modes.to_bytes())
 }
 
 impl DeviceCallbacks for DeviceCore {

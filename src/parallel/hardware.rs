@@ -6,7 +6,7 @@ use crate::{
     ieee1284::{Before, Capabilities, Ecr, Interrupted, Register, TimedPort},
     ioctl::Status,
     kernel::{
-        Bus, InterruptResource, IoRange, LeaveReason, PciIdentity, Resource, Resources,
+        Bus, InterruptResource, IoPort, IoRange, LeaveReason, PciIdentity, Resource, Resources,
         RundownGuard, Waits, duration_of, microseconds, milliseconds, nanoseconds, stall,
         unpreempted,
     },
@@ -40,6 +40,10 @@ struct Ranges {
     registers: IoRange,
     /// The ECP block: FIFO, configuration, ECR.
     ecp: Option<IoRange>,
+    /// The three that every byte needs.
+    data: IoPort,
+    dsr: IoPort,
+    dcr: IoPort,
     /// The lower bits of the ECR are not written, see [`Capabilities::ecr_fixed`].
     ecr_fixed: bool,
     /// How long an access takes, in nanoseconds.
@@ -100,6 +104,10 @@ impl Windows {
     }
 }
 
+/// Offsets of the registers that every port has.
+const DATA: u16 = 0;
+const DSR: u16 = 1;
+const DCR: u16 = 2;
 /// DATA, DSR and DCR are the least that a port has.
 const LEAST_REGISTERS: u16 = 3;
 /// With the EPP registers a port has eight.
@@ -276,6 +284,9 @@ impl Ranges {
         Some(Self {
             registers,
             ecp,
+            data: registers.at(DATA)?,
+            dsr: registers.at(DSR)?,
+            dcr: registers.at(DCR)?,
             ecr_fixed: false,
             access_ns: SLOW_ACCESS_NS,
         })
@@ -301,9 +312,9 @@ impl Ranges {
     /// Range and offset of a register. `None`: the port does not have it.
     fn place(&self, register: Register) -> Option<(IoRange, u16)> {
         Some(match register {
-            Register::Data => (self.registers, 0),
-            Register::Dsr => (self.registers, 1),
-            Register::Dcr => (self.registers, 2),
+            Register::Data => (self.registers, DATA),
+            Register::Dsr => (self.registers, DSR),
+            Register::Dcr => (self.registers, DCR),
             Register::EppAddress => (self.registers, 3),
             Register::EppData => (self.registers, 4),
             Register::EcpFifo => (self.ecp?, 0),
@@ -312,12 +323,71 @@ impl Ranges {
         })
     }
 
+    #[inline]
     fn read(&self, register: Register) -> u8 {
+        match register {
+            Register::Data => self.data.read(),
+            Register::Dsr => self.dsr.read(),
+            Register::Dcr => self.dcr.read(),
+            other => self.read_other(other),
+        }
+    }
+
+    #[inline]
+    fn write(&self, register: Register, value: u8) {
+        match register {
+            Register::Data => self.data.write(value),
+            Register::Dcr => self.dcr.write(value),
+            other => self.write_other(other, value),
+        }
+    }
+
+    /// Writes the control register twice, with so many reads of the status register in between, while
+    /// no other thread can have the processor.
+    #[inline]
+    fn strobe(&self, low: u8, high: u8, reads: u32) {
+        let (dsr, dcr) = (self.dsr, self.dcr);
+        unpreempted(move || {
+            dcr.write(low);
+            for _ in 0..reads {
+                let _ = dsr.read();
+            }
+            dcr.write(high);
+        });
+    }
+
+    /// As [`ieee1284::Port::write_strobed`].
+    fn write_strobed(&self, bytes: &[u8], wanted: u8, [low, high]: [u8; 2], reads: u32) -> usize {
+        let (data, dsr, dcr) = (self.data, self.dsr, self.dcr);
+        let settle = move || {
+            for _ in 0..reads {
+                let _ = dsr.read();
+            }
+        };
+        unpreempted(move || {
+            let mut written = 0;
+            for byte in bytes {
+                if dsr.read() & wanted != wanted {
+                    break;
+                }
+                data.write(*byte);
+                settle();
+                dcr.write(low);
+                settle();
+                dcr.write(high);
+                settle();
+                written += 1;
+            }
+            written
+        })
+    }
+
+    fn read_other(&self, register: Register) -> u8 {
         self.place(register)
             .map_or(0xFF, |(range, offset)| range.read(offset))
     }
 
-    fn write(&self, register: Register, value: u8) {
+    fn write_other(&self, register: Register, value: u8) {
         let value = if self.ecr_fixed && register == Register::Ecr {
             ieee1284::fixed_ecr(value)
         } else {
@@ -335,7 +405,7 @@ impl Ranges {
 
 /// Reads of the status register at once, and how often, to measure an access.
 const READS: u32 = 16;
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 3;
 /// What an access takes on ISA, and at least anywhere, in nanoseconds.
 const SLOW_ACCESS_NS: u32 = 1000;
 const FAST_ACCESS_NS: u32 = 50;
@@ -390,6 +460,14 @@ impl ieee1284::Port for NonBlockingPort {
     ) -> T {
         let mut port = Self(self.0);
         unpreempted(move || section(&mut port))
+    }
+
+    fn strobe(&mut self, low: u8, high: u8, reads: u32) {
+        self.0.strobe(low, high, reads);
+    }
+
+    fn write_strobed(&mut self, bytes: &[u8], wanted: u8, dcr: [u8; 2], reads: u32) -> usize {
+        self.0.write_strobed(bytes, wanted, dcr, reads)
     }
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {
@@ -567,9 +645,23 @@ impl ieee1284::Port for OwnedPort<'_> {
         ieee1284::Port::unpreempted(&mut NonBlockingPort(self.ranges), section)
     }
 
+    #[inline]
+    fn strobe(&mut self, low: u8, high: u8, reads: u32) {
+        self.ranges.strobe(low, high, reads);
+    }
+
+    #[inline]
+    fn write_strobed(&mut self, bytes: &[u8], wanted: u8, dcr: [u8; 2], reads: u32) -> usize {
+        self.ranges.write_strobed(bytes, wanted, dcr, reads)
+    }
+
+    #[inline]
     fn is_interrupted(&mut self) -> bool {
-        let result = self.waits.check();
-        self.interruptible(result).is_err()
+        let goes_on = self.deadline.is_none()
+            && self.inside.must_leave().is_none()
+            && self.waits.check().is_ok();
+        // Why not, and whether the deadline is over.
+        !goes_on && self.yield_now().is_err()
     }
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {

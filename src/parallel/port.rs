@@ -34,6 +34,9 @@ const LOOK_WAIT_MS: u32 = 500;
 /// How long a device may take to tell its ID then, in milliseconds.
 const LOOK_LIMIT_MS: u64 = 2000;
 
+/// Room for the ID of nearly every device. A longer one is asked for once more.
+const USUAL_ID: usize = 1024;
+
 /// A parallel port: the function device object `\Device\ParallelPortM`.
 pub(crate) struct ParallelPort {
     space: PortSpace,
@@ -182,30 +185,48 @@ impl ParallelPort {
 
     /// Looks whether there is a device at a place.
     fn look(&self, place: Place, passive: Passive) -> Result<LookResult, Status> {
+        match self.look_for(place, USUAL_ID, passive)? {
+            Some(look) => Ok(look),
+            // Once more, with room for any.
+            None => Ok(self
+                .look_for(place, LONGEST_ID, passive)?
+                .unwrap_or(LookResult::Unknown)),
+        }
+    }
+
+    /// The same with room for an ID of `room` bytes. `None`: it is longer.
+    fn look_for(
+        &self,
+        place: Place,
+        room: usize,
+        passive: Passive,
+    ) -> Result<Option<LookResult>, Status> {
         let device = match place {
-            Place::Raw => return Identity::raw().map(LookResult::Found),
-            _ if !self.core.probes() => return Ok(LookResult::None),
-            Place::Chain(device) if device >= self.core.chain() => return Ok(LookResult::None),
+            Place::Raw => return Identity::raw().map(LookResult::Found).map(Some),
+            _ if !self.core.probes() => return Ok(Some(LookResult::None)),
+            Place::Chain(device) if device >= self.core.chain() => {
+                return Ok(Some(LookResult::None));
+            }
             Place::Chain(device) => Some(device),
             Place::EndOfChain => None,
         };
         if self.core.is_asleep() {
             // Its power comes with a request that the system makes when this one is over.
             self.core.look_again();
-            return Ok(LookResult::Unknown);
+            return Ok(Some(LookResult::Unknown));
         }
         // Zeroed, and freed in any case.
-        let mut id = Buffer::try_zeroed(LONGEST_ID)?;
+        let mut id = Buffer::try_zeroed(room)?;
         let waits = self.core.waits(passive);
         let owner = Owner::Device(core::ptr::from_ref(self).addr());
         if self.core.holds_epp() {
-            return Ok(LookResult::Unknown);
+            return Ok(Some(LookResult::Unknown));
         }
         if self.core.take_within(owner, &waits, LOOK_WAIT_MS).is_err() {
             if self.core.is_asleep() {
                 self.core.look_again();
             }
-            return Ok(LookResult::Unknown);
+            return Ok(Some(LookResult::Unknown));
         }
         let seen = match self.core.enter() {
             Some(inside) => self.ask(inside, waits, device, &mut id),
@@ -213,18 +234,21 @@ impl ParallelPort {
         };
         // Deselects it, too.
         self.core.free_if(&|other| other == owner);
-        Ok(match seen {
+        Ok(Some(match seen {
             Seen::NoPort => {
                 self.core.look_again();
                 LookResult::Unknown
             }
             Seen::Nobody => LookResult::Nobody,
             Seen::Silent => LookResult::Unknown,
+            Seen::Id(length) if length.stored < length.total && room < LONGEST_ID => {
+                return Ok(None);
+            }
             Seen::Id(length) => {
                 let id = DeviceId(id.get(..length.stored).unwrap_or_default());
                 Identity::of(id)?.map_or(LookResult::Unknown, LookResult::Found)
             }
-        })
+        }))
     }
 
     /// Asks a device for its ID, if the status lines show that there is one at rest. Else no line

@@ -7,7 +7,7 @@ use crate::{
         Status,
         parallel::{IeeeModes, NegotiationMask, SerialTimeouts, UserRequest},
     },
-    kernel::{Buffer, Disposition, Task, Waits},
+    kernel::{Buffer, Disposition, Irp, Task, Waits},
 };
 
 /// The most bytes of a device ID, with its length prefix, and room for a NUL.
@@ -41,70 +41,44 @@ impl Preferences {
     };
 }
 
-/// The answer to a request that needs no port.
-pub(super) enum Immediate {
-    /// Success, with data.
-    Data(Answer),
-    /// Success.
-    Done,
-}
-
-/// A short answer.
-pub(super) struct Answer {
-    bytes: [u8; 20],
-    length: usize,
-}
-
-impl Answer {
-    fn new(data: &[u8]) -> Self {
-        Self::of(data.iter().copied())
-    }
-
-    fn of(data: impl Iterator<Item = u8>) -> Self {
-        let mut bytes = [0; 20];
-        let mut length = 0;
-        for (place, byte) in bytes.iter_mut().zip(data) {
-            *place = byte;
-            length += 1;
-        }
-        Self { bytes, length }
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
+/// Bytes of the longest name of a port and its NUL.
+const LOCATION: usize = 20;
 
 impl DeviceCore {
-    /// The answer to a request that is never queued. `None`: it needs the port.
-    pub(super) fn answer_at_once(&self, request: UserRequest) -> Option<Immediate> {
-        let data = match request {
-            UserRequest::GetMode => {
-                let session = self.preferences.with(|it| it.session);
-                let modes = session.map_or(NegotiationMask::DEFAULT, |session| session.modes());
-                Answer::new(&modes.to_bytes())
-            }
-            UserRequest::GetDefaultModes => Answer::new(&NegotiationMask::DEFAULT.to_bytes()),
-            UserRequest::IsPortFree => Answer::new(&[u8::from(self.is_free())]),
+    /// Answers a request that is never queued. Another one needs the port, and comes back.
+    ///
+    /// # Errors
+    /// The request, which needs the port.
+    pub(super) fn answer_at_once(
+        &self,
+        request: UserRequest,
+        irp: Irp,
+    ) -> Result<Disposition, Irp> {
+        Ok(match request {
+            UserRequest::GetMode => irp.answer(&self.modes()),
+            UserRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
+            UserRequest::IsPortFree => irp.answer(&[u8::from(self.is_free())]),
             UserRequest::QueryLocation => {
                 let name = self.place().lpt::<10>(self.number());
-                Answer::of(
-                    name.units()
-                        .iter()
-                        .filter_map(|unit| u8::try_from(*unit).ok())
-                        .chain([0]),
-                )
+                let mut bytes = [0; LOCATION];
+                let mut length = 1;
+                let units = name.units().iter().take(LOCATION - 1);
+                for (place, unit) in bytes.iter_mut().zip(units) {
+                    // A name of ours is of letters and digits.
+                    *place = u8::try_from(*unit).unwrap_or(b'?');
+                    length += 1;
+                }
+                irp.answer(bytes.get(..length).unwrap_or_default())
             }
             UserRequest::GetTimeouts => {
-                Answer::new(&self.preferences.with(|it| it.timeouts).to_bytes())
+                irp.answer(&self.preferences.with(|it| it.timeouts).to_bytes())
             }
             UserRequest::SetTimeouts(timeouts) => {
                 self.preferences.with(|it| it.timeouts = timeouts);
-                return Some(Immediate::Done);
+                irp.complete(Status::SUCCESS)
             }
-            _ => return None,
-        };
-        Some(Immediate::Data(data))
+            _ => return Err(irp),
+        })
     }
 
     /// A device control request that needs the port.
@@ -330,20 +304,26 @@ impl DeviceCore {
         task: Task,
         form: impl for<'id> FnOnce(&'id [u8], usize) -> Option<Id<'id>>,
     ) -> Disposition {
-        // Zeroed: the NUL is there.
-        let mut buffer = match Buffer::try_zeroed(LONGEST_ID.saturating_add(1)) {
+        // What the program has room for, and the prefix. Zeroed: the NUL is there.
+        let room = task.irp().output_length().saturating_add(ID_PREFIX);
+        let mut buffer = match Buffer::try_zeroed(room.min(LONGEST_ID.saturating_add(1))) {
             Ok(buffer) => buffer,
             Err(status) => return task.complete(status),
         };
         let length = self.on_port(&task, |session, port| {
-            let sink = buffer.get_mut(..LONGEST_ID).unwrap_or_default();
-            session.device_id(port, sink)
+            let sink = buffer.split_last_mut().map(|(_nul, sink)| sink);
+            session.device_id(port, sink.unwrap_or_default())
         });
         let length = match length {
-            Ok(length) => length.stored,
+            Ok(length) => length,
             Err(why) => return task.complete(why),
         };
-        match form(&buffer, length) {
+        let total = length.total;
+        match form(&buffer, total) {
+            // Longer than what the program has room for.
+            None if total >= ID_PREFIX && length.stored < total => {
+                task.complete(Status::BUFFER_TOO_SMALL)
+            }
             Some(Id::Text(text)) => task.answer(text),
             Some(Id::Size(size)) => task.answer(&size.to_le_bytes()),
             None => task.complete(Status::IO_DEVICE_ERROR),

@@ -16,6 +16,7 @@ use crate::{
         Wide, Worker, flush_deferred,
     },
     trace::{Label, Step},
+    usb::Pipes,
 };
 
 /// `GUID_DEVINTERFACE_IMAGE` (wiaintfc.h), which is also the setup class.
@@ -181,21 +182,42 @@ impl Scanner {
             Ok(request) => request,
             Err(status) => return irp.complete(status),
         };
-        // There are, for the device was started.
-        let Some((pipes, descriptor)) = self.core.pipes().zip(self.core.descriptor()) else {
-            return irp.complete(Status::DEVICE_NOT_READY);
-        };
         match request {
             UsbscanRequest::GetVersion => irp.answer(&DriverVersion::CURRENT.to_bytes()),
-            UsbscanRequest::GetChannelAlign => {
-                irp.answer(&pipes.channel_info(open.pipes()).to_bytes())
-            }
-            UsbscanRequest::GetDeviceDescriptor => irp.answer(&descriptor.to_bytes()),
-            UsbscanRequest::GetPipeConfiguration => irp.answer(&pipe_configuration(pipes.table())),
+            UsbscanRequest::GetDeviceDescriptor => match self.core.descriptor() {
+                Some(descriptor) => irp.answer(&descriptor.to_bytes()),
+                None => irp.complete(Status::DEVICE_NOT_READY),
+            },
+            UsbscanRequest::GetChannelAlign
+            | UsbscanRequest::GetPipeConfiguration
+            | UsbscanRequest::CancelIo(_)
+            | UsbscanRequest::ResetPipe(_) => match self.core.pipes() {
+                Some(pipes) => self.on_pipes(open, &pipes, irp, request),
+                None => irp.complete(Status::DEVICE_NOT_READY),
+            },
             UsbscanRequest::SetTimeout(timeouts) => {
                 open.set_timeouts(timeouts);
                 irp.complete(Status::SUCCESS)
             }
+            UsbscanRequest::WaitOnDeviceEvent => open.transfer(Pipe::Event, irp),
+            UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
+            UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
+        }
+    }
+
+    /// The requests that are about the endpoints.
+    fn on_pipes(
+        &self,
+        open: &Open,
+        pipes: &Pipes,
+        irp: Irp,
+        request: UsbscanRequest,
+    ) -> Disposition {
+        match request {
+            UsbscanRequest::GetChannelAlign => {
+                irp.answer(&pipes.channel_info(open.pipes()).to_bytes())
+            }
+            UsbscanRequest::GetPipeConfiguration => irp.answer(&pipe_configuration(pipes.table())),
             UsbscanRequest::CancelIo(which) => {
                 if let Err(status) = pipes.select(open.pipes(), which) {
                     return irp.complete(status);
@@ -215,9 +237,7 @@ impl Scanner {
                 // It waits for the device.
                 Ok(_) => self.worker.queue(irp),
             },
-            UsbscanRequest::WaitOnDeviceEvent => open.transfer(Pipe::Event, irp),
-            UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
-            UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
+            _ => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a scanner shares with its opens: its start, its pipes, its end.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{
     ioctl::{
         Status,
@@ -32,7 +34,12 @@ pub(super) struct ScannerCore {
     opens: SharedList<Open>,
     /// What was found at the last start.
     configuration: SpinLock<Option<Configuration>>,
+    /// Its generation, for who only looks at that; [`NONE`] before the first start.
+    generation: AtomicU64,
 }
+
+/// No generation.
+const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
 struct Configuration {
@@ -55,6 +62,7 @@ impl ScannerCore {
             urb_gate: Shared::try_new(DeviceUrbGate::try_new(label)?)?,
             opens: SharedList::new(),
             configuration: SpinLock::new(None),
+            generation: AtomicU64::new(NONE),
         })
     }
 
@@ -87,11 +95,13 @@ impl ScannerCore {
     /// this driver do not see the same in them.
     pub(super) fn start(&self, passive: Passive) -> Result<(), StartFailure> {
         let mut found = self.configure(passive)?;
+        let generation = &self.generation;
         self.configuration.with(move |place| {
             if let Some(before) = place {
                 let is_other = u32::from(before.pipes != found.pipes);
                 found.generation = before.generation.wrapping_add(is_other);
             }
+            generation.store(found.generation.into(), Ordering::Release);
             *place = Some(found);
         });
         Ok(())
@@ -163,8 +173,7 @@ impl ScannerCore {
     /// # Errors
     /// `STATUS_INVALID_DEVICE_STATE`: the device was started again since, and has others.
     pub(super) fn check_generation(&self, generation: u32) -> Result<(), Status> {
-        let now = self.configuration.with(|it| it.map(|it| it.generation));
-        if now == Some(generation) {
+        if self.generation.load(Ordering::Acquire) == u64::from(generation) {
             Ok(())
         } else {
             Err(Status::INVALID_DEVICE_STATE)

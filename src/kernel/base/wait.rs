@@ -251,6 +251,11 @@ impl Mutex {
     /// # Errors
     /// As [`Waits::check`].
     pub(crate) fn lock(&self, waits: &Waits<'_>) -> Result<MutexGuard<'_>, Status> {
+        waits.check()?;
+        // Mostly it is free.
+        if let Some(taken) = self.try_lock() {
+            return Ok(taken);
+        }
         waits.wait_for([Some(self.0.object())], None)?;
         Ok(MutexGuard(self))
     }

@@ -259,6 +259,8 @@ pub(crate) struct BusInformation {
 }
 
 /// `IRP_MJ_PNP`
+#[cold]
+#[inline(never)]
 pub(in crate::kernel) fn plug_and_play<R: Role>(
     device: Device<'_, R>,
     irp: Irp,
@@ -759,6 +761,8 @@ fn capabilities(irp: &Irp) -> Status {
 
 /// What nobody here handles: a function device sends it on, for a child this is the end. At
 /// <= `DISPATCH_LEVEL`.
+#[cold]
+#[inline(never)]
 pub(in crate::kernel) fn pass_on<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
     match device.attached_to() {
         Some(lower) => irp.forward(lower),

@@ -87,6 +87,8 @@ impl Change {
 }
 
 /// `IRP_MJ_POWER`, at <= `DISPATCH_LEVEL`.
+#[cold]
+#[inline(never)]
 pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
     let change = Change::of(&irp);
     let is_query = u32::from(irp.stack().MinorFunction) == IRP_MN_QUERY_POWER;

@@ -52,25 +52,35 @@ pub(in crate::kernel) unsafe extern "C" fn dispatch<R: Role>(
 }
 
 /// A request that the role sees. `CLEANUP` and `CLOSE` change first what is known of their open.
+#[allow(clippy::inline_always, reason = "a part of every request")]
+#[inline(always)]
 fn role_request<R: Role>(device: Device<'_, R>, irp: Irp, routine: &Routine) -> Disposition {
     // SAFETY: the dispatch routine holds the device.
     let role = unsafe { device.role() };
     // SAFETY: this is the dispatch routine of the IRP.
     let request = unsafe { irp.request(routine) };
+    if let Request::Cleanup(_) | Request::Close(_) = request {
+        end_open(&irp, request);
+    }
+    role.request(device, irp, request)
+}
+
+/// `IRP_MJ_CLEANUP` and `IRP_MJ_CLOSE`
+#[inline(never)]
+fn end_open(irp: &Irp, request: Request) {
     match request {
         Request::Cleanup(_) => {
             if let Some(open) = irp.open() {
                 open.set_cleaned_up();
             }
         }
-        Request::Close(_) => irp.forget_open(),
-        _ => {}
+        _ => irp.forget_open(),
     }
-    role.request(device, irp, request)
 }
 
 /// `IRP_MJ_CREATE`: the open is known from here on, unless the role refuses it, which it does at
 /// once.
+#[inline(never)]
 fn create<R: Role>(device: Device<'_, R>, irp: Irp, routine: &Routine) -> Disposition {
     let lock = device.remove_lock();
     let open = match lock.opens().add(irp.file()) {

@@ -42,6 +42,14 @@ impl IoRange {
         self.length
     }
 
+    /// The port at `offset`, if it is in the range.
+    pub(crate) fn at(self, offset: u16) -> Option<IoPort> {
+        Some(IoPort {
+            space: self.space,
+            port: self.port(offset)?,
+        })
+    }
+
     const fn port(self, offset: u16) -> Option<u16> {
         if offset < self.length {
             self.base.checked_add(offset)
@@ -107,5 +115,28 @@ impl IoRange {
             // SAFETY: as in `read`.
             unsafe { self.space.write(port, value) };
         }
+    }
+}
+
+/// One port of a range, which Windows assigned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IoPort {
+    space: PortSpace,
+    port: u16,
+}
+
+impl IoPort {
+    /// Reads a byte.
+    #[inline]
+    pub(crate) fn read(self) -> u8 {
+        // SAFETY: `IoRange::at` took it from a range that Windows assigned to the device.
+        unsafe { self.space.read(self.port) }
+    }
+
+    /// Writes a byte.
+    #[inline]
+    pub(crate) fn write(self, value: u8) {
+        // SAFETY: as in `read`.
+        unsafe { self.space.write(self.port, value) };
     }
 }
