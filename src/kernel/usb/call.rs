@@ -381,10 +381,7 @@ impl UsbDevice {
         if status.is_success() {
             return Ok(());
         }
-        Err(Refused {
-            impatience,
-            status,
-        })
+        Err(Refused { impatience, status })
     }
 }
 
