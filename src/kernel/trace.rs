@@ -333,7 +333,7 @@ fn log(object: *mut c_void, label: Label, step: Step, status: Status) {
     unsafe {
         behind
             .cast::<[u16; STRING_UNITS]>()
-            .write_unaligned(strings)
+            .write_unaligned(strings);
     };
     // SAFETY: filled, and given away.
     unsafe { IoWriteErrorLogEntry(entry) };

@@ -306,9 +306,11 @@ impl Event {
     /// The values of its fields.
     #[must_use]
     pub fn payload(&self, device: Label, left_out: u16) -> Payload {
-        let payload = Payload::EMPTY.label(device);
-        let payload = match *self {
-            Self::Started => payload,
+        // In place: a kernel stack is small.
+        let mut payload = Payload::EMPTY;
+        payload.label(device);
+        match *self {
+            Self::Started => &mut payload,
             Self::StartFailed { step, status } => {
                 payload.text(step.name()).status(status).text(step.remedy())
             }
@@ -335,6 +337,7 @@ impl Event {
                 .status(status)
                 .text(usb_remedy(usbd_status)),
         };
-        payload.u16(left_out)
+        payload.u16(left_out);
+        payload
     }
 }

@@ -61,8 +61,7 @@ pub(super) const fn metadata_size(name: &str, fields: &[Field]) -> usize {
 /// The metadata of an event: its size, no tags, its name, its fields. Evaluated at compile time.
 pub(super) const fn metadata<const N: usize>(name: &str, fields: &[Field]) -> [u8; N] {
     let mut bytes = put([0; N], 3, name);
-    bytes[0] = (N & 0xFF) as u8;
-    bytes[1] = (N >> 8 & 0xFF) as u8;
+    [bytes[0], bytes[1]] = size_bytes(N);
     let mut at = 3 + name.len() + 1;
     let mut index = 0;
     while index < fields.len() {
@@ -88,9 +87,18 @@ pub(super) const fn metadata<const N: usize>(name: &str, fields: &[Field]) -> [u
 pub(super) const fn traits<const N: usize>(name: &str) -> [u8; N] {
     assert!(N == 2 + name.len() + 1);
     let mut bytes = put([0; N], 2, name);
-    bytes[0] = (N & 0xFF) as u8;
-    bytes[1] = (N >> 8 & 0xFF) as u8;
+    [bytes[0], bytes[1]] = size_bytes(N);
     bytes
+}
+
+/// A size in front of metadata or traits.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked; try_from is not const"
+)]
+const fn size_bytes(size: usize) -> [u8; 2] {
+    assert!(size <= u16::MAX as usize);
+    (size as u16).to_le_bytes()
 }
 
 /// Writes a text; a NUL is behind it already.
@@ -140,39 +148,39 @@ impl Payload {
     }
 
     /// [`Type::Text`]
-    pub(super) fn text(mut self, text: &str) -> Self {
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.append(text.as_bytes());
         self.byte(0);
         self
     }
 
     /// [`Type::Text`] of a device.
-    pub(super) fn label(mut self, label: Label) -> Self {
+    pub(super) fn label(&mut self, label: Label) -> &mut Self {
         label.letters(|letter| self.byte(letter));
         self.byte(0);
         self
     }
 
     /// [`Type::U8`]
-    pub(super) fn u8(mut self, value: u8) -> Self {
+    pub(super) fn u8(&mut self, value: u8) -> &mut Self {
         self.byte(value);
         self
     }
 
     /// [`Type::U16`]
-    pub(super) fn u16(mut self, value: u16) -> Self {
+    pub(super) fn u16(&mut self, value: u16) -> &mut Self {
         self.append(&value.to_le_bytes());
         self
     }
 
     /// [`Type::U32`] or [`Type::Hex32`]
-    pub(super) fn u32(mut self, value: u32) -> Self {
+    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
         self.append(&value.to_le_bytes());
         self
     }
 
     /// [`Type::NtStatus`]
-    pub(super) fn status(self, status: Status) -> Self {
+    pub(super) fn status(&mut self, status: Status) -> &mut Self {
         self.u32(status.0.cast_unsigned())
     }
 }

@@ -630,14 +630,14 @@ pub(crate) unsafe fn commit(
             }
             // A string without an end.
             121 => {
-                let entry = IoAllocateErrorLogEntry(device.cast(), 0x30).cast::<u8>();
+                let entry = IoAllocateErrorLogEntry(device.cast(), 0x30);
                 if !entry.is_null() {
-                    entry.write_bytes(0, 0x28);
-                    entry.add(0x28).write_bytes(1, 8);
+                    entry.cast::<u8>().write_bytes(0, 0x28);
+                    entry.cast::<u8>().add(0x28).write_bytes(1, 8);
                     entry.cast::<u16>().add(2).write(1);
                     entry.cast::<u16>().add(3).write(0x28);
                     entry.cast::<u32>().add(3).write(0xC004_0003);
-                    IoWriteErrorLogEntry(entry.cast());
+                    IoWriteErrorLogEntry(entry);
                 }
             }
             // Most of it never written.
