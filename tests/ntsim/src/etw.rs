@@ -385,14 +385,15 @@ fn decode(metadata: &[u8], values: &[u8]) -> Option<(String, Vec<(String, EtwVal
 
 /// A GUID, as it is written.
 fn guid_text(guid: [u8; 16]) -> String {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
-    let first = u32::from_le_bytes([a, b, c, d]);
-    let second = u16::from_le_bytes([e, f]);
-    let third = u16::from_le_bytes([g, h]);
-    let rest = u64::from_be_bytes(rest);
+    // Three numbers are little-endian in memory, and first in the text.
+    let number = u128::from_le_bytes(guid);
+    let rest = u128::from_be_bytes(guid);
     format!(
-        "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}",
-        rest >> 48,
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        number & 0xFFFF_FFFF,
+        number >> 32 & 0xFFFF,
+        number >> 48 & 0xFFFF,
+        rest >> 48 & 0xFFFF,
         rest & 0xFFFF_FFFF_FFFF
     )
 }

@@ -286,37 +286,40 @@ fn several(name: &str) -> Option<World> {
             scanner.problem = Some(28);
             world
         }
-        "never had a driver" => {
-            let node = |instance: &str, id: &str, compatible: &str| DeviceNode {
-                instance_id: instance.to_owned(),
-                hardware_ids: vec![id.to_owned()],
-                compatible_ids: vec![compatible.to_owned()],
-                problem: Some(28),
-                started: Some(false),
-                ..DeviceNode::default()
-            };
-            World {
-                without_class: vec![
-                    node(r"ACPI\PNP0400\1", r"ACPI\PNP0400", "*PNP0400"),
-                    node(
-                        r"USB\VID_04A9&PID_1909\6&2",
-                        r"USB\VID_04A9&PID_1909",
-                        r"USB\Class_FF",
-                    ),
-                    node(
-                        r"USB\VID_04B8&PID_0110\5&1",
-                        r"USB\VID_04B8&PID_0110",
-                        r"USB\Class_06",
-                    ),
-                    node(
-                        r"USB\VID_046D&PID_C077\7&3",
-                        r"USB\VID_046D&PID_C077",
-                        r"USB\Class_03",
-                    ),
-                ],
-                ..World::default()
-            }
-        }
+        "never had a driver" => never_driven(),
         _ => return None,
     })
+}
+
+/// Devices of no class: a port, a listed scanner, one that is not, and a mouse.
+fn never_driven() -> World {
+    let node = |instance: &str, id: &str, compatible: &str| DeviceNode {
+        instance_id: instance.to_owned(),
+        hardware_ids: vec![id.to_owned()],
+        compatible_ids: vec![compatible.to_owned()],
+        problem: Some(28),
+        started: Some(false),
+        ..DeviceNode::default()
+    };
+    World {
+        without_class: vec![
+            node(r"ACPI\PNP0400\1", r"ACPI\PNP0400", "*PNP0400"),
+            node(
+                r"USB\VID_04A9&PID_1909\6&2",
+                r"USB\VID_04A9&PID_1909",
+                r"USB\Class_FF",
+            ),
+            node(
+                r"USB\VID_04B8&PID_0110\5&1",
+                r"USB\VID_04B8&PID_0110",
+                r"USB\Class_06",
+            ),
+            node(
+                r"USB\VID_046D&PID_C077\7&3",
+                r"USB\VID_046D&PID_C077",
+                r"USB\Class_03",
+            ),
+        ],
+        ..World::default()
+    }
 }

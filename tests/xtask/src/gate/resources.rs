@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use object::{
     LittleEndian as LE,
-    read::pe::{PeFile64, ResourceDirectory, ResourceDirectoryTable},
+    read::pe::{PeFile64, ResourceDirectory, ResourceDirectoryEntryData, ResourceDirectoryTable},
 };
 
 #[path = "../../../../src/trace/message.rs"]
@@ -55,12 +55,14 @@ fn find<'data>(
             .and_then(|entry| entry.data(*directory).ok())
     };
     let missing = || format!("no resource of type {kind}");
-    let names = below(directory.root()?, Some(kind)).and_then(|it| it.table());
+    let names = below(directory.root()?, Some(kind)).and_then(ResourceDirectoryEntryData::table);
     let languages = names
         .and_then(|it| below(it, None))
-        .and_then(|it| it.table());
+        .and_then(ResourceDirectoryEntryData::table);
     let data = languages.and_then(|it| below(it, None));
-    let entry = data.and_then(|it| it.data()).with_context(missing)?;
+    let entry = data
+        .and_then(ResourceDirectoryEntryData::data)
+        .with_context(missing)?;
     let bytes = file
         .section_table()
         .pe_data_at(file.data(), entry.offset_to_data.get(LE))
