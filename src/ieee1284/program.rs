@@ -75,6 +75,7 @@ pub fn run(
         loops: [Loop::default(); MOST_DEPTH as usize],
         depth: 0,
         last_access: start,
+        ends_here: false,
         pace: None,
         result: RunResult {
             end: RunEnd::Done,
@@ -86,9 +87,14 @@ pub fn run(
         },
     };
     let ended = run.all(program);
-    let elapsed = run.port.nanoseconds().saturating_sub(start);
+    // A program that ends with an access ends with that.
+    let end = if run.ends_here {
+        run.last_access
+    } else {
+        run.port.nanoseconds()
+    };
     let mut result = run.result;
-    result.elapsed_ns = elapsed;
+    result.elapsed_ns = end.saturating_sub(start);
     result.end = match ended {
         Ended::As(end) => end,
         Ended::Interrupted => RunEnd::Cancelled,
@@ -123,6 +129,8 @@ struct Run<'a, P> {
     depth: usize,
     /// When the last access was over.
     last_access: u64,
+    /// Nothing was done after it.
+    ends_here: bool,
     pace: Option<SlotClock>,
     result: RunResult,
 }
@@ -152,6 +160,7 @@ impl<P: TimedPort> Run<'_, P> {
         program: &Program<'_>,
         instruction: Instruction,
     ) -> Result<bool, Interrupted> {
+        self.ends_here = false;
         self.check()?;
         let mut next = self.result.instruction + 1;
         match instruction {
@@ -257,6 +266,7 @@ impl<P: TimedPort> Run<'_, P> {
     /// An access is over.
     fn accessed(&mut self) {
         self.last_access = self.port.nanoseconds();
+        self.ends_here = true;
         self.result.accesses += 1;
     }
 

@@ -291,8 +291,8 @@ impl DeviceCore {
         let Some(inside) = self.port().enter() else {
             return Direct::Later;
         };
-        let hardware = inside.value();
-        let Ok(program) = verify(&input, irp.output_length(), chip(self.port(), &hardware)) else {
+        let hardware = inside.get();
+        let Ok(program) = verify(&input, irp.output_length(), chip(self.port(), hardware)) else {
             return Direct::Refused(Status::INVALID_PARAMETER);
         };
         if !program.is_direct() {
@@ -303,7 +303,7 @@ impl DeviceCore {
         };
         let lines = self.port().raw().get();
         // A mode that a transfer has connected is left by the worker.
-        if !self.is_claimed() || !lines.known {
+        if !lines.claimed || !lines.known {
             return Direct::Later;
         }
         let mut answer = DirectAnswer {
@@ -313,7 +313,7 @@ impl DeviceCore {
         let Some((header, output)) = answer.bytes.split_first_chunk_mut() else {
             return Direct::Later;
         };
-        let (result, _) = self.undisturbed(&hardware, &program, lines.outputs, output);
+        let (result, _) = self.undisturbed(hardware, &program, lines.outputs, output);
         *header = result.to_bytes();
         answer.length = RunResult::SIZE + result.output as usize;
         Direct::Done(answer)
@@ -431,21 +431,21 @@ const LONGEST_ANSWER: usize =
     RunResult::SIZE + crate::ioctl::parallel::port_programs::MOST_ACCESSES as usize;
 
 /// The chip's EPP mode, for a program with EPP cycles on a chip that has an ECR.
-struct EppMode(Option<Hardware>);
+struct EppMode<'a>(Option<&'a Hardware>);
 
-impl EppMode {
-    fn enter(hardware: &Hardware, program: &Program<'_>) -> Self {
+impl<'a> EppMode<'a> {
+    fn enter(hardware: &'a Hardware, program: &Program<'_>) -> Self {
         let needed = program.uses_epp() && hardware.capabilities().ecr;
         if needed {
             hardware.set_ecr(Ecr::EPP.bits());
         }
-        Self(needed.then_some(*hardware))
+        Self(needed.then_some(hardware))
     }
 }
 
-impl Drop for EppMode {
+impl Drop for EppMode<'_> {
     fn drop(&mut self) {
-        if let Some(hardware) = &self.0 {
+        if let Some(hardware) = self.0 {
             hardware.set_ecr(Ecr::PS2.bits());
         }
     }

@@ -353,6 +353,14 @@ impl<T: Copy> RundownGuard<'_, T> {
         unsafe { value.assume_init() }
     }
 
+    /// The same, where it is.
+    pub(crate) fn get(&self) -> &T {
+        // SAFETY: as in `value`; this value keeps the rundown open.
+        let value = unsafe { &*self.0.value.get() };
+        // SAFETY: `open` initialised it.
+        unsafe { value.assume_init_ref() }
+    }
+
     /// Whether the holder of this guard shall leave, and why.
     pub(crate) fn must_leave(&self) -> Option<LeaveReason> {
         self.0.state.must_leave()

@@ -373,20 +373,25 @@ impl<const N: usize> Writer<N> {
         }
     }
 
-    fn put(&mut self, member: &[u8]) -> &mut Self {
-        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(member) {
-            *place = *byte;
+    /// By value, and inlined: the places are known then, and a member is a move.
+    #[inline]
+    fn put<const M: usize>(&mut self, member: [u8; M]) -> &mut Self {
+        let rest = self.bytes.get_mut(self.length..).unwrap_or_default();
+        if let Some(place) = rest.first_chunk_mut() {
+            *place = member;
         }
-        self.length += member.len();
+        self.length += M;
         self
     }
 
+    #[inline]
     fn u32(&mut self, value: u32) -> &mut Self {
-        self.put(&value.to_le_bytes())
+        self.put(value.to_le_bytes())
     }
 
+    #[inline]
     fn u64(&mut self, value: u64) -> &mut Self {
-        self.put(&value.to_le_bytes())
+        self.put(value.to_le_bytes())
     }
 }
 

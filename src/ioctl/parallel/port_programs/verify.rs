@@ -262,9 +262,6 @@ impl Part {
     }
 }
 
-/// One more than the deepest nesting: a program is a part, and so is each open loop.
-const PARTS: usize = MOST_DEPTH as usize + 1;
-
 /// Verifies a program for a chip. `output_length` is the caller's room: result and output.
 ///
 /// A program that is accepted makes no more than [`MOST_ACCESSES`] accesses, executes no more than
@@ -326,8 +323,11 @@ fn measure(code: &[[u8; 4]], chip: Chip) -> Result<(Cost, bool), Mistake> {
         what,
     };
     let access_ns = u64::from(chip.access_ns);
-    let mut parts = [(Part::default(), 0); PARTS];
-    let mut depth = 0;
+    // The innermost open loop, or the program: its cost, and how often it is done.
+    let mut part = (Part::default(), 0);
+    // Those around it. Most programs have none, so nothing is written here for them.
+    let mut outer = [None; MOST_DEPTH as usize];
+    let mut depth: usize = 0;
     let mut uses_epp = false;
     let mut waits = false;
     for (index, bytes) in code.iter().enumerate() {
@@ -341,33 +341,30 @@ fn measure(code: &[[u8; 4]], chip: Chip) -> Result<(Cost, bool), Mistake> {
         }
         waits = matches!(instruction, Instruction::Wait { .. });
         check_bits(instruction, chip).map_err(wrong)?;
-        if let Some((part, _)) = parts.get_mut(depth) {
-            part.cost.steps = part.cost.steps.saturating_add(1);
-        }
+        part.0.cost.steps = part.0.cost.steps.saturating_add(1);
         match instruction {
             Instruction::Loop(times) => {
-                depth += 1;
-                let place = parts.get_mut(depth);
+                let place = outer.get_mut(depth);
                 let place = place.filter(|_| times > 0);
-                *place.ok_or_else(|| wrong(WhatIsWrong::Loop))? = (Part::default(), times);
+                *place.ok_or_else(|| wrong(WhatIsWrong::Loop))? = Some(part);
+                part = (Part::default(), times);
+                depth += 1;
                 continue;
             }
             Instruction::End => {
-                let (mut inner, times) = parts.get(depth).copied().unwrap_or_default();
                 depth = depth
                     .checked_sub(1)
                     .ok_or_else(|| wrong(WhatIsWrong::Loop))?;
+                let around = outer.get_mut(depth).and_then(Option::take);
+                let (mut inner, times) = part;
                 inner.repeat(times, access_ns);
-                if let Some((outer, _)) = parts.get_mut(depth) {
-                    outer.then(&inner, access_ns);
-                }
+                part = around.unwrap_or_default();
+                part.0.then(&inner, access_ns);
                 continue;
             }
             _ => {}
         }
-        if let Some((part, _)) = parts.get_mut(depth) {
-            part.add_instruction(instruction, access_ns);
-        }
+        part.0.add_instruction(instruction, access_ns);
         uses_epp |= matches!(instruction, Instruction::EppOut(..) | Instruction::EppIn(_));
     }
     if waits {
@@ -376,8 +373,7 @@ fn measure(code: &[[u8; 4]], chip: Chip) -> Result<(Cost, bool), Mistake> {
     if depth != 0 {
         return Err(whole(WhatIsWrong::Loop));
     }
-    let [(part, _), ..] = parts;
-    Ok((part.total(access_ns), uses_epp))
+    Ok((part.0.total(access_ns), uses_epp))
 }
 
 /// Whether the bits of an instruction are those that a program may use.

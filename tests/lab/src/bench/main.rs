@@ -10,6 +10,7 @@ mod sheet;
 #[path = "../race/symbols.rs"]
 #[allow(dead_code, reason = "race explains texts with it, too")]
 mod symbols;
+mod trigger;
 
 use std::{fs, process::ExitCode};
 
@@ -25,7 +26,8 @@ use requests::Meter;
 use run::{Cost, Transfer, Way};
 use sheet::Sheet;
 
-/// Counts what a byte costs in every mode: port accesses, and processor time.
+/// Counts what a byte costs in every mode: port accesses, and processor time; and the driver's
+/// instructions of a trigger.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Cli {
@@ -275,6 +277,7 @@ fn main() -> ExitCode {
     for (name, mode, chip, way) in SLOW_ROWS {
         processor(name, mode, chip, way, json);
     }
+    missed += trigger::print(json);
     let sheet = measure(None);
     if json {
         sheet.print_lines(line);
