@@ -23,6 +23,9 @@ use parscan_lab::{
         IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
         IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT, SAFE_MODE,
     },
+    port_programs::{
+        Ack, EDGE, EDGES, Edges, FOREVER, LinesPc, WAIT_EDGE, Wire, ack_pc, with_interrupt,
+    },
     scanner::{ScannerPc, ScannerSetup},
     usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
 };
@@ -109,6 +112,16 @@ pub(crate) const SCENES: &[Scene] = &[
         name: "open-and-removal",
         about: "CREATE, request and CLOSE x removal x unload",
         build: open_and_removal,
+    },
+    Scene {
+        name: "edge-told",
+        about: "WAIT_EDGE x interrupt x cancel: the edge is told once",
+        build: edge_told,
+    },
+    Scene {
+        name: "edge-end",
+        about: "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal",
+        build: edge_end,
     },
     Scene {
         name: "scanner-read",
@@ -977,6 +990,114 @@ fn open_and_removal(config: Config) -> Cast {
         window: 700 * MS,
         held: LONG,
         end: Box::new(move || unload(&machine, driver)),
+    }
+}
+
+fn edge_pc(config: Config) -> (LinesPc, Ack) {
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    ack_pc(with_interrupt(setup, true, Some(1)))
+}
+
+fn start_wait_edge(machine: &Machine, lpt1: ntsim::Handle) -> ntsim::Pending {
+    let input = FOREVER.to_le_bytes();
+    machine.start_io_control(lpt1, WAIT_EDGE, &input, EDGES + EDGE)
+}
+
+/// A program waits for an edge, which comes, and cancels its request: the edge is in the answer, or in
+/// the next one.
+fn edge_told(config: Config) -> Cast {
+    let (pc, ack) = edge_pc(config);
+    let lpt1 = pc.open();
+    let first = pc.wait_edge(lpt1, 0, 1);
+    assert_eq!(Edges::of(&first).edges, []);
+    let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let pending = start_wait_edge(machine, lpt1);
+                *sent.borrow_mut() = Some(pending.clone());
+                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
+            }),
+            actor("interrupt", move |machine| {
+                assert!(ack.pulse(machine, Wire::IDLE), "it is the watch's");
+            }),
+            actor("cancel", move |machine| {
+                let pending = asked.borrow().clone();
+                if let Some(pending) = pending {
+                    check(machine.cancel(&pending));
+                }
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let result = take(&result);
+            expect(
+                "WAIT_EDGE",
+                &result,
+                &[NtStatus::SUCCESS, NtStatus::CANCELLED],
+            );
+            let mut told = Edges::of(&pc.wait_edge(lpt1, 0, 64)).edges.len();
+            if result.status == NtStatus::SUCCESS {
+                let in_time = Edges::of(&result).edges.len();
+                assert_ne!(
+                    in_time, 0,
+                    "an answer without an edge, and time without an end"
+                );
+                told += in_time;
+            }
+            assert_eq!(told, 1, "edges told");
+            check(pc.machine.close(lpt1));
+            assert!(!pc.interrupts(), "the interrupt is enabled without a watch");
+            pc.finish();
+        }),
+    }
+}
+
+/// The first request for edges comes while the line is pulled, the handle is closed and the device
+/// pulled out.
+fn edge_end(config: Config) -> Cast {
+    let (pc, ack) = edge_pc(config);
+    let lpt1 = pc.open();
+    let LinesPc {
+        machine,
+        driver,
+        node,
+        ..
+    } = pc;
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let ended = Rc::clone(&result);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let pending = start_wait_edge(machine, lpt1);
+                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
+            }),
+            actor("interrupt", move |machine| {
+                ack.pulse(machine, Wire::IDLE);
+            }),
+            actor("close and removal", move |machine| {
+                check(machine.close(lpt1));
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let mut allowed = ENDS.to_vec();
+            allowed.push(NtStatus::INVALID_HANDLE);
+            expect("WAIT_EDGE", &take(&result), &allowed);
+            unload(&machine, driver);
+        }),
     }
 }
 
