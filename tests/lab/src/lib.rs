@@ -24,6 +24,7 @@ pub mod parallel_h;
 pub mod port_programs;
 pub mod register_write;
 pub mod scanner;
+pub mod trigger;
 pub mod usbscan_h;
 
 use observed::Observed;

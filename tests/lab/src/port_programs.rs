@@ -322,6 +322,7 @@ pub struct Ack {
 impl Ack {
     /// nAck falls and rises again, to lines as in `status`: an interrupt, if the chip is told to.
     /// Whether one came, and was the driver's.
+    #[allow(clippy::must_use_candidate, reason = "it is done for the edge, too")]
     pub fn pulse(&self, machine: &Machine, status: u8) -> bool {
         self.wire.set(status & !0x40);
         self.wire.set(status | 0x40);

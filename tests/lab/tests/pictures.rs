@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parscan_lab::{negotiation, register_write::RegisterWrite, scanner::ScannerPc};
+use parscan_lab::{US, negotiation, register_write::RegisterWrite, scanner::ScannerPc, trigger};
 
 /// Set, the pictures are made anew instead.
 const UPDATE: &str = "PARSCAN_UPDATE_PICTURES";
@@ -16,6 +16,17 @@ fn the_negotiation_is_the_recorded_one() {
     let recording = negotiation::record(&pc);
     pc.finish();
     let path = root().join("tests/lab/pictures/negotiation.svg");
+    same(&path, &recording.svg());
+}
+
+#[test]
+fn the_trigger_is_the_recorded_one() {
+    let pc = trigger::pc();
+    let recording = trigger::record(&pc, 20);
+    pc.finish();
+    let right = trigger::WIDTH..=trigger::WIDTH + US;
+    assert!(recording.atomic.iter().all(|width| right.contains(width)));
+    let path = root().join("tests/lab/pictures/trigger.svg");
     same(&path, &recording.svg());
 }
 

@@ -1,9 +1,16 @@
 //! Port programs on the shipping driver: what moves on the lines, when, and for whom.
 
-use ntsim::{Caller, Config, NtStatus, When};
+use std::{cell::RefCell, rc::Rc};
+
+use ntsim::{Caller, Config, NtStatus, Stop, When, Where, Who};
 use parscan_lab::{
     MS, Setup, US, check,
-    ntddpar::IOCTL_IEEE1284_GET_MODE,
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request},
+    ntddpar::{IOCTL_IEEE1284_GET_MODE, IOCTL_PAR_IS_PORT_FREE},
+    parallel_h::{
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE,
+    },
     port_programs::{
         END, GET_PORT, LinesPc, NEXT_DATA, RUN, Ran, control, data, delay, delay_us, end, get,
         lines_pc, pace, repeat, request, second_reading,
@@ -66,18 +73,21 @@ fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
     pc.finish();
 }
 
-/// The scheduler takes the processor away wherever it may: a pulse that is atomic keeps its width.
+/// The scheduler takes the processor away for milliseconds wherever it may: a pulse that is atomic
+/// keeps its width, and another does not.
 #[test]
 fn an_atomic_pulse_is_not_stretched() {
+    let mut stretched = 0;
     for seed in 0..200 {
         let pc = lines_pc(Setup {
             config: Config {
-                seed,
-                preempt_per_mille: 500,
+                preempt_per_mille: 0,
+                preempted_ns: 3 * MS,
                 ..Config::default()
             },
             ..Setup::default()
         });
+        pc.machine.reseed(seed, 300);
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         let _ = pc.accesses();
@@ -87,9 +97,103 @@ fn an_atomic_pulse_is_not_stretched() {
         let accesses = pc.accesses();
         let width = accesses[1].start - accesses[0].start;
         assert!((10 * US..=11 * US).contains(&width), "{seed}: {width} ns");
+        if seed < 20 {
+            let plain = request(&[data(0x81), delay(10_000), data(0)], &[], false);
+            assert_eq!(Ran::of(&pc.run(lpt1, &plain, 0)).end, end::DONE);
+            let accesses = pc.accesses();
+            let width = accesses[1].start - accesses[0].start;
+            assert!(width >= 10 * US);
+            stretched += u32::from(width > 11 * US);
+        }
         check(pc.machine.close(lpt1));
         pc.finish();
     }
+    assert!(stretched > 0, "the load is one");
+}
+
+/// Every instruction between the two accesses of an atomic pulse runs at `DISPATCH_LEVEL`, so that no
+/// thread takes the processor away there. And where the caller's thread does lose it, for
+/// milliseconds, the pulse has its width.
+#[test]
+fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
+    let pc = lines_pc(Setup {
+        config: Config {
+            preempt_per_mille: 0,
+            patch_ports: false,
+            max_steps: u64::MAX,
+            ..Config::default()
+        },
+        ..Setup::default()
+    });
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
+    let send = || {
+        let program = pulse.clone();
+        let _ = pc.accesses();
+        pc.machine.start_thread("a program", move |machine| {
+            let ran = check(machine.device_io_control(lpt1, RUN, &program, 32));
+            assert_eq!(Ran::of(&ran).end, end::DONE);
+        })
+    };
+    let watch = |thread, decide: Box<dyn FnMut(Stop) -> bool>| {
+        let (who, place) = (Who::Thread(thread), Where::Instructions);
+        pc.machine.watch(who, place, pc.driver, decide);
+    };
+    let width = |what: u64| {
+        let accesses = pc.accesses();
+        assert_eq!(writes(&accesses), [(0, Some(1)), (0, Some(0))], "{what}");
+        let width = accesses[1].start - accesses[0].start;
+        assert!((10 * US..=11 * US).contains(&width), "{what}: {width} ns");
+    };
+    // Of each instruction: the accesses before it, and its IRQL.
+    let stops = Rc::new(RefCell::new(Vec::new()));
+    let (seen, machine, before) = (
+        Rc::clone(&stops),
+        pc.machine.clone(),
+        pc.machine.port_accesses(),
+    );
+    let thread = send();
+    let note = move |stop: Stop| {
+        let accesses = machine.port_accesses() - before;
+        seen.borrow_mut().push((accesses, stop.irql));
+        false
+    };
+    watch(thread, Box::new(note));
+    assert!(check(pc.machine.run_threads(&[thread], 20 * MS)));
+    pc.machine.end_watch();
+    width(0);
+    let stops = stops.take();
+    let inside = stops.iter().filter(|it| it.0 == 1).count();
+    assert!(inside > 20, "{inside}");
+    assert!(stops.iter().all(|it| it.0 != 1 || it.1 >= 2));
+    let mut points: Vec<u64> = (1..)
+        .zip(&stops)
+        .filter(|it| it.1.1 < 2)
+        .map(|it| it.0)
+        .collect();
+    println!(
+        "{} instructions, {inside} of them inside, {} below DISPATCH_LEVEL",
+        stops.len(),
+        points.len()
+    );
+    let every = points.len().div_ceil(16);
+    points = points.into_iter().step_by(every).collect();
+    for point in points {
+        let thread = send();
+        watch(thread, Box::new(move |stop| stop.number == point));
+        assert!(
+            !check(pc.machine.run_threads(&[thread], 20 * MS)),
+            "{point}"
+        );
+        check(pc.machine.run_for(5 * MS));
+        pc.machine.let_go();
+        assert!(check(pc.machine.run_threads(&[thread], 20 * MS)));
+        pc.machine.end_watch();
+        width(point);
+    }
+    check(pc.machine.close(lpt1));
+    pc.finish();
 }
 
 #[test]
@@ -241,6 +345,46 @@ fn samples_come_on_their_grid() {
     }
 }
 
+/// The scheduler takes time away from the worker: the samples that are left come in their slots, and
+/// the result tells how many slots had none.
+#[test]
+fn missed_slots_are_counted() {
+    for (hertz, seed) in [(8_000_u32, 1), (22_050, 2), (44_100, 3)] {
+        let pc = lines_pc(Setup {
+            config: Config {
+                seed,
+                // A few times a second.
+                preempt_per_mille: 1,
+                preempted_ns: 2 * MS,
+                max_steps: u64::MAX,
+                ..Config::default()
+            },
+            ..Setup::default()
+        });
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let interval = 1_000_000_000 / hertz;
+        let samples: Vec<u8> = (0..hertz / 10).map(|it| it.to_le_bytes()[0]).collect();
+        let code = [pace(interval), repeat(hertz / 10), NEXT_DATA, END];
+        let _ = pc.accesses();
+        let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
+        assert_eq!((ran.end, ran.accesses), (end::DONE, hertz / 10));
+        let accesses = pc.accesses();
+        // An access of 1 us may begin before its slot, and none comes before its place on the grid.
+        let (first, interval) = (accesses[0].start, u64::from(interval));
+        let slot = |it: &PortAccess| (it.start - first + 1200) / interval;
+        assert!((0..).zip(&accesses).all(|(place, it)| slot(it) >= place));
+        // The last one is on time, so this is how many slots there were.
+        let passed = accesses.last().map_or(0, slot) + 1;
+        let missed = passed - u64::from(hertz / 10);
+        println!("{hertz} Hz: {passed} slots, {missed} missed");
+        assert_eq!(u64::from(ran.missed), missed, "{hertz}");
+        assert!(missed > 10, "{hertz}: time was taken away");
+        check(pc.machine.close(lpt1));
+        pc.finish();
+    }
+}
+
 #[test]
 fn a_long_program_ends_with_its_request() {
     let pc = pc();
@@ -371,6 +515,75 @@ fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
     pc.finish();
 }
 
+/// A kernel client meets a port that a program has claimed: it waits, or is told; no line moves.
+#[test]
+fn a_kernel_client_leaves_a_claim_alone() {
+    let pc = pc();
+    let client = Client::load(&pc);
+    let port = client.open(PORT);
+    port.port_information();
+    let class = client.attach(DEVICE);
+    class.connect();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
+    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+    let _ = pc.accesses();
+    let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
+    assert_eq!(free.output, [0]);
+    assert_eq!(class.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::DEVICE_BUSY);
+    assert!(!port.call(Callback::TryAllocatePort, PASSIVE).boolean());
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+        NtStatus::INVALID_DEVICE_STATE
+    );
+    let waiting = port.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
+    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    check(pc.machine.run_for(10 * SECOND));
+    assert_eq!(pc.accesses(), []);
+    // The program goes on meanwhile, and gives the port back.
+    let more = request(&[data(0x78)], &[], false);
+    assert_eq!(Ran::of(&pc.run(lpt1, &more, 0)).end, end::DONE);
+    let _ = pc.accesses();
+    assert_eq!(pc.release(lpt1, false), NtStatus::SUCCESS);
+    assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
+    assert_eq!(pc.accesses(), [], "lines stay for the next owner");
+    assert_eq!(pc.registers(), (0x78, 0x00));
+    // The other way round: nothing moves for a program while a client has the port.
+    let began = pc.machine.now();
+    assert_eq!(pc.claim(lpt1), NtStatus::DEVICE_BUSY);
+    let waited = pc.machine.now() - began;
+    assert!((5 * SECOND..6 * SECOND).contains(&waited), "{waited}");
+    assert_eq!(pc.run(lpt1, &more, 0).status, NtStatus::DEVICE_BUSY);
+    assert_eq!(pc.accesses(), []);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+        NtStatus::SUCCESS
+    );
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    // A program that dies gives it back, too.
+    let waiting = port.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
+    check(pc.machine.close(lpt1));
+    assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
+    assert_eq!(pc.registers(), (0x78, 0x00));
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+        NtStatus::SUCCESS
+    );
+    class.close();
+    port.close();
+    client.unload();
+    pc.finish();
+}
+
 /// Ten thousand programs: their edges, against the second reading.
 #[test]
 fn edges_are_those_of_the_program() {
@@ -442,6 +655,7 @@ fn edges_are_those_of_the_program() {
         assert_eq!(ran.end, end::DONE, "{number}");
         assert_eq!(ran.accesses, trace.accesses, "{number}");
         assert_eq!(ran.output, trace.output, "{number}");
+        assert_eq!(u64::from(ran.missed), trace.missed, "{number}");
         dcr = trace.control;
         total += accesses.len();
     }

@@ -53,6 +53,8 @@ pub struct Stop {
     pub place: u32,
     /// The kernel function, at a call.
     pub call: Option<&'static str>,
+    /// The thread's IRQL: from `DISPATCH_LEVEL` on no other thread takes its processor away.
+    pub irql: u8,
     /// Whether the instruction does nothing outside the registers and the private stack slots of its
     /// thread: held before it or after it, the others cannot tell the difference.
     pub private: bool,
@@ -126,6 +128,7 @@ fn stop(place: u32, call: Option<&'static str>, private: bool) {
         number,
         place,
         call,
+        irql: crate::nt::ke::current_irql(),
         private,
     });
     with(|k| {

@@ -4,6 +4,7 @@ mod model;
 mod qemu;
 mod scanner;
 mod show;
+mod trigger;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,7 @@ fn main() -> Result<()> {
     match cli.port {
         Port::Model => {
             model::run(&cli.out)?;
+            trigger::run();
             scanner::run(&cli.out)
         }
         Port::Qemu => qemu::run(&cli.out),
