@@ -1,7 +1,9 @@
 //! The examples for Python: their control codes, and, where there is a Python, what they send and how
 //! they read an answer, against the driver's own layouts.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, process::Command, time::Duration,
+};
 
 use parscan_client::{
     PortProgram,
@@ -55,7 +57,7 @@ fn codes_and_numbers_are_the_drivers() {
 }
 
 /// What the examples send and read, said by Python itself.
-const SCRIPT: &str = r#"
+const SCRIPT: &str = r"
 import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
@@ -64,7 +66,7 @@ print((trigger.data(42) + trigger.delay_us(50000) + trigger.get(1)).hex())
 print(trigger.RESULT.size, edge.HEADER.size, edge.EDGE.size)
 edges, lost = edge.parse_edges(bytes.fromhex(sys.argv[2]))
 print(lost, [(round(seconds * 10000000), status) for seconds, status in edges])
-"#;
+";
 
 #[test]
 fn python_sends_and_reads_what_the_driver_does() {
@@ -77,7 +79,12 @@ fn python_sends_and_reads_what_the_driver_does() {
     }
     let mut answer = [0; EdgesHeader::SIZE + 2 * Edge::SIZE];
     assert_eq!(ring.answer(&mut answer, 10_000_000), answer.len());
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|it| format!("{it:02x}")).collect() };
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
     let mut python = Command::new("python3");
     python.args(["-c", SCRIPT]).arg(folder()).arg(hex(&answer));
     let Ok(done) = python.output() else {
