@@ -9,7 +9,9 @@
 //! [`usbscan::UsbscanRequest`].
 //!
 //! To add a request: one file beside the others with its code, its structure and its checks, and
-//! one line in the table of its device.
+//! one line in the table of its device. What each request does is in the page that follows.
+//!
+#![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
 pub mod parallel;

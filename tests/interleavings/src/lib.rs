@@ -113,7 +113,7 @@ impl sharing::Note for Note {
     }
 }
 
-/// RundownCounter protection that loom watches.
+/// Rundown protection that loom watches.
 #[derive(Debug)]
 pub struct RundownCounter {
     state: Mutex<Holders>,

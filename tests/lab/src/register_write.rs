@@ -1,6 +1,6 @@
 //! A program writes registers of a scanner: its request, the URB, and the bytes on the wire.
 //!
-//! The demo shows it, and the README has it.
+//! The demo shows it, and the page of requests has it.
 
 use std::fmt::Write as _;
 

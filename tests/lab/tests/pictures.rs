@@ -30,7 +30,7 @@ fn the_trigger_is_the_recorded_one() {
     same(&path, &recording.svg());
 }
 
-/// The README's text between the comment with this name and the end of its code block.
+/// The text of the page of requests between the comment with this name and the end of its code block.
 #[test]
 fn the_register_write_is_the_recorded_one() {
     let pc = ScannerPc::new();
@@ -39,11 +39,11 @@ fn the_register_write_is_the_recorded_one() {
     pc.close(file);
     pc.finish();
     assert_eq!(write.check(), Ok(()));
-    let path = root().join("README.md");
+    let path = root().join("src/ioctl/README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let (before, rest) = readme
         .split_once("<!-- register-write -->\n```text\n")
-        .expect("the README has the register write");
+        .expect("the page has the register write");
     let (_, after) = rest.split_once("```").expect("and its end");
     let made = format!(
         "{before}<!-- register-write -->\n```text\n{}```{after}",

@@ -233,7 +233,7 @@ fn registers_are_written_from_memory_of_every_caller() {
     }
 }
 
-/// What the demo and the README show of a register write is compared, byte for byte.
+/// What the demo and the page of requests show of a register write is compared, byte for byte.
 #[test]
 fn no_byte_of_a_register_write_may_differ() {
     let pc = ScannerPc::new();

@@ -68,3 +68,8 @@ pub use port::Port;
 pub use program::{PortProgram, PortProgramRun};
 pub use scanner::{Data, Scanner};
 pub use transport::{Cancel, Limits, System, Transport};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -14,6 +14,8 @@ mod gate;
 mod inf_check;
 mod inpout;
 mod package;
+#[cfg(test)]
+mod pages;
 mod program;
 mod race;
 mod setup;

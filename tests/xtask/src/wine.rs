@@ -1,6 +1,10 @@
 //! `cargo xtask wine`: the driver in Wine.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -79,6 +83,7 @@ pub(crate) fn play(
             .arg(programs.join(program))
             .arg(workspace.root.join(source)))?;
     }
+    readme_compiles(workspace, &work, compiler)?;
     // Wine takes an INF only if its catalog is there.
     fs::write(programs.join("bus.cat"), "")?;
     let mut cargo = workspace.cargo();
@@ -155,4 +160,18 @@ fn wine_32(workspace: &Workspace) -> Result<PathBuf> {
     }
     fs::write(stamp, wanted)?;
     Ok(folder)
+}
+
+/// The README's program in C compiles as it stands there.
+fn readme_compiles(workspace: &Workspace, work: &Path, compiler: &str) -> Result<()> {
+    let readme = fs::read_to_string(workspace.root.join("README.md"))?;
+    let (_, rest) = readme
+        .split_once("```c\n")
+        .context("the README has no program in C")?;
+    let (program, _) = rest.split_once("```").context("nor its end")?;
+    let source = work.join("readme.c");
+    fs::write(&source, program)?;
+    run(Command::new(compiler)
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"])
+        .arg(source))
 }
