@@ -122,6 +122,7 @@ rules! {
     P7 "" "the INFs of a folder share no service, catalog and hardware ID"
     P8 "" "the driver is built for what the INF names: ports amd64, still image amd64 and arm64"
     P9 "" "the event viewer finds the driver's messages in its image"
+    P10 "" "a scanner's five values of selective suspend and wake-up are in its hardware key"
 }
 
 /// A rule that is broken.

@@ -13,6 +13,16 @@ const SECURE_OPEN: u32 = 0x100;
 /// Who may be given rights: the system, administrators, who is logged on, `LocalService`.
 const TRUSTEES: &[&str] = &["SY", "BA", "IU", "LS"];
 
+/// What says whether a scanner is suspended and wakes up, each with the highest value that it can
+/// have: users find all of them in the registry, where they change what the INF wrote.
+const SUSPENSION: [(&str, u32); 5] = [
+    ("DeviceIdleEnabled", 1),
+    ("DefaultIdleState", 1),
+    ("DefaultIdleTimeout", u32::MAX),
+    ("DeviceIdleIgnoreWakeEnable", 1),
+    ("SystemWakeEnabled", 1),
+];
+
 /// The rules for one file.
 pub(super) fn check(check: &mut Check<'_>) {
     check_used(check);
@@ -165,6 +175,15 @@ fn check_image(check: &mut Check<'_>) {
         0,
         || "HardwareConfig is not 4, USB".to_owned(),
     );
+    for (name, most) in SUSPENSION {
+        let entry = value(check.map, Place::Hardware, "", name);
+        let is_set = entry
+            .and_then(|entry| number(entry.value(4)))
+            .is_some_and(|it| it <= most);
+        check.expect(is_set, Rule::P10, entry.map_or(0, |it| it.line), || {
+            format!("{name} has no value, or one that it cannot have")
+        });
+    }
     for (line, id) in ids(check.map) {
         check.expect(is_product(&id), Rule::P4, line, || {
             format!(r"{id} is not USB\VID_xxxx&PID_xxxx")

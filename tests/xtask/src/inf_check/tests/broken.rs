@@ -188,6 +188,19 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = &[
         )],
     ),
     (
+        Rule::P10,
+        USB,
+        &[("HKR,,SystemWakeEnabled,0x00010003,0\n", "")],
+    ),
+    (
+        Rule::P10,
+        USB,
+        &[(
+            "DefaultIdleState,0x00010003,1",
+            "DefaultIdleState,0x00010003,2",
+        )],
+    ),
+    (
         Rule::P9,
         LPT,
         &[("IoLogMsg.dll;%13%\\parscan.sys", "IoLogMsg.dll")],
