@@ -681,12 +681,19 @@ fn or(resource: &Resource) -> Need {
 }
 
 /// A machine with a port that needs these resources, and others have those.
-fn port_that_needs(needs: Vec<Vec<Need>>, occupied: &[Resource], connects: bool) -> (Pc, NtStatus) {
+fn port_that_needs(
+    needs: Vec<Vec<Need>>,
+    occupied: &[Resource],
+    wants: Option<&str>,
+) -> (Pc, NtStatus) {
+    let value = |name: &&str| {
+        (
+            (*name).into(),
+            RegValue::Dword((wants == Some(*name)).into()),
+        )
+    };
     let setup = Setup {
-        hardware_key: vec![(
-            "EnableConnectInterruptIoctl".into(),
-            RegValue::Dword(connects.into()),
-        )],
+        hardware_key: WANTS.iter().map(value).collect(),
         ..Setup::default()
     };
     let mut device = setup.device();
@@ -703,8 +710,11 @@ fn port_that_needs(needs: Vec<Vec<Need>>, occupied: &[Resource], connects: bool)
     (Pc { node, ..pc }, status)
 }
 
+/// Values of the hardware key that have an interrupt assigned.
+const WANTS: [&str; 2] = ["EnableConnectInterruptIoctl", "ParscanWaitEdge"];
+
 /// A port uses neither interrupt nor DMA, unless its hardware key says that kernel clients may
-/// connect to the interrupt.
+/// connect to the interrupt, or programs wait for edges.
 #[test]
 fn a_port_starts_where_others_have_its_interrupt() {
     let whole = || vec![vec![need(&LPT1_REGISTERS), need(&IRQ7), need(&DMA3)]];
@@ -726,16 +736,19 @@ fn a_port_starts_where_others_have_its_interrupt() {
         (either(), vec![IRQ7, IRQ5], true, vec![LPT1_REGISTERS]),
     ] {
         let what = format!("{occupied:?}, {connects}");
-        let (pc, status) = port_that_needs(needs, &occupied, connects);
-        assert_eq!(status, NtStatus::SUCCESS, "{what}");
-        assert_eq!(pc.machine.assigned(pc.node), assigned, "{what}");
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        for name in WANTS {
+            let wants = connects.then_some(name);
+            let (pc, status) = port_that_needs(needs.clone(), &occupied, wants);
+            assert_eq!(status, NtStatus::SUCCESS, "{what}");
+            assert_eq!(pc.machine.assigned(pc.node), assigned, "{what}");
+            let lpt1 = pc.open();
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+            check(pc.machine.close(lpt1));
+            pc.finish();
+        }
     }
     // It needs its registers.
-    let (pc, status) = port_that_needs(whole(), &[LPT1_REGISTERS], false);
+    let (pc, status) = port_that_needs(whole(), &[LPT1_REGISTERS], None);
     assert_eq!(status, NtStatus::CONFLICTING_ADDRESSES);
     check(pc.machine.unload(pc.driver));
 }
@@ -793,7 +806,7 @@ fn requirements_are_filtered_as_documented() {
     // No memory for another list.
     pc.machine.inject_into(pc.driver);
     let mut kept = 0;
-    for k in 1..4 {
+    for k in 1..6 {
         pc.machine.inject_failure(k);
         let answer = filter(&before);
         if answer != (NtStatus::SUCCESS, after.clone()) {
