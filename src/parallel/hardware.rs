@@ -293,13 +293,16 @@ impl Ranges {
     }
 
     /// How long a read of the status register takes, in nanoseconds: the shortest of some attempts,
-    /// as the thread may lose the processor in one of them.
+    /// as an interrupt may come in one of them. No other thread gets the processor meanwhile.
     fn measure(&self) -> u32 {
+        let ranges = *self;
         let attempts = (0..ATTEMPTS).map(|_| {
-            duration_of(|| {
-                for _ in 0..READS {
-                    let _ = self.read(Register::Dsr);
-                }
+            unpreempted(move || {
+                duration_of(|| {
+                    for _ in 0..READS {
+                        let _ = ranges.read(Register::Dsr);
+                    }
+                })
             })
         });
         let shortest = attempts.min().unwrap_or(0) / u64::from(READS);

@@ -114,11 +114,13 @@ fn insert(csq: Va, irp: Irp, context: Va, insert_context: usize) -> i32 {
             callback(csq, 8, &[csq, irp.0]);
             NtStatus::SUCCESS
         };
+        let sl = irp.sl();
         if !status.is_success() {
             irp.set_csq_context(0);
+            // No page says what becomes of a mark that the driver has made before.
+            sl.set_control(sl.control() & !super::types::SL_PENDING_RETURNED);
             return (status, false);
         }
-        let sl = irp.sl();
         sl.set_control(sl.control() | super::types::SL_PENDING_RETURNED);
         irp.set_cancel_routine(cancel_routine as *const () as usize);
         // Cancelled before the routine was there: whoever takes the routine out owns the IRP.
