@@ -1,6 +1,6 @@
 //! The device object of a parallel device, which programs open as `LPTn`.
 
-use super::{DeviceCore, Identity, Place, PortCore, lines::Direct};
+use super::{DeviceCore, Identity, Place, PortCore, device_core::programs::Direct};
 use crate::{
     DeviceRole,
     ioctl::{
@@ -149,9 +149,12 @@ impl ParallelDevice {
             .serves()
             .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
         match parsed {
+            // IOCTL_PARSCAN_GET_PORT
             Ok(UserRequest::GetPort) => self.get_port(irp),
+            // IOCTL_PARSCAN_RUN
             Ok(UserRequest::Run) => self.run(irp),
             // The first one needs the port.
+            // IOCTL_PARSCAN_WAIT_EDGE
             Ok(UserRequest::WaitEdge(milliseconds)) if self.core.watches_edges() => {
                 self.core.wait_for_edges(irp, milliseconds)
             }
@@ -234,6 +237,7 @@ impl ParallelDevice {
                 }
             }
             None => match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
+                // IOCTL_PARSCAN_WAIT_EDGE
                 Ok(UserRequest::WaitEdge(milliseconds)) => {
                     DeviceCore::begin_edges(&self.core, task, milliseconds)
                 }

@@ -263,7 +263,7 @@ enum Now {
     /// It is answered: so many bytes.
     Answered(Irp, usize),
     /// Another one waits.
-    MutexGuard(Irp),
+    Taken(Irp),
     /// It waits.
     Waits(Irp),
 }
@@ -312,7 +312,7 @@ impl DeviceCore {
         // Who takes edges does so alone: they are for the request that waits.
         let now = self.edge_order().with(|()| {
             if self.pending().is_taken() {
-                return Now::MutexGuard(irp);
+                return Now::Taken(irp);
             }
             if milliseconds == 0 || self.port().interrupt().has_edges() {
                 let length = self.port().answer_edges(&mut irp);
@@ -322,7 +322,7 @@ impl DeviceCore {
         });
         match now {
             Now::Answered(irp, length) => irp.complete_with(Status::SUCCESS, length),
-            Now::MutexGuard(irp) => irp.complete(Status::INVALID_DEVICE_STATE),
+            Now::Taken(irp) => irp.complete(Status::INVALID_DEVICE_STATE),
             Now::Waits(irp) => {
                 let limit = (milliseconds != FOREVER).then_some(milliseconds);
                 let pending = self.pending().wait(irp, limit);

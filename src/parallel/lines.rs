@@ -1,29 +1,19 @@
-//! Port programs on a device: the claim, and programs in the caller's thread or the worker's.
+//! The raw lines of a port between two port programs: what its registers hold, and who set it.
 
-use super::{
-    DeviceCore, Hardware, Place, PortCore,
-    hardware::{NonBlockingPort, OwnedPort},
-};
+use super::{Hardware, hardware::NonBlockingPort};
 use crate::{
-    ieee1284::{Dcr, Ecr, Ended, Outputs, Port, Register, Session, run_program},
-    ioctl::{
-        Status,
-        parallel::port_programs::{
-            Chip, DIRECT_ACCESSES, PortDescription, PortFeatures, Program, RunEnd, RunInput,
-            RunResult, verify,
-        },
-    },
-    kernel::{Buffer, Disposition, FileId, Irp, SpinLock, Task, Waits, unpreempted},
+    ieee1284::{Dcr, Outputs, Port, Register},
+    kernel::SpinLock,
 };
 
 /// What a port knows of its registers between two programs.
 #[derive(Clone, Copy)]
 pub(super) struct RawLines {
     /// A program has the port.
-    claimed: bool,
-    outputs: Outputs,
+    pub(super) claimed: bool,
+    pub(super) outputs: Outputs,
     /// `outputs` is what the registers hold.
-    known: bool,
+    pub(super) known: bool,
     /// The same when the port was claimed.
     at_claim: Outputs,
     /// A program has left lines as it wanted them: the next one who uses the port otherwise puts it
@@ -32,7 +22,7 @@ pub(super) struct RawLines {
 }
 
 /// The registers of a port at rest.
-const AT_REST: Outputs = Outputs {
+pub(super) const AT_REST: Outputs = Outputs {
     data: 0,
     control: Dcr::IDLE.bits(),
 };
@@ -48,7 +38,7 @@ impl RawLines {
 
     /// What the registers hold: known, or read. Direction is not: chips read it as they like. It is
     /// forward, but for a program that left it otherwise.
-    fn look(mut self, port: &mut NonBlockingPort) -> Self {
+    pub(super) fn look(mut self, port: &mut NonBlockingPort) -> Self {
         if !self.known {
             let direction = self.direction();
             self.outputs = Outputs {
@@ -71,10 +61,10 @@ impl RawLines {
 }
 
 /// The control lines in the control register.
-const LINES: u8 = 0x0F;
+pub(super) const LINES: u8 = 0x0F;
 
 /// Changes the registers, and no more of them than differ. `bit` is set in the control register.
-fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs, bit: u8) {
+pub(super) fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs, bit: u8) {
     if from.control != to.control {
         port.write(Register::Dcr, to.control | bit);
     }
@@ -91,12 +81,12 @@ impl LinesState {
         Self(SpinLock::new(RawLines::NEW))
     }
 
-    fn get(&self) -> RawLines {
+    pub(super) fn get(&self) -> RawLines {
         self.0.with(|lines| *lines)
     }
 
     /// A program begins to use the lines.
-    fn begin(&self, hardware: &Hardware, claim: bool) {
+    pub(super) fn begin(&self, hardware: &Hardware, claim: bool) {
         let mut lines = self.get().look(&mut hardware.non_blocking());
         if claim {
             lines.claimed = true;
@@ -106,7 +96,7 @@ impl LinesState {
     }
 
     /// A program has used them.
-    fn set(&self, outputs: Outputs) {
+    pub(super) fn set(&self, outputs: Outputs) {
         self.0.with(move |lines| {
             lines.left |= lines.outputs != outputs;
             lines.outputs = outputs;
@@ -115,7 +105,7 @@ impl LinesState {
 
     /// A claim is over; the lines become what they were at its begin, if they shall. The port may
     /// be gone.
-    fn end_claim(&self, hardware: Option<&Hardware>, restore: bool, bit: u8) {
+    pub(super) fn end_claim(&self, hardware: Option<&Hardware>, restore: bool, bit: u8) {
         let lines = self.get();
         if let Some(hardware) = hardware
             && restore
@@ -176,277 +166,6 @@ impl LinesState {
                 lines.known = false;
                 lines.outputs = AT_REST;
             });
-        }
-    }
-}
-
-/// What the verifier must know of the hardware.
-fn chip(port: &PortCore, hardware: &Hardware) -> Chip {
-    let capabilities = port.capabilities(hardware);
-    Chip {
-        // A chip of which it is not known may have it: trying would move the lines.
-        direction: capabilities.byte != Some(false),
-        epp: capabilities.epp,
-        access_ns: hardware.access_ns(),
-    }
-}
-
-/// A program that ran in the caller's thread: its result and output.
-pub(super) struct DirectAnswer {
-    bytes: [u8; RunResult::SIZE + DIRECT_ACCESSES as usize],
-    length: usize,
-}
-
-impl DirectAnswer {
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
-/// What becomes of an `IOCTL_PARSCAN_RUN` in its caller's thread.
-pub(super) enum Direct {
-    /// The program ran.
-    Done(DirectAnswer),
-    /// It never will.
-    Refused(Status),
-    /// The worker runs it.
-    Later,
-}
-
-impl DeviceCore {
-    /// `IOCTL_PARSCAN_GET_PORT`
-    ///
-    /// # Errors
-    /// `STATUS_DEVICE_NOT_READY`: the port is stopped, or sleeps.
-    pub(super) fn describe(&self) -> Result<[u8; PortDescription::SIZE], Status> {
-        let inside = self.port().enter().ok_or(Status::DEVICE_NOT_READY)?;
-        let hardware = inside.value();
-        let capabilities = self.port().capabilities(&hardware);
-        let addresses = hardware.addresses();
-        let mut features = PortFeatures::empty();
-        features.set(PortFeatures::DIRECTION, capabilities.byte != Some(false));
-        features.set(PortFeatures::EPP, capabilities.epp);
-        features.set(PortFeatures::ECR, capabilities.ecr);
-        features.set(PortFeatures::INTERRUPT, hardware.interrupt().is_some());
-        let edges = matches!(self.place(), Place::Raw) && self.port().serves_edges(&hardware);
-        features.set(PortFeatures::EDGES, edges);
-        features.set(PortFeatures::CLAIMED, self.is_claimed());
-        Ok(PortDescription {
-            base: addresses.registers.0,
-            ecp_base: if capabilities.ecr { addresses.ecp.0 } else { 0 },
-            span: addresses.registers.1,
-            features,
-            access_ns: hardware.access_ns(),
-        }
-        .to_bytes())
-    }
-
-    /// `IOCTL_PARSCAN_CLAIM`
-    ///
-    /// # Errors
-    /// `STATUS_NOT_SUPPORTED`: a device of the chain, or at its end; lines are the port's.
-    /// `STATUS_INVALID_DEVICE_STATE`: it is claimed. `STATUS_DEVICE_BUSY`: another client kept the
-    /// port for too long. As [`Waits::check`].
-    pub(super) fn claim(&self, waits: &Waits<'_>, file: FileId) -> Result<(), Status> {
-        if !matches!(self.place(), Place::Raw) {
-            return Err(Status::NOT_SUPPORTED);
-        }
-        self.hold_for_program(waits, file, |core| {
-            let inside = core.port().enter_when_there(waits)?;
-            core.port().raw().begin(&inside.value(), true);
-            core.port().set_direction_mode(&inside.value());
-            Ok(())
-        })
-    }
-
-    /// `IOCTL_PARSCAN_RELEASE`
-    ///
-    /// # Errors
-    /// `STATUS_INVALID_DEVICE_STATE`: it is not claimed. As [`Waits::check`].
-    pub(super) fn release(&self, waits: &Waits<'_>, restore: bool) -> Result<(), Status> {
-        self.let_go_of_program(waits, |core| {
-            core.end_mode(*waits);
-            core.end_claim(restore);
-        })
-    }
-
-    /// The end of a claim, while the port is still its own.
-    pub(super) fn end_claim(&self, restore: bool) {
-        let inside = self.port().enter();
-        let hardware = inside.as_ref().map(crate::kernel::RundownGuard::value);
-        let bit = self.port().edges().control_bit();
-        self.port().raw().end_claim(hardware.as_ref(), restore, bit);
-    }
-
-    /// An `IOCTL_PARSCAN_RUN` in the caller's thread: it is verified, and done, if the port is
-    /// claimed and the program short.
-    pub(super) fn run_now(&self, irp: &Irp) -> Direct {
-        let input = match RunInput::parse(irp.input()) {
-            Ok(input) => input,
-            Err(status) => return Direct::Refused(status),
-        };
-        if !matches!(self.place(), Place::Raw) {
-            return Direct::Refused(Status::NOT_SUPPORTED);
-        }
-        let Some(inside) = self.port().enter() else {
-            return Direct::Later;
-        };
-        let hardware = inside.get();
-        let Ok(program) = verify(&input, irp.output_length(), chip(self.port(), hardware)) else {
-            return Direct::Refused(Status::INVALID_PARAMETER);
-        };
-        if !program.is_direct() {
-            return Direct::Later;
-        }
-        let Some(_turn) = self.try_lock_peripheral() else {
-            return Direct::Later;
-        };
-        let lines = self.port().raw().get();
-        // A mode that a transfer has connected is left by the worker.
-        if !lines.claimed || !lines.known {
-            return Direct::Later;
-        }
-        let mut answer = DirectAnswer {
-            bytes: [0; _],
-            length: 0,
-        };
-        let Some((header, output)) = answer.bytes.split_first_chunk_mut() else {
-            return Direct::Later;
-        };
-        let (result, _) = self.undisturbed(hardware, &program, lines.outputs, output);
-        *header = result.to_bytes();
-        answer.length = RunResult::SIZE + result.output as usize;
-        Direct::Done(answer)
-    }
-
-    /// Runs a program that does not sleep.
-    fn undisturbed(
-        &self,
-        hardware: &Hardware,
-        program: &Program<'_>,
-        mut outputs: Outputs,
-        output: &mut [u8],
-    ) -> (RunResult, Ended) {
-        let mut port = hardware.non_blocking();
-        let epp = EppMode::enter(hardware, program);
-        let bit = self.port().edges().control_bit();
-        outputs.control |= bit;
-        let ended = if program.is_atomic() {
-            let outputs = &mut outputs;
-            unpreempted(move || run_program(&mut port, program, outputs, output))
-        } else {
-            run_program(&mut port, program, &mut outputs, output)
-        };
-        drop(epp);
-        outputs.control &= !bit;
-        self.port().raw().set(outputs);
-        ended
-    }
-
-    /// `IOCTL_PARSCAN_RUN`, in the worker's thread.
-    pub(super) fn run(&self, task: Task) -> Disposition {
-        match self.run_request(&task) {
-            Ok((answer, length)) => task.answer(answer.get(..length).unwrap_or_default()),
-            Err(status) => task.complete(status),
-        }
-    }
-
-    /// The answer, and how much of its memory it is.
-    fn run_request(&self, task: &Task) -> Result<(Buffer, usize), Status> {
-        let irp = task.irp();
-        let input = RunInput::parse(irp.input())?;
-        // What is known now holds on: the memory is there before anything moves.
-        let room = irp.output_length().min(LONGEST_ANSWER);
-        self.with_port(task.waits(), None, |session, port| {
-            let hardware = port.hardware();
-            let program = verify(&input, irp.output_length(), chip(self.port(), &hardware))
-                .map_err(|_| Status::INVALID_PARAMETER)?;
-            let output = usize::try_from(program.cost().output).unwrap_or(room);
-            let mut answer = Buffer::try_zeroed(RunResult::SIZE.saturating_add(output))?;
-            let claimed = self.is_claimed();
-            if session.is_connected() {
-                session.terminate(port);
-                self.port().raw().used();
-            }
-            if !claimed || !self.port().raw().get().known {
-                self.port().set_direction_mode(&hardware);
-            }
-            self.port().raw().begin(&hardware, false);
-            let (header, output) = answer
-                .split_first_chunk_mut()
-                .ok_or(Status::INSUFFICIENT_RESOURCES)?;
-            let outputs = self.port().raw().get().outputs;
-            let (mut result, ended) = if program.is_atomic() {
-                self.undisturbed(&hardware, &program, outputs, output)
-            } else {
-                self.interruptible(port, &hardware, &program, outputs, output)
-            };
-            if ended == Ended::Interrupted {
-                result.end = match port.why() {
-                    Status::POWER_STATE_INVALID => RunEnd::PowerLost,
-                    Status::DEVICE_REMOVED | Status::DELETE_PENDING => RunEnd::Removed,
-                    _ => RunEnd::Cancelled,
-                };
-            }
-            *header = result.to_bytes();
-            let length = RunResult::SIZE.saturating_add(result.output as usize);
-            Ok((answer, length))
-        })
-        .flatten()
-    }
-
-    fn interruptible(
-        &self,
-        port: &mut OwnedPort<'_>,
-        hardware: &Hardware,
-        program: &Program<'_>,
-        mut outputs: Outputs,
-        output: &mut [u8],
-    ) -> (RunResult, Ended) {
-        let epp = EppMode::enter(hardware, program);
-        let bit = self.port().edges().control_bit();
-        outputs.control |= bit;
-        let ended = run_program(port, program, &mut outputs, output);
-        drop(epp);
-        outputs.control &= !bit;
-        self.port().raw().set(outputs);
-        ended
-    }
-
-    /// The device is used otherwise than by programs: lines that a program has left are put at
-    /// rest first.
-    pub(super) fn settle(&self, session: &mut Session, port: &mut OwnedPort<'_>) {
-        self.port().disable_edges(&port.hardware());
-        if self.port().raw().used() {
-            port.hardware().set_ecr(Ecr::SPP.bits());
-            port.write(Register::Dcr, AT_REST.control);
-            port.write(Register::Data, AT_REST.data);
-            session.disconnected();
-        }
-    }
-}
-
-/// The most bytes of an answer: all accesses read.
-const LONGEST_ANSWER: usize =
-    RunResult::SIZE + crate::ioctl::parallel::port_programs::MOST_ACCESSES as usize;
-
-/// The chip's EPP mode, for a program with EPP cycles on a chip that has an ECR.
-struct EppMode<'a>(Option<&'a Hardware>);
-
-impl<'a> EppMode<'a> {
-    fn enter(hardware: &'a Hardware, program: &Program<'_>) -> Self {
-        let needed = program.uses_epp() && hardware.capabilities().ecr;
-        if needed {
-            hardware.set_ecr(Ecr::EPP.bits());
-        }
-        Self(needed.then_some(hardware))
-    }
-}
-
-impl Drop for EppMode<'_> {
-    fn drop(&mut self) {
-        if let Some(hardware) = self.0 {
-            hardware.set_ecr(Ecr::PS2.bits());
         }
     }
 }

@@ -28,7 +28,6 @@ mod lines;
 mod number;
 mod port;
 mod port_core;
-mod requests;
 
 pub(crate) use device::ParallelDevice;
 pub(crate) use port::{ParallelPort, add_port};

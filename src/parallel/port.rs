@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::{
     Hardware, Identity, ParallelDevice, Place, PortCore, PortNumber,
+    device_core::requests::{LONGEST_ID, status_of},
     hardware::OwnedPort,
-    requests::{LONGEST_ID, status_of},
 };
 use crate::{
     DeviceRole,

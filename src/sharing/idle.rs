@@ -14,11 +14,11 @@ pub struct Idle {
     powered: bool,
     /// Those who may use it.
     users: u32,
-    stage: Stage,
+    stage: IdleStage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum IdleStage {
     /// The device works, or sleeps for another reason.
     Awake,
     /// Nobody uses it, and the timer runs.
@@ -49,14 +49,15 @@ impl Idle {
         started: false,
         powered: false,
         users: 0,
-        stage: Stage::Awake,
+        stage: IdleStage::Awake,
     };
 
     /// Whether the timer is to be started.
     fn count(&mut self) -> bool {
-        let counts = self.enabled && self.powered && self.users == 0 && self.stage == Stage::Awake;
+        let counts =
+            self.enabled && self.powered && self.users == 0 && self.stage == IdleStage::Awake;
         if counts {
-            self.stage = Stage::Counting;
+            self.stage = IdleStage::Counting;
         }
         counts
     }
@@ -94,8 +95,8 @@ impl Idle {
 
     /// No idle request is made. Whether one is out.
     fn interrupt(&mut self) -> bool {
-        if matches!(self.stage, Stage::Counting | Stage::Due) {
-            self.stage = Stage::Awake;
+        if matches!(self.stage, IdleStage::Counting | IdleStage::Due) {
+            self.stage = IdleStage::Awake;
         }
         self.is_out()
     }
@@ -109,13 +110,13 @@ impl Idle {
     /// Whether the bus driver has the device powered down.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.stage == Stage::Down
+        self.stage == IdleStage::Down
     }
 
     /// Whether an idle request is out.
     #[must_use]
     pub const fn is_out(&self) -> bool {
-        matches!(self.stage, Stage::Asked | Stage::Down)
+        matches!(self.stage, IdleStage::Asked | IdleStage::Down)
     }
 
     /// One more uses the device. Whether an idle request is out, which is to be cancelled.
@@ -132,36 +133,36 @@ impl Idle {
 
     /// The timer has run out. Whether the idle request is to be made.
     pub fn time_over(&mut self) -> bool {
-        let due = self.stage == Stage::Counting;
+        let due = self.stage == IdleStage::Counting;
         if due {
-            self.stage = Stage::Due;
+            self.stage = IdleStage::Due;
         }
         due
     }
 
     /// Whether the idle request is to be made still. It counts as made then.
     pub fn ask(&mut self) -> bool {
-        let asks = self.stage == Stage::Due;
+        let asks = self.stage == IdleStage::Due;
         if asks {
-            self.stage = Stage::Asked;
+            self.stage = IdleStage::Asked;
         }
         asks
     }
 
     /// The bus driver has the device powered down.
     pub const fn power_down(&mut self) {
-        self.stage = Stage::Down;
+        self.stage = IdleStage::Down;
     }
 
     /// It keeps its power: it could not be asked for less.
     pub const fn keep_power(&mut self) {
-        self.stage = Stage::Asked;
+        self.stage = IdleStage::Asked;
     }
 
     /// The idle request is back, or was not made.
     pub fn returned(&mut self) -> Returned {
-        let was_down = self.stage == Stage::Down;
-        self.stage = Stage::Awake;
+        let was_down = self.stage == IdleStage::Down;
+        self.stage = IdleStage::Awake;
         if !self.powered {
             return Returned::Stay;
         }

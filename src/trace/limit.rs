@@ -66,6 +66,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "minutes of counting, which touch no memory in a new way"
+    )]
     fn what_is_left_out_is_counted_to_the_end_of_the_counter() {
         let limit = Limit::new();
         for _ in 0..MOST + 70_000 {

@@ -235,7 +235,7 @@ pub enum Event {
 }
 
 /// What is the same for all events of a kind.
-pub struct Kind {
+pub struct EventKind {
     /// Its place among all of them.
     pub index: usize,
     /// `Level`
@@ -254,7 +254,7 @@ pub const KINDS: usize = 8;
 macro_rules! kinds {
     ($($place:literal $constant:ident = $level:ident, $keyword:literal, $name:literal, [$($field:literal $type:ident),*];)*) => {
         $(
-            const $constant: Kind = {
+            const $constant: EventKind = {
                 const FIELDS: &[Field] = &[
                     ("Device", Type::Text),
                     $(($field, Type::$type),)*
@@ -262,7 +262,7 @@ macro_rules! kinds {
                 ];
                 static METADATA: [u8; metadata_size($name, FIELDS)] = metadata($name, FIELDS);
                 assert!($place < KINDS);
-                Kind {
+                EventKind {
                     index: $place,
                     level: Level::$level,
                     keyword: $keyword,
@@ -290,7 +290,7 @@ const REFUSED_REMEDY: &str = "The bus did not give the device its power back: un
 impl Event {
     /// What is the same for all events of its kind.
     #[must_use]
-    pub const fn kind(&self) -> &'static Kind {
+    pub const fn kind(&self) -> &'static EventKind {
         match self {
             Self::Started => &STARTED,
             Self::StartFailed { .. } => &START_FAILED,

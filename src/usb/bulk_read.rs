@@ -6,7 +6,7 @@ use super::whole_packets;
 
 /// What a read does next. Offsets and lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum BulkReadStep {
     /// Copy from the bounce buffer to the caller's, then call [`BulkRead::copied`].
     Copy {
         /// Where the bytes are in the bounce buffer.
@@ -94,16 +94,16 @@ impl BulkRead {
     }
 
     /// What to do now. A transfer stays the answer until [`BulkRead::received`] or
-    /// [`BulkRead::interrupted`], a copy until [`BulkRead::copied`], [`Step::Done`] until
+    /// [`BulkRead::interrupted`], a copy until [`BulkRead::copied`], [`BulkReadStep::Done`] until
     /// [`BulkRead::begin`].
     #[allow(
         clippy::should_implement_trait,
         reason = "a step is not an item: it is the answer until it is done"
     )]
-    pub fn next(&mut self) -> Step {
+    pub fn next(&mut self) -> BulkReadStep {
         let length = self.copy();
         if length != 0 {
-            return Step::Copy {
+            return BulkReadStep::Copy {
                 from: self.surplus_start,
                 to: self.done,
                 length,
@@ -116,7 +116,7 @@ impl BulkRead {
             self.length = self.done;
             self.short = false;
         }
-        Step::Done {
+        BulkReadStep::Done {
             information: self.done,
         }
     }
@@ -132,11 +132,11 @@ impl BulkRead {
     /// Where no transfer is due it does nothing.
     pub fn received(&mut self, count: usize) {
         match self.transfer() {
-            Some(Step::Direct { length, .. }) => {
+            Some(BulkReadStep::Direct { length, .. }) => {
                 self.short = count < length;
                 self.done = self.done.saturating_add(count.min(length));
             }
-            Some(Step::Bounce { length }) => {
+            Some(BulkReadStep::Bounce { length }) => {
                 self.short = count < length;
                 self.surplus_start = 0;
                 self.surplus_end = count.min(length);
@@ -150,10 +150,10 @@ impl BulkRead {
     /// sent (0 bytes), the read ends likewise.
     pub fn interrupted(&mut self, count: usize) {
         match self.transfer() {
-            Some(Step::Direct { length, .. }) => {
+            Some(BulkReadStep::Direct { length, .. }) => {
                 self.done = self.done.saturating_add(count.min(length));
             }
-            Some(Step::Bounce { length }) if count != 0 => {
+            Some(BulkReadStep::Bounce { length }) if count != 0 => {
                 self.short = count < length;
                 self.surplus_start = 0;
                 self.surplus_end = count.min(length);
@@ -175,15 +175,15 @@ impl BulkRead {
     }
 
     /// The transfer that is due, if one is.
-    fn transfer(&self) -> Option<Step> {
+    fn transfer(&self) -> Option<BulkReadStep> {
         if self.is_over || self.left() == 0 || self.surplus() != 0 || self.short {
             return None;
         }
         Some(match whole_packets(self.left(), self.max_packet_size) {
-            0 => Step::Bounce {
+            0 => BulkReadStep::Bounce {
                 length: self.max_packet_size.get().into(),
             },
-            length => Step::Direct {
+            length => BulkReadStep::Direct {
                 to: self.done,
                 length,
             },

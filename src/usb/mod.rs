@@ -12,7 +12,7 @@ mod descriptor;
 mod open_endpoints;
 mod pipes;
 
-pub use bulk_read::{BulkRead, Step};
+pub use bulk_read::{BulkRead, BulkReadStep};
 pub use bulk_write::BulkWrite;
 pub use descriptor::{
     CONFIGURATION_HEADER, DEVICE_DESCRIPTOR, MAX_TOTAL_LENGTH, Malformed, device_descriptor,

@@ -4,7 +4,7 @@ use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
     kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
-    usb::{BulkRead, Step},
+    usb::{BulkRead, BulkReadStep},
 };
 
 /// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce buffer.
@@ -27,10 +27,10 @@ impl Reads {
     ///
     /// # Errors
     /// As [`Irp::copy_to_caller`]; what was not copied is kept.
-    fn step(&mut self, irp: &mut Irp, bounce: &[u8]) -> Result<Step, Status> {
+    fn step(&mut self, irp: &mut Irp, bounce: &[u8]) -> Result<BulkReadStep, Status> {
         loop {
             match self.stream.next() {
-                Step::Copy { from, to, length } => {
+                BulkReadStep::Copy { from, to, length } => {
                     let end = from.saturating_add(length);
                     irp.copy_to_caller(to, bounce.get(from..end).unwrap_or_default())?;
                     self.stream.copied();
@@ -53,9 +53,9 @@ impl TransferPlan for Reads {
 
     fn next(&mut self, irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
         let data = match self.step(irp, bounce) {
-            Ok(Step::Direct { to, length }) => Data::Caller { offset: to, length },
-            Ok(Step::Bounce { length }) => Data::Bounce { length },
-            Ok(Step::Copy { .. } | Step::Done { .. }) => {
+            Ok(BulkReadStep::Direct { to, length }) => Data::Caller { offset: to, length },
+            Ok(BulkReadStep::Bounce { length }) => Data::Bounce { length },
+            Ok(BulkReadStep::Copy { .. } | BulkReadStep::Done { .. }) => {
                 return PlanStep::End(PlanEnd::With(Status::SUCCESS, self.stream.done()));
             }
             Err(status) => return PlanStep::End(self.with_what_came(status, irp)),

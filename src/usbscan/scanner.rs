@@ -183,7 +183,9 @@ impl Scanner {
             Err(status) => return irp.complete(status),
         };
         match request {
+            // IOCTL_GET_VERSION
             UsbscanRequest::GetVersion => irp.answer(&DriverVersion::CURRENT.to_bytes()),
+            // IOCTL_GET_DEVICE_DESCRIPTOR
             UsbscanRequest::GetDeviceDescriptor => match self.core.descriptor() {
                 Some(descriptor) => irp.answer(&descriptor.to_bytes()),
                 None => irp.complete(Status::DEVICE_NOT_READY),
@@ -195,12 +197,16 @@ impl Scanner {
                 Some(pipes) => self.on_pipes(open, &pipes, irp, request),
                 None => irp.complete(Status::DEVICE_NOT_READY),
             },
+            // IOCTL_SET_TIMEOUT
             UsbscanRequest::SetTimeout(timeouts) => {
                 open.set_timeouts(timeouts);
                 irp.complete(Status::SUCCESS)
             }
+            // IOCTL_WAIT_ON_DEVICE_EVENT
             UsbscanRequest::WaitOnDeviceEvent => open.transfer(Pipe::Event, irp),
+            // IOCTL_GET_USB_DESCRIPTOR
             UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
+            // IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS, IOCTL_SEND_USB_REQUEST
             UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
         }
     }
@@ -214,10 +220,13 @@ impl Scanner {
         request: UsbscanRequest,
     ) -> Disposition {
         match request {
+            // IOCTL_GET_CHANNEL_ALIGN_RQST
             UsbscanRequest::GetChannelAlign => {
                 irp.answer(&pipes.channel_info(open.pipes()).to_bytes())
             }
+            // IOCTL_GET_PIPE_CONFIGURATION
             UsbscanRequest::GetPipeConfiguration => irp.answer(&pipe_configuration(pipes.table())),
+            // IOCTL_CANCEL_IO
             UsbscanRequest::CancelIo(which) => {
                 if let Err(status) = pipes.select(open.pipes(), which) {
                     return irp.complete(status);
@@ -232,6 +241,7 @@ impl Scanner {
                 }
                 irp.complete(Status::SUCCESS)
             }
+            // IOCTL_RESET_PIPE
             UsbscanRequest::ResetPipe(which) => match pipes.select(open.pipes(), which) {
                 Err(status) => irp.complete(status),
                 // It waits for the device.

@@ -98,7 +98,7 @@ impl SuspendSettings {
 
 /// The suspension of a USB device, and its wake-up.
 pub(crate) struct Suspend {
-    state: SpinLock<State>,
+    state: SpinLock<SuspendState>,
     timer: Timer,
     /// Makes idle requests, and sends wait/wake IRPs anew.
     work: WorkItem,
@@ -125,7 +125,7 @@ struct Raw(NonNull<IRP>);
 // SAFETY: an IRP may be cancelled and completed in any thread.
 unsafe impl Send for Raw {}
 
-struct State {
+struct SuspendState {
     settings: SuspendSettings,
     idle: Idle,
     /// The idle request.
@@ -159,7 +159,7 @@ impl Suspend {
             Ok(event)
         };
         let suspend = crate::kernel::Shared::try_new(Self {
-            state: SpinLock::new(State {
+            state: SpinLock::new(SuspendState {
                 settings: SuspendSettings::NONE,
                 idle: Idle::STOPPED,
                 request: Flight::IDLE,
@@ -196,13 +196,13 @@ impl Suspend {
     }
 
     /// Starts the timer. With the state's lock held.
-    fn count(&self, state: &State) {
+    fn count(&self, state: &SuspendState) {
         // SAFETY: initialised; deferred procedure calls are flushed before the device goes.
         unsafe { self.timer.start(state.pause.saturating_mul(HUNDRED_NS)) };
     }
 
     /// Queues the work item, which holds the remove lock. With the state's lock held.
-    fn queue<R: Role>(&self, state: &mut State) {
+    fn queue<R: Role>(&self, state: &mut SuspendState) {
         if state.queued || self.lock.acquire(self.tag()).is_err() {
             return;
         }
@@ -280,7 +280,7 @@ impl<'d, R: Role> Context<'d, R> {
 
     /// Changes the state; if that says so, the idle request is cancelled. After it nothing is
     /// touched that the request holds. At <= `DISPATCH_LEVEL`.
-    fn interrupt(self, change: impl FnOnce(&mut State) -> bool + Send) {
+    fn interrupt(self, change: impl FnOnce(&mut SuspendState) -> bool + Send) {
         let irp = self.suspend.state.with(move |state| {
             let out = change(state);
             out.then(|| state.request.end(Status::CANCELLED, |_| true).copied())

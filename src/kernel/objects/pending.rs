@@ -20,7 +20,7 @@ use crate::kernel::{
 
 /// The place of a request that waits, one at a time. Its cancellation ends it.
 pub(crate) struct Pending {
-    queue: Queue<Place>,
+    queue: Queue<PendingPlace>,
     timer: PoolBox<Timer>,
     /// The timer is made. Changed in the PnP path alone.
     has_timer: AtomicBool,
@@ -33,21 +33,21 @@ pub(crate) trait PendingOwner: Send + Sync + 'static {
 }
 
 /// Success: a request may wait.
-struct Place(Status);
+struct PendingPlace(Status);
 
 /// What is known of a request that is to wait.
-struct Arrival {
+struct PendingArrival {
     program: Option<OpenRef>,
     /// Its ticket: when its time is over, on the clock of [`milliseconds`].
     deadline: u64,
 }
 
-impl Admission for Place {
-    type Arrival = Arrival;
+impl Admission for PendingPlace {
+    type Arrival = PendingArrival;
 
     const MOST: u32 = 1;
 
-    fn admit(&mut self, arrival: &mut Arrival) -> Result<u64, Status> {
+    fn admit(&mut self, arrival: &mut PendingArrival) -> Result<u64, Status> {
         if !self.0.is_success() {
             return Err(self.0);
         }
@@ -65,7 +65,7 @@ impl Pending {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device, Place(Status::DEVICE_NOT_READY))?,
+            queue: Queue::try_new(device, PendingPlace(Status::DEVICE_NOT_READY))?,
             timer: PoolBox::try_new(Timer::new())?,
             has_timer: AtomicBool::new(false),
         })
@@ -126,7 +126,10 @@ impl Pending {
         let deadline = milliseconds_left.map_or(u64::MAX, |left| {
             milliseconds().saturating_add(u64::from(left))
         });
-        match self.queue.insert(irp, &mut Arrival { program, deadline }) {
+        match self
+            .queue
+            .insert(irp, &mut PendingArrival { program, deadline })
+        {
             Ok(pending) => {
                 if let Some(left) = milliseconds_left {
                     self.start_timer(|_| Some(left.into()));

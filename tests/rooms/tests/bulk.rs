@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, num::NonZeroU16};
 
-use parscan_rooms::usb::{BulkRead, BulkWrite, Step};
+use parscan_rooms::usb::{BulkRead, BulkReadStep, BulkWrite};
 use proptest::prelude::*;
 
 const KIB_64: usize = 0x1_0000;
@@ -17,7 +17,7 @@ struct Pipe {
     packets: VecDeque<Vec<u8>>,
     read: BulkRead,
     bounce: Vec<u8>,
-    steps: Vec<Step>,
+    steps: Vec<BulkReadStep>,
 }
 
 impl Pipe {
@@ -58,26 +58,26 @@ impl Pipe {
             let step = self.read.next();
             self.steps.push(step);
             match step {
-                Step::Copy { from, to, length } => {
+                BulkReadStep::Copy { from, to, length } => {
                     assert_ne!(length, 0);
                     buffer[to..to + length].copy_from_slice(&self.bounce[from..from + length]);
                     assert_eq!(self.read.next(), step, "until it is done");
                     self.read.copied();
                 }
-                Step::Direct { to, length } => {
+                BulkReadStep::Direct { to, length } => {
                     let bytes = self.transfer(length)?;
                     buffer[to..to + length][..bytes.len()].copy_from_slice(&bytes);
                     assert_eq!(self.read.next(), step, "until it is done");
                     self.read.received(bytes.len());
                 }
-                Step::Bounce { length } => {
+                BulkReadStep::Bounce { length } => {
                     assert_eq!(length, self.size);
                     let bytes = self.transfer(length)?;
                     self.bounce[..bytes.len()].copy_from_slice(&bytes);
                     assert_eq!(self.read.next(), step, "until it is done");
                     self.read.received(bytes.len());
                 }
-                Step::Done { information } => {
+                BulkReadStep::Done { information } => {
                     assert_eq!(self.read.next(), step);
                     self.read.received(1);
                     assert_eq!(self.read.next(), step, "no transfer was due");
@@ -149,7 +149,7 @@ fn numbered(lengths: &[usize]) -> Vec<Vec<u8>> {
 fn a_read_of_nothing_is_done_at_once() {
     let mut pipe = Pipe::new(64, numbered(&[64]));
     assert_eq!(pipe.read(0), Some(vec![]));
-    assert_eq!(pipe.steps, [Step::Done { information: 0 }]);
+    assert_eq!(pipe.steps, [BulkReadStep::Done { information: 0 }]);
     // Also with a surplus, which stays.
     assert_eq!(pipe.read(60).unwrap().len(), 60);
     assert_eq!(pipe.read(0), Some(vec![]));
@@ -163,8 +163,8 @@ fn whole_packets_go_straight_to_the_caller() {
     assert_eq!(
         pipe.steps,
         [
-            Step::Direct { to: 0, length: 128 },
-            Step::Done { information: 128 }
+            BulkReadStep::Direct { to: 0, length: 128 },
+            BulkReadStep::Done { information: 128 }
         ]
     );
 }
@@ -176,27 +176,27 @@ fn a_surplus_is_kept_for_the_next_read() {
     assert_eq!(
         pipe.steps,
         [
-            Step::Direct { to: 0, length: 64 },
-            Step::Bounce { length: 64 },
-            Step::Copy {
+            BulkReadStep::Direct { to: 0, length: 64 },
+            BulkReadStep::Bounce { length: 64 },
+            BulkReadStep::Copy {
                 from: 0,
                 to: 64,
                 length: 36
             },
-            Step::Done { information: 100 }
+            BulkReadStep::Done { information: 100 }
         ]
     );
     assert_eq!(pipe.read(92).unwrap(), (100..192).collect::<Vec<u8>>());
     assert_eq!(
         pipe.steps,
         [
-            Step::Copy {
+            BulkReadStep::Copy {
                 from: 36,
                 to: 0,
                 length: 28
             },
-            Step::Direct { to: 28, length: 64 },
-            Step::Done { information: 92 }
+            BulkReadStep::Direct { to: 28, length: 64 },
+            BulkReadStep::Done { information: 92 }
         ]
     );
 }
@@ -241,33 +241,33 @@ fn a_read_that_is_interrupted_ends_with_what_came() {
     let mut read = BulkRead::new(packet(8));
     // In the middle of a transfer to the caller's buffer.
     read.begin(20);
-    assert_eq!(read.next(), Step::Direct { to: 0, length: 16 });
+    assert_eq!(read.next(), BulkReadStep::Direct { to: 0, length: 16 });
     read.interrupted(8);
-    assert_eq!(read.next(), Step::Done { information: 8 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 8 });
     assert_eq!(read.done(), 8);
     // In the packet of the bounce buffer: what does not fit is the next read's.
     read.begin(3);
-    assert_eq!(read.next(), Step::Bounce { length: 8 });
+    assert_eq!(read.next(), BulkReadStep::Bounce { length: 8 });
     read.interrupted(8);
-    let copy = |from, length| Step::Copy {
+    let copy = |from, length| BulkReadStep::Copy {
         from,
         to: 0,
         length,
     };
     assert_eq!(read.next(), copy(0, 3));
     read.copied();
-    assert_eq!(read.next(), Step::Done { information: 3 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 3 });
     // Before a transfer was sent: what is kept is not lost.
     read.begin(16);
     assert_eq!(read.next(), copy(3, 5));
     read.copied();
-    assert_eq!(read.next(), Step::Direct { to: 5, length: 8 });
+    assert_eq!(read.next(), BulkReadStep::Direct { to: 5, length: 8 });
     read.interrupted(0);
-    assert_eq!(read.next(), Step::Done { information: 5 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 5 });
     // A host that tells too much is not believed.
     read.begin(8);
     read.interrupted(usize::MAX);
-    assert_eq!(read.next(), Step::Done { information: 8 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 8 });
     // A copy that is not done stays due; with nothing due nothing is copied.
     read.begin(2);
     read.received(8);
@@ -276,10 +276,10 @@ fn a_read_that_is_interrupted_ends_with_what_came() {
     assert_eq!(read.next(), copy(0, 2));
     read.copied();
     read.copied();
-    assert_eq!(read.next(), Step::Done { information: 2 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 2 });
     read.discard();
     read.begin(8);
-    assert_eq!(read.next(), Step::Direct { to: 0, length: 8 });
+    assert_eq!(read.next(), BulkReadStep::Direct { to: 0, length: 8 });
 }
 
 #[test]
@@ -305,18 +305,18 @@ fn a_reset_pipe_has_no_surplus() {
 fn a_host_that_tells_too_much_is_not_believed() {
     let mut read = BulkRead::new(packet(8));
     read.begin(12);
-    assert_eq!(read.next(), Step::Direct { to: 0, length: 8 });
+    assert_eq!(read.next(), BulkReadStep::Direct { to: 0, length: 8 });
     read.received(usize::MAX);
-    assert_eq!(read.next(), Step::Bounce { length: 8 });
+    assert_eq!(read.next(), BulkReadStep::Bounce { length: 8 });
     read.received(usize::MAX);
-    let copy = Step::Copy {
+    let copy = BulkReadStep::Copy {
         from: 0,
         to: 8,
         length: 4,
     };
     assert_eq!(read.next(), copy);
     read.copied();
-    assert_eq!(read.next(), Step::Done { information: 12 });
+    assert_eq!(read.next(), BulkReadStep::Done { information: 12 });
 }
 
 #[test]
@@ -330,9 +330,9 @@ fn long_transfers_are_cut() {
         let mut read = BulkRead::new(packet(size));
         read.begin(3 * KIB_64);
         let length = chunk;
-        assert_eq!(read.next(), Step::Direct { to: 0, length });
+        assert_eq!(read.next(), BulkReadStep::Direct { to: 0, length });
         read.received(length);
-        assert_eq!(read.next(), Step::Direct { to: chunk, length });
+        assert_eq!(read.next(), BulkReadStep::Direct { to: chunk, length });
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the device does for each request.
 
-use super::{DeviceCore, hardware::OwnedPort};
+use super::{super::hardware::OwnedPort, DeviceCore};
 use crate::{
     ieee1284::{Condition, Direction, Fault, Session, Transfer},
     ioctl::{
@@ -11,24 +11,24 @@ use crate::{
 };
 
 /// The most bytes of a device ID, with its length prefix, and room for a NUL.
-pub(super) const LONGEST_ID: usize = 0xFFFF;
+pub(in crate::parallel) const LONGEST_ID: usize = 0xFFFF;
 /// Bytes of the length prefix of a device ID.
 const ID_PREFIX: usize = 2;
 
 /// What the open program has chosen; the defaults come back when it closes the device.
 #[derive(Clone, Copy)]
-pub(super) struct Preferences {
+pub(in crate::parallel) struct Preferences {
     /// Modes and addresses of the peripheral, once a request has needed the port.
-    pub(super) session: Option<Session>,
+    pub(in crate::parallel) session: Option<Session>,
     /// Modes that must not be used (`IOCTL_PAR_GET_DEVICE_CAPS`).
-    pub(super) excluded: IeeeModes,
+    pub(in crate::parallel) excluded: IeeeModes,
     /// `SERIAL_TIMEOUTS`
     timeouts: SerialTimeouts,
 }
 
 impl Preferences {
     /// No limits, the default modes.
-    pub(super) const DEFAULT: Self = Self {
+    pub(in crate::parallel) const DEFAULT: Self = Self {
         session: None,
         excluded: IeeeModes::empty(),
         timeouts: SerialTimeouts {
@@ -49,15 +49,19 @@ impl DeviceCore {
     ///
     /// # Errors
     /// The request, which needs the port.
-    pub(super) fn answer_at_once(
+    pub(in crate::parallel) fn answer_at_once(
         &self,
         request: UserRequest,
         irp: Irp,
     ) -> Result<Disposition, Irp> {
         Ok(match request {
+            // IOCTL_IEEE1284_GET_MODE
             UserRequest::GetMode => irp.answer(&self.modes()),
+            // IOCTL_PAR_GET_DEFAULT_MODES
             UserRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
+            // IOCTL_PAR_IS_PORT_FREE
             UserRequest::IsPortFree => irp.answer(&[u8::from(self.is_free())]),
+            // IOCTL_PAR_QUERY_LOCATION
             UserRequest::QueryLocation => {
                 let name = self.place().lpt::<10>(self.number());
                 let mut bytes = [0; LOCATION];
@@ -70,9 +74,11 @@ impl DeviceCore {
                 }
                 irp.answer(bytes.get(..length).unwrap_or_default())
             }
+            // IOCTL_SERIAL_GET_TIMEOUTS
             UserRequest::GetTimeouts => {
                 irp.answer(&self.preferences.with(|it| it.timeouts).to_bytes())
             }
+            // IOCTL_SERIAL_SET_TIMEOUTS
             UserRequest::SetTimeouts(timeouts) => {
                 self.preferences.with(|it| it.timeouts = timeouts);
                 irp.complete(Status::SUCCESS)
@@ -82,28 +88,34 @@ impl DeviceCore {
     }
 
     /// A device control request that needs the port.
-    pub(super) fn control(&self, task: Task, request: UserRequest) -> Disposition {
+    pub(in crate::parallel) fn control(&self, task: Task, request: UserRequest) -> Disposition {
         match request {
+            // IOCTL_PAR_SET_INFORMATION
             UserRequest::SetInformation(_) => {
                 let condition = self.on_port(&task, |session, port| session.initialize(port));
                 task.complete(condition.map_or_else(|why| why, Condition::status))
             }
+            // IOCTL_PAR_QUERY_INFORMATION
             UserRequest::QueryInformation(query) => {
                 match self.on_port(&task, |session, port| session.condition(port)) {
                     Ok(condition) => task.answer(&query.answer(condition.flags())),
                     Err(why) => task.complete(why),
                 }
             }
+            // IOCTL_PAR_QUERY_DEVICE_ID
             UserRequest::QueryDeviceId => {
                 self.device_id(task, |id, length| id.get(ID_PREFIX..=length).map(Id::Text))
             }
+            // IOCTL_PAR_QUERY_RAW_DEVICE_ID
             UserRequest::QueryRawDeviceId => {
                 self.device_id(task, |id, length| id.get(..=length).map(Id::Text))
             }
+            // IOCTL_PAR_QUERY_DEVICE_ID_SIZE
             UserRequest::QueryDeviceIdSize => self.device_id(task, |_, length| {
                 let size = length.checked_sub(ID_PREFIX)?.checked_add(1)?;
                 u32::try_from(size).ok().map(Id::Size)
             }),
+            // IOCTL_IEEE1284_NEGOTIATE
             UserRequest::Negotiate(offered) => {
                 let excluded = self.preferences.with(|it| it.excluded);
                 let allowed = NegotiationMask {
@@ -129,6 +141,7 @@ impl DeviceCore {
                     Err(why) => task.complete(why),
                 }
             }
+            // IOCTL_PAR_GET_DEVICE_CAPS
             UserRequest::GetDeviceCaps(excluded) => {
                 self.preferences.with(|it| it.excluded = excluded);
                 let modes =
@@ -138,18 +151,23 @@ impl DeviceCore {
                     Err(why) => task.complete(why),
                 }
             }
+            // IOCTL_PARSCAN_CLAIM
             UserRequest::Claim => {
                 let result = self.claim(&task.waits(), task.irp().file());
                 task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
             }
+            // IOCTL_PARSCAN_RELEASE
             UserRequest::Release { restore } => {
                 let result = self.release(&task.waits(), restore);
                 task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
             }
+            // IOCTL_PARSCAN_RUN
             UserRequest::Run => self.run(task),
+            // IOCTL_PAR_SET_WRITE_ADDRESS
             UserRequest::SetWriteAddress(address) => {
                 self.set_address(task, Direction::Forward, address)
             }
+            // IOCTL_PAR_SET_READ_ADDRESS
             UserRequest::SetReadAddress(address) => {
                 self.set_address(task, Direction::Reverse, address)
             }
@@ -173,7 +191,7 @@ impl DeviceCore {
     }
 
     /// `IRP_MJ_WRITE`
-    pub(super) fn write_request(&self, task: Task) -> Disposition {
+    pub(in crate::parallel) fn write_request(&self, task: Task) -> Disposition {
         let copy;
         let data = if task.irp().is_direct() {
             match Self::copy_of_data(&task) {
@@ -206,7 +224,7 @@ impl DeviceCore {
     }
 
     /// `IRP_MJ_READ`
-    pub(super) fn read_request(&self, mut task: Task) -> Disposition {
+    pub(in crate::parallel) fn read_request(&self, mut task: Task) -> Disposition {
         if task.irp().is_direct() {
             return self.direct_read_request(task);
         }
@@ -249,17 +267,17 @@ impl DeviceCore {
     }
 
     /// The time of a write, in milliseconds.
-    pub(super) fn write_limit(&self, length: usize) -> Option<u64> {
+    pub(in crate::parallel) fn write_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).write_limit(length)
     }
 
     /// The time of a read, in milliseconds.
-    pub(super) fn read_limit(&self, length: usize) -> Option<u64> {
+    pub(in crate::parallel) fn read_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).read_limit(length)
     }
 
     /// Writes bytes: how many, and how it ended.
-    pub(super) fn write_bytes(
+    pub(in crate::parallel) fn write_bytes(
         session: &mut Session,
         port: &mut OwnedPort<'_>,
         data: &[u8],
@@ -270,7 +288,7 @@ impl DeviceCore {
 
     /// Reads what the peripheral has at this moment: how much, and how it ended. If it has nothing
     /// and there is a limit, waits that long for a first byte.
-    pub(super) fn read_bytes(
+    pub(in crate::parallel) fn read_bytes(
         session: &mut Session,
         port: &mut OwnedPort<'_>,
         limit: Option<u64>,
@@ -362,7 +380,7 @@ fn unless_asleep(status: Status) -> Result<Status, Status> {
 }
 
 /// The status of a request that ended with a fault.
-pub(super) fn status_of(fault: Fault, port: &OwnedPort<'_>) -> Status {
+pub(in crate::parallel) fn status_of(fault: Fault, port: &OwnedPort<'_>) -> Status {
     match fault {
         Fault::Interrupted => port.why(),
         fault => fault.status(),

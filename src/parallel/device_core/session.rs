@@ -1,0 +1,201 @@
+//! An operation on the port, in the session of whoever uses the device.
+
+use core::sync::atomic::Ordering;
+
+use super::{
+    super::{Hardware, Place, hardware::OwnedPort},
+    DeviceCore, Lock, word_of,
+};
+use crate::{
+    ieee1284::{Fault, Session},
+    ioctl::Status,
+    kernel::{MutexGuard, RundownGuard, Waits, event},
+    trace::{Cause, Event},
+};
+
+/// Having the port for an operation.
+pub(super) struct Allocation<'a> {
+    pub(super) device: &'a DeviceCore,
+    /// It is locked, and stays so afterwards.
+    pub(super) locked: bool,
+    pub(super) _turn: MutexGuard<'a>,
+}
+
+impl Drop for Allocation<'_> {
+    fn drop(&mut self) {
+        if !self.locked {
+            self.device.free_port();
+        }
+    }
+}
+
+impl DeviceCore {
+    /// As [`DeviceCore::with_port`], for an operation that gives a status. If the port's power goes
+    /// meanwhile, it is done again when it is back, and its time begins anew.
+    pub(in crate::parallel) fn with_power<'a, T>(
+        &'a self,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        mut operation: impl FnMut(&mut Session, &mut OwnedPort<'a>) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        loop {
+            let settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
+                self.settle(session, port);
+                operation(session, port)
+            };
+            match self.with_port(waits, limit, settled).flatten() {
+                Err(Status::POWER_STATE_INVALID) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Runs `operation` on the port: takes it, unless a class driver has locked it, and gives it
+    /// back at rest. `limit` is the time of the operation in milliseconds.
+    ///
+    /// # Errors
+    /// Why the operation does not begin: `STATUS_DEVICE_BUSY`, `STATUS_CANCELLED`,
+    /// `STATUS_DELETE_PENDING`, `STATUS_DEVICE_REMOVED`, or `STATUS_UNSUCCESSFUL`, if a device of
+    /// the chain does not let itself be selected.
+    pub(in crate::parallel) fn with_port<'a, T>(
+        &'a self,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
+    ) -> Result<T, Status> {
+        let allocation = self.allocate(&waits)?;
+        self.in_session(waits, limit, allocation.locked, operation)
+    }
+
+    pub(super) fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
+        let turn = self.peripheral.lock(waits)?;
+        let locked = self.lock.with(|lock| *lock != Lock::Free);
+        if !locked {
+            self.port.take(self.owner(), waits)?;
+        }
+        let allocation = Allocation {
+            device: self,
+            locked,
+            _turn: turn,
+        };
+        if !locked {
+            self.select(waits)?;
+        }
+        Ok(allocation)
+    }
+
+    /// Selects the device, when the hardware is there. The port is ours.
+    pub(super) fn select(&self, waits: &Waits<'_>) -> Result<(), Status> {
+        let device = match self.place {
+            Place::Chain(device) => Some(device),
+            _ => None,
+        };
+        match self.select_any(device, waits)? {
+            Status::SUCCESS => Ok(()),
+            status => Err(status),
+        }
+    }
+
+    /// As [`PortCore::select`], when the hardware is there.
+    pub(super) fn select_any(
+        &self,
+        device: Option<u8>,
+        waits: &Waits<'_>,
+    ) -> Result<Status, Status> {
+        let inside = self.port.enter_when_there(waits)?;
+        Ok(self.port.select_on(Some(&inside.value()), device))
+    }
+
+    /// Runs an operation with the session of whoever uses the device. The port is ours; `keep` says
+    /// that the mode stays connected afterwards: else the next user may be somebody else.
+    pub(super) fn in_session<'a, T>(
+        &'a self,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        keep: bool,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
+    ) -> Result<T, Status> {
+        let inside = self.port.enter_when_there(&waits)?;
+        Ok(self.in_session_on(inside, waits, limit, keep, operation))
+    }
+
+    /// As [`DeviceCore::in_session`], on hardware that was entered.
+    pub(super) fn in_session_on<'a, T>(
+        &'a self,
+        inside: RundownGuard<'a, Hardware>,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        keep: bool,
+        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
+    ) -> T {
+        let capabilities = self.port.capabilities(&inside.value());
+        let wakes = self.port.wakes();
+        let mut port = OwnedPort::new(inside, waits, limit);
+        let mut session = self
+            .preferences
+            .with(|it| it.session)
+            // A port that was restarted may be another one.
+            .filter(|session| session.capabilities().is_same_port(&capabilities))
+            .unwrap_or(Session::new(capabilities));
+        if self.wakes.swap(wakes, Ordering::AcqRel) != wakes {
+            session.disconnected();
+        }
+        let still_held = self.port.take_held_epp(self.address());
+        if session.is_held() && !still_held {
+            session.disconnected();
+        }
+        session.forget_lines();
+        let result = operation(&mut session, &mut port);
+        self.tell_trouble(&mut session, port.why());
+        if !keep {
+            port.end();
+            session.release(&mut port);
+            if session.is_held() {
+                self.port.hold_epp(self.address());
+            }
+        }
+        if self.watches_edges() && !self.is_locked() {
+            self.port.enable_edges(&port.hardware());
+        }
+        self.port.learn(session.capabilities());
+        let modes = &self.modes;
+        self.preferences.with(move |it| {
+            modes.store(word_of(session.modes()), Ordering::Release);
+            it.session = Some(session);
+        });
+        result
+    }
+
+    /// Tells of a peripheral that did not answer, or not within the request's time.
+    pub(super) fn tell_trouble(&self, session: &mut Session, why: Status) {
+        let timed_out = why == Status::TIMEOUT;
+        let (cause, mode, number) = match session.take_trouble() {
+            Some(it) if it.fault != Fault::Interrupted => {
+                let cause = match it.fault {
+                    Fault::NotIeee1284 => Cause::NotIeee1284,
+                    Fault::EppTimeOut => Cause::Epp,
+                    _ => Cause::NoAnswer,
+                };
+                (cause, it.mode, it.event)
+            }
+            Some(it) if timed_out => (Cause::WriteTime, it.mode, it.event),
+            // Between two looks at a peripheral that has nothing to read.
+            None if timed_out => (Cause::ReadTime, session.mode_name(), 0),
+            _ => return,
+        };
+        let what = Event::TimedOut {
+            cause,
+            mode,
+            event: number,
+        };
+        event(self.number().label(), &what);
+    }
+
+    /// Leaves a connected mode. The port is ours, and the turn.
+    pub(in crate::parallel) fn end_mode(&self, waits: Waits<'_>) {
+        // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
+        if let Some(inside) = self.port.enter() {
+            self.in_session_on(inside, waits, None, true, Session::terminate);
+        }
+    }
+}
