@@ -606,6 +606,14 @@ unsafe extern "C" fn pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
             return unsafe { IofCallDriver((*ext).lower, irp) };
         }
         9 if sin(4) => return finish(irp, SUCCESS, 0),
+        9 if sin(44) => {
+            // The lower driver pends it; this one says that it has succeeded.
+            copy(irp);
+            set_completion(irp, marking, null_mut());
+            unsafe { IofCallDriver((*ext).lower, irp) };
+            return SUCCESS;
+        }
+        0x14 if sin(45) => set_status(irp, NOT_SUPPORTED, 0),
         9 => {
             copy(irp);
             set_completion(irp, marking, null_mut());

@@ -75,8 +75,11 @@ unsafe extern "C" fn hold(context: Ptr, ms: usize) -> Status {
     SUCCESS
 }
 
+/// The internal request that is passed down with all of its stack location.
+pub(crate) const CODE_COPY_ALL: u32 = 0x22_0000 | 0x815 << 2;
+
 /// Internal requests: 0x810 echo, 0x811 wait in the queue, 0x812 callback table, 0x813 finish what
-/// waits, 0x814 a warning with half of the answer.
+/// waits, 0x814 a warning with half of the answer, 0x815 the sin against `C9/207`.
 pub(crate) unsafe extern "C" fn internal(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     let ext = extension(device);
     if unsafe { (*ext).is_child } {
@@ -113,6 +116,12 @@ pub(crate) unsafe extern "C" fn internal(device: *mut DEVICE_OBJECT, irp: *mut I
             unsafe { memset(buffer(irp).cast(), 0x77, output) };
             finish(irp, 0x8000_0005_u32.cast_signed(), output / 2)
         }
+        0x815 => unsafe {
+            let from = current(irp);
+            let all = size_of::<IO_STACK_LOCATION>();
+            memcpy(from.sub(1).cast(), from.cast(), all);
+            IofCallDriver((*ext).lower, irp)
+        },
         _ => finish(irp, INVALID_DEVICE_REQUEST, 0),
     };
     leave(device, tag);

@@ -543,7 +543,7 @@ pub(crate) unsafe fn commit(
                 let p = ExAllocatePool2(NON_PAGED, 32, u32::from_le_bytes(*b"    "));
                 core::hint::black_box(p);
             }
-            79..=96 => return crate::user::commit(number, device, irp),
+            79..=98 => return crate::user::commit(number, device, irp),
             100 => {
                 let dpc: *mut KDPC = alloc(64).cast();
                 KeInitializeDpc(dpc, dpc_good, null_mut());
@@ -649,6 +649,90 @@ pub(crate) unsafe fn commit(
                     IoWriteErrorLogEntry(entry);
                 }
             }
+            153 => KeLeaveCriticalRegion(),
+            154 => send_own(device, 0x0F, keep_paged),
+            155 | 156 => {
+                // 155: capabilities that nobody initialised; 156: a request of the PnP manager's own.
+                let own = IoAllocateIrp(4, 0);
+                let next = current(own).sub(1);
+                (*next).MajorFunction = 0x1B;
+                (*next).MinorFunction = if number == 155 { 9 } else { 1 };
+                (*next).Parameters[0] = ExAllocatePool2(NON_PAGED, 64, TAG) as usize;
+                (*own).IoStatus[0] = u64::from(NOT_SUPPORTED.cast_unsigned());
+                set_completion(own, keep_quietly, null_mut());
+                IofCallDriver((*ext).lower, own);
+            }
+            157 => {
+                let mut own_event: KEVENT = core::mem::zeroed();
+                KeInitializeEvent(&raw mut own_event, 0, 1);
+                KeWaitForSingleObject((&raw mut own_event).cast(), 6, 1, 0, null());
+            }
+            158 => {
+                let mut key = null_mut();
+                IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut key);
+                let mut name = ustr(w!("X"));
+                name.Length = 1;
+                let mut len = 0;
+                ZwQueryValueKey(key, &raw const name, 2, null_mut(), 0, &raw mut len);
+            }
+            159 => ExFreePoolWithTag(IoAllocateIrp(2, 0).cast(), TAG),
+            160 => {
+                let old = KfRaiseIrql(2);
+                send_own(device, 0x12, keep_quietly);
+                KeLowerIrql(old);
+            }
+            161 => {
+                let mut object = null_mut();
+                ObReferenceObjectByHandle(
+                    core::ptr::without_provenance_mut(0x1234),
+                    0,
+                    null_mut(),
+                    0,
+                    &raw mut object,
+                    null_mut(),
+                );
+            }
+            162 => {
+                let mut thread = null_mut();
+                let attributes = kernel_handle();
+                PsCreateSystemThread(
+                    &raw mut thread,
+                    0x1F_FFFF,
+                    &raw const attributes,
+                    null_mut(),
+                    null_mut(),
+                    thread_holding,
+                    null_mut(),
+                );
+                ZwClose(thread);
+                sleep(5);
+            }
+            163 => {
+                // The completion routine of whoever sent it goes along to the lower device.
+                let own = IoAllocateIrp(6, 0);
+                let next = current(own).sub(1);
+                (*next).MajorFunction = 0x0F;
+                (*next).Parameters[2] = crate::server::CODE_COPY_ALL as usize;
+                set_completion(own, keep_quietly, null_mut());
+                IofCallDriver(device, own);
+            }
+            164 => {
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeReleaseSpinLock(&raw mut (*ext).lock_a, 1);
+            }
+            165 => {
+                let mut handle = [0_usize; 3];
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
+            }
+            166 => {
+                let mut handle = [0_usize; 3];
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
+                set_status(irp, SUCCESS, 0);
+                mark_pending(irp);
+                return PENDING;
+            }
+            130..=147 => too_high(number, device, irp),
             _ => return end(INVALID_DEVICE_REQUEST, 0),
         }
     }
@@ -696,6 +780,101 @@ unsafe fn traced(metadata: &[u8], values: &[u8], paged: bool) {
         }
         EtwUnregister(handle);
     }
+}
+
+/// One call at a level that its page does not allow, of each run-time rule of DDI compliance whose
+/// functions the machine has.
+unsafe fn too_high(number: u32, device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+    let ext = extension(device);
+    let (passive, apc, dispatch, device_level) = (0, 1, 2, 5);
+    let level = match number {
+        130 => passive,
+        131..=134 | 139 | 140 => dispatch,
+        141 => device_level,
+        _ => apc,
+    };
+    unsafe {
+        let name = ustr(w!("\\DosDevices\\MISB"));
+        let (mut out, mut file, mut target): (Ptr, Ptr, _) = (null_mut(), null_mut(), null_mut());
+        let attributes = kernel_handle();
+        let old = KfRaiseIrql(level);
+        match number {
+            130 => KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a),
+            131 => ExAcquireFastMutex((&raw mut out).cast()),
+            132 => ProbeForRead(null_mut(), 0, 1),
+            133 => ExRaiseStatus(UNSUCCESSFUL),
+            134 => IoDeleteDevice(device),
+            135 => IoDisconnectInterruptEx(null_mut()),
+            136 => IoDetachDevice((*ext).lower),
+            137 => {
+                IoDeleteSymbolicLink(&raw const name);
+            }
+            138 => {
+                IoGetDeviceObjectPointer(&raw const name, 0, &raw mut file, &raw mut target);
+            }
+            139 => sleep(1),
+            140 => KeEnterCriticalRegion(),
+            141 => {
+                KeSetTimer(&raw mut (*ext).timer, -10_000, null_mut());
+            }
+            142 => {
+                ObReferenceObjectByHandle(null_mut(), 0, null_mut(), 0, &raw mut out, null_mut());
+            }
+            143 => {
+                PsCreateSystemThread(
+                    &raw mut out,
+                    0,
+                    &raw const attributes,
+                    null_mut(),
+                    null_mut(),
+                    good_thread,
+                    null_mut(),
+                );
+            }
+            144 => {
+                IoOpenDeviceRegistryKey((*ext).pdo, 1, 0x2_0019, &raw mut out);
+            }
+            145 => {
+                let mut interface = ustr(w!("X"));
+                IoRegisterDeviceInterface((*ext).pdo, null(), null(), &raw mut interface);
+            }
+            146 => IoInitializeRemoveLockEx(remove_lock(device), TAG, 0, 0, 32),
+            147 => IoReleaseRemoveLockAndWaitEx(remove_lock(device), irp.cast(), 32),
+            _ => {}
+        }
+        KeLowerIrql(old);
+    }
+}
+
+/// `OBJECT_ATTRIBUTES` with `OBJ_KERNEL_HANDLE` alone.
+const fn kernel_handle() -> ObjectAttributes {
+    ObjectAttributes {
+        Length: 48,
+        RootDirectory: null_mut(),
+        ObjectName: null(),
+        Attributes: 0x200,
+        SecurityDescriptor: null_mut(),
+        SecurityQualityOfService: null_mut(),
+    }
+}
+
+unsafe extern "C" fn thread_holding(_context: Ptr) {
+    unsafe {
+        let mut mutex: KMUTANT = core::mem::zeroed();
+        KeInitializeMutex(&raw mut mutex, 0);
+        KeWaitForSingleObject((&raw mut mutex).cast(), 0, 0, 0, null());
+        PsTerminateSystemThread(SUCCESS);
+    }
+}
+
+/// A completion routine where it may be paged out.
+#[unsafe(link_section = "PAGE")]
+unsafe extern "C" fn keep_paged(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    _event: Ptr,
+) -> Status {
+    MORE_PROCESSING_REQUIRED
 }
 
 unsafe extern "C" fn good_thread(context: Ptr) {

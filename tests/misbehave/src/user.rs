@@ -330,6 +330,14 @@ pub(crate) unsafe fn commit(number: u32, device: *mut DEVICE_OBJECT, irp: *mut I
                 let mdl = locked(input);
                 MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 0, 0x10);
             }
+            97 => {
+                let mdl = locked(input);
+                MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 1, PRIORITY);
+            }
+            98 => {
+                let pool = ExAllocatePool2(PAGED, 32, TAG);
+                MmBuildMdlForNonPagedPool(IoAllocateMdl(pool, 32, 0, 0, null_mut()));
+            }
             86 => ProbeForRead(at, 4, 1),
             // A kernel address is no excuse for a handler.
             87 => {

@@ -28,6 +28,9 @@ pub(crate) const POWER: u8 = 0x16;
 pub(crate) const SYSTEM_CONTROL: u8 = 0x17;
 pub(crate) const PNP: u8 = 0x1B;
 
+const QUERY_CAPABILITIES: u8 = 9;
+/// `sizeof(DEVICE_CAPABILITIES)`
+const CAPABILITIES_SIZE: u16 = 64;
 const QUERY_REMOVE: u8 = 1;
 pub(crate) const REMOVE: u8 = 2;
 const CANCEL_REMOVE: u8 = 3;
@@ -511,6 +514,47 @@ fn check_threaded(k: &Kernel, irp: Irp) -> Broken {
     None
 }
 
+/// What must hold of a PnP IRP that a driver made.
+fn check_own(sl: Sl) -> Broken {
+    if sl.major() != PNP {
+        return None;
+    }
+    let what = minor_name(PNP, sl.minor());
+    if matches!(sl.minor(), 0..=QUERY_STOP | CANCEL_STOP | SURPRISE) {
+        return Some((rules::OWN_RESERVED, what));
+    }
+    if sl.minor() == QUERY_CAPABILITIES {
+        let capabilities = sl.arg1();
+        let (size, version): (u16, u16) = (peek(capabilities), peek(capabilities + 2));
+        // Address and UINumber follow the flags.
+        let numbers: [u32; 2] = peek(capabilities + 8);
+        if (size, version, numbers) != (CAPABILITIES_SIZE, 1, [u32::MAX; 2]) {
+            let found =
+                format!("Size {size}, Version {version}, Address and UINumber {numbers:x?}");
+            return Some((rules::OWN_CAPABILITIES, found));
+        }
+    }
+    None
+}
+
+/// What must hold of any request, and of its completion routine, when it is sent.
+fn check_next(k: &Kernel, next: Sl) -> Broken {
+    let irql = k.sched.threads.get(&k.sched.current).map_or(0, |t| t.irql);
+    let may_rise = matches!(
+        next.major(),
+        READ | WRITE | DEVICE_CONTROL | INTERNAL_DEVICE_CONTROL | POWER
+    );
+    if irql >= DISPATCH && !may_rise {
+        let what = format!("{} at IRQL {irql}", minor_name(next.major(), next.minor()));
+        return Some((rules::FORWARD_IRQL, what));
+    }
+    let routine = next.routine();
+    (next.control() & 0xE0 != 0 && k.mem.in_section(routine)).then(|| {
+        let what = format!("routine {routine:#x}");
+        (rules::COMPLETION_PAGED, what)
+    })
+}
+
 /// `IoCallDriver`.
 #[allow(clippy::too_many_lines, reason = "one transaction, told in order")]
 pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
@@ -557,7 +601,7 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
                 } else if r.maker == Maker::Threaded {
                     check_threaded(k, irp)
                 } else {
-                    None
+                    check_own(sl)
                 }
             }
             _ => None,
@@ -565,6 +609,7 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
         let spinning = k.sched.thread().locks.iter().any(|l| l.family.spins());
         let broken =
             broken.or_else(|| spinning.then(|| (rules::LOCK_HELD_CALL, "IoCallDriver".to_owned())));
+        let broken = broken.or_else(|| check_next(k, irp.sl_at(irp.location() - 1)));
         (from, broken)
     });
     if let Some((rule, what)) = broken {

@@ -960,6 +960,21 @@ impl Machine {
         self.send_irp(node, iomgr::PNP, minor, arguments)
     }
 
+    /// The same as a filter above sends it that has set a status.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_answered_pnp_irp(
+        &self,
+        node: DevNode,
+        minor: u8,
+        status: NtStatus,
+    ) -> Result<(NtStatus, usize), Bugcheck> {
+        sched::call("an IRP", move || {
+            pnp::send(node, iomgr::PNP, minor, status, 0, |_| ())
+        })
+    }
+
     /// Sends a power IRP; see [`Machine::send_pnp_irp`]. For `SET_POWER` and `QUERY_POWER` the
     /// arguments are `SystemContext`, Type, State and `ShutdownType`.
     ///

@@ -9,6 +9,8 @@
 /// One rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// Its constant in this module, such as `UNHANDLED_IRP`.
+    pub name: &'static str,
     /// Group and number in the rule book, such as `I1`.
     pub id: &'static str,
     /// Windows' bug check for it.
@@ -22,7 +24,12 @@ macro_rules! rules {
         $(
             #[doc = $text]
             #[allow(clippy::doc_markdown, reason = "the text is a message first")]
-            pub const $name: Rule = Rule { id: $id, code: $code, text: $text };
+            pub const $name: Rule = Rule {
+                name: stringify!($name),
+                id: $id,
+                code: $code,
+                text: $text,
+            };
         )*
         /// Every rule that a machine can report.
         pub const CATALOGUE: &[Rule] = &[$($name),*];
@@ -34,7 +41,6 @@ rules! {
     DOUBLE_COMPLETION = "I1", "44", "IRP completed more than once";
     IRP_TOUCHED = "I1", "C9/44", "IRP or its system buffer touched after completion";
     NOT_AN_IRP = "I1", "C9/03", "not an IRP";
-    LOST_IRP = "I1", "C9/226b", "IRP left incomplete";
     PENDING_NOT_MARKED = "I2", "C9/23D", "STATUS_PENDING returned without IoMarkIrpPending";
     MARKED_NOT_PENDING = "I2", "C9/23E", "IRP marked pending but another status returned";
     FORWARD_STATUS = "I2", "C9/224b", "returned status is not the one that the lower driver returned";
@@ -51,11 +57,14 @@ rules! {
     FORWARD_NO_LOCATION = "I5", "C9/208", "no stack location left";
     FORWARD_TARGET = "I5", "C9/211", "forwarded to another device than the next lower one";
     FORWARD_BAD_DEVICE = "I5", "C9/04", "IoCallDriver with an invalid device object";
+    FORWARD_IRQL = "I5", "C9/23A", "forwarded at DISPATCH_LEVEL, which the request's major does not allow";
     FORWARD_BELOW = "I5", "C9/205", "forwarded or completed an IRP that is queued below";
     COMPLETION_NOT_MARKED = "I6", "C9/228", "completion routine did not propagate the pending flag";
     COMPLETION_IRQL = "I6", "C4/FA", "completion routine changed the IRQL";
+    COMPLETION_PAGED = "I6", "C9/227", "completion routine in pageable code";
     COMPLETION_APC = "I6", "C4/FB", "completion routine changed the APC disable count";
     OWN_IRP = "I7", "C9/20A", "IRP made by this driver freed, completed or reused wrongly";
+    OWN_IRP_POOL = "I7", "C4/105", "IRP freed as pool";
     THREADED_IRP = "I7", "C9/0D", "event or status block of a threaded IRP gone before completion";
     THREADED_APC = "I7", "C9/302", "threaded IRP sent where the APC that completes it cannot run";
     THREADED_SIGNALLED = "I7", "C9/307", "threaded IRP sent with an event that is already signalled";
@@ -64,10 +73,12 @@ rules! {
     IRQL_CALL = "Q1", "C4/E5", "kernel function called at the wrong IRQL";
     IRQL_CALL_ZW = "Q1", "C4/E6", "Zw function called above PASSIVE_LEVEL or with special kernel APCs disabled";
     IRQL_WAIT = "Q1", "C4/121", "wait at DISPATCH_LEVEL with a time-out other than zero";
+    WAIT_USER_MODE = "Q1", "C4/123", "wait in UserMode for an object on the kernel stack, which may be paged out";
     IRQL_RAISE = "Q1", "C4/30", "KeRaiseIrql to a lower level";
     IRQL_LOWER = "Q1", "C4/31", "KeLowerIrql to a higher level";
     IRQL_CHANGED = "Q2", "C9/05", "routine returned at another IRQL";
     APC_CHANGED = "Q2", "C4/C5", "routine returned with another APC disable count";
+    APC_LEAVE = "Q2", "C4/3E", "critical region left that was not entered";
     PAGED_AT_DISPATCH = "Q3", "D1", "paged memory touched at DISPATCH_LEVEL";
     POOL_ZERO = "M1", "C4/00", "zero-byte pool allocation";
     POOL_IRQL = "M1", "C4/01", "paged pool allocated above APC_LEVEL";
@@ -96,6 +107,7 @@ rules! {
     LOCK_HELD_CALL = "L2", "SpinLockSafe", "IoCompleteRequest or IoCallDriver with a spin lock held";
     LOCK_FAMILY = "L3", "C4/1008", "lock released by another family of functions than acquired";
     LOCK_HELD_RETURN = "L4", "C4/40007", "routine returned with a lock held";
+    LOCK_HELD_THREAD = "L4", "C4/100A", "thread ended with a lock held";
     REMLOCK_REINIT = "K1", "C4/D7", "remove lock initialised twice";
     REMLOCK_PLACE = "K1", "C4/D7p", "remove lock outside a device extension";
     REMLOCK_TAG = "K2", "C4/D5", "remove lock released with a tag that was not acquired";
@@ -122,6 +134,8 @@ rules! {
     POWER_TIMEOUT = "P1", "9F", "power IRP not completed in time";
     WMI_FORWARDING = "F5", "C9/220", "IRP_MJ_SYSTEM_CONTROL completed by someone who is not the provider";
     OWN_PNP_STATUS = "F6", "C9/20E", "PnP, power or WMI IRP sent without initial STATUS_NOT_SUPPORTED";
+    OWN_CAPABILITIES = "F6", "C9/233", "IRP_MN_QUERY_CAPABILITIES sent with Size, Version, Address or UINumber not initialised";
+    OWN_RESERVED = "F6", "C9/237", "PnP IRP sent that only the system may send";
     NO_DISPATCH = "F7", "C9/21F", "dispatch routine missing for a required major";
     DEVICE_INITIALIZING = "A1", "C9/243", "DO_DEVICE_INITIALIZING left set by AddDevice";
     POWER_PAGABLE = "A1", "C9/23F", "DO_POWER_PAGABLE not inherited";
@@ -144,9 +158,12 @@ rules! {
     USER_IRQL = "U1", "0A", "user memory touched at DISPATCH_LEVEL or above";
     USER_FETCHED_TWICE = "U1", "DoubleFetch", "user memory read twice in one request";
     MDL_STATE = "U3", "C4/B0", "MDL built, locked, mapped, unlocked or freed in a wrong state";
+    MDL_BUG_CHECK = "U3", "C4/82", "MmMapLockedPagesSpecifyCache with BugCheckOnFailure";
     MDL_LEFT_LOCKED = "U3", "CB", "pages left locked by an MDL";
     MDL_EXECUTABLE = "M4", "C4/2002", "MDL mapped without MdlMappingNoExecute";
     HANDLE_KIND = "U2", "C4/F6", "user handle opened in the system, OBJ_KERNEL_HANDLE missing";
+    HANDLE_UNKNOWN = "U2", "C4/3C", "ObReferenceObjectByHandle with a handle that is not open";
+    STRING_MALFORMED = "U2", "C4/E4", "malformed UNICODE_STRING given to a kernel function";
     HANDLE_BAD = "U2", "93", "closed or used a handle that is not open";
     INTERRUPT_LEFT = "N1", "ntsim/interrupt", "interrupt still connected after the device stopped or went, or at unload";
     INTERRUPT_VERSION = "N1", "CA/9", "interrupt disconnected with another version than connected";

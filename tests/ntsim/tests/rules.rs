@@ -120,7 +120,7 @@ fn request_sin(number: u32, seed: u64) -> Result<(), Bugcheck> {
     let method = match number {
         // The sins with user addresses; one needs METHOD_OUT_DIRECT.
         88 => 2,
-        79..=96 => 3,
+        79..=98 => 3,
         _ => 0,
     };
     let code = (0x0022_2400 + 4 * number) | method;
@@ -268,6 +268,40 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (120, "M2", "C4/62"),            // entry left at unload
     (121, "N2", "ntsim/error-log"),  // string without an end
     (122, "N2", "ntsim/error-log"),  // bytes that nobody wrote
+    (97, "U3", "C4/82"),         // mapped with BugCheckOnFailure
+    (98, "U3", "C4/B0"),         // built for nonpaged pool over paged pool
+    (153, "Q2", "C4/3E"),        // critical region not entered
+    (154, "I6", "C9/227"),       // completion routine in PAGE
+    (155, "F6", "C9/233"),       // DEVICE_CAPABILITIES of zeros
+    (156, "F6", "C9/237"),       // own QUERY_REMOVE_DEVICE
+    (157, "Q1", "C4/123"),       // UserMode wait for an event on the stack
+    (158, "U2", "C4/E4"),        // Length 1
+    (159, "I7", "C4/105"),       // IRP given to ExFreePool
+    (160, "I5", "C9/23A"),       // CLEANUP sent at DISPATCH
+    (161, "U2", "C4/3C"),        // no handle
+    (162, "L4", "C4/100A"),      // thread ends with a mutex
+    (163, "I5", "C9/207"),       // the sender's completion routine copied
+    (164, "Q2", "C9/05"),        // spin lock released to another IRQL
+    (165, "L1", "C4/1000"),      // queued spin lock twice
+    (166, "L4", "C4/40007"),     // queued spin lock kept
+    (130, "Q1", "C4/E5"),        // KeAcquireSpinLockAtDpcLevel at PASSIVE
+    (131, "Q1", "C4/E5"),        // ExAcquireFastMutex at DISPATCH
+    (132, "Q1", "C4/E5"),        // ProbeForRead at DISPATCH
+    (133, "Q1", "C4/E5"),        // ExRaiseStatus at DISPATCH
+    (134, "Q1", "C4/E5"),        // IoDeleteDevice at DISPATCH
+    (135, "Q1", "C4/E5"),        // IoDisconnectInterruptEx at APC
+    (136, "Q1", "C4/E5"),        // IoDetachDevice at APC
+    (137, "Q1", "C4/E5"),        // IoDeleteSymbolicLink at APC
+    (138, "Q1", "C4/E5"),        // IoGetDeviceObjectPointer at APC
+    (139, "Q1", "C4/E5"),        // KeDelayExecutionThread at DISPATCH
+    (140, "Q1", "C4/E5"),        // KeEnterCriticalRegion at DISPATCH
+    (141, "Q1", "C4/E5"),        // KeSetTimer at a DIRQL
+    (142, "Q1", "C4/E5"),        // ObReferenceObjectByHandle at APC
+    (143, "Q1", "C4/E5"),        // PsCreateSystemThread at APC
+    (144, "Q1", "C4/E5"),        // IoOpenDeviceRegistryKey at APC
+    (145, "Q1", "C4/E5"),        // IoRegisterDeviceInterface at APC
+    (146, "Q1", "C4/E5"),        // IoInitializeRemoveLock at APC
+    (147, "Q1", "C4/E5"),        // IoReleaseRemoveLockAndWait at APC
 ];
 
 fn judge(
@@ -304,7 +338,7 @@ fn every_request_sin_is_named() {
 fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
     let config = Config {
         seed,
-        force_pending: matches!(sin, 0 | 20 | 39),
+        force_pending: matches!(sin, 0 | 20 | 39 | 44),
         ..Config::default()
     };
     let b = bench(config, sin);
@@ -313,6 +347,9 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
     m.send_pnp_irp(b.node, 0x30, [0; 4])?;
     m.send_power_irp(b.node, 0x20, [0; 4])?;
     m.send_wmi_irp(b.node, 8, [0; 4])?;
+    if sin == 45 {
+        m.send_answered_pnp_irp(b.node, 0x14, NtStatus::SUCCESS)?;
+    }
     for (child, _) in m.children(b.node) {
         m.send_pnp_irp(child, 0x30, [0; 4])?;
     }
@@ -386,11 +423,13 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
     (40, "I5", "C9/212"),  // location neither copied nor skipped
     (41, "A3", "C9/249"),  // two children with one id
     (42, "N1", "ntsim/interrupt"),
+    (44, "I2", "C9/224b"), // STATUS_PENDING of the lower driver hidden
+    (45, "F3", "C9/216"),  // an answer turned into STATUS_NOT_SUPPORTED
     (60, "P1", "ntsim/power-untold"), // START
     (61, "P1", "ntsim/power-untold"), // REMOVE
-    (62, "F4", "C9/230"),             // QUERY_POWER completed instead of passed down
-    (63, "P1", "MarkPower"),          // SET_POWER not pended
-    (64, "P1", "9F"),                 // SET_POWER never completed
+    (62, "F4", "C9/230"),  // QUERY_POWER completed instead of passed down
+    (63, "P1", "MarkPower"), // SET_POWER not pended
+    (64, "P1", "9F"),      // SET_POWER never completed
     (65, "P1", "PowerDownAllocate"),
     (66, "F4", "ntsim/power-wait"),
     (67, "P1", "ntsim/power-early"),
@@ -441,35 +480,92 @@ fn forced_pending_is_handled() {
     }
 }
 
-/// Rules that no sin here breaks, each with the reason.
-const UNTESTED: &[(&str, &str)] = &[
-    (
-        "C9/226b",
-        "not reported by itself: a lost IRP shows as a hang, CLEANUP or unload",
-    ),
-    (
-        "C9/224b",
-        "needs a lower driver that pends and a driver that hides it",
-    ),
-    ("C9/207", "needs a completion routine set by a driver above"),
-    ("C9/216", "needs an IRP that arrives with another status"),
-    ("ntsim", "says what the machine cannot do"),
-    ("C9/244", "tested in a test of its own"),
-];
+/// The page that names every rule, with what shows that it is enforced.
+const PAGE: &str = include_str!("../rules.md");
 
+/// The cells of a table's rows, of the table under this heading.
+fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let heading = format!("## {heading}\n");
+    let after = PAGE.split_once(&heading).expect("a heading").1;
+    let section = after.split("\n## ").next().unwrap_or(after);
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    rows.skip(1)
+        .map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect()
+}
+
+/// The sins that a cell names, with the code of the rule that catches each.
+fn named(cell: &str) -> Vec<(String, Option<&'static str>)> {
+    let of = |sins: &[(u32, &str, &'static str)], number: &str| {
+        let number: u32 = number.parse().ok()?;
+        sins.iter().find(|sin| sin.0 == number).map(|sin| sin.2)
+    };
+    let sins = cell.split(", ").filter_map(|sin| {
+        let (kind, name) = sin.split_once(' ')?;
+        match kind {
+            "request" => Some((sin.to_owned(), of(REQUEST_SINS, name))),
+            "life" => Some((sin.to_owned(), of(LIFE_SINS, name))),
+            _ => None,
+        }
+    });
+    sins.collect()
+}
+
+/// The page has every rule once, with its code, and every sin with the rule that catches it.
 #[test]
-fn every_rule_has_a_sin() {
-    let missing: Vec<_> = ntsim::rules::CATALOGUE
-        .iter()
-        .filter(|r| {
-            // tests/usb has a URB for each rule about URBs.
-            !r.id.starts_with('B')
-                && !REQUEST_SINS.iter().chain(LIFE_SINS).any(|s| s.2 == r.code)
-                && !UNTESTED.iter().any(|u| u.0 == r.code)
-        })
-        .map(|r| format!("{} [{}] {}", r.id, r.code, r.text))
-        .collect();
-    assert!(missing.is_empty(), "{}", missing.join("\n"));
+fn the_page_of_rules_is_true() {
+    let tests = [include_str!("rules.rs"), include_str!("usb/rules.rs")];
+    let mut wrong = Vec::new();
+    let mut shown = Vec::new();
+    let listed = rows("Rules");
+    for rule in ntsim::rules::CATALOGUE {
+        let of_it = |row: &&Vec<&str>| row[..2] == [rule.name, rule.code];
+        if listed.iter().filter(of_it).count() != 1 {
+            wrong.push(format!("{} [{}] has not one row", rule.name, rule.code));
+        }
+    }
+    for row in &listed {
+        let [name, code, option, by] = row[..] else {
+            wrong.push(format!("{row:?}: not four cells"));
+            continue;
+        };
+        let known = |rule: &&ntsim::Rule| (rule.name, rule.code) == (name, code);
+        if !ntsim::rules::CATALOGUE.iter().any(|rule| known(&rule)) || option.is_empty() {
+            wrong.push(format!("{name} [{code}] is no rule, or has no option"));
+        }
+        let sins = named(by);
+        for (sin, caught) in &sins {
+            shown.push(sin.clone());
+            if *caught != Some(code) {
+                wrong.push(format!("{name} [{code}]: {sin} is caught by {caught:?}"));
+            }
+        }
+        let by_test = by
+            .strip_prefix("test `")
+            .and_then(|test| test.strip_suffix('`'))
+            .is_some_and(|test| {
+                let line = format!("fn {test}()");
+                tests.iter().any(|file| file.contains(&line))
+            });
+        if sins.is_empty() && !by_test && name != "UNSUPPORTED" {
+            wrong.push(format!("{name} [{code}]: nothing shows it"));
+        }
+    }
+    for (kind, sins) in [("request", REQUEST_SINS), ("life", LIFE_SINS)] {
+        let missing = sins
+            .iter()
+            .map(|sin| format!("{kind} {}", sin.0))
+            .filter(|sin| !shown.contains(sin));
+        wrong.extend(missing.map(|sin| format!("{sin} is not on the page")));
+    }
+    for row in rows("DDI compliance checking") {
+        let sins = named(row[1]);
+        let without = row[1] == "-" && row[2].contains("not simulated");
+        if sins.is_empty() && !without || sins.iter().any(|(_, caught)| caught.is_none()) {
+            wrong.push(format!("{row:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -77,8 +77,13 @@ pub(crate) fn free_pool(va: Va, tag: Option<u32>) {
             );
         }
         let Kind::Pool(real) = block.kind else {
+            let rule = if block.kind == Kind::Irp {
+                rules::OWN_IRP_POOL
+            } else {
+                rules::POOL_BAD_FREE
+            };
             return Found::Bad(
-                rules::POOL_BAD_FREE,
+                rule,
                 format!(
                     "{va:#x} is {}, not pool",
                     crate::fault::describe(block.kind)

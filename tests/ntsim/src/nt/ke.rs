@@ -586,10 +586,11 @@ pub(super) extern "efiapi" fn ke_release_mutex(mutex: Va, _wait: u8) -> i32 {
 pub(super) extern "efiapi" fn ke_wait_for_single_object(
     object: Va,
     _reason: i32,
-    _mode: u8,
+    mode: u8,
     _alertable: u8,
     timeout: Va,
 ) -> i32 {
+    check_mode(mode, &[object]);
     wait_for(&[object], true, timeout).raw()
 }
 
@@ -598,7 +599,7 @@ pub(super) extern "efiapi" fn ke_wait_for_multiple_objects(
     objects: Va,
     kind: i32,
     _reason: i32,
-    _mode: u8,
+    mode: u8,
     _alertable: u8,
     timeout: Va,
     blocks: Va,
@@ -610,7 +611,18 @@ pub(super) extern "efiapi" fn ke_wait_for_multiple_objects(
         );
     }
     let list: Vec<Va> = (0..count as usize).map(|i| peek(objects + 8 * i)).collect();
+    check_mode(mode, &list);
     wait_for(&list, kind == 0, timeout).raw()
+}
+
+/// In `UserMode` the stack of a thread that waits may be paged out, and what it waits for with it.
+fn check_mode(mode: u8, objects: &[Va]) {
+    let on_stack = |object: &&Va| with(|k| k.sched.in_stack(**object, 8));
+    if mode != 0
+        && let Some(object) = objects.iter().find(on_stack)
+    {
+        fail(rules::WAIT_USER_MODE, format!("object {object:#x}"));
+    }
 }
 
 pub(super) extern "efiapi" fn ke_delay_execution_thread(
@@ -1016,8 +1028,8 @@ pub(super) extern "efiapi" fn ke_leave_critical_region() {
     });
     if count < 0 {
         fail(
-            rules::APC_CHANGED,
-            "KeLeaveCriticalRegion without enter [C4/3E]",
+            rules::APC_LEAVE,
+            "KeLeaveCriticalRegion without KeEnterCriticalRegion",
         );
     }
 }

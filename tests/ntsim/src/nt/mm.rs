@@ -466,11 +466,15 @@ pub(super) extern "efiapi" fn mm_map_locked_pages_specify_cache(
     mode: u8,
     _cache: i32,
     _base: Va,
-    _bug_check: u32,
+    bug_check: u32,
     priority: u32,
 ) -> Va {
     if mode != 0 {
         fail(rules::UNSUPPORTED, "an MDL mapped into user space");
+    }
+    if bug_check != 0 {
+        let what = "MmMapLockedPagesSpecifyCache in KernelMode";
+        fail(rules::MDL_BUG_CHECK, what);
     }
     if priority & NO_EXECUTE == 0 {
         fail(rules::MDL_EXECUTABLE, format!("priority {priority:#x}"));

@@ -98,10 +98,7 @@ pub(super) extern "efiapi" fn ps_terminate_system_thread(_status: i32) -> i32 {
         );
     }
     if let Some(lock) = held {
-        fail(
-            rules::LOCK_HELD_RETURN,
-            format!("thread ended with lock {lock:#x} held [C4/100A]"),
-        );
+        fail(rules::LOCK_HELD_THREAD, format!("lock {lock:#x}"));
     }
     finish_thread();
     crate::sched::end_thread()
@@ -126,8 +123,8 @@ pub(super) extern "efiapi" fn ob_reference_object_by_handle(
     let Some(record) = with(|k| k.handles.get(&handle).cloned()) else {
         if mode == 0 {
             fail(
-                rules::HANDLE_BAD,
-                format!("ObReferenceObjectByHandle({handle:#x}) [C4/3C]"),
+                rules::HANDLE_UNKNOWN,
+                format!("ObReferenceObjectByHandle({handle:#x})"),
             );
         }
         return NtStatus::INVALID_HANDLE.raw();

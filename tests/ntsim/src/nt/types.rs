@@ -281,8 +281,8 @@ pub(crate) fn unicode(va: Va) -> String {
     let maximum = usize::from(peek::<u16>(va + 2));
     if length % 2 != 0 || length > maximum {
         crate::state::fail(
-            crate::rules::HANDLE_KIND,
-            format!("malformed UNICODE_STRING: Length {length}, MaximumLength {maximum} [C4/E3]"),
+            crate::rules::STRING_MALFORMED,
+            format!("Length {length}, MaximumLength {maximum}"),
         );
     }
     let buffer = peek::<usize>(va + 8);
