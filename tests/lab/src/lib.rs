@@ -16,6 +16,7 @@ use ntsim::{
 use parscan_models::{PortDevice, Printer, Spp};
 
 pub mod client;
+pub mod fork;
 pub mod modes;
 pub mod negotiation;
 pub mod ntddpar;
@@ -24,6 +25,7 @@ pub mod parallel_h;
 pub mod port_programs;
 pub mod register_write;
 pub mod scanner;
+pub mod symbols;
 pub mod trigger;
 pub mod usbscan_h;
 

@@ -440,6 +440,10 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
     let mut trap = regs[libc::REG_TRAPNO as usize];
+    if signal == libc::SIGTRAP && trap == TRAP_BREAKPOINT && crate::coverage::hit(rip - 1) {
+        regs[libc::REG_RIP as usize] -= 1;
+        return;
+    }
     let flags = &mut regs[libc::REG_EFL as usize];
     let (first, end) = WATCHED.get();
     let watched = end != 0;
@@ -504,6 +508,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
 /// Not a trap of the processor: a watched thread's next instruction.
 const TRAP_WATCH: i64 = -1;
 const TRAP_DEBUG: i64 = 1;
+const TRAP_BREAKPOINT: i64 = 3;
 const TRAP_GENERAL_PROTECTION: i64 = 13;
 const TRAP_PAGE_FAULT: i64 = 14;
 /// DF of rflags: string instructions go downwards.
@@ -883,6 +888,7 @@ fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
     if let Some((rule, what)) = with(|k| crate::power::check_port(k, port)) {
         crate::state::fail(rule, what);
     }
+    crate::points::reach(crate::Point::Port);
     let (found, now) = with(|k| {
         let cost = k.config.port_access_ns;
         k.now += cost;

@@ -672,6 +672,9 @@ pub(crate) fn call_driver(device: Va, irp: Va) -> NtStatus {
     }) else {
         fail(rules::NOT_AN_IRP, "vanished");
     };
+    if !internal {
+        crate::points::reach(crate::Point::Irp);
+    }
     let entry = Entry::now();
     let status = status_of(guest(routine, &[device, irp.0]));
     with(|k| k.sched.thread().frames.pop());
@@ -1750,6 +1753,27 @@ pub(crate) fn last_reference(file: Va) -> bool {
         });
     }
     true
+}
+
+/// Reads, writes and control requests that a driver has now and did not make.
+pub(crate) fn requests_of(k: &Kernel, driver: DriverId) -> Vec<Va> {
+    let has = |r: &Record| {
+        r.done.is_none()
+            && r.owner != Some(driver)
+            && r.frames
+                .iter()
+                .rev()
+                .find(|f| f.left.is_none())
+                .is_some_and(|f| {
+                    let cancels = matches!(
+                        f.major,
+                        READ | WRITE | DEVICE_CONTROL | INTERNAL_DEVICE_CONTROL
+                    );
+                    f.driver == driver && cancels
+                })
+    };
+    let irps = k.io.irps.iter().filter(|(_, r)| has(r));
+    irps.map(|(irp, _)| *irp).collect()
 }
 
 /// `IoCancelIrp`, and `NtCancelIoFileEx` for one request.

@@ -101,6 +101,8 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+#[cfg(target_arch = "x86_64")]
+mod coverage;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
 mod count;
 mod cpu;
@@ -115,6 +117,7 @@ mod nt;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/patch.rs")]
 mod patch;
 mod pnp;
+mod points;
 mod ports;
 mod power;
 mod registry;
@@ -142,11 +145,14 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub use count::{Counts, Lock, LockUse};
+#[cfg(target_arch = "x86_64")]
+pub use coverage::{Block, Coverage};
 pub use image::UnknownImport;
 pub use iomgr::CANARY;
 pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
 pub use parscan_models::{Nanos, PortDevice, UsbFunction, Width};
 pub use pnp::{DevNode, DeviceIds, NodeState};
+pub use points::{Choice, Point, after_fork};
 pub use ports::SharedPort;
 pub use registry::{RegValue, Registry};
 pub use routine::RoutineCall;
@@ -658,6 +664,9 @@ impl Machine {
             inject_into: None,
             panic: None,
             seen_stacks: None,
+            points: None,
+            #[cfg(target_arch = "x86_64")]
+            coverage: None,
             data_exports: std::collections::HashMap::new(),
             counting: None,
         };
@@ -743,6 +752,10 @@ impl Machine {
             image::ImageError::UnknownImports(list) => LoadError::UnknownImports(list),
         })?;
         let entry = image.entry;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(coverage) = self.with(|k| k.coverage) {
+            coverage.arm(path.as_ref(), image.base);
+        }
         let (id, object, path) = self.with(|k| {
             let key = format!(r"\Registry\Machine\System\CurrentControlSet\Services\{service}");
             k.registry.create(&key);
@@ -1657,11 +1670,61 @@ impl Machine {
         self.with(|k| k.mem.given_to(driver).0)
     }
 
+    /// What this driver holds now.
+    #[must_use]
+    pub fn held_by(&self, driver: DriverId) -> Held {
+        self.with(|k| {
+            let mut held = Held::default();
+            for block in k.mem.live_blocks().filter(|b| b.owner == Some(driver)) {
+                held.blocks += 1;
+                held.bytes += block.size;
+            }
+            let handles = k.handles.values();
+            held.handles = handles.filter(|h| h.owner == Some(driver)).count();
+            let devices = k.devices.values();
+            held.devices = devices.filter(|d| d.driver == driver && !d.deleted).count();
+            let links = k.links.values();
+            held.links = links.filter(|l| l.owner == Some(driver)).count();
+            let live = |(tid, t): &(&sched::Tid, &sched::Thread)| {
+                t.owner == Some(driver) && !k.sched.is_done(**tid)
+            };
+            held.threads = k.sched.threads.iter().filter(live).count();
+            held.work_items = k
+                .work_items
+                .values()
+                .filter(|w| w.owner == Some(driver))
+                .count();
+            held.timers = nt::ke::ex_timers_of(k, driver);
+            held
+        })
+    }
+
     /// The broken rule that stopped the machine, if any.
     #[must_use]
     pub fn bugcheck(&self) -> Option<Bugcheck> {
         self.with(|k| k.bugcheck.clone())
     }
+}
+
+/// What a driver holds: see [`Machine::held_by`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Blocks of memory: pool, IRPs, MDLs, device objects, work items.
+    pub blocks: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Open handles.
+    pub handles: usize,
+    /// Device objects.
+    pub devices: usize,
+    /// Symbolic links, but for those of interfaces.
+    pub links: usize,
+    /// System threads that run.
+    pub threads: usize,
+    /// `IO_WORKITEM`s.
+    pub work_items: usize,
+    /// `EX_TIMER`s.
+    pub timers: usize,
 }
 
 impl fmt::Debug for Machine {

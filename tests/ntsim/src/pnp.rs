@@ -642,9 +642,13 @@ fn assign(node: DevNode) -> bool {
 }
 
 pub(crate) fn start(node: DevNode) -> NtStatus {
+    // Nobody starts what has been pulled out meanwhile.
+    if with(|k| k.pnp.nodes[node.0].gone) {
+        return NtStatus::NO_SUCH_DEVICE;
+    }
     if !assign(node) {
         with(|k| k.note("no free resources".to_owned()));
-        remove(node);
+        give_up(node);
         return NtStatus::CONFLICTING_ADDRESSES;
     }
     let (raw, translated) = with(|k| {
@@ -665,7 +669,7 @@ pub(crate) fn start(node: DevNode) -> NtStatus {
             k.pnp.nodes[node.0].idle = false;
             k.note(format!("START failed: {status}"));
         });
-        remove(node);
+        give_up(node);
         return status;
     }
     if let Some((rule, what)) = with(|k| power::check_started(k, k.pnp.nodes[node.0].pdo)) {
@@ -679,6 +683,16 @@ pub(crate) fn start(node: DevNode) -> NtStatus {
     query_state(node);
     enumerate(node);
     status
+}
+
+/// A device did not start. One that had been started may be open: `SURPRISE_REMOVAL`, and `REMOVE`
+/// with the end of the last handle.
+fn give_up(node: DevNode) {
+    if with(|k| k.pnp.nodes[node.0].state) == NodeState::Stopped {
+        surprise_remove(node);
+    } else {
+        remove(node);
+    }
 }
 
 /// `IRP_MN_FILTER_RESOURCE_REQUIREMENTS`: the list goes down in pool that a driver may replace.
@@ -1085,6 +1099,9 @@ pub(crate) fn simple(node: DevNode, minor: u8) -> NtStatus {
 }
 
 pub(crate) fn stop(node: DevNode) -> NtStatus {
+    if with(|k| k.pnp.nodes[node.0].gone) {
+        return NtStatus::NO_SUCH_DEVICE;
+    }
     let status = simple(node, 4);
     with(|k| k.pnp.nodes[node.0].state = NodeState::Stopped);
     check_interrupts(node, "IRP_MN_STOP_DEVICE");

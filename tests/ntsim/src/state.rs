@@ -138,6 +138,11 @@ pub(crate) struct Kernel {
     /// A panic of a model, on its way to the test.
     pub seen_stacks: Option<crate::SeenStacks>,
     pub panic: Option<Box<dyn core::any::Any + Send>>,
+    /// Who is asked at every point.
+    pub points: Option<crate::points::Decide>,
+    /// Whose reached blocks are noted, for drivers that are loaded from now on.
+    #[cfg(target_arch = "x86_64")]
+    pub coverage: Option<&'static crate::Coverage>,
     pub data_exports: HashMap<&'static str, Va>,
     /// The driver that is counted.
     pub counting: Option<crate::count::Counting>,

@@ -81,8 +81,8 @@ pub(crate) struct UserMemory {
     touches: HashMap<Va, u64>,
     /// By page and number of the touch.
     hooks: Vec<(Va, u64, Hook)>,
-    /// Mappings of locked pages in kernel space: address and bytes, and whether they are in use.
-    views: BTreeMap<Va, (usize, bool)>,
+    /// Mappings of locked pages in kernel space: their frames, and whether they are in use.
+    views: BTreeMap<Va, (Vec<u32>, bool)>,
 }
 
 /// Whether an address is in the user half.
@@ -123,6 +123,32 @@ impl UserMemory {
             let alias = map(0, FILE, prot, flags, file, 0).expect("the memory file");
             (file, alias)
         })
+    }
+
+    /// After a fork: a memory file of this process' own with the same content, mapped wherever the
+    /// common one was. No page is open to the processor then: a test runs.
+    pub(crate) fn part(&mut self) {
+        let Some((_, common)) = self.file.take() else {
+            return;
+        };
+        let (file, alias) = self.file();
+        let used = self.frames.len() * PAGE;
+        crate::mem::poke_bytes(alias, &crate::mem::peek_bytes(common, used));
+        unmap(common, FILE);
+        let place = |at: Va, prot: i32, frame: u32| {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            map(at, PAGE, prot, flags, file, frame as usize * PAGE).expect("a page");
+        };
+        for (va, page) in &self.pages {
+            place(*va, libc::PROT_NONE, page.frame);
+        }
+        let views = self.views.iter().filter(|(_, (_, in_use))| *in_use);
+        for (view, (frames, _)) in views {
+            for (i, frame) in frames.iter().enumerate() {
+                let both = libc::PROT_READ | libc::PROT_WRITE;
+                place(view + i * PAGE, both, *frame);
+            }
+        }
     }
 
     fn new_frame(&mut self) -> u32 {
@@ -336,24 +362,25 @@ impl UserMemory {
                 *frame as usize * PAGE,
             )?;
         }
-        self.views.insert(view, (len, true));
+        self.views.insert(view, (frames.to_vec(), true));
         Some(view)
     }
 
     /// Takes a view away; its addresses are not used again.
     pub(crate) fn unmap_view(&mut self, view: Va) {
-        if let Some((len, in_use)) = self.views.get_mut(&view) {
+        if let Some((frames, in_use)) = self.views.get_mut(&view) {
             *in_use = false;
+            let len = frames.len() * PAGE;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            map(view, *len, libc::PROT_NONE, flags | libc::MAP_FIXED, -1, 0)
+            map(view, len, libc::PROT_NONE, flags | libc::MAP_FIXED, -1, 0)
                 .expect("cannot seal a mapping");
         }
     }
 
     /// What to say of a bad address in kernel space that once was a view, or lies next to one.
     pub(crate) fn describe_view(&self, va: Va) -> Option<&'static str> {
-        let (view, (len, in_use)) = self.views.range(..=va + PAGE).next_back()?;
-        (va < view + len + PAGE).then_some(if *in_use {
+        let (view, (frames, in_use)) = self.views.range(..=va + PAGE).next_back()?;
+        (va < view + frames.len() * PAGE + PAGE).then_some(if *in_use {
             " (next to the pages that an MDL maps)"
         } else {
             " (pages that an MDL mapped, unmapped since)"
@@ -419,8 +446,8 @@ impl Drop for UserMemory {
         for page in self.pages.keys() {
             unmap(*page, PAGE);
         }
-        for (view, (len, _)) in &self.views {
-            unmap(view - PAGE, len + 2 * PAGE);
+        for (view, (frames, _)) in &self.views {
+            unmap(view - PAGE, (frames.len() + 2) * PAGE);
         }
         if let Some((file, alias)) = self.file {
             unmap(alias, FILE);

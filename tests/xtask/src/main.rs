@@ -21,6 +21,7 @@ mod race;
 mod setup;
 mod shell;
 mod suite;
+mod verify;
 mod wine;
 
 use exports::Exports;
@@ -233,6 +234,37 @@ enum Command {
     )]
     Race(race::Options),
 
+    /// Let go wrong what can go wrong, everywhere.
+    ///
+    /// Builds parscan.sys and loads it into the simulated kernel of tests/ntsim, for each scenario of
+    /// tests/lab/src/verify: the whole life of a port and of a scanner with a use of it, by programs,
+    /// port programs and kernel clients. A scenario is played once; at each of its points the process
+    /// forks, and in the child the k-th call that can fail fails, or, before a port access, a URB or
+    /// an IRP, the device is pulled out, its requests are cancelled, or the system sleeps and wakes
+    /// up. Then the scenario goes on: every request ends with a documented status, the device works as
+    /// before if it is still there, and nothing is left at the end. A violation is told with the
+    /// command that replays it; the exit code is 1. All but the quick form explores the races, too, as
+    /// `cargo xtask race` does.
+    #[command(
+        after_help = "Examples:\n  cargo xtask verify --quick\n  cargo xtask verify\n  \
+                            cargo xtask verify --scenario scanner-scan --at unplug:urb:3"
+    )]
+    Verify(verify::Verify),
+
+    /// Attack the driver with programs and devices that do what they should not.
+    ///
+    /// Builds parscan.sys and loads it into the simulated kernel. Each session is a machine with a
+    /// port and a scanner, several 64- and 32-bit programs that send any request with any buffers,
+    /// cancel and close in the midst of it, devices that break their protocols and describe themselves
+    /// wrongly, little memory, sleep, stop and removal. Its seed decides all of it. Counts requests and
+    /// the basic blocks of the image that were reached, and lists the functions with others.
+    ///
+    /// With --life: devices that come and go under load, and a day of virtual time in an office;
+    /// memory, handles, threads and links must be back at their first level every time.
+    #[command(after_help = "Examples:\n  cargo xtask attack --requests 10000000\n  \
+                            cargo xtask attack --replay 17\n  cargo xtask attack --life")]
+    Attack(verify::Attack),
+
     /// Install the driver in Wine and use it with parscanctl.
     ///
     /// Makes the driver package and parscanctl.exe, installs the Debian package wine64 if it is
@@ -321,6 +353,14 @@ fn main() -> ExitCode {
     }
 }
 
+fn code(fine: bool) -> ExitCode {
+    if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 fn run(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
@@ -392,6 +432,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Verify(options) => return Ok(code(verify::verify(&workspace, &options)?)),
+        Command::Attack(options) => return Ok(code(verify::attack(&workspace, &options)?)),
         Command::Fuzz { seconds, targets } => {
             let options = fuzz::Options { seconds, targets };
             if !fuzz::run_targets(&workspace, &options)? {

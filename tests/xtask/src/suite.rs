@@ -391,6 +391,12 @@ const STEPS: &[Step] = &[
         commands: |workspace| Ok(vec![xtask(workspace, &["race", "--quick"])?]),
     },
     Step {
+        name: "verify",
+        what: "a call fails, a device is pulled out, requests are cancelled, sleep: the quick form",
+        needs: &["build", "client"],
+        commands: |workspace| Ok(vec![xtask(workspace, &["verify", "--quick"])?]),
+    },
+    Step {
         name: "debug-image",
         what: "the core of the lab and of race on the driver as the dev profile builds it",
         needs: &["misbehave", "client"],

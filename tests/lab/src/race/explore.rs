@@ -409,7 +409,11 @@ fn split(
             return false;
         }
         outcome.runs += 1;
-        forker.fork(format!("{}", stop.number))
+        let is_child = forker.fork(format!("{}", stop.number));
+        if is_child {
+            ntsim::after_fork();
+        }
+        is_child
     });
 }
 
@@ -504,6 +508,7 @@ fn perform(
                 forker.outcome.points += 1;
                 forker.outcome.runs += 1;
                 if forker.fork(format!("{seed}")) {
+                    ntsim::after_fork();
                     machine.reseed(seed, 300);
                     child = true;
                     break;

@@ -10,14 +10,12 @@ use anstream::{eprint, println};
 use anstyle::{AnsiColor, Style};
 use clap::Parser;
 use ntsim::Config;
-use parscan_lab::driver_image;
+use parscan_lab::{driver_image, symbols::Symbols};
 
 mod explore;
 mod scenes;
-mod symbols;
 
 use explore::{Kind, Outcome, Scene, Way, explore};
-use symbols::Symbols;
 
 /// Preempt the driver at every instruction.
 #[derive(Parser)]

@@ -363,6 +363,17 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
         }
         k.sched.thread().irql
     });
+    if export.fails
+        && with(|k| k.points.is_some() && k.inject_into.is_none_or(|d| d == caller))
+        && crate::points::reach(crate::Point::Call)
+    {
+        with(|k| {
+            k.inject = true;
+            let place = k.site_name(crate::state::Site(site));
+            k.note(format!("fault injection: {} from {place}", export.name));
+            k.failed_calls.push(format!("{} {place}", export.name));
+        });
+    }
     if irql < export.min || irql > export.max {
         let name = export.name;
         let rule = match name {

@@ -20,6 +20,7 @@ use crate::trace::EventKind;
 
 /// `IOCTL_INTERNAL_USB_SUBMIT_URB`. Gives what the dispatch routine returns.
 pub(super) fn submit(pdo: Va, irp: Irp) -> NtStatus {
+    crate::points::reach(crate::Point::Urb);
     let urb = irp.sl().arg1();
     let irql = ke::current_irql();
     let plan = with(|k| {

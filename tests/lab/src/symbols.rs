@@ -3,11 +3,12 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 /// The functions of an image, by their offset.
-pub(crate) struct Symbols(Vec<(u64, String)>);
+pub struct Symbols(Vec<(u64, String)>);
 
 impl Symbols {
     /// Those of the map beside `image`; none if there is no map.
-    pub(crate) fn beside(image: &Path) -> Self {
+    #[must_use]
+    pub fn beside(image: &Path) -> Self {
         let text = fs::read_to_string(image.with_extension("map")).unwrap_or_default();
         let base = text
             .lines()
@@ -30,14 +31,16 @@ impl Symbols {
     }
 
     /// The function around an offset.
-    pub(crate) fn name(&self, offset: u64) -> Option<String> {
+    #[must_use]
+    pub fn name(&self, offset: u64) -> Option<String> {
         let after = self.0.partition_point(|(start, _)| *start <= offset);
         let (start, name) = self.0.get(after.checked_sub(1)?)?;
         Some(format!("{name}+{:#x}", offset - start))
     }
 
     /// A text with names behind the places of this driver in it, which are `driver+0xoffset`.
-    pub(crate) fn explain(&self, text: &str, driver: &str) -> String {
+    #[must_use]
+    pub fn explain(&self, text: &str, driver: &str) -> String {
         let mark = format!("{driver}+0x");
         let mut parts = text.split(&mark);
         let mut out = parts.next().unwrap_or_default().to_owned();
