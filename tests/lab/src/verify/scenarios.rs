@@ -382,7 +382,11 @@ fn port_program(user: &User<'_>) {
     if claimed.status == NtStatus::SUCCESS {
         let request = lines::request(&code, &[1, 2, 3], false);
         user.control("RUN", lines::RUN, &request, lines::RESULT + 8);
-        user.control("RELEASE", lines::RELEASE, &[1, 0, 0, 0], 0);
+        let release = || user.control("RELEASE", lines::RELEASE, &[1, 0, 0, 0], 0);
+        // One that is cancelled leaves the claim as it is.
+        if release().status == NtStatus::CANCELLED {
+            release();
+        }
     }
 }
 
