@@ -268,40 +268,40 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (120, "M2", "C4/62"),            // entry left at unload
     (121, "N2", "ntsim/error-log"),  // string without an end
     (122, "N2", "ntsim/error-log"),  // bytes that nobody wrote
-    (97, "U3", "C4/82"),         // mapped with BugCheckOnFailure
-    (98, "U3", "C4/B0"),         // built for nonpaged pool over paged pool
-    (153, "Q2", "C4/3E"),        // critical region not entered
-    (154, "I6", "C9/227"),       // completion routine in PAGE
-    (155, "F6", "C9/233"),       // DEVICE_CAPABILITIES of zeros
-    (156, "F6", "C9/237"),       // own QUERY_REMOVE_DEVICE
-    (157, "Q1", "C4/123"),       // UserMode wait for an event on the stack
-    (158, "U2", "C4/E4"),        // Length 1
-    (159, "I7", "C4/105"),       // IRP given to ExFreePool
-    (160, "I5", "C9/23A"),       // CLEANUP sent at DISPATCH
-    (161, "U2", "C4/3C"),        // no handle
-    (162, "L4", "C4/100A"),      // thread ends with a mutex
-    (163, "I5", "C9/207"),       // the sender's completion routine copied
-    (164, "Q2", "C9/05"),        // spin lock released to another IRQL
-    (165, "L1", "C4/1000"),      // queued spin lock twice
-    (166, "L4", "C4/40007"),     // queued spin lock kept
-    (130, "Q1", "C4/E5"),        // KeAcquireSpinLockAtDpcLevel at PASSIVE
-    (131, "Q1", "C4/E5"),        // ExAcquireFastMutex at DISPATCH
-    (132, "Q1", "C4/E5"),        // ProbeForRead at DISPATCH
-    (133, "Q1", "C4/E5"),        // ExRaiseStatus at DISPATCH
-    (134, "Q1", "C4/E5"),        // IoDeleteDevice at DISPATCH
-    (135, "Q1", "C4/E5"),        // IoDisconnectInterruptEx at APC
-    (136, "Q1", "C4/E5"),        // IoDetachDevice at APC
-    (137, "Q1", "C4/E5"),        // IoDeleteSymbolicLink at APC
-    (138, "Q1", "C4/E5"),        // IoGetDeviceObjectPointer at APC
-    (139, "Q1", "C4/E5"),        // KeDelayExecutionThread at DISPATCH
-    (140, "Q1", "C4/E5"),        // KeEnterCriticalRegion at DISPATCH
-    (141, "Q1", "C4/E5"),        // KeSetTimer at a DIRQL
-    (142, "Q1", "C4/E5"),        // ObReferenceObjectByHandle at APC
-    (143, "Q1", "C4/E5"),        // PsCreateSystemThread at APC
-    (144, "Q1", "C4/E5"),        // IoOpenDeviceRegistryKey at APC
-    (145, "Q1", "C4/E5"),        // IoRegisterDeviceInterface at APC
-    (146, "Q1", "C4/E5"),        // IoInitializeRemoveLock at APC
-    (147, "Q1", "C4/E5"),        // IoReleaseRemoveLockAndWait at APC
+    (97, "U3", "C4/82"),             // mapped with BugCheckOnFailure
+    (98, "U3", "C4/B0"),             // built for nonpaged pool over paged pool
+    (153, "Q2", "C4/3E"),            // critical region not entered
+    (154, "I6", "C9/227"),           // completion routine in PAGE
+    (155, "F6", "C9/233"),           // DEVICE_CAPABILITIES of zeros
+    (156, "F6", "C9/237"),           // own QUERY_REMOVE_DEVICE
+    (157, "Q1", "C4/123"),           // UserMode wait for an event on the stack
+    (158, "U2", "C4/E4"),            // Length 1
+    (159, "I7", "C4/105"),           // IRP given to ExFreePool
+    (160, "I5", "C9/23A"),           // CLEANUP sent at DISPATCH
+    (161, "U2", "C4/3C"),            // no handle
+    (162, "L4", "C4/100A"),          // thread ends with a mutex
+    (163, "I5", "C9/207"),           // the sender's completion routine copied
+    (164, "Q2", "C9/05"),            // spin lock released to another IRQL
+    (165, "L1", "C4/1000"),          // queued spin lock twice
+    (166, "L4", "C4/40007"),         // queued spin lock kept
+    (130, "Q1", "C4/E5"),            // KeAcquireSpinLockAtDpcLevel at PASSIVE
+    (131, "Q1", "C4/E5"),            // ExAcquireFastMutex at DISPATCH
+    (132, "Q1", "C4/E5"),            // ProbeForRead at DISPATCH
+    (133, "Q1", "C4/E5"),            // ExRaiseStatus at DISPATCH
+    (134, "Q1", "C4/E5"),            // IoDeleteDevice at DISPATCH
+    (135, "Q1", "C4/E5"),            // IoDisconnectInterruptEx at APC
+    (136, "Q1", "C4/E5"),            // IoDetachDevice at APC
+    (137, "Q1", "C4/E5"),            // IoDeleteSymbolicLink at APC
+    (138, "Q1", "C4/E5"),            // IoGetDeviceObjectPointer at APC
+    (139, "Q1", "C4/E5"),            // KeDelayExecutionThread at DISPATCH
+    (140, "Q1", "C4/E5"),            // KeEnterCriticalRegion at DISPATCH
+    (141, "Q1", "C4/E5"),            // KeSetTimer at a DIRQL
+    (142, "Q1", "C4/E5"),            // ObReferenceObjectByHandle at APC
+    (143, "Q1", "C4/E5"),            // PsCreateSystemThread at APC
+    (144, "Q1", "C4/E5"),            // IoOpenDeviceRegistryKey at APC
+    (145, "Q1", "C4/E5"),            // IoRegisterDeviceInterface at APC
+    (146, "Q1", "C4/E5"),            // IoInitializeRemoveLock at APC
+    (147, "Q1", "C4/E5"),            // IoReleaseRemoveLockAndWait at APC
 ];
 
 fn judge(

@@ -394,6 +394,7 @@ const STEPS: &[Step] = &[
         name: "verify",
         what: "a call fails, a device is pulled out, requests are cancelled, sleep: the quick form",
         needs: &["build", "client"],
+        shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["verify", "--quick"])?]),
     },
     Step {

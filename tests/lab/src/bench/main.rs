@@ -7,9 +7,6 @@ mod image;
 mod requests;
 mod run;
 mod sheet;
-#[path = "../race/symbols.rs"]
-#[allow(dead_code, reason = "race explains texts with it, too")]
-mod symbols;
 mod trigger;
 
 use std::{fs, process::ExitCode};

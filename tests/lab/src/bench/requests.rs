@@ -16,14 +16,12 @@ use parscan_lab::{
     parallel_h,
     port_programs::{self, lines_pc},
     scanner::{ScannerPc, ScannerSetup},
+    symbols::Symbols,
     usbscan_h::{self, IoBlock},
 };
 use parscan_models::{Condition, Peripheral1284, Scanner};
 
-use super::{
-    sheet::{Column, Row, Sheet, Table, held, told},
-    symbols::Symbols,
-};
+use super::sheet::{Column, Row, Sheet, Table, held, told};
 
 #[path = "../../../null-driver/src/codes.rs"]
 #[allow(unreachable_pub, reason = "it is a module of the driver, too")]
