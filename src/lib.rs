@@ -3,9 +3,9 @@
 //! # The map
 //! A request travels one way: IRP → dispatch → parsed request → role → protocol → completion.
 //!
-//! | room | what lives there |
+//! | module | what lives there |
 //! |---|---|
-//! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O, URBs. The only room with `unsafe`; it knows nothing of printers, but has the C side of the routines that parallel.h promises |
+//! | `kernel` | safe types over `wdk-sys`: IRPs, devices, PnP, queues, workers, registry, port I/O, URBs. The only module with `unsafe`; it knows nothing of printers, but has the C side of the routines that parallel.h promises |
 //! | [`ioctl`] | control codes and layouts, parsed from and written to bytes. Runs on any host |
 //! | [`ieee1284`] | registers, status lines and what a host does with them, over a small `Port` trait. Runs on any host |
 //! | [`usb`] | descriptors, pipes and bulk transfers of USB devices. Runs on any host |

@@ -1,4 +1,4 @@
-//! What this room needs of a parallel port: registers, waits and a clock.
+//! What this module needs of a parallel port: registers, waits and a clock.
 
 /// A register of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

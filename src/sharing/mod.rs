@@ -1,6 +1,6 @@
 //! What processors share, as state machines: who may do what now, and who is to be told.
 //!
-//! The kernel room keeps each of them under one of its locks, and does what it answers: it sets
+//! `kernel` keeps each of them under one of its locks, and does what it answers: it sets
 //! events, takes IRPs out of queues, calls routines. Nothing here knows a lock, an event or an IRP,
 //! so `tests/interleavings` runs the same code in every order that two and three processors can
 //! bring about.

@@ -6,7 +6,7 @@
 //!
 //! Windows' documentation names no status but success; the ones here are our choice. What a
 //! request needs is checked here, before anything is queued. What depends on the device (whether a
-//! pipe is there, how long its packets are) is checked by the room `usb`.
+//! pipe is there, how long its packets are) is checked by the module `usb`.
 
 mod channel_info;
 mod device_descriptor;

@@ -25,7 +25,7 @@ impl Routine {
 
 /// Proof that the code runs at `PASSIVE_LEVEL`, where it may block and touch pageable memory.
 ///
-/// Only this room makes one, where the kernel guarantees the level: `DriverEntry`, `AddDevice`,
+/// Only `kernel` makes one, where the kernel guarantees the level: `DriverEntry`, `AddDevice`,
 /// PnP and file requests, work items, system threads. The lifetime, that of the [`Routine`], keeps it
 /// from being stored; not being `Send` keeps it out of the critical section of a
 /// [`SpinLock`](crate::kernel::SpinLock), which runs at `DISPATCH_LEVEL`.

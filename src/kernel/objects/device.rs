@@ -76,7 +76,7 @@ impl PhysicalDevice {
     }
 }
 
-/// The device extension: what this room keeps of a device object, and its role.
+/// The device extension: what `kernel` keeps of a device object, and its role.
 #[repr(C)]
 pub(in crate::kernel) struct Extension<R> {
     /// First, for an IRP knows its device by it, whatever the role.

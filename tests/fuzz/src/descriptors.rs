@@ -1,7 +1,7 @@
 //! A device that says anything of itself, and a program that opens any name behind it.
 
 use arbitrary::Arbitrary;
-use parscan_rooms::{
+use parscan_core::{
     ioctl::{
         Status,
         usbscan::{Pipe, PipeType, pipe_configuration},

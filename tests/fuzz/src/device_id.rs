@@ -1,8 +1,8 @@
 //! A peripheral that sends anything as its device ID, in any mode.
 
 use arbitrary::Arbitrary;
+use parscan_core::ieee1284::{Capabilities, DeviceId, IdLength, PlugAndPlayId, Session};
 use parscan_models::{Ecp, Peripheral1284, Phase, extensibility};
-use parscan_rooms::ieee1284::{Capabilities, DeviceId, IdLength, PlugAndPlayId, Session};
 
 use super::wire::Wire;
 

@@ -2,7 +2,7 @@
 //! protocol.
 
 use arbitrary::Arbitrary;
-use parscan_rooms::ieee1284::{Capabilities, Fifo, Interrupted, Port, Register, Session, detect};
+use parscan_core::ieee1284::{Capabilities, Fifo, Interrupted, Port, Register, Session, detect};
 
 use super::ops::{Op, apply};
 

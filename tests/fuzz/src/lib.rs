@@ -11,8 +11,8 @@ pub mod request;
 pub mod usbscan_request;
 
 #[allow(clippy::cast_possible_truncation, reason = "registers are bytes")]
-#[path = "../../rooms/tests/wire/mod.rs"]
+#[path = "../../parscan-core/tests/wire/mod.rs"]
 mod wire;
 
-#[path = "../../rooms/tests/descriptors/mod.rs"]
+#[path = "../../parscan-core/tests/descriptors/mod.rs"]
 mod set;

@@ -1,7 +1,7 @@
 //! What a program may ask of a session, in any order.
 
 use arbitrary::Arbitrary;
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Direction, Fault, Port, Session, Transfer},
     ioctl::parallel::{IeeeModes, NegotiationMask},
 };

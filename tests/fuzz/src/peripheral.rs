@@ -2,11 +2,11 @@
 //! any moment.
 
 use arbitrary::Arbitrary;
+use parscan_core::ieee1284::{Session, detect};
 use parscan_models::{
     ChipViolationKind, Condition, Ecp, Epp, HostLines, Misbehaviour, Nanos, Peripheral,
     Peripheral1284, PeripheralLines, Ps2, Spp,
 };
-use parscan_rooms::ieee1284::{Session, detect};
 
 use super::{
     ops::{Op, apply},

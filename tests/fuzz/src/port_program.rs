@@ -2,13 +2,13 @@
 //! said, and writes no bit that is not its own.
 
 use arbitrary::Arbitrary;
-use parscan_models::{PortAccess, check_program};
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program},
     ioctl::parallel::port_programs::{
         Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, verify,
     },
 };
+use parscan_models::{PortAccess, check_program};
 
 /// A request and its port.
 #[derive(Arbitrary, Clone, Debug)]

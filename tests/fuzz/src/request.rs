@@ -1,7 +1,7 @@
 //! Any device control request: it is refused, or what it needs has been checked.
 
 use arbitrary::Arbitrary;
-use parscan_rooms::ioctl::{
+use parscan_core::ioctl::{
     Status,
     parallel::{
         IOCTL_IEEE1284_GET_MODE, IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEFAULT_MODES,

@@ -1,7 +1,7 @@
 //! Any device control request to a still-image device, from a 64- or 32-bit program.
 
 use arbitrary::Arbitrary;
-use parscan_rooms::ioctl::{
+use parscan_core::ioctl::{
     Status,
     usbscan::{
         Bitness, ChannelInfo, DriverVersion, IOCTL_GET_VERSION, IOCTL_READ_REGISTERS,

@@ -1,7 +1,7 @@
 //! What processors of the driver share, run in every order that two and three of them can bring
 //! about.
 //!
-//! The state machines are the driver's own: `src/sharing`, by way of `parscan-rooms`. This crate has
+//! The state machines are the driver's own: `src/sharing`, by way of `parscan-core`. This crate has
 //! what the kernel puts around them, made of loom's locks and atomics: spin locks, events, queues of
 //! IRPs and of threads. Each test in `tests` is a small scene with two or three threads; loom runs
 //! it again and again, until no order of their steps is left that makes a difference. A wait that
@@ -20,7 +20,7 @@ use loom::sync::{
     Condvar, Mutex,
     atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering},
 };
-use parscan_rooms::sharing;
+use parscan_core::sharing;
 
 /// Runs a scene in every order of its steps.
 pub fn every_order(scene: impl Fn() + Send + Sync + 'static) {

@@ -12,7 +12,7 @@ use loom::{
     cell::UnsafeCell,
     sync::{Mutex, Notify},
 };
-use parscan_rooms::{
+use parscan_core::{
     ioctl::Status,
     sharing::{Arbiter, Arrival, Flag as _, Look, Next, Oldest},
 };

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use loom::thread::{JoinHandle, spawn};
+use parscan_core::ioctl::Status;
 use parscan_interleavings::{
     every_order, four_preemptions,
     line::{Line, Owner},
 };
-use parscan_rooms::ioctl::Status;
 
 /// A thread waits for the thing, uses it and frees it.
 fn client(line: &Arc<Line>, number: u32) -> JoinHandle<()> {

@@ -14,8 +14,8 @@ use loom::{
     sync::{Mutex, atomic::AtomicBool},
     thread::{JoinHandle, spawn},
 };
+use parscan_core::{ioctl::Status, sharing::Flight};
 use parscan_interleavings::{every_order, four_preemptions};
-use parscan_rooms::{ioctl::Status, sharing::Flight};
 
 struct Scene {
     flight: Mutex<Flight<u32>>,

@@ -10,8 +10,8 @@ use loom::{
     cell::UnsafeCell,
     thread::{JoinHandle, spawn, yield_now},
 };
+use parscan_core::sharing::{LeaveReason, RundownEvents, RundownGate, Signal as _};
 use parscan_interleavings::{Event, Flag, RundownCounter, Stage, every_order, four_preemptions};
-use parscan_rooms::sharing::{LeaveReason, RundownEvents, RundownGate, Signal as _};
 
 struct Scene {
     gate: RundownGate<RundownCounter, Flag, Stage, Event>,

@@ -17,8 +17,8 @@ use loom::{
     sync::Mutex,
     thread::{JoinHandle, spawn, yield_now},
 };
+use parscan_core::sharing::{Flag as _, Serving, Signal as _};
 use parscan_interleavings::{Event, Flag, four_preemptions};
-use parscan_rooms::sharing::{Flag as _, Serving, Signal as _};
 
 /// The open that is cleaned up, and another.
 const OPEN: u32 = 1;

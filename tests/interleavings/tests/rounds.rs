@@ -14,8 +14,8 @@ use loom::{
     },
     thread::spawn,
 };
+use parscan_core::sharing::{IDLE, Rounds};
 use parscan_interleavings::{Flag, Stage, every_order, four_preemptions};
-use parscan_rooms::sharing::{IDLE, Rounds};
 
 /// How often one thread calls the routines in a row: here as rarely as possible.
 const ROUNDS: u32 = 1;

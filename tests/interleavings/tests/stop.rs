@@ -10,11 +10,11 @@ use loom::{
     cell::UnsafeCell,
     thread::{JoinHandle, spawn, yield_now},
 };
-use parscan_interleavings::{Event, Note, every_order, four_preemptions};
-use parscan_rooms::{
+use parscan_core::{
     ioctl::Status,
     sharing::{Signal as _, Stop},
 };
+use parscan_interleavings::{Event, Note, every_order, four_preemptions};
 
 struct Scene {
     stop: Stop<Note, Event>,

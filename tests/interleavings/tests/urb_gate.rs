@@ -11,8 +11,8 @@ use loom::{
     sync::Mutex,
     thread::{spawn, yield_now},
 };
+use parscan_core::{ioctl::Status, sharing::UrbGate};
 use parscan_interleavings::{Event, every_order};
-use parscan_rooms::{ioctl::Status, sharing::UrbGate};
 
 struct Scene {
     /// The gate, and how many URBs are out.
@@ -26,8 +26,8 @@ struct Scene {
 impl Scene {
     fn new() -> Arc<Self> {
         let [idle, shut] = Event::together([false; 2]);
-        parscan_rooms::sharing::Signal::set(&idle);
-        parscan_rooms::sharing::Signal::set(&shut);
+        parscan_core::sharing::Signal::set(&idle);
+        parscan_core::sharing::Signal::set(&shut);
         let scene = Self {
             gate: Mutex::new((UrbGate::CLOSED, 0)),
             idle,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parscan_rooms::ioctl::parallel::{
+use parscan_core::ioctl::parallel::{
     IOCTL_PARSCAN_WAIT_EDGE,
     port_programs::{Edge, EdgesHeader, FOREVER, MOST_EDGES},
 };

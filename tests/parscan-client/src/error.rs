@@ -1,6 +1,6 @@
 use std::fmt;
 
-use parscan_rooms::ioctl::parallel::port_programs::Mistake;
+use parscan_core::ioctl::parallel::port_programs::Mistake;
 
 use crate::{Condition, Failure, InterfaceClass};
 

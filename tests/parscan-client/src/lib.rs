@@ -57,7 +57,7 @@ pub use error::Error;
 pub use failure::{Condition, Failure};
 pub use find::{list, ports, scanners};
 pub use modes::{ModeError, mode_names, parse_modes};
-pub use parscan_rooms::{
+pub use parscan_core::{
     ieee1284::DeviceId,
     ioctl::{
         self, Status,

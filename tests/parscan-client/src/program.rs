@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parscan_rooms::ioctl::parallel::{
+use parscan_core::ioctl::parallel::{
     IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN,
     port_programs::{
         ATOMIC, Chip, Instruction, MOST_ACCESSES, Mistake, PortDescription, RESTORE_LINES,

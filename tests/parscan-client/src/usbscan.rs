@@ -1,7 +1,7 @@
 //! Control codes and layouts of usbscan.h, as a program sees them: requests are written, answers
 //! are read.
 
-pub use parscan_rooms::ioctl::usbscan::{
+pub use parscan_core::ioctl::usbscan::{
     IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST, IOCTL_GET_DEVICE_DESCRIPTOR,
     IOCTL_GET_PIPE_CONFIGURATION, IOCTL_GET_USB_DESCRIPTOR, IOCTL_GET_VERSION,
     IOCTL_READ_REGISTERS, IOCTL_RESET_PIPE, IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT,

@@ -422,28 +422,16 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Repro => driver::reproduce(&workspace)?,
         Command::Deny => deny::check(&workspace)?,
         Command::Demo { port, out } => driver::demo(&workspace, port, &out)?,
-        Command::Bench(options) => {
-            if !driver::bench(&workspace, &options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        Command::Race(options) => {
-            if !race::explore(&workspace, &options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        Command::Bench(options) => return Ok(code(driver::bench(&workspace, &options)?)),
+        Command::Race(options) => return Ok(code(race::explore(&workspace, &options)?)),
         Command::Verify(options) => return Ok(code(verify::verify(&workspace, &options)?)),
         Command::Attack(options) => return Ok(code(verify::attack(&workspace, &options)?)),
         Command::Fuzz { seconds, targets } => {
             let options = fuzz::Options { seconds, targets };
-            if !fuzz::run_targets(&workspace, &options)? {
-                return Ok(ExitCode::FAILURE);
-            }
+            return Ok(code(fuzz::run_targets(&workspace, &options)?));
         }
         Command::Wine { x86, repeat, names } => {
-            if !wine::play(&workspace, repeat, x86, &names)? {
-                return Ok(ExitCode::FAILURE);
-            }
+            return Ok(code(wine::play(&workspace, repeat, x86, &names)?));
         }
         Command::Test {
             list,

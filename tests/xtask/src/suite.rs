@@ -172,7 +172,7 @@ const STEPS: &[Step] = &[
         commands: |workspace| Ok(vec![cargo(workspace, &["test", "--locked", "-p", "xtask"])]),
     },
     Step {
-        name: "rooms",
+        name: "core",
         what: "tests of the driver's parts that need no kernel",
         needs: &[],
         shown: false,
@@ -195,7 +195,7 @@ const STEPS: &[Step] = &[
                     "test",
                     "--locked",
                     "-p",
-                    "parscan-rooms",
+                    "parscan-core",
                 ])
                 .env("CARGO_TARGET_DIR", workspace.target().join("miri"));
             Ok(vec![command])

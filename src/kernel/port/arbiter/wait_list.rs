@@ -2,7 +2,7 @@
 //!
 //! A place is reached through raw pointers only, from the moment it is in the list until its thread
 //! takes it back: other threads write to it, so no reference to it may live meanwhile. Nothing here
-//! needs a kernel, so `tests/rooms` runs it, under Miri, too.
+//! needs a kernel, so `tests/parscan-core` runs it, under Miri, too.
 
 use core::ptr;
 

@@ -17,7 +17,7 @@ use parscan_client::{
         },
     },
 };
-use parscan_rooms::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
+use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
 
 /// What stands on a port's connector.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -590,7 +590,9 @@ impl Meter {
         let device = client.open(DEVICE);
         let mut rows = Vec::new();
         let name = "PARCLASS_CONNECT";
-        let connect = || drop(device.connect());
+        let connect = || {
+            device.connect();
+        };
         rows.push((name.to_owned(), self.once(name, on, connect)));
         device.lock();
         device.unlock();
@@ -616,7 +618,9 @@ impl Meter {
         device.close();
         let port = client.open(PORT);
         let name = "GET_PARALLEL_PORT_INFO";
-        let ask = || drop(port.port_information());
+        let ask = || {
+            port.port_information();
+        };
         rows.push((name.to_owned(), self.twice(name, on, ask)));
         for (name, callback) in [
             ("TryAllocatePort", Callback::TryAllocatePort),
@@ -730,8 +734,8 @@ impl Meter {
         check(pc.machine.close(lpt1));
         pc.remove();
         counts.rotate_left(1);
-        let [one, some, more, _] = counts;
-        [one, some, more]
+        let [one, some, many, _] = counts;
+        [one, some, many]
     }
 
     fn devices(&self) -> Vec<Row> {

@@ -9,7 +9,7 @@ use parscan_client::{
         port_programs::{Chip, Edge, EdgeRing, RunInput, RunResult, verify},
     },
 };
-use parscan_rooms::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
+use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
 
 use super::{Shared, answer, failure, hex};
 

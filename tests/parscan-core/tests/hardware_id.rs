@@ -4,7 +4,7 @@
     reason = "an ID is shorter than 65536 bytes"
 )]
 
-use parscan_rooms::ieee1284::{DeviceId, PlugAndPlayId};
+use parscan_core::ieee1284::{DeviceId, PlugAndPlayId};
 
 /// Puts the length prefix before an ID.
 fn raw(id: &[u8]) -> Vec<u8> {
@@ -306,7 +306,7 @@ fn illegal_characters_are_replaced() {
 
 #[cfg(not(miri))]
 mod random {
-    use parscan_rooms::ieee1284::PlugAndPlayText;
+    use parscan_core::ieee1284::PlugAndPlayText;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,8 +2,8 @@
 //! advance the clock.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+use parscan_core::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
 use parscan_models::{ChipViolation, Ecp, Epp, Nanos, PortDevice, Ps2, Spp, Width};
-use parscan_rooms::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
 
 const US: Nanos = 1000;
 

@@ -1,6 +1,6 @@
 //! The requests of usbscan.h, as 64- and 32-bit programs send them.
 
-use parscan_rooms::ioctl::{
+use parscan_core::ioctl::{
     Status,
     usbscan::{
         Bitness, GetDescriptor, IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST,

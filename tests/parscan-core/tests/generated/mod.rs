@@ -1,7 +1,7 @@
 //! Programs by chance: such as a verifier may accept, and four bytes of any kind.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
-use parscan_rooms::ioctl::parallel::port_programs::{EppRegister, GetRegister, Instruction, Time};
+use parscan_core::ioctl::parallel::port_programs::{EppRegister, GetRegister, Instruction, Time};
 use proptest::prelude::*;
 
 /// A program that is mostly accepted.

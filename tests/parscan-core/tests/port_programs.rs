@@ -4,14 +4,14 @@
 mod generated;
 
 use generated::{AnyInstruction, Generated, Shape};
-use parscan_models::{PortAccess, ProgramTrace, check_program};
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Ended, Interrupted, Outputs, Port, Register, TimedPort, run_program},
     ioctl::parallel::port_programs::{
         Chip, EppRegister, Instruction, MOST_ACCESSES, MOST_NS, MOST_STEPS, Mistake, RunEnd,
         RunInput, RunResult, Time, WhatIsWrong, verify,
     },
 };
+use parscan_models::{PortAccess, ProgramTrace, check_program};
 use proptest::prelude::*;
 
 const ACCESS_NS: u64 = 1000;
@@ -349,7 +349,7 @@ fn structure_is_checked() {
     }
     assert_eq!(mistake(&[I::Data(0)], &[1]).what, WhatIsWrong::Data);
     let code = code(&[I::Get(
-        parscan_rooms::ioctl::parallel::port_programs::GetRegister::Data,
+        parscan_core::ioctl::parallel::port_programs::GetRegister::Data,
     )]);
     let refused = verify(&input(&code, &[]), 32, CHIP).unwrap_err();
     assert_eq!(refused.what, WhatIsWrong::Output);

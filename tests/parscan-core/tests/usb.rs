@@ -3,7 +3,7 @@
 mod descriptors;
 
 use descriptors::Set;
-use parscan_rooms::{
+use parscan_core::{
     ioctl::{
         Status,
         usbscan::{ChannelInfo, Pipe, PipeType, pipe_configuration},

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, num::NonZeroU16};
 
-use parscan_rooms::usb::{BulkRead, BulkReadStep, BulkWrite};
+use parscan_core::usb::{BulkRead, BulkReadStep, BulkWrite};
 use proptest::prelude::*;
 
 const KIB_64: usize = 0x1_0000;

@@ -8,12 +8,12 @@ mod wire;
 
 use std::{cell::Cell, rc::Rc};
 
+use parscan_core::ieee1284::{
+    Capabilities, DeviceId, Interrupted, Port, Register, Session, daisy, initialize,
+};
 use parscan_models::{
     Condition, DaisyChain, DaisyMisbehaviour, Ecp, Epp, HostLines, Line, Nanos, Peripheral,
     Peripheral1284, PeripheralLines, Printer, Ps2, Spp, Width,
-};
-use parscan_rooms::ieee1284::{
-    Capabilities, DeviceId, Interrupted, Port, Register, Session, daisy, initialize,
 };
 use proptest::prelude::*;
 use wire::{Chip, Wire, known};

@@ -9,7 +9,7 @@
 mod bench;
 
 use bench::{Bench, Chip, known};
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Capabilities, Condition, DeviceId, Direction, Dsr, Fault, Session},
     ioctl::{
         Status,

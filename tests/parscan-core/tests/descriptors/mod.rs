@@ -1,7 +1,7 @@
 //! A device's configuration, put together by hand.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use parscan_rooms::usb::{Malformed, Pipes};
+use parscan_core::usb::{Malformed, Pipes};
 
 /// A configuration descriptor, and what follows it.
 pub(crate) struct Set(Vec<u8>);

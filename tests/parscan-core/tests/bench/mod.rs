@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use parscan_rooms::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
+use parscan_core::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
 
 pub const NOT_BUSY: u8 = 0x80;
 pub const N_ACK: u8 = 0x40;

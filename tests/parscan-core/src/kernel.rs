@@ -1,6 +1,6 @@
-//! The files of the kernel room whose memory several processors change, on a double of the kernel:
+//! The files of `src/kernel` whose memory several processors change, on a double of the kernel:
 //! spin locks and gates, pool with several owners, lists of opens, queues of IRPs, their
-//! cancellation. What they need of the rest of the room is here in short.
+//! cancellation. What they need of the rest of it is here in short.
 //!
 //! For Miri: nothing is used after its end or before its beginning, no reference lies over what
 //! another thread writes, and no two threads use one place without an order between them.

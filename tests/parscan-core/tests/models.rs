@@ -10,16 +10,16 @@
 
 mod wire;
 
-use parscan_models::{
-    Channel, ChipViolationKind, Condition, Ecp, Epp, EppVersion, Misbehaviour, Nanos,
-    Peripheral1284, Phase, Ps2, Spp, TimeoutClear, Unconnected, ViolationKind, extensibility,
-};
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Capabilities, DeviceId, Direction, Fault, Session},
     ioctl::{
         Status,
         parallel::{IeeeModes, NegotiationMask},
     },
+};
+use parscan_models::{
+    Channel, ChipViolationKind, Condition, Ecp, Epp, EppVersion, Misbehaviour, Nanos,
+    Peripheral1284, Phase, Ps2, Spp, TimeoutClear, Unconnected, ViolationKind, extensibility,
 };
 use wire::{Chip, Wire, known};
 

@@ -1,8 +1,9 @@
-//! The rooms of the driver that need no kernel, compiled for the host.
+//! The modules of the driver that need no kernel, as a library for other hosts: the user's programs
+//! parse and emit with the driver's own code.
 //!
-//! `src/ioctl`, `src/ieee1284`, `src/sharing`, `src/trace` and `src/usb` are mounted here from the driver's own
-//! sources, so that their tests run with plain `cargo test` and under Miri, without Microsoft's kit
-//! and without Windows. So are files of the kernel room, for tests: a list that needs no kernel, and
+//! `src/ioctl`, `src/ieee1284`, `src/sharing`, `src/trace` and `src/usb` are mounted here from the
+//! driver's own sources, so that their tests run with plain `cargo test` and under Miri, without Microsoft's kit
+//! and without Windows. So are files of `src/kernel`, for tests: a list that needs no kernel, and
 //! on a double of the kernel those whose memory several processors change.
 #![cfg_attr(not(test), no_std)]
 

@@ -4,7 +4,7 @@
 #![cfg(not(miri))]
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
-use parscan_rooms::{
+use parscan_core::{
     ieee1284::{Capabilities, Direction, Fifo, Interrupted, Port, Register, Session, detect},
     ioctl::parallel::{IeeeModes, NegotiationMask},
 };

@@ -1,6 +1,6 @@
 //! What the driver tells an administrator: identity, format and completeness of its events.
 
-use parscan_rooms::{
+use parscan_core::{
     ioctl::Status,
     trace::{
         Cause, Event, KINDS, Label, PROVIDER, PROVIDER_GUID, Payload, Step, TRAITS, status_letters,
