@@ -491,13 +491,14 @@ fn a_program_can_be_interrupted_before_every_instruction() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 1 } else { 10_000 },
+        cases: 10_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     /// Thousands of programs, and what the second reading says of each.
     #[test]
+    #[cfg_attr(miri, ignore = "one program may make a million accesses")]
     fn both_readings_agree(shape: Shape, patience in prop::option::of(1_u64..200), late in 0..3_u64) {
         let Generated { code, data } = shape.program();
         let input = input(&code, &data);
