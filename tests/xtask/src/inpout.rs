@@ -11,8 +11,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use object::{
     LittleEndian as LE,
     pe::{
-        IMAGE_DIRECTORY_ENTRY_TLS, IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE,
-        IMAGE_DLLCHARACTERISTICS_NX_COMPAT, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_I386,
+        IMAGE_DIRECTORY_ENTRY_TLS, IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_I386,
         ImageNtHeaders32, ImageNtHeaders64, Machine,
     },
     read::pe::{ExportTarget, ImageNtHeaders, ImageOptionalHeader, PeFile},
@@ -21,8 +20,7 @@ use object::{
 use crate::{
     driver::copy,
     exports::Exports,
-    gate,
-    program::WINDOWS,
+    program,
     setup::{self, Tool},
     shell::{PROGRAM_32_TARGET, PROGRAM_TARGET, Workspace, good, remove, run, say},
 };
@@ -51,14 +49,6 @@ const FUNCTIONS: &[(&str, u16)] = &[
     ("Out32", 2),
     ("SetPhysLong", 2),
     ("UnmapPhysicalMemory", 2),
-];
-
-/// Imports that the metadata lacks: of the module, these names, or all without any.
-const REVIEWED: &[(&str, &[&str])] = &[
-    // The C library, which the linker brings in; a part of every Windows.
-    ("msvcrt.dll", &[]),
-    // In every Windows since XP: the status behind a Win32 error (`parscan-client`).
-    ("ntdll.dll", &["RtlGetLastNtStatus"]),
 ];
 
 /// A DLL.
@@ -145,21 +135,7 @@ fn check<Pe: ImageNtHeaders>(
     known: &Exports,
 ) -> Result<Vec<String>> {
     let file = PeFile::<Pe>::parse(image)?;
-    let mut wrong = Vec::new();
-    let headers = file.nt_headers();
-    let its = headers.file_header().machine.get(LE);
-    if its != machine {
-        wrong.push(format!("it is for machine {:#06x}", its.0));
-    }
-    let flags = headers.optional_header().dll_characteristics().0;
-    for (name, flag) in [
-        ("NX_COMPAT", IMAGE_DLLCHARACTERISTICS_NX_COMPAT),
-        ("DYNAMIC_BASE", IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE),
-    ] {
-        if flags & flag.0 == 0 {
-            wrong.push(format!("its flags lack {name}"));
-        }
-    }
+    let mut wrong = program::mistakes(&file, machine, known)?;
     if calls_back(&file) != Some(false) {
         wrong.push(
             "it has callbacks for thread-local storage, which take a slot for ever".to_owned(),
@@ -184,19 +160,6 @@ fn check<Pe: ImageNtHeaders>(
                     "{name} has {arguments} arguments and pops {popped:?} bytes"
                 ));
             }
-        }
-    }
-    for (module, name) in gate::imports(&file)? {
-        let module = module.to_ascii_lowercase();
-        let reviewed = REVIEWED
-            .iter()
-            .any(|(its, names)| *its == module && (names.is_empty() || names.contains(&&*name)));
-        if !WINDOWS.contains(&module.as_str()) {
-            wrong.push(format!("it needs {module}"));
-        } else if !reviewed && !known.has(&module, &name) {
-            wrong.push(format!(
-                "it imports {name}: Microsoft's metadata does not have it in {module}"
-            ));
         }
     }
     Ok(wrong)

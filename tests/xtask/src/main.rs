@@ -108,12 +108,24 @@ enum Command {
 
     /// Build parscanctl.exe, the program for users.
     ///
-    /// Builds it for Windows with the release profile, copies it to
-    /// target/parscan/parscanctl.exe and checks that it needs no DLL but Windows' own. On Linux it
-    /// is linked by mingw-w64: installs, where missing, the Rust target x86_64-pc-windows-gnu and
-    /// the Debian package gcc-mingw-w64-x86-64.
-    #[command(after_help = "Example:\n  cargo xtask parscanctl")]
-    Parscanctl,
+    /// Builds it for Windows with the release profile, copies it to target/parscan/parscanctl.exe or
+    /// target/parscan/arm64/parscanctl.exe and checks it: that it is for that processor and has the
+    /// flags NX_COMPAT and DYNAMIC_BASE; imports from Windows' own DLLs only, by names that
+    /// Microsoft's metadata has.
+    ///
+    /// On Linux it is linked by mingw-w64: installs, where missing, the Rust target
+    /// x86_64-pc-windows-gnu and the Debian package gcc-mingw-w64-x86-64. For ARM64 it is linked by
+    /// Zig: installs the Rust target aarch64-pc-windows-gnullvm, and fetches the package ziglang
+    /// from PyPI (100 MB, by pip; the Debian package python3-pip if there is none) into target/zig.
+    /// The first time Zig builds a C runtime, which takes minutes. Not part of `cargo xtask test`.
+    #[command(
+        after_help = "Examples:\n  cargo xtask parscanctl\n  cargo xtask parscanctl --arch arm64"
+    )]
+    Parscanctl {
+        /// The processor that it is for.
+        #[arg(long, value_enum, default_value_t = Arch::X64)]
+        arch: Arch,
+    },
 
     /// Build inpoutx64.dll, inpout32.dll and dlportio.dll.
     ///
@@ -412,8 +424,8 @@ fn run(command: Command) -> Result<ExitCode> {
                 let _: PathBuf = package::run(&workspace, arch)?;
             }
         }
-        Command::Parscanctl => {
-            let _: PathBuf = program::build(&workspace)?;
+        Command::Parscanctl { arch } => {
+            let _: PathBuf = program::build(&workspace, arch)?;
         }
         Command::Inpout => {
             let _: PathBuf = inpout::build(&workspace)?;

@@ -76,6 +76,8 @@ pub(crate) const TARGET: &str = "x86_64-pc-windows-msvc";
 pub(crate) const PROGRAM_TARGET: &str = "x86_64-pc-windows-gnu";
 /// The same for 32-bit programs.
 pub(crate) const PROGRAM_32_TARGET: &str = "i686-pc-windows-gnu";
+/// The same for programs for ARM64.
+pub(crate) const PROGRAM_ARM64_TARGET: &str = "aarch64-pc-windows-gnullvm";
 
 /// The Rust target of the simulated machine with an ARM64 processor. Rust brings its linker and C
 /// library.

@@ -44,7 +44,7 @@ pub(crate) fn play(
     }
     setup::ensure(workspace, &[Tool::Programs, Tool::Wine])?;
     let package = package::run(workspace, Arch::X64)?;
-    let parscanctl = program::build(workspace)?;
+    let parscanctl = program::build(workspace, Arch::X64)?;
     let (folder, compiler, dll) = if x86 { CLIENTS_32 } else { CLIENTS };
     let inpout = inpout::build(workspace)?.join(folder);
     let wine_32 = if x86 { Some(wine_32(workspace)?) } else { None };

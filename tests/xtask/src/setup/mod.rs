@@ -15,14 +15,15 @@ use crate::{
     driver::sha256,
     exports::Exports,
     shell::{
-        ARM64_HOST_TARGET, Arch, PROGRAM_32_TARGET, PROGRAM_TARGET, Workspace, clean, headline,
-        in_path, read, remove, run, say, shown, write_if_changed,
+        ARM64_HOST_TARGET, Arch, PROGRAM_32_TARGET, PROGRAM_ARM64_TARGET, PROGRAM_TARGET,
+        Workspace, clean, headline, in_path, read, remove, run, say, shown, write_if_changed,
     },
 };
 
 pub(crate) mod crates;
 mod headers;
 mod kit;
+pub(crate) mod zig;
 
 /// Tools that only some commands need.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) enum Tool {
     Programs,
     /// What links 32-bit programs: Debian package gcc-mingw-w64-i686, and a Rust target.
     Programs32,
+    /// What links programs for ARM64: Zig, from `PyPI`, and a Rust target.
+    ProgramsArm64,
     /// Somebody else's Windows: Debian package wine64.
     Wine,
     /// What runs the simulated machine on ARM64: Debian package qemu-user, and a Rust target.
@@ -162,6 +165,10 @@ pub(crate) fn ensure(workspace: &Workspace, extra: &[Tool]) -> Result<bool> {
         if extra.contains(&Tool::Programs32) {
             changed |= ensure_target(PROGRAM_32_TARGET)?;
             packages.extend(PROGRAM_32_PACKAGES);
+        }
+        if extra.contains(&Tool::ProgramsArm64) {
+            changed |= ensure_target(PROGRAM_ARM64_TARGET)?;
+            changed |= zig::ensure(workspace)?;
         }
         if extra.contains(&Tool::Wine) {
             packages.extend(WINE_PACKAGES);
