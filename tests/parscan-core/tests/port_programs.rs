@@ -491,7 +491,7 @@ fn a_program_can_be_interrupted_before_every_instruction() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 10_000,
+        cases: if cfg!(miri) { 4 } else { 10_000 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
