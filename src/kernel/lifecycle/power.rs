@@ -653,7 +653,10 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                     idle::woken(device, passive);
                     tell_event(device, &Event::Power { works: true });
                 }
-                tell(device, D0);
+                // A removal told D3 for good, or will when this is done.
+                if device.state() != State::Removed {
+                    tell(device, D0);
+                }
                 return;
             }
             // One that sleeps goes on to do so, and who waits for it is told at the end.
