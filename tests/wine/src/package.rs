@@ -39,16 +39,23 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
 ///   packages would have the same file, and Wine would load it once for both services.
 fn for_wine(inf: &str, folder: &str) -> Result<String> {
     let mut inf = inf.to_owned();
-    for (old, new) in [
-        (OLDEST, "]".to_owned()),
+    for (old, times, new) in [
+        (OLDEST, 1, "]".to_owned()),
         (
             "DefaultDestDir = 13\r\n",
+            1,
             format!("DefaultDestDir = 13,{folder}\r\n"),
         ),
-        (r"%13%\parscan.sys", format!(r"%13%\{folder}\parscan.sys")),
+        // The service's image, and its messages in the event log.
+        (
+            r"%13%\parscan.sys",
+            2,
+            format!(r"%13%\{folder}\parscan.sys"),
+        ),
     ] {
-        if inf.matches(old).count() != 1 {
-            bail!("{old:?} is there {} times", inf.matches(old).count());
+        let there = inf.matches(old).count();
+        if there != times {
+            bail!("{old:?} is there {there} times, not {times}");
         }
         inf = inf.replace(old, &new);
     }
@@ -74,7 +81,7 @@ mod tests {
                 .filter(|(old, new)| old != new)
                 .collect();
             assert_eq!(inf.lines().count(), fit.lines().count());
-            assert_eq!(changed.len(), 3, "{changed:?}");
+            assert_eq!(changed.len(), 4, "{changed:?}");
             assert!(for_wine(&fit, name).is_err(), "it is fit already");
         }
     }
