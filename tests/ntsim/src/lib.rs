@@ -101,10 +101,10 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
-#[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
 mod count;
 #[cfg(target_arch = "x86_64")]
 mod coverage;
+#[cfg_attr(target_arch = "aarch64", path = "arm64/cpu.rs")]
 mod cpu;
 pub mod etw;
 mod fault;

@@ -41,11 +41,8 @@ fn for_wine(inf: &str, folder: &str) -> Result<String> {
     let mut inf = inf.to_owned();
     for (old, times, new) in [
         (OLDEST, 1, "]".to_owned()),
-        (
-            "DefaultDestDir = 13\r\n",
-            1,
-            format!("DefaultDestDir = 13,{folder}\r\n"),
-        ),
+        // Of all files, or of those of a section.
+        (" = 13\r\n", 1, format!(" = 13,{folder}\r\n")),
         // The service's image, and its messages in the event log.
         (
             r"%13%\parscan.sys",
