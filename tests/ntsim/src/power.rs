@@ -201,7 +201,10 @@ pub(crate) fn check_leaving(
     let lower_succeeded = lower.is_none_or(NtStatus::is_success);
     if !status.is_success() && lower_succeeded {
         let of_device = kind == SYSTEM && policy.is_some_and(|p| p.failed);
-        return (!of_device).then(|| (rules::POWER_FAILED, format!("{}: {status}", who())));
+        // Microsoft's samples refuse it so where REMOVE_DEVICE has run the remove lock down.
+        let removed = status == NtStatus::DELETE_PENDING
+            && node.is_none_or(|n| k.pnp.nodes[n].gone || k.pnp.nodes[n].removing);
+        return (!of_device && !removed).then(|| (rules::POWER_FAILED, format!("{}: {status}", who())));
     }
     if !status.is_success() {
         return None;
