@@ -156,10 +156,18 @@ pub(crate) fn check_forward(k: &Kernel, device: Va, sl: Sl) -> Broken {
     ))
 }
 
+/// Whether a device that `REMOVE_DEVICE` has been sent to refuses an IRP, as Microsoft's samples do:
+/// with the status of the remove lock, which is run down.
+fn refused_by_removal(k: &Kernel, device: Va, status: NtStatus) -> bool {
+    let leaves = |n: usize| k.pnp.nodes[n].gone || k.pnp.nodes[n].removing;
+    status == NtStatus::DELETE_PENDING && pnp::node_of(k, device).is_none_or(leaves)
+}
+
 /// When a dispatch routine returned: a function driver pends `SET_POWER`.
 pub(crate) fn check_return(k: &Kernel, device: Va, minor: u8, status: NtStatus) -> Broken {
     let attached = k.devices.get(&device).is_some_and(|d| d.lower.is_some());
-    (attached && minor == SET_POWER && status != NtStatus::PENDING).then(|| {
+    let pends = status == NtStatus::PENDING || refused_by_removal(k, device, status);
+    (attached && minor == SET_POWER && !pends).then(|| {
         (
             rules::POWER_NOT_PENDED,
             format!("{} returned {status}", name(k, device)),
@@ -201,10 +209,9 @@ pub(crate) fn check_leaving(
     let lower_succeeded = lower.is_none_or(NtStatus::is_success);
     if !status.is_success() && lower_succeeded {
         let of_device = kind == SYSTEM && policy.is_some_and(|p| p.failed);
-        // Microsoft's samples refuse it so where REMOVE_DEVICE has run the remove lock down.
-        let removed = status == NtStatus::DELETE_PENDING
-            && node.is_none_or(|n| k.pnp.nodes[n].gone || k.pnp.nodes[n].removing);
-        return (!of_device && !removed).then(|| (rules::POWER_FAILED, format!("{}: {status}", who())));
+        let removed = refused_by_removal(k, device, status);
+        return (!of_device && !removed)
+            .then(|| (rules::POWER_FAILED, format!("{}: {status}", who())));
     }
     if !status.is_success() {
         return None;
