@@ -1,20 +1,18 @@
 //! Processes that try something each and tell what came of it.
 //!
 //! A process forks in the midst of what it does; the child goes another way from there, to its end,
-//! while the parent goes on. A panic of a child, a signal that ends it, and no progress for
-//! [`PATIENCE`] seconds are findings.
+//! while the parent goes on. A panic of a child, a signal that ends it, and no progress for so many
+//! seconds are findings.
 
 use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, rc::Rc};
 
-/// Seconds of real time for a child: the driver may spin without a kernel call.
-pub const PATIENCE: u32 = 120;
 /// So many findings are kept.
 const KEPT: usize = 8;
 
 /// What a child found.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// Where it left its parent.
+    /// Where it left its parent; of a grandchild `3.7`, with where its own parent had left before.
     pub point: String,
     /// What went wrong.
     pub what: String,
@@ -25,6 +23,8 @@ pub struct Finding {
 pub struct Report {
     /// What was done how often.
     pub counts: BTreeMap<String, u64>,
+    /// The highest marks that were reached.
+    pub marks: BTreeMap<String, usize>,
     /// What went wrong how often.
     pub violations: u64,
     /// The first ones of each kind.
@@ -35,6 +35,18 @@ impl Report {
     /// Counts one more.
     pub fn count(&mut self, what: &str) {
         *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// How often it was done.
+    #[must_use]
+    pub fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// A mark was reached.
+    pub fn mark(&mut self, name: &str, reached: usize) {
+        let mark = self.marks.entry(name.to_owned()).or_default();
+        *mark = reached.max(*mark);
     }
 
     /// Notes a finding.
@@ -56,6 +68,9 @@ impl Report {
         for (what, count) in &other.counts {
             *self.counts.entry(what.clone()).or_default() += count;
         }
+        for (name, reached) in &other.marks {
+            self.mark(name, *reached);
+        }
         let told = other.findings.len() as u64;
         for finding in &other.findings {
             self.add(&finding.point, &finding.what);
@@ -69,6 +84,8 @@ impl Report {
         let mut lines: Vec<String> = counts
             .map(|(what, n)| format!("count\t{n}\t{what}"))
             .collect();
+        let marks = self.marks.iter();
+        lines.extend(marks.map(|(name, reached)| format!("mark\t{reached}\t{name}")));
         lines.push(format!("violations\t{}\t", self.violations));
         for finding in &self.findings {
             let what = finding.what.replace('\n', "\u{1}");
@@ -91,6 +108,7 @@ impl Report {
                         .counts
                         .insert(rest.to_owned(), first.parse().unwrap_or(0));
                 }
+                "mark" => report.mark(rest, first.parse().unwrap_or(0)),
                 "violations" => report.violations = first.parse().unwrap_or(0),
                 _ => report.findings.push(Finding {
                     point: first.to_owned(),
@@ -99,6 +117,14 @@ impl Report {
             }
         }
         report
+    }
+}
+
+/// The name of a child's point; that of a grandchild behind it.
+fn join(outer: &str, inner: &str) -> String {
+    match (outer, inner) {
+        ("", point) | (point, "") => point.to_owned(),
+        (outer, inner) => format!("{outer}.{inner}"),
     }
 }
 
@@ -115,6 +141,8 @@ pub struct Forker {
     pub report: Report,
     children: Vec<Child>,
     at_once: usize,
+    /// Seconds of real time for a child: the driver may spin without a kernel call.
+    patience: u32,
     /// Where this process tells its report, in a child.
     up: Option<i32>,
 }
@@ -152,11 +180,12 @@ fn message(payload: &dyn Any) -> String {
 }
 
 impl Forker {
-    fn new(at_once: usize) -> Self {
+    fn new(at_once: usize, patience: u32) -> Self {
         Self {
             report: Report::default(),
             children: Vec::new(),
             at_once,
+            patience,
             up: None,
         }
     }
@@ -178,10 +207,10 @@ impl Forker {
                 // SAFETY: a plain system call.
                 unsafe { libc::close(pipe[0]) };
                 // SAFETY: a plain system call; the signal's default ends the process.
-                unsafe { libc::alarm(PATIENCE) };
+                unsafe { libc::alarm(self.patience) };
                 *self = Self {
                     up: Some(pipe[1]),
-                    ..Self::new(1)
+                    ..Self::new(1, self.patience)
                 };
                 true
             }
@@ -223,7 +252,7 @@ impl Forker {
         if libc::WIFSIGNALED(status) {
             let signal = libc::WTERMSIG(status);
             let what = if signal == libc::SIGALRM {
-                format!("no progress for {PATIENCE} seconds")
+                format!("no progress for {} seconds", self.patience)
             } else {
                 format!("the process died of signal {signal}")
             };
@@ -232,9 +261,7 @@ impl Forker {
         }
         let mut report = Report::parse(&String::from_utf8_lossy(&text));
         for finding in &mut report.findings {
-            if finding.point.is_empty() {
-                finding.point.clone_from(&child.point);
-            }
+            finding.point = join(&child.point, &finding.point);
         }
         self.report.merge(&report);
     }
@@ -264,9 +291,10 @@ pub fn leave(forker: &Shared) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Runs `f` in a process of its own, which may have so many children at once, and gives its report.
-pub fn apart(at_once: usize, f: impl FnOnce(&Shared)) -> Report {
-    let mut top = Forker::new(1);
+/// Runs `f` in a process of its own, and gives its report. It may have so many children at once, for
+/// so many seconds each.
+pub fn apart(at_once: usize, patience: u32, f: impl FnOnce(&Shared)) -> Report {
+    let mut top = Forker::new(1, patience);
     let _ = std::io::Write::flush(&mut std::io::stdout());
     if top.fork("") {
         // SAFETY: a plain system call: only what is below has a limit.

@@ -13,6 +13,9 @@ use super::{
     life, session,
 };
 
+/// Seconds of real time for a process: the driver may spin without a kernel call.
+const PATIENCE: u32 = 120;
+
 /// Programs, devices and the system do what they should not.
 #[derive(Parser)]
 struct Options {
@@ -79,13 +82,15 @@ pub(crate) fn main() -> ExitCode {
 fn attack(options: &Options) -> fork::Report {
     let coverage = Coverage::of(&driver_image()).unwrap_or_else(|error| panic!("{error}"));
     if let Some(seed) = options.replay {
-        return fork::apart(1, |_| session::play(seed, SESSION, Some(coverage), true));
+        return fork::apart(1, PATIENCE, |_| {
+            session::play(seed, SESSION, Some(coverage), true);
+        });
     }
     let began = Instant::now();
     counters::set(Counter::Next, options.seed);
     let mut report = fork::Report::default();
     // A process of its own for each session, so that what breaks one breaks no other.
-    let all = fork::apart(options.jobs, |forker| {
+    let all = fork::apart(options.jobs, PATIENCE, |forker| {
         while counters::of(Counter::Requests) < options.requests
             && forker.borrow().report.violations < ENOUGH
         {
@@ -162,7 +167,7 @@ fn lives(options: &Options) -> fork::Report {
     ];
     for (name, part, count) in parts {
         let began = Instant::now();
-        let mut of_part = fork::apart(1, |forker| {
+        let mut of_part = fork::apart(1, PATIENCE, |forker| {
             let (told, held) = part(count, options.seed);
             let mut forker = forker.borrow_mut();
             for (what, number) in told {

@@ -9,13 +9,14 @@
 //! makes no difference to the others: a thread held before it and one held behind it are the same
 //! to them. Such a point is counted, and explored with the next one.
 
-use std::{
-    any::Any, cell::RefCell, collections::BTreeMap, fmt::Write as _, io::Write as _, panic, rc::Rc,
-};
+use std::rc::Rc;
 
 use ntsim::{Config, DriverId, Machine, Nanos, Running, Stop, Where, Who};
 
-use parscan_lab::{MS, check};
+use parscan_lab::{
+    MS, check,
+    fork::{self, Report, Shared},
+};
 
 /// How long a thread is held at most while others run, in virtual time: longer than a request waits
 /// for the port, and than `PARALLEL_INIT` waits for a printer.
@@ -100,287 +101,25 @@ pub(crate) enum Way {
     Random(u64),
 }
 
-/// What a child found.
-#[derive(Clone, Debug)]
-pub(crate) struct Finding {
-    /// `3` or, with two preemptions, `3.7`.
-    pub(crate) point: String,
-    pub(crate) what: String,
-}
+/// Points of the path, in a [`Report`].
+pub(crate) const POINTS: &str = "points";
+/// Of them explored each by itself.
+pub(crate) const RUNS: &str = "runs";
+/// Left out by the quick form.
+pub(crate) const LEFT_OUT: &str = "left out";
 
-/// What came of a scene.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Outcome {
-    /// Points of the path.
-    pub(crate) points: u64,
-    /// Of them explored each by itself.
-    pub(crate) runs: u64,
-    /// Left out by the quick form.
-    pub(crate) left_out: u64,
-    pub(crate) violations: u64,
-    /// The first ones.
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) marks: BTreeMap<String, usize>,
-}
-
-impl Outcome {
-    fn add(&mut self, finding: Finding) {
-        self.violations += 1;
-        // Not ten times the same.
-        let known = |f: &Finding| same(&f.what, &finding.what);
-        if self.findings.len() < 8 && !self.findings.iter().any(known) {
-            self.findings.push(finding);
-        }
-    }
-
-    /// As lines for a pipe.
-    fn text(&self) -> String {
-        let mut text = format!(
-            "{} {} {} {}\n",
-            self.points, self.runs, self.left_out, self.violations
-        );
-        for (name, used) in &self.marks {
-            let _ = writeln!(text, "mark {used} {name}");
-        }
-        for finding in &self.findings {
-            let what = finding.what.replace('\n', "\u{1}");
-            let _ = writeln!(text, "found {}. {what}", finding.point);
-        }
-        text
-    }
-
-    fn merge(&mut self, text: &str, prefix: &str) {
-        let mut lines = text.lines();
-        let mut sums = lines
-            .next()
-            .unwrap_or_default()
-            .split(' ')
-            .map(|word| word.parse::<u64>().unwrap_or(0));
-        self.points += sums.next().unwrap_or(0);
-        self.runs += sums.next().unwrap_or(0);
-        self.left_out += sums.next().unwrap_or(0);
-        let all = sums.next().unwrap_or(0);
-        let mut listed = 0;
-        for line in lines {
-            let mut words = line.splitn(3, ' ');
-            match (words.next(), words.next(), words.next()) {
-                (Some("mark"), Some(used), Some(name)) => {
-                    let used = used.parse().unwrap_or(0);
-                    let mark = self.marks.entry(name.to_owned()).or_default();
-                    *mark = used.max(*mark);
-                }
-                (Some("found"), Some(point), Some(what)) => {
-                    listed += 1;
-                    self.add(Finding {
-                        point: join(prefix, point),
-                        what: what.replace('\u{1}', "\n"),
-                    });
-                }
-                _ => {}
-            }
-        }
-        self.violations += all.saturating_sub(listed);
-    }
-}
-
-/// The name of a child's point; that of a grandchild behind it.
-fn join(outer: &str, inner: &str) -> String {
-    let inner = inner.trim_end_matches('.');
-    match (outer, inner) {
-        ("", point) | (point, "") => point.to_owned(),
-        (outer, inner) => format!("{outer}.{inner}"),
-    }
-}
-
-/// Whether two findings differ in numbers only.
-fn same(a: &str, b: &str) -> bool {
-    let plain =
-        |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_hexdigit()).collect() };
-    plain(a) == plain(b)
-}
-
-/// A child under way.
-struct Child {
-    pid: i32,
-    pipe: i32,
-    point: String,
-}
-
-/// Forks, and hears what children say.
-struct Forker {
-    outcome: Outcome,
-    children: Vec<Child>,
-    at_once: usize,
-    /// After so many runs every 16th only.
-    thinned: Option<u64>,
-    /// Where this process tells its outcome, in a child.
-    up: Option<i32>,
-}
-
-thread_local! {
-    /// Of the process that plays a scene.
-    static FORKER: RefCell<Option<Rc<RefCell<Forker>>>> = const { RefCell::new(None) };
-}
-
-/// Panics of a process that plays a scene are findings, and its end.
-pub(crate) fn keep_panics() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let Some(forker) = FORKER.with(|it| it.borrow().clone()) else {
-            return usual(info);
-        };
-        let place = info.location().map_or_else(String::new, |place| {
-            let file = place.file().rsplit('/').next().unwrap_or_default();
-            format!(" ({file}:{})", place.line())
-        });
-        let what = format!("{}{place}", message(info.payload()));
-        forker.borrow_mut().outcome.add(Finding {
-            point: String::new(),
-            what,
-        });
-        leave(&forker);
-    }));
-}
-
-fn message(payload: &dyn Any) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic".to_owned())
-}
-
-impl Forker {
-    fn new(at_once: usize) -> Self {
-        Self {
-            outcome: Outcome::default(),
-            children: Vec::new(),
-            at_once,
-            thinned: None,
-            up: None,
-        }
-    }
-
-    /// Gives whether this is the child.
-    fn fork(&mut self, point: String) -> bool {
-        while self.children.len() >= self.at_once {
-            self.reap();
-        }
-        let mut pipe = [0; 2];
-        // SAFETY: room for two descriptors.
-        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0, "pipe");
-        // SAFETY: this process has one thread.
-        match unsafe { libc::fork() } {
-            0 => {
-                // SAFETY: a plain system call.
-                unsafe { libc::close(pipe[0]) };
-                // SAFETY: a plain system call; the signal's default ends the process.
-                unsafe { libc::alarm(PATIENCE) };
-                *self = Self {
-                    up: Some(pipe[1]),
-                    ..Self::new(1)
-                };
-                true
-            }
-            pid => {
-                assert!(pid > 0, "fork");
-                // SAFETY: a plain system call.
-                unsafe { libc::close(pipe[1]) };
-                self.children.push(Child {
-                    pid,
-                    pipe: pipe[0],
-                    point,
-                });
-                false
-            }
-        }
-    }
-
-    /// Hears the oldest child out.
-    fn reap(&mut self) {
-        let child = self.children.remove(0);
-        let mut text = Vec::new();
-        let mut part = [0_u8; 4096];
-        loop {
-            // SAFETY: as many bytes as there is room.
-            let count = unsafe { libc::read(child.pipe, part.as_mut_ptr().cast(), part.len()) };
-            let Ok(count) = usize::try_from(count) else {
-                break;
-            };
-            if count == 0 {
-                break;
-            }
-            text.extend_from_slice(&part[..count]);
-        }
-        // SAFETY: a descriptor of this process.
-        unsafe { libc::close(child.pipe) };
-        let mut status = 0;
-        // SAFETY: a child of this process.
-        unsafe { libc::waitpid(child.pid, &raw mut status, 0) };
-        if libc::WIFSIGNALED(status) {
-            let signal = libc::WTERMSIG(status);
-            let what = if signal == libc::SIGALRM {
-                format!("no progress for {PATIENCE} seconds: an endless loop without a kernel call")
-            } else {
-                format!("the process died of signal {signal}")
-            };
-            self.outcome.add(Finding {
-                point: child.point,
-                what,
-            });
-            return;
-        }
-        let text = String::from_utf8_lossy(&text);
-        self.outcome.merge(&text, &child.point);
-    }
-
-    fn reap_all(&mut self) {
-        while !self.children.is_empty() {
-            self.reap();
-        }
-    }
-}
-
-/// The end of a child: tells its outcome and goes, without any destructor.
-fn leave(forker: &Rc<RefCell<Forker>>) -> ! {
-    let mut forker = forker.borrow_mut();
-    forker.reap_all();
-    let text = forker.outcome.text();
-    let mut rest = text.as_bytes();
-    while let (false, Some(up)) = (rest.is_empty(), forker.up) {
-        // SAFETY: as many bytes as there are.
-        let count = unsafe { libc::write(up, rest.as_ptr().cast(), rest.len()) };
-        let Ok(count) = usize::try_from(count) else {
-            break;
-        };
-        rest = &rest[count..];
-    }
-    // SAFETY: ends this process at once.
-    unsafe { libc::_exit(0) }
-}
-
-/// Explores a scene in one way, in a process of its own.
+/// Explores a scene in one way, in a process of its own. `thinned`: after so many runs every 16th
+/// only.
 pub(crate) fn explore(
     scene: &Scene,
     way: Way,
     config: &Config,
     only: Option<&str>,
     thinned: Option<u64>,
-) -> Outcome {
-    let mut top = Forker::new(1);
-    let _ = std::io::stdout().flush();
-    if top.fork(String::new()) {
-        // SAFETY: a plain system call: only what is below has a limit.
-        unsafe { libc::alarm(0) };
-        top.at_once = 2;
-        top.thinned = thinned;
-        let forker = Rc::new(RefCell::new(top));
-        FORKER.with(|it| *it.borrow_mut() = Some(Rc::clone(&forker)));
-        perform(scene, way, config, &forker, only);
-        leave(&forker);
-    }
-    top.reap_all();
-    top.outcome
+) -> Report {
+    fork::apart(2, PATIENCE, |forker| {
+        perform(scene, way, config, forker, only, thinned);
+    })
 }
 
 /// Watches a thread; at each stop a child is made in which it is held.
@@ -389,8 +128,9 @@ fn split(
     driver: DriverId,
     who: Who,
     place: Where,
-    forker: &Rc<RefCell<Forker>>,
+    forker: &Shared,
     only: Option<u64>,
+    thinned: Option<u64>,
 ) {
     let forker = Rc::clone(forker);
     machine.watch(who, place, driver, move |stop: Stop| {
@@ -398,18 +138,18 @@ fn split(
             return stop.number == only;
         }
         let forker = &mut *forker.borrow_mut();
-        forker.outcome.points += 1;
+        forker.report.count(POINTS);
         if stop.private {
             return false;
         }
-        let outcome = &mut forker.outcome;
-        let far = forker.thinned.is_some_and(|runs| outcome.runs >= runs);
+        let report = &mut forker.report;
+        let far = thinned.is_some_and(|runs| report.of(RUNS) >= runs);
         if far && !stop.number.is_multiple_of(16) {
-            outcome.left_out += 1;
+            report.count(LEFT_OUT);
             return false;
         }
-        outcome.runs += 1;
-        let is_child = forker.fork(format!("{}", stop.number));
+        report.count(RUNS);
+        let is_child = forker.fork(&stop.number.to_string());
         if is_child {
             ntsim::after_fork();
         }
@@ -422,8 +162,9 @@ fn perform(
     scene: &Scene,
     way: Way,
     config: &Config,
-    forker: &Rc<RefCell<Forker>>,
+    forker: &Shared,
     only: Option<&str>,
+    thinned: Option<u64>,
 ) {
     let cast = (scene.build)(config.clone());
     let machine = cast.machine.clone();
@@ -452,6 +193,7 @@ fn perform(
                 Where::Instructions,
                 forker,
                 only,
+                thinned,
             );
             let over = check(machine.run_threads(&[thread], cast.window));
             if over && kind != Kind::Caller && !machine.is_held() {
@@ -471,6 +213,7 @@ fn perform(
                 Where::Calls,
                 forker,
                 only,
+                thinned,
             );
             check(machine.run_threads(&[a], cast.window));
             machine.end_watch();
@@ -487,6 +230,7 @@ fn perform(
                     Where::Calls,
                     forker,
                     only,
+                    None,
                 );
                 check(machine.run_threads(&[b], cast.held));
                 machine.end_watch();
@@ -505,9 +249,9 @@ fn perform(
                     break;
                 }
                 let mut forker = forker.borrow_mut();
-                forker.outcome.points += 1;
-                forker.outcome.runs += 1;
-                if forker.fork(format!("{seed}")) {
+                forker.report.count(POINTS);
+                forker.report.count(RUNS);
+                if forker.fork(&seed.to_string()) {
                     ntsim::after_fork();
                     machine.reseed(seed, 300);
                     child = true;
@@ -525,26 +269,23 @@ fn perform(
     let over = check(machine.run_threads(&threads, BOUND));
     assert!(over, "nothing goes on: {}", machine.waits());
     (cast.end)();
-    let marks = machine.stack_marks();
     let mut forker = forker.borrow_mut();
-    for (name, used) in marks {
-        let mark = forker.outcome.marks.entry(name).or_default();
-        *mark = used.max(*mark);
+    for (name, used) in machine.stack_marks() {
+        forker.report.mark(&name, used);
     }
 }
 
 /// How many actors a scene has.
 pub(crate) fn actors(scene: &Scene, config: &Config) -> usize {
-    let mut top = Forker::new(1);
-    if top.fork(String::new()) {
-        let forker = Rc::new(RefCell::new(top));
-        let mut quiet = config.clone();
-        quiet.echo = false;
-        FORKER.with(|it| *it.borrow_mut() = Some(Rc::clone(&forker)));
-        let count = (scene.build)(quiet).actors.len();
-        forker.borrow_mut().outcome.points = count as u64;
-        leave(&forker);
-    }
-    top.reap_all();
-    usize::try_from(top.outcome.points).unwrap_or(0)
+    let report = fork::apart(1, PATIENCE, |forker| {
+        let is_child = forker.borrow_mut().fork("");
+        if is_child {
+            let mut quiet = config.clone();
+            quiet.echo = false;
+            for _ in (scene.build)(quiet).actors {
+                forker.borrow_mut().report.count("actors");
+            }
+        }
+    });
+    usize::try_from(report.of("actors")).unwrap_or(0)
 }

@@ -4,18 +4,22 @@
 //! what.
 #![allow(missing_docs, reason = "a program")]
 
-use std::{collections::BTreeMap, process::ExitCode, time::Instant};
+use std::{process::ExitCode, time::Instant};
 
 use anstream::{eprint, println};
 use anstyle::{AnsiColor, Style};
 use clap::Parser;
 use ntsim::Config;
-use parscan_lab::{driver_image, symbols::Symbols};
+use parscan_lab::{
+    driver_image,
+    fork::{self, Report},
+    symbols::Symbols,
+};
 
 mod explore;
 mod scenes;
 
-use explore::{Kind, Outcome, Scene, Way, explore};
+use explore::{Kind, LEFT_OUT, POINTS, RUNS, Scene, Way, explore};
 
 /// Preempt the driver at every instruction.
 #[derive(Parser)]
@@ -91,7 +95,7 @@ fn ways(scene: &Scene, actors: usize, quick: bool) -> Vec<(String, Way)> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    explore::keep_panics();
+    fork::keep_panics();
     if options.list {
         for scene in scenes::SCENES {
             println!("{:<26} {}", scene.name, scene.about);
@@ -117,8 +121,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let began = Instant::now();
-    let mut total = Outcome::default();
-    let mut marks: BTreeMap<String, usize> = BTreeMap::new();
+    let mut total = Report::default();
     println!(
         "{:<36} {:>8} {:>8} {:>10}",
         "scene", "points", "runs", "violations"
@@ -132,19 +135,16 @@ fn main() -> ExitCode {
             eprint!("{}:{name} ...\r", scene.name);
             let thinned = options.quick.then_some(QUICK_RUNS);
             let outcome = explore(scene, it, &config, options.point.as_deref(), thinned);
-            for (entry, used) in &outcome.marks {
-                let mark = marks.entry(entry.clone()).or_default();
-                *mark = (*used).max(*mark);
-            }
-            if outcome.points == 0 && outcome.violations == 0 && options.point.is_none() {
+            total.merge(&outcome);
+            if outcome.of(POINTS) == 0 && outcome.violations == 0 && options.point.is_none() {
                 continue;
             }
             let style = if outcome.violations == 0 { GOOD } else { BAD };
             println!(
                 "{:<36} {:>8} {:>8} {style}{:>10}{style:#}",
                 format!("{}:{name}", scene.name),
-                outcome.points,
-                outcome.runs,
+                outcome.of(POINTS),
+                outcome.of(RUNS),
                 outcome.violations
             );
             for finding in &outcome.findings {
@@ -161,15 +161,11 @@ fn main() -> ExitCode {
                     scene.name, options.seed, finding.point
                 );
             }
-            total.points += outcome.points;
-            total.runs += outcome.runs;
-            total.left_out += outcome.left_out;
-            total.violations += outcome.violations;
         }
     }
     if options.point.is_none() {
         println!("\nkernel stack, most bytes of 24576 (Windows' part counted in):");
-        for (entry, used) in &marks {
+        for (entry, used) in &total.marks {
             println!("  {used:>6}  {entry}");
         }
     }
@@ -177,9 +173,9 @@ fn main() -> ExitCode {
         "\n{} scenes, {} points ({} runs; {} left out; the others make no difference to the next \
          one), {} violations, {:.0} s",
         chosen.len(),
-        total.points,
-        total.runs,
-        total.left_out,
+        total.of(POINTS),
+        total.of(RUNS),
+        total.of(LEFT_OUT),
         total.violations,
         began.elapsed().as_secs_f64()
     );

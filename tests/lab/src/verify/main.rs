@@ -36,6 +36,8 @@ struct Options {
 
 /// Processes at once.
 const AT_ONCE: usize = 2;
+/// Seconds of real time for one of them.
+const PATIENCE: u32 = 120;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
     println!("{:<40} {a:>7} {b:>7} {c:>7} {d:>7} violations", "scenario");
     for scenario in &all {
         eprint!("{} ...\r", scenario.name);
-        let report = fork::apart(AT_ONCE, |forker| {
+        let report = fork::apart(AT_ONCE, PATIENCE, |forker| {
             let run = Run::new(forker, only.as_ref(), options.quick);
             (scenario.play)(&run);
         });
