@@ -335,11 +335,16 @@ impl DeviceCore {
 
     /// Gives edges to the request that waits for them. At <= `DISPATCH_LEVEL`.
     fn deliver_edges(&self) {
+        self.answer_pending(|| {
+            let has_edges = self.port().interrupt().has_edges();
+            has_edges.then(|| self.pending().next()).flatten()
+        });
+    }
+
+    /// Answers the request that waits, if `take` takes it. At <= `DISPATCH_LEVEL`.
+    fn answer_pending(&self, take: impl FnOnce() -> Option<Irp> + Send) {
         let answered = self.edge_order().with(|()| {
-            if !self.port().interrupt().has_edges() {
-                return None;
-            }
-            let mut irp = self.pending().next()?;
+            let mut irp = take()?;
             let length = self.port().answer_edges(&mut irp);
             Some((irp, length))
         });
@@ -362,7 +367,7 @@ impl DeviceCore {
         // A program that runs in another thread has the control register.
         let _turn = self
             .is_claimed()
-            .then(|| self.turn_at_last(passive.blocking()));
+            .then(|| self.lock_peripheral_uninterrupted(passive.blocking()));
         let inside = self.port().enter();
         let hardware = inside.as_ref().map(RundownGuard::value);
         let was = self.port().end_watch(hardware.as_ref(), passive);
@@ -375,13 +380,6 @@ impl DeviceCore {
 
 impl PendingOwner for DeviceCore {
     fn time_over(&self) {
-        let answered = self.edge_order().with(|()| {
-            let mut irp = self.pending().next_late()?;
-            let length = self.port().answer_edges(&mut irp);
-            Some((irp, length))
-        });
-        if let Some((irp, length)) = answered {
-            let _ = irp.complete_with(Status::SUCCESS, length);
-        }
+        self.answer_pending(|| self.pending().next_late());
     }
 }

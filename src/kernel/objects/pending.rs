@@ -99,16 +99,12 @@ impl Pending {
 
     /// Ends the request with `status`. At <= `DISPATCH_LEVEL`.
     pub(crate) fn end(&self, status: Status) {
-        while let Some(irp) = self.queue.next(Pick::Oldest) {
-            let _ = irp.complete(status);
-        }
+        self.queue.end_all(Pick::Oldest, status);
     }
 
     /// `IRP_MJ_CLEANUP`: ends the request of its open.
     pub(crate) fn clean_up(&self, file: FileId) {
-        while let Some(irp) = self.queue.next(Pick::Of(file)) {
-            let _ = irp.complete(Status::CANCELLED);
-        }
+        self.queue.end_all(Pick::Of(file), Status::CANCELLED);
     }
 
     /// Whether a request waits.

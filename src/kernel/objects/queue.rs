@@ -255,6 +255,14 @@ impl<S: Admission> Queue<S> {
         }
     }
 
+    /// Completes every IRP that `pick` means, one after the other, with `status`. At
+    /// <= `DISPATCH_LEVEL`, without a lock.
+    pub(in crate::kernel) fn end_all(&self, pick: Pick, status: Status) {
+        while let Some(irp) = self.next(pick) {
+            let _ = irp.complete(status);
+        }
+    }
+
     /// Takes an IRP out of the queue.
     pub(in crate::kernel) fn next(&self, pick: Pick) -> Option<Irp> {
         self.next_with(pick).map(|(irp, _)| irp)

@@ -113,9 +113,7 @@ impl Worker {
     pub(crate) fn stop(&self, status: Status, _: Passive) {
         self.refuse(status);
         self.waiter.stop(status);
-        while let Some(irp) = self.queue.next(Pick::Oldest) {
-            let _ = irp.complete(status);
-        }
+        self.queue.end_all(Pick::Oldest, status);
         if let Some(Thread(handle)) = self.thread.with(Option::take) {
             self.wake.set();
             // SAFETY: our handle, at PASSIVE_LEVEL; the thread ends soon, for every wait of its

@@ -351,15 +351,11 @@ impl PortArbiter {
             state.arbiter.refuse(status, may);
             state.threads.for_each(WaitingThread::tell);
         });
-        while let Some(irp) = self.queue.next(Pick::Oldest) {
-            let _ = irp.complete(status);
-        }
+        self.queue.end_all(Pick::Oldest, status);
     }
 
     /// Ends the waits of the requests of an open.
     pub(crate) fn clean_up(&self, file: FileId) {
-        while let Some(irp) = self.queue.next(Pick::Of(file)) {
-            let _ = irp.complete(Status::CANCELLED);
-        }
+        self.queue.end_all(Pick::Of(file), Status::CANCELLED);
     }
 }

@@ -245,9 +245,7 @@ impl<E: TransferPlan> Shared<PipeQueue<E>> {
     pub(crate) fn end(&self, status: Status) {
         // First, so that it is not missed where a request succeeds at this moment.
         self.discard();
-        while let Some(irp) = self.queue.next(Pick::Oldest) {
-            let _ = irp.complete(status);
-        }
+        self.queue.end_all(Pick::Oldest, status);
         self.end_active(status);
     }
 

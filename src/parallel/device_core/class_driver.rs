@@ -63,7 +63,7 @@ impl DeviceCore {
     }
 
     /// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`. The last one ends the calls that are under way.
-    pub(super) fn disconnect(&self, file: FileId) {
+    fn disconnect(&self, file: FileId) {
         self.clients.with(|clients| {
             let connections = clients.connections_of(file);
             if *connections == 0 {
@@ -91,7 +91,6 @@ impl DeviceCore {
             // IOCTL_INTERNAL_DISCONNECT_IDLE
             DeviceRequest::DisconnectIdle => self.disconnect_idle(&task.waits()),
             // Answered at once; they never come here.
-            // IOCTL_INTERNAL_PARCLASS_CONNECT
             DeviceRequest::Connect | DeviceRequest::Disconnect => Err(Status::INVALID_PARAMETER),
         };
         task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
@@ -120,10 +119,7 @@ impl DeviceCore {
     }
 
     /// Takes the port for a lock, without selecting the device.
-    pub(super) fn allocate_for_lock<'a>(
-        &'a self,
-        waits: &Waits<'_>,
-    ) -> Result<Allocation<'a>, Status> {
+    fn allocate_for_lock<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
         let turn = self.peripheral.lock(waits)?;
         if self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
@@ -156,7 +152,7 @@ impl DeviceCore {
     }
 
     /// `IOCTL_INTERNAL_DISCONNECT_IDLE`
-    pub(super) fn disconnect_idle(&self, waits: &Waits<'_>) -> Result<(), Status> {
+    fn disconnect_idle(&self, waits: &Waits<'_>) -> Result<(), Status> {
         let _turn = self.peripheral.lock(waits)?;
         if !self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
@@ -193,7 +189,7 @@ impl DeviceCore {
     }
 
     /// Runs an operation of a class driver, which has locked the port.
-    pub(in crate::parallel) fn with_locked_port<'a, T>(
+    pub(super) fn with_locked_port<'a, T>(
         &'a self,
         blocking: Blocking<'a>,
         limit: Option<u64>,
@@ -226,7 +222,7 @@ impl DeviceCore {
     /// # Errors
     /// `STATUS_INVALID_DEVICE_STATE`: it has it. `STATUS_DEVICE_BUSY`: another client has. As
     /// [`Waits::check`].
-    pub(in crate::parallel) fn hold_for_program(
+    pub(super) fn hold_for_program(
         &self,
         waits: &Waits<'_>,
         file: FileId,
@@ -250,7 +246,7 @@ impl DeviceCore {
     ///
     /// # Errors
     /// `STATUS_INVALID_DEVICE_STATE`: it does not have it. As [`Waits::check`].
-    pub(in crate::parallel) fn let_go_of_program(
+    pub(super) fn let_go_of_program(
         &self,
         waits: &Waits<'_>,
         end: impl FnOnce(&Self),

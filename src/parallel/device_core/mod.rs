@@ -193,12 +193,12 @@ impl DeviceCore {
         &self.edge_order
     }
 
-    /// The turn, after whoever has it.
-    pub(super) fn turn_at_last(&self, blocking: Blocking<'_>) -> MutexGuard<'_> {
+    /// The lock of the peripheral, after the thread that has it.
+    pub(super) fn lock_peripheral_uninterrupted(&self, blocking: Blocking<'_>) -> MutexGuard<'_> {
         self.peripheral.lock_uninterrupted(blocking)
     }
 
-    /// The turn, if it is free.
+    /// The lock of the peripheral, if it is free.
     pub(super) fn try_lock_peripheral(&self) -> Option<MutexGuard<'_>> {
         self.peripheral.try_lock()
     }

@@ -23,7 +23,7 @@ impl DeviceCore {
     }
 
     /// What a program has chosen ends with its open.
-    pub(super) fn forget_preferences(&self) {
+    fn forget_preferences(&self) {
         let modes = &self.modes;
         self.preferences.with(move |it| {
             modes.store(word_of(NegotiationMask::DEFAULT), Ordering::Release);
@@ -32,7 +32,7 @@ impl DeviceCore {
     }
 
     /// `PARCLASS_NEGOTIATION_MASK`: the modes of the session.
-    pub(in crate::parallel) fn modes(&self) -> [u8; 4] {
+    pub(super) fn modes(&self) -> [u8; 4] {
         self.modes.load(Ordering::Acquire).to_le_bytes()
     }
 
@@ -62,16 +62,16 @@ impl DeviceCore {
     pub(in crate::parallel) fn clean_up(&self, file: FileId, passive: Passive) {
         let ended = self.clients.with(|clients| {
             if !clients.is_open(file) {
-                return 0;
+                return None;
             }
             let ended = core::mem::take(&mut clients.by_open);
             if ended != 0 && !clients.is_connected() {
                 self.client.stop(Status::CANCELLED);
             }
-            ended
+            Some(ended)
         });
-        self.port.disconnected(ended);
-        if self.clients.with(|clients| clients.is_open(file)) {
+        if let Some(ended) = ended {
+            self.port.disconnected(ended);
             self.end_edges(file, passive);
         }
         let ends = [Lock::ByOpen(file), Lock::ByProgram(file)];
@@ -98,7 +98,7 @@ impl DeviceCore {
     }
 
     /// Ends a lock, whoever has it.
-    pub(super) fn end_lock(&self, passive: Passive) {
+    fn end_lock(&self, passive: Passive) {
         let _turn = self.peripheral.lock_uninterrupted(passive.blocking());
         let lock = self.lock.with(|lock| core::mem::replace(lock, Lock::Free));
         if lock == Lock::Free {

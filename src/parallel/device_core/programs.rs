@@ -83,7 +83,7 @@ impl DeviceCore {
     /// `STATUS_NOT_SUPPORTED`: a device of the chain, or at its end; lines are the port's.
     /// `STATUS_INVALID_DEVICE_STATE`: it is claimed. `STATUS_DEVICE_BUSY`: another client kept the
     /// port for too long. As [`Waits::check`].
-    pub(in crate::parallel) fn claim(&self, waits: &Waits<'_>, file: FileId) -> Result<(), Status> {
+    pub(super) fn claim(&self, waits: &Waits<'_>, file: FileId) -> Result<(), Status> {
         if !matches!(self.place(), Place::Raw) {
             return Err(Status::NOT_SUPPORTED);
         }
@@ -111,7 +111,7 @@ impl DeviceCore {
     }
 
     /// The end of a claim, while the port is still its own.
-    pub(in crate::parallel) fn end_claim(&self, restore: bool) {
+    pub(super) fn end_claim(&self, restore: bool) {
         let inside = self.port().enter();
         let hardware = inside.as_ref().map(crate::kernel::RundownGuard::value);
         let bit = self.port().edges().control_bit();

@@ -267,17 +267,17 @@ impl DeviceCore {
     }
 
     /// The time of a write, in milliseconds.
-    pub(in crate::parallel) fn write_limit(&self, length: usize) -> Option<u64> {
+    pub(super) fn write_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).write_limit(length)
     }
 
     /// The time of a read, in milliseconds.
-    pub(in crate::parallel) fn read_limit(&self, length: usize) -> Option<u64> {
+    pub(super) fn read_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).read_limit(length)
     }
 
     /// Writes bytes: how many, and how it ended.
-    pub(in crate::parallel) fn write_bytes(
+    pub(super) fn write_bytes(
         session: &mut Session,
         port: &mut OwnedPort<'_>,
         data: &[u8],
@@ -288,7 +288,7 @@ impl DeviceCore {
 
     /// Reads what the peripheral has at this moment: how much, and how it ended. If it has nothing
     /// and there is a limit, waits that long for a first byte.
-    pub(in crate::parallel) fn read_bytes(
+    pub(super) fn read_bytes(
         session: &mut Session,
         port: &mut OwnedPort<'_>,
         limit: Option<u64>,

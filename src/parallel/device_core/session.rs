@@ -32,7 +32,7 @@ impl Drop for Allocation<'_> {
 impl DeviceCore {
     /// As [`DeviceCore::with_port`], for an operation that gives a status. If the port's power goes
     /// meanwhile, it is done again when it is back, and its time begins anew.
-    pub(in crate::parallel) fn with_power<'a, T>(
+    pub(super) fn with_power<'a, T>(
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
@@ -67,7 +67,7 @@ impl DeviceCore {
         self.in_session(waits, limit, allocation.locked, operation)
     }
 
-    pub(super) fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
+    fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
         let turn = self.peripheral.lock(waits)?;
         let locked = self.lock.with(|lock| *lock != Lock::Free);
         if !locked {
@@ -120,7 +120,7 @@ impl DeviceCore {
     }
 
     /// As [`DeviceCore::in_session`], on hardware that was entered.
-    pub(super) fn in_session_on<'a, T>(
+    fn in_session_on<'a, T>(
         &'a self,
         inside: RundownGuard<'a, Hardware>,
         waits: Waits<'a>,
@@ -167,7 +167,7 @@ impl DeviceCore {
     }
 
     /// Tells of a peripheral that did not answer, or not within the request's time.
-    pub(super) fn tell_trouble(&self, session: &mut Session, why: Status) {
+    fn tell_trouble(&self, session: &mut Session, why: Status) {
         let timed_out = why == Status::TIMEOUT;
         let (cause, mode, number) = match session.take_trouble() {
             Some(it) if it.fault != Fault::Interrupted => {
@@ -192,7 +192,7 @@ impl DeviceCore {
     }
 
     /// Leaves a connected mode. The port is ours, and the turn.
-    pub(in crate::parallel) fn end_mode(&self, waits: Waits<'_>) {
+    pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
             self.in_session_on(inside, waits, None, true, Session::terminate);

@@ -128,7 +128,7 @@ impl PortCore {
         self.enable_edges_if_there();
     }
 
-    pub(super) fn restore_chip(&self, mode: u8, selected: u8) {
+    fn restore_chip(&self, mode: u8, selected: u8) {
         // In SPP mode data lines would be driven that a program has left turned round.
         if mode != 0 && !self.raw.is_reversed() {
             self.show_chip_mode();
@@ -140,7 +140,7 @@ impl PortCore {
         }
     }
 
-    pub(super) fn taken(&self, by_client: bool) {
+    fn taken(&self, by_client: bool) {
         event(self.number.label(), &Event::PortTaken { by_client });
     }
 

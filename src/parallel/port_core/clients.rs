@@ -146,7 +146,7 @@ impl PortCore {
         irp.complete(status)
     }
 
-    pub(super) fn port_information(&self) -> Result<ParallelPortInformation, Status> {
+    fn port_information(&self) -> Result<ParallelPortInformation, Status> {
         let hardware = self.found()?;
         let (controller, span) = hardware.addresses().registers;
         Ok(ParallelPortInformation {
@@ -157,7 +157,7 @@ impl PortCore {
         })
     }
 
-    pub(super) fn more_information(&self) -> Result<MoreParallelPortInformation, Status> {
+    fn more_information(&self) -> Result<MoreParallelPortInformation, Status> {
         let hardware = self.found()?;
         let bus = hardware.bus();
         let mut information = MoreParallelPortInformation {
@@ -174,7 +174,7 @@ impl PortCore {
         Ok(information)
     }
 
-    pub(super) fn pnp_information(&self) -> Result<ParallelPnpInformation, Status> {
+    fn pnp_information(&self) -> Result<ParallelPnpInformation, Status> {
         let hardware = self.found()?;
         let capabilities = hardware.capabilities();
         let (ecp_controller, span) = hardware.addresses().ecp;

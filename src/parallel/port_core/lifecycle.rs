@@ -172,7 +172,7 @@ impl PortCore {
     ///
     /// # Errors
     /// `STATUS_DEVICE_NOT_READY`: the port was refused its power.
-    pub(in crate::parallel) fn check_power(&self) -> Result<(), Status> {
+    pub(super) fn check_power(&self) -> Result<(), Status> {
         self.power.request();
         self.lost.check()
     }

@@ -192,6 +192,22 @@ pub(crate) fn lab_program(workspace: &Workspace, name: &str) -> Command {
     cargo
 }
 
+/// Builds the driver and the kernel client, and gives one of the lab's programs that runs both.
+pub(crate) fn lab_program_with_drivers(
+    workspace: &Workspace,
+    name: &str,
+    debug: bool,
+) -> Result<Command> {
+    let sys = build(workspace, Arch::X64, debug)?;
+    run(&mut client_build(workspace))?;
+    let release = workspace.target().join(TARGET).join("release");
+    let mut program = lab_program(workspace, name);
+    program
+        .env("PARSCAN_SYS", &sys)
+        .env("CLIENT_SYS", release.join("client.dll"));
+    Ok(program)
+}
+
 /// Builds the kernel client that uses parscan's ports, and the driver that does nothing.
 pub(crate) fn client_build(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();

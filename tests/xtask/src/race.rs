@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    driver,
-    shell::{Arch, TARGET, Workspace, holds, run},
+    driver::lab_program_with_drivers,
+    shell::{Workspace, holds},
 };
 
 /// What to explore.
@@ -41,19 +41,11 @@ enum Image {
 
 /// Builds what is needed and explores. True if nothing was broken.
 pub(crate) fn explore(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let sys = driver::build(workspace, Arch::X64, options.image == Image::Debug)?;
-    run(&mut driver::client_build(workspace))?;
-    let client = workspace
-        .target()
-        .join(TARGET)
-        .join("release")
-        .join("client.dll");
-    let mut race = driver::lab_program(workspace, "race");
+    let debug = options.image == Image::Debug;
+    let mut race = lab_program_with_drivers(workspace, "race", debug)?;
     race.args(options.quick.then_some("--quick"))
-        .args(options.list.then_some("--list"))
-        .env("PARSCAN_SYS", &sys)
-        .env("CLIENT_SYS", &client);
-    if options.image == Image::Debug {
+        .args(options.list.then_some("--list"));
+    if debug {
         race.args(["--image", "debug"]);
     }
     if let Some(scenario) = &options.scenario {

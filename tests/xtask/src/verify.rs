@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    driver,
-    shell::{Arch, TARGET, Workspace, headline, holds, run},
+    driver::lab_program_with_drivers,
+    shell::{Workspace, headline, holds},
 };
 
 /// What to disturb.
@@ -51,21 +51,9 @@ pub(crate) struct Attack {
     hours: u64,
 }
 
-/// Builds what is needed, and gives the program.
-fn program(workspace: &Workspace, name: &str) -> Result<std::process::Command> {
-    let sys = driver::build(workspace, Arch::X64, false)?;
-    run(&mut driver::client_build(workspace))?;
-    let release = workspace.target().join(TARGET).join("release");
-    let mut program = driver::lab_program(workspace, name);
-    program
-        .env("PARSCAN_SYS", &sys)
-        .env("CLIENT_SYS", release.join("client.dll"));
-    Ok(program)
-}
-
 /// Disturbs, and looks for races if all is asked for. True if nothing was broken.
 pub(crate) fn verify(workspace: &Workspace, options: &Verify) -> Result<bool> {
-    let mut verify = program(workspace, "verify")?;
+    let mut verify = lab_program_with_drivers(workspace, "verify", false)?;
     verify
         .args(options.quick.then_some("--quick"))
         .args(options.list.then_some("--list"));
@@ -78,14 +66,14 @@ pub(crate) fn verify(workspace: &Workspace, options: &Verify) -> Result<bool> {
     let mut fine = holds(&mut verify)?;
     if !options.quick && !options.list && options.scenario.is_none() {
         headline("races");
-        fine &= holds(&mut program(workspace, "race")?)?;
+        fine &= holds(&mut lab_program_with_drivers(workspace, "race", false)?)?;
     }
     Ok(fine)
 }
 
 /// Attacks. True if nothing was broken.
 pub(crate) fn attack(workspace: &Workspace, options: &Attack) -> Result<bool> {
-    let mut attack = program(workspace, "attack")?;
+    let mut attack = lab_program_with_drivers(workspace, "attack", false)?;
     for (name, number) in [
         ("--requests", options.requests),
         ("--seed", options.seed),

@@ -1,6 +1,6 @@
 //! `IOCTL_PARSCAN_WAIT_EDGE`: edges of nAck, stamped by the port's interrupt.
 
-use super::{VERSION, Writer, take, u32_at, u64_at};
+use super::{VERSION, Writer, u32_at, u64_at, versioned};
 use crate::ioctl::Status;
 
 /// The most edges that are kept for a program: of more, the last ones.
@@ -54,10 +54,7 @@ impl EdgesHeader {
     /// Reads the structure. `None`: it is short, or of another version.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let bytes: [u8; Self::SIZE] = take(bytes)?;
-        if u32_at(&bytes, 0)? != VERSION {
-            return None;
-        }
+        let bytes: [u8; Self::SIZE] = versioned(bytes)?;
         Some(Self {
             edges: u32_at(&bytes, 4)?,
             lost: u32_at(&bytes, 8)?,

@@ -125,10 +125,7 @@ impl PortDescription {
     /// Reads the structure. `None`: it is short, or of another version.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let bytes: [u8; Self::SIZE] = take(bytes)?;
-        if u32_at(&bytes, 0)? != VERSION {
-            return None;
-        }
+        let bytes: [u8; Self::SIZE] = versioned(bytes)?;
         Some(Self {
             base: u64_at(&bytes, 8)?,
             ecp_base: u64_at(&bytes, 16)?,
@@ -330,10 +327,7 @@ impl RunResult {
     /// Reads the structure. `None`: it is short, or of another version.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let bytes: [u8; Self::SIZE] = take(bytes)?;
-        if u32_at(&bytes, 0)? != VERSION {
-            return None;
-        }
+        let bytes: [u8; Self::SIZE] = versioned(bytes)?;
         Some(Self {
             end: RunEnd::of(u32_at(&bytes, 4)?)?,
             instruction: u32_at(&bytes, 8)?,
@@ -343,6 +337,11 @@ impl RunResult {
             elapsed_ns: u64_at(&bytes, 24)?,
         })
     }
+}
+
+/// The bytes of a structure that begins with its version. `None`: it is short, or of another one.
+fn versioned<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    take(bytes).filter(|bytes: &[u8; N]| u32_at(bytes, 0) == Some(VERSION))
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
