@@ -95,8 +95,8 @@ const BURST: usize = 60;
 /// Bytes that are sent while no other thread can have the processor: 16 us on a slow port.
 const FEW: usize = 4;
 
-/// Sends bytes for as long as the peripheral is ready at the first look, and nothing asks the writer
-/// to end: the accesses of the protocol, and little else. How many.
+/// Sends bytes for as long as the peripheral is ready at the first look, and nothing asks the
+/// writer to end: the accesses of the protocol, and little else. How many.
 fn burst<P: Port>(lines: &mut Lines<'_, P>, data: &[u8]) -> usize {
     /// What [`readiness`] wants.
     const READY: Dsr = Dsr::N_FAULT.union(Dsr::NOT_BUSY);

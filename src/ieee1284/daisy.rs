@@ -7,12 +7,12 @@
 //! `imm.c`; the latter also quotes the times of the standard's diagram.
 //!
 //! **A printer outside of the chain never sees that pulse**, which it would take for a byte. The
-//! pulse comes only after three answers that no such printer gives: PError high, low and high again,
-//! one byte apart, with Busy the other way round. A printer does not look at the data lines without
-//! nStrobe, so its lines do not follow them, and a paper sensor does not change twice in 20 us.
-//! A printer at the end of a chain is kept from it by the last device, which says that it is the
-//! last. Should it not say so, the printer's own lines are seen next; a further address is
-//! sent only to lines with PError, Select and nFault high, which show an empty connector, never a
+//! pulse comes only after three answers that no such printer gives: PError high, low and high
+//! again, one byte apart, with Busy the other way round. A printer does not look at the data lines
+//! without nStrobe, so its lines do not follow them, and a paper sensor does not change twice in 20
+//! us. A printer at the end of a chain is kept from it by the last device, which says that it is
+//! the last. Should it not say so, the printer's own lines are seen next; a further address is sent
+//! only to lines with PError, Select and nFault high, which show an empty connector, never a
 //! printer that takes bytes.
 //!
 //! Everything here only stalls, so it may run at `DISPATCH_LEVEL`. The port must be owned and at
@@ -47,8 +47,8 @@ const ANSWER: Dsr = Dsr::NOT_BUSY
     .union(Dsr::N_FAULT);
 /// The lines of the second answer that are high, with Busy.
 const SECOND_ANSWER: Dsr = Dsr::SELECT.union(Dsr::N_FAULT);
-/// The lines of the third answer that are high. Busy high: the last device of the chain. nFault low:
-/// selected.
+/// The lines of the third answer that are high. Busy high: the last device of the chain. nFault
+/// low: selected.
 const THIRD_ANSWER: Dsr = Dsr::P_ERROR.union(Dsr::SELECT);
 /// The same of a device that is not selected.
 const UNSELECTED: Dsr = THIRD_ANSWER.union(Dsr::N_FAULT);
@@ -60,9 +60,9 @@ const BYTE_US: u32 = 7;
 const STROBE_US: u32 = 1;
 
 /// Gives the devices of the chain their addresses (`IOCTL_INTERNAL_INIT_1284_3_BUS`), counted from
-/// 0 at the host, and returns how many of them can be selected: 2 at most, as Windows counts, though
-/// the chain may have 4. All are deselected first. 10 port accesses and 60 us at most where there is
-/// no chain, 48 and 200 us with 4 devices. IRQL: `DISPATCH_LEVEL` or below.
+/// 0 at the host, and returns how many of them can be selected: 2 at most, as Windows counts,
+/// though the chain may have 4. All are deselected first. 10 port accesses and 60 us at most where
+/// there is no chain, 48 and 200 us with 4 devices. IRQL: `DISPATCH_LEVEL` or below.
 pub fn assign(port: &mut impl Port) -> u8 {
     if command(port, DESELECT_ALL).is_none() {
         return 0;

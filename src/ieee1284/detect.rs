@@ -22,8 +22,8 @@ pub struct Capabilities {
     pub epp_32: bool,
     /// There is an ECR.
     pub ecr: bool,
-    /// The ECR is written with 00001 below its mode field, as it reads: there are chips that lock up
-    /// otherwise ([`fixed_ecr`]).
+    /// The ECR is written with 00001 below its mode field, as it reads: there are chips that lock
+    /// up otherwise ([`fixed_ecr`]).
     pub ecr_fixed: bool,
     /// The ECP FIFO. With one, the port is an ECP port (`PPT_ECP_PRESENT`).
     pub fifo: Option<Fifo>,
@@ -122,7 +122,8 @@ const OPEN_BUS: u8 = 0xFF;
 ///
 /// What it does, register by register:
 /// * DATA is read.
-/// * DCR is read. Bit 4, which lets nAck interrupt and belongs to no line, is cleared, if it reads 1.
+/// * DCR is read. Bit 4, which lets nAck interrupt and belongs to no line, is cleared, if it reads
+///   1.
 /// * DSR is read. A pending EPP time-out is cleared there: some chips ignore everything else until
 ///   it is.
 /// * The ECR's mode field is written: 000 and 001, and, in a chip that keeps it, 100 for a look at
@@ -180,8 +181,8 @@ pub(super) fn epp_time_out(port: &mut impl Port) -> bool {
     Dsr::from_bits_retain(port.read(Register::Dsr)).contains(Dsr::EPP_TIME_OUT)
 }
 
-/// Whether anything answers. DATA or DCR of a chip may not read back, and then read 0xFF; so may the
-/// status lines of an empty connector. All three together are no port.
+/// Whether anything answers. DATA or DCR of a chip may not read back, and then read 0xFF; so may
+/// the status lines of an empty connector. All three together are no port.
 fn has_spp(port: &mut impl Port) -> bool {
     [Register::Dsr, Register::Dcr, Register::Data]
         .into_iter()
@@ -198,9 +199,9 @@ pub const fn fixed_ecr(value: u8) -> u8 {
 }
 
 /// Whether there is an ECR, and whether its lower bits are fixed. It is one if its mode field holds
-/// what is written; the lower bits show what they like, and are written as they were read. Old cards
-/// decode ten address bits and show the DCR once more in its place: what reads the same is not
-/// written.
+/// what is written; the lower bits show what they like, and are written as they were read. Old
+/// cards decode ten address bits and show the DCR once more in its place: what reads the same is
+/// not written.
 fn find_ecr(port: &mut impl Port) -> Option<bool> {
     if !port.has_ecp() {
         return None;
@@ -270,10 +271,10 @@ fn has_epp<P: Port>(port: &mut OfEcr<'_, P>, ecr: bool) -> bool {
     works
 }
 
-/// Whether the EPP registers of a port without an ECR make cycles: a bit that is never set is always
-/// clear, too. An address is read in compatibility mode, where a peripheral does not answer: the
-/// cycle times out, or, if there is a peripheral that answers nevertheless, gives its address. It
-/// moves nSelectIn for 10 us.
+/// Whether the EPP registers of a port without an ECR make cycles: a bit that is never set is
+/// always clear, too. An address is read in compatibility mode, where a peripheral does not answer:
+/// the cycle times out, or, if there is a peripheral that answers nevertheless, gives its address.
+/// It moves nSelectIn for 10 us.
 pub(super) fn makes_epp_cycles(port: &mut impl Port) -> bool {
     // Drivers off, as some chips want it for a read.
     port.write(Register::Dcr, (Dcr::ACTIVE | Dcr::REVERSE).bits());

@@ -11,8 +11,8 @@ use super::{
 
 /// How long a peripheral may leave a byte untaken (event 36) before the host tries to recover, in
 /// milliseconds. The standard allows that after TS, 35 ms; nothing is gained by disturbing a slow
-/// peripheral. Linux waits 3.5 s. For the next byte (event 32) it may let the host wait as long as it
-/// wants: it is out of paper, or draws a page.
+/// peripheral. Linux waits 3.5 s. For the next byte (event 32) it may let the host wait as long as
+/// it wants: it is out of paper, or draws a page.
 const STALL_MS: u64 = 3500;
 /// How long the last byte's event 36 may take where the chip does not show it, in microseconds.
 const ANSWER_US: u32 = 500;

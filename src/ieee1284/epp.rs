@@ -10,8 +10,8 @@ use super::{
 /// Bytes between two looks at the time-out bit. What a block with a time-out moved is not known,
 /// so it counts as nothing: the smaller, the less is lost.
 const BLOCK: usize = 32;
-/// How long nWait is looked for in a software cycle, in nanoseconds. The peripheral has 10 us; twice
-/// that leaves room for what an access was measured wrongly.
+/// How long nWait is looked for in a software cycle, in nanoseconds. The peripheral has 10 us;
+/// twice that leaves room for what an access was measured wrongly.
 const CYCLE_NS: u32 = 20_000;
 /// The longest time that is reckoned for an access.
 const ACCESS_NS: u32 = 1000;
@@ -226,8 +226,9 @@ pub(super) fn read_by_software<P: Port>(
     Ok(())
 }
 
-/// A cycle: its strobe is low until the peripheral answers, and `middle` is done then, and no longer.
-/// `dcr` is what the control register holds besides. Without an answer the strobe stays low.
+/// A cycle: its strobe is low until the peripheral answers, and `middle` is done then, and no
+/// longer. `dcr` is what the control register holds besides. Without an answer the strobe stays
+/// low.
 fn cycle<P: Port, T: Send>(
     lines: &mut Lines<'_, P>,
     dcr: Dcr,

@@ -134,8 +134,8 @@ pub(super) struct Residue {
 ///
 /// The chip tells only whether its FIFO is full: it is filled until it is, with the bytes that come
 /// next, so that a peripheral that wakes up meanwhile gets nothing wrong. Without such bytes it is
-/// filled with zeros, which are only counted. `taken` tells whether the peripheral has the byte that
-/// is between FIFO and peripheral, though the chip is not through with it.
+/// filled with zeros, which are only counted. `taken` tells whether the peripheral has the byte
+/// that is between FIFO and peripheral, though the chip is not through with it.
 pub(super) fn residue<P: Port>(
     lines: &mut Lines<'_, P>,
     fifo: Fifo,

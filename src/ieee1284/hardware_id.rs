@@ -33,8 +33,9 @@ const HIGH: [u16; 16] = [
 /// underscores, as documented, and so do the other illegal characters, the DEL and the backslash,
 /// which separates the enumerator from the ID.
 ///
-/// Sources: Microsoft's "Plug and Play Parallel Port Devices" 1.0b, the pages about `IRP_MN_QUERY_ID`
-/// and "Printer Connected to an LPT Port", and the output of `DevCon` that its examples show.
+/// Sources: Microsoft's "Plug and Play Parallel Port Devices" 1.0b, the pages about
+/// `IRP_MN_QUERY_ID` and "Printer Connected to an LPT Port", and the output of `DevCon` that its
+/// examples show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlugAndPlayId<'a> {
     id: DeviceId<'a>,

@@ -22,8 +22,8 @@ const LONGEST_SLEEP_MS: u64 = 250;
 /// How many microseconds before the time that a peripheral took lately a sleep ends: as much as a
 /// precise sleep may be too long.
 const EARLY_US: u64 = 500;
-/// The longest time that a peripheral is expected to take because it did so lately, in microseconds:
-/// one that is faster all of a sudden loses no more than this.
+/// The longest time that a peripheral is expected to take because it did so lately, in
+/// microseconds: one that is faster all of a sudden loses no more than this.
 const LONGEST_PACE_US: u64 = 20_000;
 /// The coarsest step of [`Port::now`], in milliseconds. A limit must be exceeded by a step to be
 /// exceeded for certain.
@@ -125,8 +125,8 @@ impl<'a, P: Port> Lines<'a, P> {
     /// Writes the control register with nStrobe `low`, for one access and no longer, and then with
     /// nStrobe `high`: a strobe may last 500 us at most.
     ///
-    /// What was written before is there for TP then, nStrobe is low for TP, and what is there stays so
-    /// for TP afterwards, after which Busy shows, too.
+    /// What was written before is there for TP then, nStrobe is low for TP, and what is there stays
+    /// so for TP afterwards, after which Busy shows, too.
     pub(super) fn strobe(&mut self, low: Dcr, high: Dcr) {
         self.settle();
         self.port.strobe(low.bits(), high.bits(), self.reads);
@@ -134,8 +134,8 @@ impl<'a, P: Port> Lines<'a, P> {
         self.dcr = high;
     }
 
-    /// Writes a few bytes with a strobe each, for as long as the status lines show `ready` before it:
-    /// how many. Of the time between two steps as [`Lines::strobe`].
+    /// Writes a few bytes with a strobe each, for as long as the status lines show `ready` before
+    /// it: how many. Of the time between two steps as [`Lines::strobe`].
     #[inline]
     pub(super) fn write_strobed(&mut self, bytes: &[u8], ready: Dsr, low: Dcr, high: Dcr) -> usize {
         self.dcr = high;
@@ -241,9 +241,9 @@ impl<'a, P: Port> Lines<'a, P> {
     }
 
     /// Looks until there is something to see: a few times in a row, then as the peripheral's pace
-    /// says. For about as long as it took lately the thread sleeps; around that time it looks without
-    /// a pause, while nobody else wants the processor; and after that it sleeps longer and longer.
-    /// `None` after `limit` milliseconds, and a last look.
+    /// says. For about as long as it took lately the thread sleeps; around that time it looks
+    /// without a pause, while nobody else wants the processor; and after that it sleeps longer and
+    /// longer. `None` after `limit` milliseconds, and a last look.
     ///
     /// # Errors
     /// [`Interrupted`]
@@ -302,8 +302,8 @@ impl<'a, P: Port> Lines<'a, P> {
         }
     }
 
-    /// How many milliseconds to sleep before the next look at a peripheral that was waited for so many
-    /// microseconds; 0: not at all.
+    /// How many milliseconds to sleep before the next look at a peripheral that was waited for so
+    /// many microseconds; 0: not at all.
     fn sleep_after(&self, waited: u64) -> u64 {
         let early = self.pace.saturating_sub(waited.saturating_add(EARLY_US)) / 1000;
         if early > 0 {

@@ -24,8 +24,8 @@ impl Extensibility {
     /// EPP.
     pub const EPP: Self = Self(0x40);
 
-    /// Whether `XFlag` says yes. Every peripheral has nibble mode, and tolerant ones get its `XFlag`,
-    /// which is the only one to be low, wrong: there it is not looked at.
+    /// Whether `XFlag` says yes. Every peripheral has nibble mode, and tolerant ones get its
+    /// `XFlag`, which is the only one to be low, wrong: there it is not looked at.
     const fn accepted(self, x_flag: bool) -> bool {
         x_flag || self.0 == Self::NIBBLE.0
     }

@@ -30,12 +30,12 @@ pub struct Interrupted;
 ///
 /// Writes to registers that the port does not have go nowhere, and reads of them give 0xFF.
 ///
-/// An access takes about a microsecond on ISA and most LPC buses, and a tenth of that on PCI Express:
-/// [`Port::access_ns`] says it. Where the standard wants half a microsecond between two steps, its
-/// set-up, hold and pulse time TP, an access is enough on the former, and the protocols read the
-/// status register in between on the latter: a read is as long as it was measured, takes effect after
-/// all writes before it, and is finer than a stall, which has whole microseconds. Where a step needs
-/// more, it stalls.
+/// An access takes about a microsecond on ISA and most LPC buses, and a tenth of that on PCI
+/// Express: [`Port::access_ns`] says it. Where the standard wants half a microsecond between two
+/// steps, its set-up, hold and pulse time TP, an access is enough on the former, and the protocols
+/// read the status register in between on the latter: a read is as long as it was measured, takes
+/// effect after all writes before it, and is finer than a stall, which has whole microseconds.
+/// Where a step needs more, it stalls.
 pub trait Port {
     /// Reads a register.
     fn read(&mut self, register: Register) -> u8;
@@ -100,10 +100,10 @@ pub trait Port {
         });
     }
 
-    /// Writes bytes to the data register, each after a look at the status register that shows the bits
-    /// in `wanted` set, and strobes them as [`Port::strobe`] does, all while no other thread can have
-    /// the processor: a few bytes, for 50 us at most. Between two steps there are `reads` of the
-    /// status register. How many; less than there are, if a look shows another value.
+    /// Writes bytes to the data register, each after a look at the status register that shows the
+    /// bits in `wanted` set, and strobes them as [`Port::strobe`] does, all while no other thread
+    /// can have the processor: a few bytes, for 50 us at most. Between two steps there are `reads`
+    /// of the status register. How many; less than there are, if a look shows another value.
     fn write_strobed(&mut self, bytes: &[u8], wanted: u8, [low, high]: [u8; 2], reads: u32) -> usize
     where
         Self: Sized,
@@ -153,8 +153,8 @@ pub trait Port {
         self.yield_now()
     }
 
-    /// Sleeps for about `milliseconds`; a long sleep may take as long as a step of the system's timer
-    /// more.
+    /// Sleeps for about `milliseconds`; a long sleep may take as long as a step of the system's
+    /// timer more.
     ///
     /// # Errors
     /// [`Interrupted`], also when it was so before the call.

@@ -64,8 +64,8 @@ impl Before {
     }
 
     /// Makes the lines as they were; an ECP chip must be in SPP mode, and the control lines at rest
-    /// if they moved. A control register that does not read back is put at rest, such a data register
-    /// gets 0. Nothing is written that is so already, as far as that can be read.
+    /// if they moved. A control register that does not read back is put at rest, such a data
+    /// register gets 0. Nothing is written that is so already, as far as that can be read.
     pub fn restore(self, port: &mut impl Port) {
         let data = port.read(Register::Data);
         if data != self.data {

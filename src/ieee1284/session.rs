@@ -411,8 +411,8 @@ impl Session {
 
     /// Gives the port back between two requests of one program, in compatibility mode, or in EPP
     /// ([`Session::is_held`]): then it is the port's owner that ends it with [`end_epp`] before
-    /// others use the port. Bytes that the chip's FIFO took from the peripheral and nobody has asked
-    /// for yet wait for the next read. Never fails.
+    /// others use the port. Bytes that the chip's FIFO took from the peripheral and nobody has
+    /// asked for yet wait for the next read. Never fails.
     ///
     /// [`end_epp`]: super::end_epp
     pub fn release(&mut self, port: &mut impl Port) {
@@ -459,8 +459,8 @@ impl Session {
         })
     }
 
-    /// Asks a peripheral in compatibility mode, if its status lines show that it has power and rests:
-    /// else [`Fault::NotIeee1284`], and no line moves. Afterwards they are as they were.
+    /// Asks a peripheral in compatibility mode, if its status lines show that it has power and
+    /// rests: else [`Fault::NotIeee1284`], and no line moves. Afterwards they are as they were.
     fn ask<P: Port, T>(
         &mut self,
         lines: &mut Lines<'_, P>,
@@ -492,8 +492,8 @@ impl Session {
         }
     }
 
-    /// Resets the peripheral (`IOCTL_PAR_SET_INFORMATION`): [`super::initialize()`]. A connected mode
-    /// is terminated first, and modes and addresses are the default ones again.
+    /// Resets the peripheral (`IOCTL_PAR_SET_INFORMATION`): [`super::initialize()`]. A connected
+    /// mode is terminated first, and modes and addresses are the default ones again.
     ///
     /// # Errors
     /// [`Fault::Interrupted`]
@@ -503,8 +503,9 @@ impl Session {
         Ok(initialize(port, &self.capabilities)?)
     }
 
-    /// Reads the condition of the peripheral: [`super::read_condition()`]. In another mode the lines
-    /// mean other things, so a connected one is terminated first, EPP included. Else no line moves.
+    /// Reads the condition of the peripheral: [`super::read_condition()`]. In another mode the
+    /// lines mean other things, so a connected one is terminated first, EPP included. Else no line
+    /// moves.
     ///
     /// # Errors
     /// [`Fault::Interrupted`]
@@ -672,8 +673,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sees that EPP registers, which a port without an ECR only seems to have, make cycles. Where the
-    /// lines do not let it see, they are believed.
+    /// Sees that EPP registers, which a port without an ECR only seems to have, make cycles. Where
+    /// the lines do not let it see, they are believed.
     fn prove_epp<P: Port>(&mut self, lines: &mut Lines<'_, P>) -> Result<(), Fault> {
         if self.epp_proved || self.is_connected() {
             return Ok(());

@@ -216,7 +216,8 @@ fn write(device: Label, event: &Event) {
         EventData::new(kind.metadata, EVENT_METADATA),
         EventData::new(payload.as_bytes(), VALUES),
     ];
-    // SAFETY: registered, for somebody listens; all blocks are resident and live as long as the call.
+    // SAFETY: registered, for a session listens; all blocks are resident and live as long as the
+    // call.
     let _ = unsafe {
         EtwWriteTransfer(
             HANDLE.load(Ordering::Acquire),
@@ -251,7 +252,8 @@ impl<T> At<T> for Result<T, Status> {
     }
 }
 
-/// Tells that a device has started, or why not: an event, and of a failure an entry in the event log.
+/// Tells that a device has started, or why not: an event, and of a failure an entry in the event
+/// log.
 pub(super) fn start_ended<R: Role>(
     device: Device<'_, R>,
     label: Label,

@@ -2,8 +2,8 @@
 //!
 //! A watch begins with a program's first request and ends with its handle, so that no edge between
 //! two requests is lost. While it lasts the chip's interrupt is enabled, by bit 4 of the control
-//! register, whenever the port is the program's or nobody's: another client, and a transfer, have the
-//! register and nAck for themselves.
+//! register, whenever the port is the program's or nobody's: another client, and a transfer, have
+//! the register and nAck for themselves.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// `REG_DWORD` in the hardware key of a port: 1 lets programs wait for edges, and has Windows assign
-/// an interrupt to the port.
+/// `REG_DWORD` in the hardware key of a port: 1 lets programs wait for edges, and has Windows
+/// assign an interrupt to the port.
 const WAIT_EDGE: &str = "ParscanWaitEdge";
 
 /// The watch on a port's edges, in its [`PortCore`].
@@ -30,12 +30,12 @@ pub(super) struct EdgeWatch {
     allowed: AtomicBool,
     /// The device that watches.
     watcher: SpinLock<Option<Shared<DeviceCore>>>,
-    /// For whoever changes the rest, and with it the control register.
+    /// For the thread that changes the rest, and with it the control register.
     chip: SpinLock<()>,
     /// There is a watch.
     on: AtomicBool,
-    /// The chip's interrupt is enabled for it. As long as it is, nobody uses the control register but
-    /// the program that watches: another owner of the port begins by ending it.
+    /// The chip's interrupt is enabled for it. As long as it is, no client uses the control
+    /// register but the program that watches: another owner of the port begins by ending it.
     enabled: AtomicBool,
 }
 
@@ -136,8 +136,8 @@ impl PortCore {
         }
     }
 
-    /// The port becomes the program's, or nobody's: edges count, if they are watched. By who has the
-    /// port, at <= `DISPATCH_LEVEL`.
+    /// The port becomes the program's, or nobody's: edges count, if they are watched. By who has
+    /// the port, at <= `DISPATCH_LEVEL`.
     pub(super) fn enable_edges(&self, hardware: &Hardware) {
         let edges = self.edges();
         if !edges.is_on() {
@@ -168,7 +168,8 @@ impl PortCore {
         self.edges().chip.with(|()| self.disable(Some(hardware)));
     }
 
-    /// As [`PortCore::disable_edges`], if a device other than the one that watches has the port now.
+    /// As [`PortCore::disable_edges`], if a device other than the one that watches has the port
+    /// now.
     pub(super) fn disable_edges_of_others(&self, device: usize) {
         if self.edges().control_bit() == 0 {
             return;
@@ -217,7 +218,7 @@ impl PortCore {
     fn end_watch(&self, hardware: Option<&Hardware>, passive: Passive) -> bool {
         let edges = self.edges();
         let was = edges.chip.with(|()| {
-            // Nobody else uses the control register if the bit is set.
+            // No other client uses the control register if the bit is set.
             self.disable(hardware);
             edges.on.swap(false, Ordering::AcqRel)
         });
@@ -290,7 +291,7 @@ impl DeviceCore {
         if !matches!(this.place(), Place::Raw) {
             return Err(Status::NOT_SUPPORTED);
         }
-        // Nobody is kept from the port for what will not be.
+        // No client is kept from the port for what will not be.
         this.port().edge_interrupt(&this.port().found()?)?;
         this.with_port(task.waits(), None, |_, port| {
             if this.is_locked() {
@@ -305,8 +306,8 @@ impl DeviceCore {
         .flatten()
     }
 
-    /// `IOCTL_PARSCAN_WAIT_EDGE` of a device that watches: it is answered at once if there are edges,
-    /// and pends otherwise. At <= `DISPATCH_LEVEL`.
+    /// `IOCTL_PARSCAN_WAIT_EDGE` of a device that watches: it is answered at once if there are
+    /// edges, and pends otherwise. At <= `DISPATCH_LEVEL`.
     pub(super) fn wait_for_edges(&self, irp: Irp, milliseconds: u32) -> Disposition {
         let mut irp = irp;
         // Who takes edges does so alone: they are for the request that waits.
@@ -326,7 +327,7 @@ impl DeviceCore {
             Now::Waits(irp) => {
                 let limit = (milliseconds != FOREVER).then_some(milliseconds);
                 let pending = self.pending().wait(irp, limit);
-                // What came in between found nobody.
+                // What came in between found no request.
                 self.deliver_edges();
                 pending
             }

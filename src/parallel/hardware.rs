@@ -234,8 +234,8 @@ impl Ranges {
     ///
     /// A known card says it ([`cards`]), and so do two windows at the distance of an ISA port's.
     /// Otherwise, or if nothing answers there, the first window that answers as registers do has
-    /// them. The next one is the ECP block, else the one before: of an unknown card only if it looks
-    /// like one, for it could be a serial port.
+    /// them. The next one is the ECP block, else the one before: of an unknown card only if it
+    /// looks like one, for it could be a serial port.
     fn choose(windows: &Windows, card: Option<PciIdentity>) -> Option<Places> {
         let answers = |place: usize| {
             windows
@@ -345,8 +345,8 @@ impl Ranges {
         }
     }
 
-    /// Writes the control register twice, with so many reads of the status register in between, while
-    /// no other thread can have the processor.
+    /// Writes the control register twice, with so many reads of the status register in between,
+    /// while no other thread can have the processor.
     #[inline]
     fn strobe(&self, low: u8, high: u8, reads: u32) {
         let (dsr, dcr) = (self.dsr, self.dcr);
@@ -428,8 +428,8 @@ fn answers_as_registers(window: IoRange) -> bool {
     answers(window, LEAST_REGISTERS) && (dcr == OPEN_BUS || dcr & 1 == 0)
 }
 
-/// Whether what answers can be an ECP block: a FIFO that is empty, not full, and not only that, as a
-/// serial port would show.
+/// Whether what answers can be an ECP block: a FIFO that is empty, not full, and not only that, as
+/// a serial port would show.
 fn looks_like_ecp(window: IoRange) -> bool {
     /// A serial port without a pending interrupt, without and with its FIFO.
     const NO_INTERRUPT: [u8; 2] = [0x01, 0xC1];

@@ -252,8 +252,8 @@ impl ParallelPort {
     }
 
     /// Asks a device for its ID, if the status lines show that there is one at rest. Else no line
-    /// moves, but those that select a device of a chain, which is known to be there. The port is the
-    /// caller's.
+    /// moves, but those that select a device of a chain, which is known to be there. The port is
+    /// the caller's.
     fn ask(
         &self,
         inside: RundownGuard<'_, Hardware>,

@@ -1,6 +1,6 @@
-//! Whether a device that nobody uses is suspended.
+//! Whether a device that no program uses is suspended.
 
-/// The suspension of a device while nobody uses it. Its methods run under one lock.
+/// The suspension of a device while no program uses it. Its methods run under one lock.
 ///
 /// A device that is not used for a while is offered to its bus driver with an idle request. While
 /// that is out, nothing goes to the device. The bus driver may have it powered down meanwhile; who
@@ -21,7 +21,7 @@ pub struct Idle {
 enum IdleStage {
     /// The device works, or sleeps for another reason.
     Awake,
-    /// Nobody uses it, and the timer runs.
+    /// No program uses it, and the timer runs.
     Counting,
     /// The time is over, and the idle request is to be made.
     Due,

@@ -8,7 +8,7 @@ pub trait RundownCounter {
     fn acquire(&self) -> bool;
     /// A holder less. At <= `DISPATCH_LEVEL`.
     fn release(&self);
-    /// From now on nobody acquires it; waits for the last holder. At `PASSIVE_LEVEL`.
+    /// From now on it cannot be acquired; waits for the last holder. At `PASSIVE_LEVEL`.
     fn run_down(&self);
     /// It can be acquired again, after [`RundownCounter::run_down`].
     fn renew(&self);
@@ -37,7 +37,7 @@ pub struct RundownEvents<S> {
     pub leave: S,
 }
 
-/// Why whoever is inside a [`RundownGate`] shall leave.
+/// Why the holders inside a [`RundownGate`] shall leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveReason {
     /// The thing behind the gate is gone.
@@ -68,8 +68,8 @@ impl LeaveReason {
 }
 
 impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
-    /// A closed gate: of a rundown that is run down, flags that are not set, a stage of 0 and events
-    /// that are not signalled.
+    /// A closed gate: of a rundown that is run down, flags that are not set, a stage of 0 and
+    /// events that are not signalled.
     pub fn closed(
         rundown: R,
         [open, suspended]: [F; 2],
@@ -105,12 +105,12 @@ impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
         }
     }
 
-    /// Closes the gate and waits until nobody is inside. Whether it was open.
+    /// Closes the gate and waits until the last holder has left. Whether it was open.
     fn shut(&self) -> bool {
         let open = self.open.replace(false);
         if open {
             if let Some(events) = &self.events {
-                // First: whoever is not let in from now on waits.
+                // First: a thread that is refused from now on waits.
                 events.opened.reset();
             }
             self.rundown.run_down();
@@ -131,8 +131,8 @@ impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
         self.close();
     }
 
-    /// Closes the gate until [`RundownGate::resume`], after asking everybody inside to leave at once, and
-    /// then does `finish`, unless the gate was closed already.
+    /// Closes the gate until [`RundownGate::resume`], after asking everybody inside to leave at
+    /// once, and then does `finish`, unless the gate was closed already.
     pub fn suspend(&self, finish: impl FnOnce()) {
         self.ask_to_leave(LeaveReason::Suspended);
         if self.shut() {
@@ -159,7 +159,7 @@ impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
         self.rundown.release();
     }
 
-    /// Whether whoever is inside shall leave, and why.
+    /// Whether the holders inside shall leave, and why.
     pub fn must_leave(&self) -> Option<LeaveReason> {
         LeaveReason::of(self.leave.read())
     }

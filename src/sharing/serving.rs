@@ -5,7 +5,7 @@ use super::Signal;
 
 /// What the thread is about. Its methods run under one lock.
 ///
-/// `changed` is the same event every time. Whoever waits for the end of a request looks with
+/// `changed` is the same event every time. A thread that waits for the end of a request looks with
 /// [`Serving::ends_soon`] and waits for the event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Serving<O> {

@@ -63,8 +63,8 @@ impl UrbGate {
         };
     }
 
-    /// Nobody uses the device: lets no URB through until [`UrbGate::wake`], for which requests that
-    /// come wait. Not of a device that is closed or sleeps.
+    /// No program uses the device: lets no URB through until [`UrbGate::wake`], for which requests
+    /// that come wait. Not of a device that is closed or sleeps.
     pub fn park(&mut self, end: Status) {
         if self.flow == Flow::Open {
             self.flow = Flow::Waking;

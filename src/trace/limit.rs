@@ -23,8 +23,8 @@ impl Limit {
         Self(AtomicU64::new(0))
     }
 
-    /// An event is about to go out at `now`, in milliseconds. `None`: it must not. Else how many were
-    /// left out before it and not told of yet, at most 65,535. From any thread, at any IRQL.
+    /// An event is about to go out at `now`, in milliseconds. `None`: it must not. Else how many
+    /// were left out before it and not told of yet, at most 65,535. From any thread, at any IRQL.
     #[must_use]
     pub fn admit(&self, now: u64) -> Option<u16> {
         let window = (now / WINDOW_MS).wrapping_add(1) << 32;

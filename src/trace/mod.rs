@@ -24,7 +24,8 @@ use wire::{Field, Type, metadata, metadata_size, traits};
 
 /// The provider's name.
 pub const PROVIDER: &str = "Parscan";
-/// Its GUID, `{5d67e879-5dd6-56ae-75b1-ef3dd824ae50}`: what ETW tools make of the name by themselves.
+/// Its GUID, `{5d67e879-5dd6-56ae-75b1-ef3dd824ae50}`: what ETW tools make of the name by
+/// themselves.
 pub const PROVIDER_GUID: (u32, u16, u16, u64) =
     (0x5d67_e879, 0x5dd6, 0x56ae, 0x75b1_ef3d_d824_ae50);
 /// Its traits, for `EtwSetInformation` and as the first block of every event.
@@ -209,7 +210,7 @@ pub enum Event {
         /// Whether it is a kernel client, or a device object.
         by_client: bool,
     },
-    /// Somebody kept the port for longer than a request waits.
+    /// A client kept the port for longer than a request waits.
     PortBusy {
         /// In milliseconds.
         waited: u32,
@@ -249,8 +250,8 @@ pub struct EventKind {
 /// How many kinds of event there are.
 pub const KINDS: usize = 8;
 
-/// Declares the kinds: each one's place, level, keyword, name and fields. Every event begins with the
-/// device and ends with how many of its kind were left out before it.
+/// Declares the kinds: each one's place, level, keyword, name and fields. Every event begins with
+/// the device and ends with how many of its kind were left out before it.
 macro_rules! kinds {
     ($($place:literal $constant:ident = $level:ident, $keyword:literal, $name:literal, [$($field:literal $type:ident),*];)*) => {
         $(

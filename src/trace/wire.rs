@@ -1,10 +1,10 @@
 //! TraceLogging's wire format: events that describe themselves, so no manifest is installed.
 //!
-//! An event goes out with a descriptor and three blocks: the provider's traits, the event's metadata
-//! (its name, and name and type of each field), and the fields' values one after the other. Source:
-//! the documented layout in TraceLoggingProvider.h and Microsoft's crate `tracelogging` (MIT), which
-//! the tests compare it with. That crate itself is not used: its `Provider::register` panics, and no
-//! panic path may be in the image.
+//! An event goes out with a descriptor and three blocks: the provider's traits, the event's
+//! metadata (its name, and name and type of each field), and the fields' values one after the
+//! other. Source: the documented layout in TraceLoggingProvider.h and Microsoft's crate
+//! `tracelogging` (MIT), which the tests compare it with. That crate itself is not used: its
+//! `Provider::register` panics, and no panic path may be in the image.
 
 use super::{Label, Status};
 

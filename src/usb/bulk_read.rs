@@ -145,9 +145,9 @@ impl BulkRead {
         }
     }
 
-    /// The transfer ended early, with an error, and had brought `count` bytes by then. The read ends
-    /// with them: no transfer follows, but perhaps a copy. Where no transfer is due, or it was not
-    /// sent (0 bytes), the read ends likewise.
+    /// The transfer ended early, with an error, and had brought `count` bytes by then. The read
+    /// ends with them: no transfer follows, but perhaps a copy. Where no transfer is due, or it was
+    /// not sent (0 bytes), the read ends likewise.
     pub fn interrupted(&mut self, count: usize) {
         match self.transfer() {
             Some(BulkReadStep::Direct { length, .. }) => {

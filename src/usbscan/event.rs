@@ -6,8 +6,8 @@ use crate::{
     kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
 };
 
-/// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the pipe queue's own memory. A
-/// program may have room for less.
+/// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the pipe queue's own memory.
+/// A program may have room for less.
 pub(super) struct Events {
     pipe: OpenPipe,
     limits: Shared<Limits>,

@@ -7,7 +7,8 @@ use crate::{
     usb::{BulkRead, BulkReadStep},
 };
 
-/// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce buffer.
+/// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce
+/// buffer.
 pub(super) struct Reads {
     pipe: OpenPipe,
     limits: Shared<Limits>,

@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl ScannerCore {
-    /// Resets a pipe, in `limit` milliseconds from when it has no transfers. What is under way on it, for whichever handle, ends with
-    /// `STATUS_CANCELLED`; what is queued goes on afterwards.
+    /// Resets a pipe, in `limit` milliseconds from when it has no transfers. What is under way on
+    /// it, for whichever handle, ends with `STATUS_CANCELLED`; what is queued goes on afterwards.
     ///
     /// A pipe may be reset only without transfers. So none begins, those that there are are
     /// cancelled, and when the last one is back the pipe is reset.

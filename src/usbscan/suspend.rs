@@ -1,8 +1,9 @@
 //! Whether a scanner is suspended while no handle is open, and whether it may wake the system.
 //!
 //! The user and the INF say so by `REG_DWORD`s in the device's hardware key, with the names and the
-//! meaning that Microsoft documents for its own driver of USB devices ("`WinUSB` Power Management").
-//! Without them nothing happens: many old scanners do not come back from a suspension.
+//! meaning that Microsoft documents for its own driver of USB devices ("`WinUSB` Power
+//! Management"). Without them nothing happens: many old scanners do not come back from a
+//! suspension.
 
 use super::ScannerCore;
 use crate::kernel::{Key, Passive, PhysicalDevice, PowerCapabilities, SuspendSettings, Wide};
@@ -40,7 +41,7 @@ pub(super) fn suspend_settings(
     if !idles && !wakes_system {
         return SuspendSettings::NONE;
     }
-    // A device whose capabilities nobody knows does not wake up.
+    // A device whose capabilities are not known does not wake up.
     let wake = core
         .can_wake_up()
         .then(|| core.device().capabilities(LIMIT_MS, passive).ok())

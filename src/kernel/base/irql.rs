@@ -26,8 +26,8 @@ impl Routine {
 /// Proof that the code runs at `PASSIVE_LEVEL`, where it may block and touch pageable memory.
 ///
 /// Only `kernel` makes one, where the kernel guarantees the level: `DriverEntry`, `AddDevice`,
-/// PnP and file requests, work items, system threads. The lifetime, that of the [`Routine`], keeps it
-/// from being stored; not being `Send` keeps it out of the critical section of a
+/// PnP and file requests, work items, system threads. The lifetime, that of the [`Routine`], keeps
+/// it from being stored; not being `Send` keeps it out of the critical section of a
 /// [`SpinLock`](crate::kernel::SpinLock), which runs at `DISPATCH_LEVEL`.
 #[derive(Clone, Copy)]
 pub(crate) struct Passive<'irql>(PhantomData<*const &'irql ()>);

@@ -73,8 +73,8 @@ impl<T> PoolBox<T> {
         Ok(Self(memory))
     }
 
-    /// A value whose bytes are all zero, made where it stays: for values that are large for a kernel
-    /// stack.
+    /// A value whose bytes are all zero, made where it stays: for values that are large for a
+    /// kernel stack.
     ///
     /// # Safety
     /// Such bytes are a value of `T`.

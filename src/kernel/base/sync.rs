@@ -136,8 +136,8 @@ impl Event {
 
     /// At <= `APC_LEVEL`, or with a time-out of 0 at <= `DISPATCH_LEVEL`.
     fn wait_raw(&self, timeout: *mut LARGE_INTEGER) -> bool {
-        // SAFETY: initialised and nonpaged; the callers hold a Blocking, or do not wait; not alertable, kernel
-        // mode, so it ends only by the event or the time-out.
+        // SAFETY: initialised and nonpaged; the callers hold a Blocking, or do not wait; not
+        // alertable, kernel mode, so it ends only by the event or the time-out.
         let status = unsafe {
             KeWaitForSingleObject(
                 self.0.get().cast(),
@@ -230,13 +230,13 @@ impl RundownCounter for RundownRef {
     }
 
     fn release(&self) {
-        // SAFETY: initialised; whoever calls this has acquired it.
+        // SAFETY: initialised; the caller has acquired it.
         unsafe { ExReleaseRundownProtection(self.0.get()) };
     }
 
     fn run_down(&self) {
-        // SAFETY: initialised; the rundown is closed at PASSIVE_LEVEL, and no holder of a guard waits for
-        // the thread that closes it.
+        // SAFETY: initialised; the rundown is closed at PASSIVE_LEVEL, and no holder of a guard
+        // waits for the thread that closes it.
         unsafe { ExWaitForRundownProtectionRelease(self.0.get()) };
     }
 
@@ -309,8 +309,8 @@ impl<T: Copy> Rundown<T> {
         self.state.evict();
     }
 
-    /// Closes until [`Rundown::resume`], after asking every holder of a guard to leave at once, and then
-    /// does `finish` with the value, unless the rundown was closed already.
+    /// Closes until [`Rundown::resume`], after asking every holder of a guard to leave at once, and
+    /// then does `finish` with the value, unless the rundown was closed already.
     pub(crate) fn suspend(&self, finish: impl FnOnce(&T), _: Passive) {
         self.state.suspend(|| {
             // SAFETY: written before the rundown was open, and no thread writes it now.

@@ -13,7 +13,8 @@ use crate::{ioctl::Status, sharing::Stop};
 
 /// One who waits, in one thread at a time, until told to stop.
 pub(crate) struct Waiter {
-    /// Something has changed for the one who waits in a [`PortArbiter`](crate::kernel::PortArbiter).
+    /// Something has changed for the one who waits in a
+    /// [`PortArbiter`](crate::kernel::PortArbiter).
     told: Event,
     /// Whether the waits shall end.
     stop: Stop<AtomicI32, Event>,

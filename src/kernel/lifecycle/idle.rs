@@ -1,10 +1,10 @@
-//! Selective suspend of a USB device that nobody uses, and the wake-up by the device itself.
+//! Selective suspend of a USB device that no program uses, and the wake-up by the device itself.
 //!
 //! After a while without a user the device is offered to its bus driver: an idle request,
-//! `IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION`, which stays out. When all is quiet on its hub, the
-//! bus driver calls back, and the device goes to D2 there. While the request is out nothing is
-//! sent to the device ([`FunctionDevice::park`]). Whoever comes to use it has the request cancelled; when
-//! it is back the device goes on, or asks for its power first. So no request is interrupted by a
+//! `IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION`, which stays out. When all is quiet on its hub,
+//! the bus driver calls back, and the device goes to D2 there. While the request is out nothing is
+//! sent to the device ([`FunctionDevice::park`]). An open has the request cancelled; when it is
+//! back the device goes on, or asks for its power first. So no request is interrupted by a
 //! suspension, and none is refused for it.
 //!
 //! A device that can wake up has an `IRP_MN_WAIT_WAKE` out: from the callback on, or, if it may
@@ -112,8 +112,8 @@ pub(crate) struct Suspend {
     lock: RemoveLock,
 }
 
-// SAFETY: what the bus driver reads is written before it has it, and the kernel synchronises the use
-// of its objects.
+// SAFETY: what the bus driver reads is written before it has it, and the kernel synchronises the
+// use of its objects.
 unsafe impl Send for Suspend {}
 // SAFETY: likewise.
 unsafe impl Sync for Suspend {}
@@ -222,7 +222,7 @@ impl Suspend {
             .with(move |state| state.armed && state.settings.may_wake_from(system))
     }
 
-    /// Whether the device is powered down because nobody uses it.
+    /// Whether the device is powered down because no program uses it.
     pub(in crate::kernel) fn is_suspending(&self) -> bool {
         self.state.with(|state| state.idle.is_down())
     }
@@ -297,7 +297,7 @@ impl<'d, R: Role> Context<'d, R> {
     fn let_go(self) {
         let last = self.suspend.state.with(|state| state.request.release());
         if let Some((Raw(irp), _)) = last {
-            // SAFETY: it came back, and is nobody else's.
+            // SAFETY: it came back, and no other thread has it.
             let block = unsafe { irp.as_ref() }.IoStatus;
             // SAFETY: both members of the union are plain.
             let status = Status(unsafe { block.__bindgen_anon_1.Status });
@@ -344,7 +344,7 @@ impl<'d, R: Role> Context<'d, R> {
         }
         let (lock, tag) = (suspend.lock, suspend.tag());
         if let Some(Raw(irp)) = held {
-            // SAFETY: `sleeps` put it aside, and nobody else has it any more.
+            // SAFETY: `sleeps` put it aside, and no other thread has it any more.
             let irp = unsafe { Irp::resume(irp, lock) };
             power::go_to_sleep(self.device, self.function, irp);
         }
@@ -471,7 +471,7 @@ impl<'d, R: Role> Context<'d, R> {
     /// A holder of the wait/wake IRP lets go of it: for the last one the IRP, on its way up.
     fn let_go_of_wake(self) -> Option<Irp> {
         let (Raw(irp), _) = self.suspend.state.with(|state| state.wake.release())?;
-        // SAFETY: it came back from below, and nobody else has it.
+        // SAFETY: it came back from below, and no other thread has it.
         Some(unsafe { Irp::resume(irp, self.suspend.lock) })
     }
 }
@@ -579,7 +579,7 @@ pub(in crate::kernel) fn sleeps<R: Role>(
         return None;
     }
     let Raw(irp) = raw;
-    // SAFETY: it was put aside above, and is nobody's.
+    // SAFETY: it was put aside above, and no other thread has it.
     Some(unsafe { Irp::resume(irp, lock) })
 }
 

@@ -160,8 +160,8 @@ pub(crate) trait FunctionDevice<R> {
         Ok(())
     }
 
-    /// The list of what [`FunctionDevice::children`] handed over goes to the PnP manager: it knows of
-    /// these children, and no longer of others.
+    /// The list of what [`FunctionDevice::children`] handed over goes to the PnP manager: it knows
+    /// of these children, and no longer of others.
     fn reported(&self) {}
 
     /// `FILTER_RESOURCE_REQUIREMENTS`, at any time: whether the device uses an interrupt. It needs
@@ -173,25 +173,26 @@ pub(crate) trait FunctionDevice<R> {
     /// What carries the device's requests to `PASSIVE_LEVEL`.
     fn work(&self) -> &PassiveWork;
 
-    /// The device's power goes. Whatever is under way waits for [`FunctionDevice::wake`] or ends; the
-    /// hardware is not touched any more when this returns. A second one is a no-operation.
+    /// The device's power goes. Whatever is under way waits for [`FunctionDevice::wake`] or ends;
+    /// the hardware is not touched any more when this returns. A second one is a no-operation.
     fn sleep(&self, passive: Passive);
 
     /// The device has full power again, and forgot what it was told. Without a
     /// [`FunctionDevice::sleep`] before it a no-operation.
     fn wake(&self, passive: Passive);
 
-    /// Full power is asked for: [`FunctionDevice::wake`] follows, or [`FunctionDevice::lost`]. Requests wait for
-    /// it. At <= `DISPATCH_LEVEL`.
+    /// Full power is asked for: [`FunctionDevice::wake`] follows, or [`FunctionDevice::lost`].
+    /// Requests wait for it. At <= `DISPATCH_LEVEL`.
     fn resume_requests(&self) {}
 
-    /// What suspends the device while nobody uses it, if something does.
+    /// What suspends the device while no program uses it, if something does.
     fn suspend(&self) -> Option<&Suspend> {
         None
     }
 
-    /// Nothing goes to the hardware from now on: requests that come wait for [`FunctionDevice::unpark`],
-    /// or for [`FunctionDevice::wake`]. Nobody uses the device. At <= `DISPATCH_LEVEL`.
+    /// Nothing goes to the hardware from now on: requests that come wait for
+    /// [`FunctionDevice::unpark`], or for [`FunctionDevice::wake`]. No program uses the device. At
+    /// <= `DISPATCH_LEVEL`.
     fn park(&self) {}
 
     /// The end of [`FunctionDevice::park`]; a no-operation without it. At <= `DISPATCH_LEVEL`.
@@ -201,8 +202,8 @@ pub(crate) trait FunctionDevice<R> {
     fn settle(&self, _passive: Passive) {}
 
     /// There will be no power, until it is asked for again: whoever waits for it is told, and
-    /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`FunctionDevice::sleep`] before it
-    /// a no-operation. At <= `DISPATCH_LEVEL`.
+    /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`FunctionDevice::sleep`]
+    /// before it a no-operation. At <= `DISPATCH_LEVEL`.
     fn lost(&self) {}
 }
 

@@ -1,17 +1,18 @@
 //! The power of devices.
 //!
 //! A function device is the power policy owner of its stack. When the power manager puts the
-//! system to sleep, or wakes it up, the device asks for the device power state that fits: D0 for S0,
-//! and D3 for every sleep state, or D2, if it waits there to wake the system up. Its request to
+//! system to sleep, or wakes it up, the device asks for the device power state that fits: D0 for
+//! S0, and D3 for every sleep state, or D2, if it waits there to wake the system up. Its request to
 //! the power manager comes back through the whole stack, and on this way the device acts. A query
 //! of the power manager is answered by a query of the device in the same way. The system does not
 //! wait for a device without children that wakes up; with children it does.
 //!
 //! A request may end before `PoRequestPowerIrp` returns, so what it is about is noted before the
-//! call ([`PowerSupply`](crate::kernel::supply::PowerSupply)) and taken back by whoever sees the request fail: the device's own part of
-//! it, or, where it did not get as far, its `PowerCompletion` routine.
+//! call ([`PowerSupply`](crate::kernel::supply::PowerSupply)) and taken back by the thread that
+//! sees the request fail: the device's own part of it, or, where it did not get as far, its
+//! `PowerCompletion` routine.
 //!
-//! A device that nobody uses may be suspended meanwhile, and wait for its own signal:
+//! A device that no program uses may be suspended meanwhile, and wait for its own signal:
 //! [`idle`](crate::kernel::idle). From D2 it goes to another state by way of D0.
 //!
 //! What must happen at `PASSIVE_LEVEL` happens in work items, for power requests come at
@@ -269,8 +270,8 @@ fn function_of<'d, R: Role>(
     }
 }
 
-/// As [`ask_for`], before a system power IRP goes on: `routine` is given the IRP as its context, and
-/// with [`ended`] owns it.
+/// As [`ask_for`], before a system power IRP goes on: `routine` is given the IRP as its context,
+/// and with [`ended`] owns it.
 ///
 /// # Errors
 /// The IRP comes back: nothing was sent, and the routine is not called.
@@ -403,7 +404,7 @@ unsafe extern "C" fn resumed<R: Role>(
     }
 }
 
-/// Asks for D2, of a device that nobody uses; see [`ask_for`].
+/// Asks for D2, of a device that no program uses; see [`ask_for`].
 ///
 /// # Errors
 /// As [`ask_for`].
@@ -528,8 +529,9 @@ unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) 
     let _ = irp.complete_as_is();
 }
 
-/// A request for full power of [`PowerSupply`](crate::kernel::supply::PowerSupply). It has noted the request,
-/// and the remove lock is held for it with the supply as its tag. At <= `DISPATCH_LEVEL`.
+/// A request for full power of [`PowerSupply`](crate::kernel::supply::PowerSupply). It has noted
+/// the request, and the remove lock is held for it with the supply as its tag. At <=
+/// `DISPATCH_LEVEL`.
 ///
 /// # Safety
 /// `object` is a function device object of a role `R`.
@@ -593,11 +595,11 @@ unsafe fn conclude<R: Role>(
     };
     let tag = supply.tag();
     if let Some(raw) = held {
-        // SAFETY: `system_done` put it aside, and nobody else has it any more.
+        // SAFETY: `system_done` put it aside, and no other thread has it any more.
         let _ = unsafe { Irp::resume(raw, lock) }.complete_as_is();
     }
     if let Some(raw) = sleeper {
-        // SAFETY: `go_to_sleep` put it aside, and nobody else has it any more.
+        // SAFETY: `go_to_sleep` put it aside, and no other thread has it any more.
         put_to_sleep(device, function, unsafe { Irp::resume(raw, lock) });
     }
     // SAFETY: the caller's promise.

@@ -59,7 +59,8 @@ pub(crate) struct Bus {
     pub(crate) number: u32,
 }
 
-/// The resources of a `START_DEVICE`, translated or as the bus has them. Empty, if the device was assigned none.
+/// The resources of a `START_DEVICE`, translated or as the bus has them. Empty, if the device was
+/// assigned none.
 #[derive(Clone, Copy)]
 pub(crate) struct Resources<'irp> {
     list: *const CM_RESOURCE_LIST,
@@ -209,7 +210,7 @@ pub(in crate::kernel) unsafe fn without_unused(
     let length = HEADER + measured.at;
     let room = length.max(size_of::<IO_RESOURCE_REQUIREMENTS_LIST>());
     let new = allocate_paged(room, passive).ok()?;
-    // SAFETY: allocated with that size, zeroed, and nobody else's yet.
+    // SAFETY: allocated with that size, zeroed, and no other thread's yet.
     let bytes = unsafe { slice::from_raw_parts_mut(new.as_ptr(), room) };
     let mut sink = Sink { bytes, at: 0 };
     let length = u32::try_from(length).unwrap_or(u32::MAX);

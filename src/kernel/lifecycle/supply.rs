@@ -21,7 +21,8 @@ use crate::kernel::{
 /// How long requests wait for power that there is no memory to ask for, in milliseconds: as long
 /// as a request waits for a port that somebody else has.
 const PATIENCE_MS: u64 = 5000;
-/// The first pause after which it is asked for again, in milliseconds; each is twice the one before.
+/// The first pause after which it is asked for again, in milliseconds; each is twice the one
+/// before.
 const FIRST_PAUSE_MS: u64 = 100;
 /// The longest pause.
 const LONGEST_PAUSE_MS: u64 = 10_000;
@@ -79,9 +80,9 @@ struct Supply {
     since: u64,
     /// The system power IRP that ends when the device has its power.
     held: Option<HeldIrp>,
-    /// The system power IRP that goes on to put the device to sleep when nobody asks any more.
+    /// The system power IRP that goes on to put the device to sleep when no thread asks any more.
     sleeper: Option<HeldIrp>,
-    /// The device was powered down because nobody uses it, and was not powered up since.
+    /// The device was powered down because no program uses it, and was not powered up since.
     suspended: bool,
 }
 
@@ -95,8 +96,8 @@ unsafe impl Send for HeldIrp {}
 pub(in crate::kernel) enum Conclusion {
     /// Tell whoever waits that there will be no power, and conclude again.
     Lost,
-    /// Complete the first of these system power IRPs, go on to sleep with the second, as far as there
-    /// are any, and release the remove lock.
+    /// Complete the first of these system power IRPs, go on to sleep with the second, as far as
+    /// there are any, and release the remove lock.
     Over(Option<NonNull<IRP>>, Option<NonNull<IRP>>),
 }
 
@@ -210,8 +211,8 @@ impl PowerSupply {
         }
     }
 
-    /// The device was powered down because nobody uses it, and is to go on: asks for full power. Not
-    /// while the system sleeps. At <= `DISPATCH_LEVEL`.
+    /// The device was powered down because no program uses it, and is to go on: asks for full
+    /// power. Not while the system sleeps. At <= `DISPATCH_LEVEL`.
     pub(in crate::kernel) fn resume(&self) {
         let now = milliseconds();
         let asks = self.change(move |supply| {
@@ -230,7 +231,8 @@ impl PowerSupply {
         }
     }
 
-    /// Whether the device was powered down because nobody uses it, and was not powered up since.
+    /// Whether the device was powered down because no program uses it, and was not powered up
+    /// since.
     pub(in crate::kernel) fn is_suspended(&self) -> bool {
         self.state.with(|supply| supply.suspended)
     }
@@ -333,7 +335,7 @@ impl PowerSupply {
         })
     }
 
-    /// The device was told to sleep: because nobody uses it (`suspended`), or with the system.
+    /// The device was told to sleep: because no program uses it (`suspended`), or with the system.
     pub(in crate::kernel) fn goes(&self, suspended: bool) {
         self.change(move |supply| {
             supply.suspended = suspended;
@@ -354,8 +356,8 @@ impl PowerSupply {
         });
     }
 
-    /// The system goes to sleep, [`PowerSupply::sleep`], and this is its IRP, put aside. It comes back
-    /// if no request for full power is under way: such a one would power the device up when it
+    /// The system goes to sleep, [`PowerSupply::sleep`], and this is its IRP, put aside. It comes
+    /// back if no request for full power is under way: such a one would power the device up when it
     /// already sleeps. Else it is told at the end of the last one.
     pub(in crate::kernel) fn after_requests(&self, irp: NonNull<IRP>) -> Option<NonNull<IRP>> {
         let irp = HeldIrp(irp);

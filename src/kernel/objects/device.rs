@@ -443,7 +443,7 @@ impl<R: Role> Device<'_, R> {
         let draft = Draft::create(unsafe { Driver::from_raw(driver) }, options, passive)?;
         // A bus and its children agree on the IRQL of power requests.
         let flags = DO_BUFFERED_IO | flags & DO_POWER_PAGABLE;
-        // SAFETY: the object is live, and nobody else sets its flags yet.
+        // SAFETY: the object is live, and no other thread sets its flags yet.
         unsafe { (*draft.object.as_ptr()).Flags |= flags };
         let role = role(draft.device())?;
         Ok(OwnedDevice {

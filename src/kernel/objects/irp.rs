@@ -106,7 +106,8 @@ pub(crate) enum TransferKind {
     Flush,
 }
 
-/// What an IRP asks of a role. PnP, power and WMI never get here: [`crate::kernel::pnp`] answers them.
+/// What an IRP asks of a role. PnP, power and WMI never get here: [`crate::kernel::pnp`] answers
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) enum Request<'irql> {
     /// `IRP_MJ_CREATE`
@@ -282,14 +283,14 @@ impl Irp {
         unsafe { mode.read() != KERNEL_MODE }
     }
 
-    /// What is known of the open that the request came through: nothing, if it came through none, or
-    /// through one of another device.
+    /// What is known of the open that the request came through: nothing, if it came through none,
+    /// or through one of another device.
     pub(in crate::kernel) fn open(&self) -> Option<OpenRef> {
         self.lock.opens().find(self.file())
     }
 
-    /// The open of a program, whose requests end with its handle. `None`: a driver sent the request,
-    /// and may do so for as long as it has the open.
+    /// The open of a program, whose requests end with its handle. `None`: a driver sent the
+    /// request, and may do so for as long as it has the open.
     pub(in crate::kernel) fn program(&self) -> Option<OpenRef> {
         if self.is_from_user() {
             self.open()
@@ -298,8 +299,8 @@ impl Irp {
         }
     }
 
-    /// Keeps `value` alive until the open that this `IRP_MJ_CREATE` makes is closed, whatever becomes
-    /// of the device: the routines that a client was told to call find it.
+    /// Keeps `value` alive until the open that this `IRP_MJ_CREATE` makes is closed, whatever
+    /// becomes of the device: the routines that a client was told to call find it.
     pub(crate) fn set_open_context<T: Send + Sync + 'static>(&self, value: &Shared<T>) {
         if let Some(open) = self.open() {
             open.set_context(value);
@@ -479,8 +480,8 @@ impl Irp {
         self.complete_with(status, information)
     }
 
-    /// Ends a request with `STATUS_SUCCESS` after `end`, which releases the remove lock for good: it
-    /// is given the tag that the lock is held with.
+    /// Ends a request with `STATUS_SUCCESS` after `end`, which releases the remove lock for good:
+    /// it is given the tag that the lock is held with.
     pub(in crate::kernel) fn complete_after(self, end: impl FnOnce(NonNull<IRP>)) -> Disposition {
         let raw = self.agreed().into_raw();
         end(raw);
@@ -630,7 +631,7 @@ pub(in crate::kernel) fn current_slot(irp: NonNull<IRP>) -> *mut *mut IO_STACK_L
     }
 }
 
-/// Fills the stack location of whoever an IRP is sent to next.
+/// Fills the stack location of the driver that an IRP is sent to next.
 ///
 /// # Safety
 /// The IRP is the caller's, and has a location below its current one.
@@ -639,12 +640,12 @@ pub(in crate::kernel) unsafe fn fill_next(irp: NonNull<IRP>, location: IO_STACK_
     let current = unsafe { current_slot(irp).read() };
     // SAFETY: IoGetNextIrpStackLocation: it is there.
     let next = unsafe { current.sub(1) };
-    // SAFETY: likewise, and nobody else's yet.
+    // SAFETY: likewise, and no other thread's yet.
     unsafe { next.write(location) };
 }
 
-/// The tag that an IRP holds the remove lock of its device with. It is only compared: the IRP may be
-/// gone.
+/// The tag that an IRP holds the remove lock of its device with. It is only compared: the IRP may
+/// be gone.
 const fn tag_of(irp: NonNull<IRP>) -> *mut c_void {
     irp.as_ptr().cast()
 }

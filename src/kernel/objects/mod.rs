@@ -1,5 +1,5 @@
-//! The I/O manager's objects: the driver, its devices, their opens, IRPs from dispatch to completion,
-//! and what they wait in or run on: cancel-safe queues, worker threads, work items.
+//! The I/O manager's objects: the driver, its devices, their opens, IRPs from dispatch to
+//! completion, and what they wait in or run on: cancel-safe queues, worker threads, work items.
 
 pub(super) mod cancel;
 pub(super) mod device;

@@ -36,8 +36,8 @@ struct OpenState {
     context: AtomicPtr<c_void>,
 }
 
-/// An open whose state is known. It is good while a request of the open is under way: `IRP_MJ_CLOSE`
-/// comes after the last one.
+/// An open whose state is known. It is good while a request of the open is under way:
+/// `IRP_MJ_CLOSE` comes after the last one.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct OpenRef(NonNull<OpenState>);
 

@@ -71,8 +71,8 @@ impl Pending {
         })
     }
 
-    /// Requests may wait from now on. `owner` has this place, always the same, and stays where it is
-    /// until [`Pending::close`]. PnP path only.
+    /// Requests may wait from now on. `owner` has this place, always the same, and stays where it
+    /// is until [`Pending::close`]. PnP path only.
     pub(crate) fn open<T: PendingOwner>(&self, owner: &T, _: Passive) {
         if !self.has_timer.swap(true, Ordering::Relaxed) {
             let context = ptr::from_ref(owner).cast_mut().cast();

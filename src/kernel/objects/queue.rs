@@ -36,8 +36,8 @@ struct QueueState<S> {
     state: UnsafeCell<S>,
 }
 
-/// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock while
-/// one uses what it guards, so each member is a place of its own and no reference spans two.
+/// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock
+/// while one uses what it guards, so each member is a place of its own and no reference spans two.
 #[repr(C)]
 struct Links {
     csq: UnsafeCell<IO_CSQ>,
@@ -290,13 +290,13 @@ pub(in crate::kernel) struct Queued {
     pub(in crate::kernel) first: Option<u64>,
 }
 
-/// Whether an IRP in the list is about to leave it, for a thread cancels it: the `IoCsq` functions do
-/// not give it out any more. That thread may take its time.
+/// Whether an IRP in the list is about to leave it, for a thread cancels it: the `IoCsq` functions
+/// do not give it out any more. That thread may take its time.
 fn is_being_cancelled(irp: PIRP) -> bool {
     // SAFETY: a place in a live IRP; nothing is read.
     let routine = unsafe { &raw const (*irp).CancelRoutine };
-    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp changes the member from
-    // any thread.
+    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp changes the member
+    // from any thread.
     unsafe { routine.read_volatile() }.is_none()
 }
 

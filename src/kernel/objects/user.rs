@@ -22,8 +22,8 @@ unsafe extern "C" {
 /// the request is queued or handed on.
 ///
 /// It is made of the [`Request`] that only a dispatch routine is given; its lifetime keeps it from
-/// being stored. Not being `Send`, it stays out of a [`SpinLock`](crate::kernel::SpinLock)'s critical
-/// section, out of work items and out of other threads.
+/// being stored. Not being `Send`, it stays out of a [`SpinLock`](crate::kernel::SpinLock)'s
+/// critical section, out of work items and out of other threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Requester<'irql> {
     from_user: bool,

@@ -49,7 +49,8 @@ impl WorkItem {
 }
 
 impl WorkItem {
-    /// As [`WorkItem::queue`], without an IRP. The driver's own remove lock is held for the routine.
+    /// As [`WorkItem::queue`], without an IRP. The driver's own remove lock is held for the
+    /// routine.
     ///
     /// # Safety
     /// The item is not queued.
@@ -88,7 +89,8 @@ pub(crate) struct PassiveWork {
     pub(in crate::kernel) device: WorkItem,
     /// Its power, and who asks for it.
     power: Shared<PowerSupply>,
-    /// For whoever changes what the device may do: PnP and power requests come at the same time.
+    /// For the thread that changes what the device may do: PnP and power requests come at the same
+    /// time.
     lock: Mutex,
 }
 

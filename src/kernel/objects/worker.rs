@@ -26,7 +26,8 @@ use crate::kernel::{
 };
 use crate::{ioctl::Status, sharing::Serving};
 
-/// The priority of a thread that waits for a peripheral with open eyes: one less than programs have.
+/// The priority of a thread that waits for a peripheral with open eyes: one less than programs
+/// have.
 const LOW_PRIORITY: i32 = 7;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order.

@@ -43,7 +43,7 @@ pub(crate) type Accepts<'a> = &'a (dyn Fn(Owner) -> bool + Sync);
 /// Who has it and who gets it next is the [`Arbiter`]'s to say; here are the IRPs and the threads.
 pub(crate) struct PortArbiter {
     queue: Queue<ArbiterState>,
-    /// Somebody has the port, or it is being passed on. Apart from the other state, for interrupt
+    /// The port has an owner, or is being passed on. Apart from the other state, for interrupt
     /// service routines cannot take the queue's lock.
     taken: AtomicBool,
 }
@@ -66,8 +66,8 @@ struct WaitingThread {
 unsafe impl Send for WaitingThread {}
 
 impl WaitingThread {
-    /// Lets the thread look how its wait stands. Under the arbiter's lock, while the thread is in the
-    /// line, or was until now.
+    /// Lets the thread look how its wait stands. Under the arbiter's lock, while the thread is in
+    /// the line, or was until now.
     fn tell(self) {
         // SAFETY: its thread waits, and with it the one that it waits as: it does not go on before
         // it has had the lock.
@@ -128,7 +128,7 @@ impl PortArbiter {
         })
     }
 
-    /// Whether nobody has the port.
+    /// Whether the port has no owner.
     pub(crate) fn is_free(&self) -> bool {
         !self.taken.is_set()
     }
@@ -157,7 +157,8 @@ impl PortArbiter {
         self.queue.with(|state, _| state.arbiter.reserve(taken));
     }
 
-    /// The end of [`PortArbiter::reserve`]. Whether the system has taken the port: it is to leave it.
+    /// The end of [`PortArbiter::reserve`]. Whether the system has taken the port: it is to leave
+    /// it.
     pub(crate) fn end_reservation(&self) -> bool {
         self.queue.with(|state, _| state.arbiter.end_reservation())
     }
@@ -168,8 +169,8 @@ impl PortArbiter {
         !self.taken.replace(true)
     }
 
-    /// What [`PortArbiter::try_acquire_at_interrupt`] took becomes the interrupt service routine's by name, so
-    /// that it can be freed. Whether there is such a thing. At `DISPATCH_LEVEL`.
+    /// What [`PortArbiter::try_acquire_at_interrupt`] took becomes the interrupt service routine's
+    /// by name, so that it can be freed. Whether there is such a thing. At `DISPATCH_LEVEL`.
     pub(crate) fn claim_for_interrupt(&self) -> bool {
         let taken = &self.taken;
         self.queue
@@ -177,7 +178,7 @@ impl PortArbiter {
     }
 
     /// An IRP asks for the port. Once it has it, now or later, it goes to `grant`, which completes
-    /// it; later it is the `grant` of whoever frees the port. At <= `DISPATCH_LEVEL`.
+    /// it; later it is the `grant` of the client that frees the port. At <= `DISPATCH_LEVEL`.
     pub(crate) fn acquire_for_irp(
         &self,
         irp: Irp,
@@ -296,7 +297,7 @@ impl PortArbiter {
         left.is_some()
     }
 
-    /// Gives the port to whoever waits longest, until somebody keeps it or nobody is left.
+    /// Gives the port to the client that waits longest, until one keeps it or none is left.
     fn pass_on(&self, grant: &dyn Fn(Irp) -> Disposition) {
         while let Next::Irp(before) = self.next() {
             if let Some(irp) = self.queue.next(Pick::Before(before)) {
@@ -335,7 +336,8 @@ impl PortArbiter {
         self.shut(status, |_| true);
     }
 
-    /// As [`PortArbiter::close`], until [`PortArbiter::open_again`]; an arbiter that is closed stays so.
+    /// As [`PortArbiter::close`], until [`PortArbiter::open_again`]; an arbiter that is closed
+    /// stays so.
     pub(crate) fn close_for_now(&self, status: Status) {
         self.shut(status, Status::is_success);
     }

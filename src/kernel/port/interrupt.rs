@@ -46,7 +46,7 @@ type ServiceRoutine = unsafe extern "C" fn(*mut _KINTERRUPT, PVOID) -> BOOLEAN;
 type DeferredRoutine = unsafe extern "C" fn(PVOID);
 
 /// An interrupt line whose service routines are those of kernel clients, and whose edges are noted
-/// while somebody watches them. It is connected while there are clients, or a watch.
+/// while a device watches them. It is connected while there are clients, or a watch.
 pub(crate) struct Interrupt(PoolBox<InterruptState>);
 
 struct InterruptState {
@@ -84,8 +84,8 @@ struct Watch {
     ring: EdgeRing,
 }
 
-/// How often one thread calls the deferred routines in a row. A routine that takes the port and frees
-/// it has them called again each time; other threads come to their turn in between.
+/// How often one thread calls the deferred routines in a row. A routine that takes the port and
+/// frees it has them called again each time; other threads come to their turn in between.
 const ROUNDS: u32 = 16;
 
 // SAFETY: each member says who may change it.
@@ -150,8 +150,8 @@ impl Interrupt {
     }
 
     /// Adds a client, which came through the open `file`, behind the others, and connects the line
-    /// for the first one. Comes back with the address of the interrupt object. `owner` has this line,
-    /// and outlives its clients.
+    /// for the first one. Comes back with the address of the interrupt object. `owner` has this
+    /// line, and outlives its clients.
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: no service routine, or one that is there already with the same
@@ -267,8 +267,8 @@ impl Interrupt {
     }
 
     /// Begins to note edges, in a ring that is empty, with what the `status` register shows then;
-    /// they count from [`Interrupt::count_edges`] on. Connects the line, unless it is. `owner` is as
-    /// for [`Interrupt::add`].
+    /// they count from [`Interrupt::count_edges`] on. Connects the line, unless it is. `owner` is
+    /// as for [`Interrupt::add`].
     ///
     /// # Errors
     /// What `IoConnectInterruptEx` says.

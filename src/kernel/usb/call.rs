@@ -154,7 +154,7 @@ impl Refused {
         }
     }
 
-    /// The status for whoever wanted it sent.
+    /// The status for the caller, who wanted it sent.
     fn why(self) -> Status {
         self.impatience.unwrap_or(self.status)
     }
@@ -194,8 +194,8 @@ impl UsbDevice {
     /// says which it is, when the device can no longer be stopped before the end.
     ///
     /// # Errors
-    /// What the USB stack says; `STATUS_IO_TIMEOUT`; the refusal of `urb_gate`; as [`Waits::check`];
-    /// that of `pipe`.
+    /// What the USB stack says; `STATUS_IO_TIMEOUT`; the refusal of `urb_gate`; as
+    /// [`Waits::check`]; that of `pipe`.
     pub(crate) fn reset_pipe(
         self,
         pipe: impl FnOnce() -> Result<PipeHandle, Status>,
@@ -353,7 +353,7 @@ impl UsbDevice {
         let irp = NonNull::new(unsafe { IoAllocateIrp(stack_size, 0) })
             .ok_or(Refused::unsent(Status::INSUFFICIENT_RESOURCES))?;
         let mut block = IO_STATUS_BLOCK::default();
-        // What nobody below handles keeps it.
+        // What no driver below handles keeps it.
         block.__bindgen_anon_1.Status = Status::NOT_SUPPORTED.0;
         // SAFETY: a new IRP, which is ours.
         unsafe { (*irp.as_ptr()).IoStatus = block };
@@ -376,7 +376,7 @@ impl UsbDevice {
         let block = unsafe { block.read() };
         // SAFETY: both members of the union are plain.
         let status = Status(unsafe { block.__bindgen_anon_1.Status });
-        // SAFETY: allocated above, and nobody else has it.
+        // SAFETY: allocated above, and no other thread has it.
         unsafe { IoFreeIrp(irp.as_ptr()) };
         if status.is_success() {
             return Ok(());

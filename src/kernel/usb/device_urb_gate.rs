@@ -55,8 +55,8 @@ impl DeviceUrbGate {
     }
 
     /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
-    /// are under way end with `end`. Whoever was let in before ends, as it goes on: nobody waits for
-    /// power any more. At <= `DISPATCH_LEVEL`.
+    /// are under way end with `end`. Whoever was let in before ends, as it goes on: nobody waits
+    /// for power any more. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, refusal: Status, end: Status) {
         let shut = &self.shut;
         self.gate.with(move |gate| gate.close(refusal, end, shut));
@@ -70,7 +70,8 @@ impl DeviceUrbGate {
         self.changed.set();
     }
 
-    /// Nobody uses the device: requests that come wait for [`DeviceUrbGate::wake`]. At <= `DISPATCH_LEVEL`.
+    /// No program uses the device: requests that come wait for [`DeviceUrbGate::wake`]. At <=
+    /// `DISPATCH_LEVEL`.
     pub(crate) fn park(&self) {
         self.gate.with(|gate| gate.park(Status::CANCELLED));
     }
@@ -89,8 +90,8 @@ impl DeviceUrbGate {
         self.gate.with(move |gate| gate.lose(status, shut))
     }
 
-    /// Lets URBs through again after [`DeviceUrbGate::sleep`]. Whether it was so: whoever waits is not
-    /// told.
+    /// Lets URBs through again after [`DeviceUrbGate::sleep`]. Whether it was so: the threads that
+    /// wait are not told.
     pub(crate) fn wake(&self) -> bool {
         let slept = self.gate.with(|gate| gate.wake(&self.shut));
         self.changed.set();
@@ -126,8 +127,8 @@ impl DeviceUrbGate {
         &self.shut
     }
 
-    /// Waits until the USB stack has no URB. After [`DeviceUrbGate::close`], when everything that is
-    /// under way was told to end.
+    /// Waits until the USB stack has no URB. After [`DeviceUrbGate::close`], when everything that
+    /// is under way was told to end.
     pub(crate) fn wait_idle(&self, blocking: Blocking<'_>) {
         self.idle.wait(blocking);
     }
@@ -158,7 +159,7 @@ impl DeviceUrbGate {
         self.held.fetch_or(pipe_mask, Ordering::AcqRel);
     }
 
-    /// The end of [`DeviceUrbGate::hold`]. Whoever waits is not told.
+    /// The end of [`DeviceUrbGate::hold`]. The threads that wait are not told.
     pub(crate) fn release(&self, pipe_mask: u32, _: Passive) {
         self.held.fetch_and(!pipe_mask, Ordering::AcqRel);
     }

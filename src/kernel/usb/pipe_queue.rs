@@ -88,7 +88,8 @@ pub(crate) struct PipeQueueOptions<'a> {
     pub(crate) lower: Lower,
     /// The device's URBs.
     pub(crate) urb_gate: &'a Shared<DeviceUrbGate>,
-    /// The bit of the pipe in [`DeviceUrbGate::hold`]; 0 for the default pipe, which is never reset.
+    /// The bit of the pipe in [`DeviceUrbGate::hold`]; 0 for the default pipe, which is never
+    /// reset.
     pub(crate) pipe_mask: u32,
     /// Bytes of own memory.
     pub(crate) bounce: usize,
@@ -101,9 +102,9 @@ pub(crate) struct PipeQueueOptions<'a> {
 /// The request's own IRP takes the URB to the USB stack, so whoever cancels the request cancels
 /// the URB, too. Who ends a request for another reason does the same and leaves a note why.
 ///
-/// While a request is served there is one [`Pump`]. It is in the hands of whoever goes on with
-/// the request, and nobody's while the USB stack has the URB: the last one who looks at it then,
-/// of its sender, its completion and those who cancel it, takes the pump up again. So nothing
+/// While a request is served there is one [`Pump`]. It is in the hands of the thread that goes on
+/// with the request, and nobody's while the USB stack has the URB: the last one who looks at it
+/// then, of its sender, its completion and those who cancel it, takes the pump up again. So nothing
 /// recurses where a URB completes at once, and no IRP is touched that is gone.
 ///
 /// The device and the driver stay while there is a pump: each of its requests holds the device's

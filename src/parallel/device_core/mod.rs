@@ -40,7 +40,7 @@ pub(crate) struct DeviceCore {
     pub(super) preferences: SpinLock<Preferences>,
     /// The modes of its session, as `IOCTL_IEEE1284_GET_MODE` answers them.
     modes: AtomicU32,
-    /// For whoever speaks to the peripheral at this moment.
+    /// For the thread that speaks to the peripheral at this moment.
     peripheral: Mutex,
     lock: SpinLock<Lock>,
     /// What [`PortCore::wakes`] was when the session was used last.
@@ -49,12 +49,12 @@ pub(crate) struct DeviceCore {
     client: Waiter,
     /// The request that waits for an edge.
     pending: Pending,
-    /// For whoever gives edges to a request.
+    /// For the thread that gives edges to a request.
     edge_order: SpinLock<()>,
 }
 
-/// Who uses the device, and the connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not ended.
-/// Whether calls of class drivers go on is changed under the same lock.
+/// Who uses the device, and the connections (`IOCTL_INTERNAL_PARCLASS_CONNECT`) that were not
+/// ended. Whether calls of class drivers go on is changed under the same lock.
 struct Clients {
     /// The one open of the device.
     open: Option<FileId>,
@@ -95,7 +95,8 @@ impl Clients {
     }
 }
 
-/// Whether a class driver has locked the port, or a program has claimed it, and by what its lock ends.
+/// Whether a class driver has locked the port, or a program has claimed it, and by what its lock
+/// ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
     /// None has.
@@ -145,7 +146,7 @@ impl DeviceCore {
         self.port.number()
     }
 
-    /// Whether nobody has the port at this moment.
+    /// Whether the port has no owner at this moment.
     pub(super) fn is_free(&self) -> bool {
         self.port.is_free()
     }
@@ -188,7 +189,7 @@ impl DeviceCore {
         &self.pending
     }
 
-    /// For whoever gives edges to a request.
+    /// For the thread that gives edges to a request.
     pub(super) const fn edge_order(&self) -> &SpinLock<()> {
         &self.edge_order
     }

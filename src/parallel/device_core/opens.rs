@@ -57,8 +57,8 @@ impl DeviceCore {
         });
     }
 
-    /// `IRP_MJ_CLEANUP`, and once more at `IRP_MJ_CLOSE`: a class driver that came through this open,
-    /// and forgot to disconnect or to unlock, does so now.
+    /// `IRP_MJ_CLEANUP`, and once more at `IRP_MJ_CLOSE`: a class driver that came through this
+    /// open, and forgot to disconnect or to unlock, does so now.
     pub(in crate::parallel) fn clean_up(&self, file: FileId, passive: Passive) {
         let ended = self.clients.with(|clients| {
             if !clients.is_open(file) {
@@ -97,7 +97,7 @@ impl DeviceCore {
         self.forget_preferences();
     }
 
-    /// Ends a lock, whoever has it.
+    /// Ends a lock, whichever client has it.
     fn end_lock(&self, passive: Passive) {
         let _turn = self.peripheral.lock_uninterrupted(passive.blocking());
         let lock = self.lock.with(|lock| core::mem::replace(lock, Lock::Free));

@@ -1,4 +1,4 @@
-//! An operation on the port, in the session of whoever uses the device.
+//! An operation on the port, in the session of the client that uses the device.
 
 use core::sync::atomic::Ordering;
 
@@ -106,8 +106,9 @@ impl DeviceCore {
         Ok(self.port.select_on(Some(&inside.value()), device))
     }
 
-    /// Runs an operation with the session of whoever uses the device. The port is ours; `keep` says
-    /// that the mode stays connected afterwards: else the next user may be somebody else.
+    /// Runs an operation with the session of the client that uses the device. The port is ours;
+    /// `keep` says that the mode stays connected afterwards: else the next user may be another
+    /// client.
     pub(super) fn in_session<'a, T>(
         &'a self,
         waits: Waits<'a>,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl PortCore {
-    /// Whether nobody has the port.
+    /// Whether the port has no owner.
     pub(in crate::parallel) fn is_free(&self) -> bool {
         self.arbiter.is_free()
     }
@@ -19,7 +19,7 @@ impl PortCore {
     /// Waits for the port.
     ///
     /// # Errors
-    /// `STATUS_DEVICE_BUSY`: somebody else kept it for too long. `STATUS_DELETE_PENDING`: it has
+    /// `STATUS_DEVICE_BUSY`: another client kept it for too long. `STATUS_DELETE_PENDING`: it has
     /// vanished. `STATUS_DEVICE_NOT_READY`: it was refused its power. As [`Waits::check`].
     pub(in crate::parallel) fn take(&self, owner: Owner, waits: &Waits<'_>) -> Result<(), Status> {
         self.power.request();
@@ -36,7 +36,7 @@ impl PortCore {
         Ok(())
     }
 
-    /// Takes the port for the driver itself, unless somebody, or the system, has it for longer than
+    /// Takes the port for the driver itself, unless a client, or the system, has it for longer than
     /// `milliseconds`. Its end is [`PortCore::free_if`].
     ///
     /// # Errors
@@ -62,8 +62,8 @@ impl PortCore {
         taken
     }
 
-    /// Leaves EPP connected until another owner has the port. The port is the caller's, who is about
-    /// to free it.
+    /// Leaves EPP connected until another owner has the port. The port is the caller's, who is
+    /// about to free it.
     pub(in crate::parallel) fn hold_epp(&self, device: usize) {
         self.held.store(device, Ordering::Release);
     }
@@ -89,8 +89,8 @@ impl PortCore {
         self.held.load(Ordering::Acquire) != 0
     }
 
-    /// The port has a new owner: EPP ends, unless it is connected on behalf of that one, and edges do
-    /// not count, unless that one watches them. At <= `DISPATCH_LEVEL`.
+    /// The port has a new owner: EPP ends, unless it is connected on behalf of that one, and edges
+    /// do not count, unless that one watches them. At <= `DISPATCH_LEVEL`.
     pub(super) fn settle(&self, device: usize) {
         self.disable_edges_of_others(device);
         let held = self.held.load(Ordering::Acquire);
@@ -104,8 +104,8 @@ impl PortCore {
     }
 
     /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
-    /// and the end of the chain selected, it goes to whoever waits longest. Whether it was so. At <=
-    /// `DISPATCH_LEVEL`.
+    /// and the end of the chain selected, it goes to the client that waits longest. Whether it was
+    /// so. At <= `DISPATCH_LEVEL`.
     pub(in crate::parallel) fn free_if(&self, is: Accepts<'_>) -> bool {
         if !self.arbiter.is_owned_by(is) {
             return false;

@@ -53,7 +53,7 @@ impl PortCore {
     }
 
     /// Whether the port may be stopped now. It may not while a kernel client knows where its
-    /// registers are, or somebody uses it.
+    /// registers are, or a client uses it.
     ///
     /// # Errors
     /// `STATUS_UNSUCCESSFUL`
@@ -75,14 +75,16 @@ impl PortCore {
     /// The hardware goes away, and comes back with the next start.
     pub(in crate::parallel) fn stop(&self, passive: Passive) {
         self.found.with(|found| *found = None);
-        // In this order: who connects a routine is inside the gate, so none is connected afterwards.
+        // In this order: who connects a routine is inside the gate, so none is connected
+        // afterwards.
         self.hardware.close(passive);
         self.forget_edges();
         self.interrupt.end(passive);
     }
 
     /// The power of the hardware goes. Operations end with `STATUS_POWER_STATE_INVALID`. Who has
-    /// the port keeps it; nobody else gets it, and nobody who waits runs out of time once it is free.
+    /// the port keeps it; no other client gets it, and none that waits runs out of time once it is
+    /// free.
     pub(in crate::parallel) fn sleep(&self, passive: Passive) {
         if !self.sleeps.swap(true, Ordering::SeqCst) {
             self.arbiter.reserve();
@@ -155,13 +157,14 @@ impl PortCore {
         }
     }
 
-    /// Power is asked for: whoever needs the port waits for it. At <= `DISPATCH_LEVEL`.
+    /// Power is asked for: requests that need the port wait for it. At <= `DISPATCH_LEVEL`.
     pub(in crate::parallel) fn resume_requests(&self) {
         self.lost.resume();
         self.arbiter.open_again(Status::DEVICE_NOT_READY);
     }
 
-    /// The port, which sleeps, gets no power: whoever needs it is told. At <= `DISPATCH_LEVEL`.
+    /// The port, which sleeps, gets no power: requests that need it are told. At <=
+    /// `DISPATCH_LEVEL`.
     pub(in crate::parallel) fn lost(&self) {
         self.lost.stop(Status::DEVICE_NOT_READY);
         self.arbiter.close_for_now(Status::DEVICE_NOT_READY);
@@ -231,8 +234,8 @@ impl PortCore {
         self.hardware.enter()
     }
 
-    /// Enters the hardware as soon as it is there: a port is stopped for a moment when Windows gives
-    /// it other resources.
+    /// Enters the hardware as soon as it is there: a port is stopped for a moment when Windows
+    /// gives it other resources.
     ///
     /// # Errors
     /// As [`Waits::check`].

@@ -35,8 +35,8 @@ const DEFAULT_TIMEOUT_MS: u32 = 5000;
 /// `REG_DWORD` in the hardware key of a port: not 0 lets kernel clients connect to its interrupt.
 const CONNECT_INTERRUPT: &str = "EnableConnectInterruptIoctl";
 
-/// `REG_DWORD` in the hardware key of a port: 0 leaves the lines alone until a program uses the port,
-/// so that Windows does not learn what is on it.
+/// `REG_DWORD` in the hardware key of a port: 0 leaves the lines alone until a program uses the
+/// port, so that Windows does not learn what is on it.
 const PROBE: &str = "ParscanProbe";
 
 /// No device of the chain is selected.
@@ -86,7 +86,7 @@ pub(crate) struct PortCore {
     edges: EdgeWatch,
     /// The ECR value that a client has set; 0: none.
     chip_mode: AtomicU8,
-    /// For whoever writes it to the chip.
+    /// For the thread that writes it to the chip.
     chip: SpinLock<()>,
     /// Devices in the IEEE 1284.3 chain.
     chain: AtomicU8,

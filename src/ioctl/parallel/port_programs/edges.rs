@@ -95,8 +95,8 @@ impl Edge {
     }
 }
 
-/// The last edges, which nobody was told of yet. The oldest go first, and are lost where there are
-/// more than [`MOST_EDGES`].
+/// The last edges, which no request was told of yet. The oldest go first, and are lost where there
+/// are more than [`MOST_EDGES`].
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeRing {
     edges: [Edge; MOST_EDGES],

@@ -115,8 +115,8 @@ pub enum Instruction {
     Until(Time),
     /// 8: the next access is over at least this long after the last one.
     Delay(Time),
-    /// 9: from here, DATA and `NEXT_DATA` are this far apart, on a grid that begins with the first of
-    /// them. 0: not any more.
+    /// 9: from here, DATA and `NEXT_DATA` are this far apart, on a grid that begins with the first
+    /// of them. 0: not any more.
     Pace(Time),
     /// 10: what follows, up to its END, is done so many times: 1 to 2^24 - 1.
     Loop(u32),

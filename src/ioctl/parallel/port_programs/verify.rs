@@ -266,8 +266,8 @@ impl Part {
 ///
 /// A program that is accepted makes no more than [`MOST_ACCESSES`] accesses, executes no more than
 /// [`MOST_STEPS`] instructions, declares no more than [`MOST_NS`], has exactly the data that it
-/// takes, room for what it reads, and changes no bit but those of the data register and control bits
-/// 0 to 3, and 5 where the chip has it.
+/// takes, room for what it reads, and changes no bit but those of the data register and control
+/// bits 0 to 3, and 5 where the chip has it.
 ///
 /// # Errors
 /// The first [`Mistake`].

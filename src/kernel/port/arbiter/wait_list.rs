@@ -47,7 +47,8 @@ impl<T> WaitEntryRef<T> {
         Self(place)
     }
 
-    /// Whether the place was the first, and left its list by [`WaitList::take_first`]. Under the lock.
+    /// Whether the place was the first, and left its list by [`WaitList::take_first`]. Under the
+    /// lock.
     pub(super) fn is_served(self) -> bool {
         // SAFETY: `new` was promised that it lives.
         unsafe { (*self.0).served }

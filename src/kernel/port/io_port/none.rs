@@ -1,10 +1,10 @@
 //! A processor without an I/O space: ARM64.
 //!
-//! No port of the driver can be there. `PNP0400` and `PNP0401` describe I/O ports of a PC's chipset,
-//! which no ARM64 machine has. A card could bring registers, which a bridge then shows in memory; but
-//! ECP and EPP cycles through such a window were never tried, and a driver that guesses at a
-//! machine's memory does harm. So the proof has no value, and the compiler leaves the whole parallel
-//! role, which holds one, out of the image.
+//! No port of the driver can be there. `PNP0400` and `PNP0401` describe I/O ports of a PC's
+//! chipset, which no ARM64 machine has. A card could bring registers, which a bridge then shows in
+//! memory; but ECP and EPP cycles through such a window were never tried, and a driver that guesses
+//! at a machine's memory does harm. So the proof has no value, and the compiler leaves the whole
+//! parallel role, which holds one, out of the image.
 
 /// Nothing. Inside a structure, so that the optimiser alone sees what cannot be, and the role's
 /// sources are the same for all processors.

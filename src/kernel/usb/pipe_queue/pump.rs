@@ -61,12 +61,13 @@ impl<E> PumpState<E> {
     }
 }
 
-/// The right to serve requests of a pipe queue: there is one at a time. It has an IRP that holds the
-/// device, or the reference of one that it completed, or works for a caller who holds the device.
+/// The right to serve requests of a pipe queue: there is one at a time. It has an IRP that holds
+/// the device, or the reference of one that it completed, or works for a caller who holds the
+/// device.
 pub(super) struct Pump<E>(Shared<PipeQueue<E>>);
 
 impl<E: TransferPlan> Pump<E> {
-    /// For whoever made the pipe queue busy.
+    /// For the thread that made the pipe queue busy.
     pub(super) fn new(pipe_queue: &Shared<PipeQueue<E>>) -> Self {
         Self(pipe_queue.clone())
     }
@@ -313,7 +314,7 @@ impl<E: TransferPlan> Pump<E> {
             self.0.urb_gate.leave();
             return Some((self, irp, Err(Failure::unsent(why))));
         }
-        // The pump is nobody's now, and its owner of the pipe queue stays with it: while there are
+        // The pump has no owner now, and its owner of the pipe queue stays with it: while there are
         // holders, it is there, and after them nothing of it is touched here.
         let Self(owner) = self;
         let _ = owner.into_raw();
@@ -329,14 +330,14 @@ impl<E: TransferPlan> Pump<E> {
 /// for any other one the pipe queue may be gone when this returns.
 ///
 /// # Safety
-/// `pipe_queue` is a `Shared<PipeQueue<E>>`. The caller is one of the holders, and none any more after
-/// this.
+/// `pipe_queue` is a `Shared<PipeQueue<E>>`. The caller is one of the holders, and none any more
+/// after this.
 pub(super) unsafe fn release_irp<E: TransferPlan>(
     pipe_queue: NonNull<c_void>,
 ) -> Option<(Pump<E>, Irp, Outcome)> {
     let (irp, why) = {
-        // SAFETY: the pipe queue stays while there are holders, and the lock is not touched after it
-        // was let go.
+        // SAFETY: the pipe queue stays while there are holders, and the lock is not touched after
+        // it was let go.
         let flight = &unsafe { Shared::<PipeQueue<E>>::peek(pipe_queue) }.flight;
         flight.with(Flight::release)?
     };
