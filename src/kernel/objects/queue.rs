@@ -4,6 +4,7 @@ use core::{
     cell::UnsafeCell,
     mem::offset_of,
     ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
 use wdk_sys::{
@@ -294,10 +295,11 @@ pub(in crate::kernel) struct Queued {
 /// do not give it out any more. That thread may take its time.
 fn is_being_cancelled(irp: PIRP) -> bool {
     // SAFETY: a place in a live IRP; nothing is read.
-    let routine = unsafe { &raw const (*irp).CancelRoutine };
-    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp changes the member
-    // from any thread.
-    unsafe { routine.read_volatile() }.is_none()
+    let routine = unsafe { &raw mut (*irp).CancelRoutine };
+    // SAFETY: an IRP in the list is live while the lock is held; IoCancelIrp exchanges the member
+    // from any thread, with an interlocked operation.
+    let routine = unsafe { AtomicPtr::<()>::from_ptr(routine.cast()) };
+    routine.load(Ordering::Relaxed).is_null()
 }
 
 /// The list entry that belongs to whoever owns the IRP.

@@ -7,7 +7,7 @@ use common::{Bench, bench, code, up};
 use ntsim::trace::{EventKind, pnp_minor_name};
 use ntsim::{Bugcheck, Config, DevNode, NodeState, NtStatus};
 
-/// PnP minors that `misbehave` got since event number `from`; the device of an IRP is not told.
+/// PnP minors that `faulty-driver` got since event number `from`; the device of an IRP is not told.
 fn minors(b: &Bench, from: usize) -> Vec<&'static str> {
     b.machine.trace()[from..]
         .iter()
@@ -171,7 +171,9 @@ fn a_pdo_that_is_gone_but_not_removed_is_not_deleted() -> Result<(), Bugcheck> {
     let m = &b.machine;
     let child = child(&b);
     let devices = m.devices();
-    let pdo = devices.iter().find(|d| d.is_pdo && d.driver == "misbehave");
+    let pdo = devices
+        .iter()
+        .find(|d| d.is_pdo && d.driver == "faulty-driver");
     let name = pdo.and_then(|d| d.name.clone()).expect("a name");
     let open = m.open(&name, ntsim::Caller::User64)?.expect("open");
     m.device_io_control(h, code(0x806), &[], 0)?;

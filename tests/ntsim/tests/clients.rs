@@ -1,4 +1,4 @@
-//! Two drivers in one machine: `misbehave` with its device, and `misbehave` again as a driver without
+//! Two drivers in one machine: `faulty-driver` with its device, and `faulty-driver` again as a driver without
 //! AddDevice that uses this device.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
@@ -111,12 +111,12 @@ fn a_pointer_opens_and_its_last_reference_closes() -> Result<(), Bugcheck> {
             ..Config::default()
         })?;
         let m = &p.b.machine;
-        let before = majors(m, "misbehave").len();
+        let before = majors(m, "faulty-driver").len();
         assert_eq!(p.ask(OPEN)?, NtStatus::SUCCESS);
-        let after_open = majors(m, "misbehave")[before..].to_vec();
+        let after_open = majors(m, "faulty-driver")[before..].to_vec();
         assert_eq!(p.ask(0x80B)?, NtStatus::SUCCESS);
         assert_eq!(p.ask(CLOSE)?, NtStatus::SUCCESS);
-        let all = majors(m, "misbehave")[before..].to_vec();
+        let all = majors(m, "faulty-driver")[before..].to_vec();
         assert_eq!(all, [0, 0x12, 2]);
         let expected: &[u8] = if early_cleanup { &[0, 0x12] } else { &[0] };
         assert_eq!(after_open, expected);
@@ -131,7 +131,7 @@ fn a_pointer_given_back_at_dispatch_closes_later() -> Result<(), Bugcheck> {
     p.ask(OPEN)?;
     assert_eq!(p.ask(0x80E)?, NtStatus::SUCCESS);
     p.b.machine.run_until_idle()?;
-    assert_eq!(majors(&p.b.machine, "misbehave").last(), Some(&2));
+    assert_eq!(majors(&p.b.machine, "faulty-driver").last(), Some(&2));
     p.down()
 }
 
@@ -139,9 +139,9 @@ fn a_pointer_given_back_at_dispatch_closes_later() -> Result<(), Bugcheck> {
 fn a_file_opened_by_name_gets_cleanup_with_its_handle() -> Result<(), Bugcheck> {
     let p = pair(Config::default())?;
     let m = &p.b.machine;
-    let before = majors(m, "misbehave").len();
+    let before = majors(m, "faulty-driver").len();
     assert_eq!(p.ask(0x80A)?, NtStatus::SUCCESS);
-    assert_eq!(majors(m, "misbehave")[before..], [0, 0x12, 2]);
+    assert_eq!(majors(m, "faulty-driver")[before..], [0, 0x12, 2]);
     p.down()
 }
 
@@ -236,7 +236,7 @@ fn a_fault_in_a_callback_names_both_drivers() -> Result<(), Bugcheck> {
     let check = p.ask(0x806).expect_err("a fault");
     assert_eq!(check.rule, rules::NULL_ACCESS);
     let names: Vec<_> = check.frames.iter().map(|f| f.0.as_str()).collect();
-    assert_eq!(names[0], "misbehave", "{check}");
+    assert_eq!(names[0], "faulty-driver", "{check}");
     assert!(names[1..].contains(&"accomplice"), "{check}");
     Ok(())
 }

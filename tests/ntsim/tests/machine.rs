@@ -1,4 +1,4 @@
-//! The machine's own features, with `misbehave` on its good side.
+//! The machine's own features, with `faulty-driver` on its good side.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod common;
@@ -15,7 +15,7 @@ use ntsim::{
 #[test]
 fn a_failing_driver_entry_is_reported() {
     let machine = Machine::boot(Config::default());
-    let result = machine.load_driver(image(), "misbehave", &[("Sin", RegValue::Dword(30))]);
+    let result = machine.load_driver(image(), "faulty-driver", &[("Sin", RegValue::Dword(30))]);
     assert!(matches!(
         result,
         Err(LoadError::EntryFailed(NtStatus::UNSUCCESSFUL))
@@ -309,7 +309,7 @@ fn a_bugcheck_names_its_callers() {
         .device_io_control(h, 0x0022_2400 + 4 * 38, &[], 0)
         .expect_err("a panic");
     assert!(check.frames.len() >= 3, "{check}");
-    assert!(check.frames.iter().all(|f| f.0 == "misbehave"));
+    assert!(check.frames.iter().all(|f| f.0 == "faulty-driver"));
 }
 
 #[test]

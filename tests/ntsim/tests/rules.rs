@@ -1,4 +1,4 @@
-//! Every sin of `misbehave` stops the machine with its own rule; virtue passes.
+//! Every sin of `faulty-driver` stops the machine with its own rule; virtue passes.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod common;
@@ -572,7 +572,7 @@ fn the_page_of_rules_is_true() {
 fn direct_io_below_must_be_inherited() {
     let machine = ntsim::Machine::boot(Config::default());
     let driver = machine
-        .load_driver(common::image(), "misbehave", &[])
+        .load_driver(common::image(), "faulty-driver", &[])
         .expect("load");
     let node = machine.plug(ntsim::DeviceSpec {
         flags: 0x10,

@@ -1,4 +1,4 @@
-//! User memory, structured exceptions and MDLs, with `misbehave` on its good side.
+//! User memory, structured exceptions and MDLs, with `faulty-driver` on its good side.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod common;
@@ -502,7 +502,7 @@ fn a_fault_without_handler_names_its_place() -> Result<(), Bugcheck> {
     assert_eq!(check.rule, rules::NULL_ACCESS);
     assert_eq!(
         check.frames.first().map(|f| f.0.as_str()),
-        Some("misbehave")
+        Some("faulty-driver")
     );
     Ok(())
 }

@@ -56,7 +56,7 @@ fn life(workspace: &Workspace, arch: Arch, sys: PathBuf) -> Result<String> {
     }
     read(
         cargo
-            .args(["-p", "parscan-lab", "--bin", "life"])
+            .args(["-p", "parscan-tests", "--bin", "life"])
             .env("PARSCAN_SYS", sys),
     )
     .with_context(|| format!("the driver does not live on {}", arch.name()))
@@ -78,7 +78,7 @@ pub(crate) fn tests(workspace: &Workspace) -> [Command; 2] {
     let mut clippy = cargo("clippy");
     clippy.args(["-p", "ntsim", "--", "-D", "warnings"]);
     let mut test = cargo("test");
-    test.args(["-p", "parscan-lab"]);
+    test.args(["-p", "parscan-tests"]);
     for name in TESTS {
         test.args(["--test", name]);
     }

@@ -134,12 +134,15 @@ pub(crate) fn demo(workspace: &Workspace, port: DemoPort, out: &Path) -> Result<
     setup::ensure(workspace, tools)?;
     let sys = build(workspace, Arch::X64, false)?;
     // The path is the caller's.
-    run(lab_program(workspace, "demo")
+    run(test_program(workspace, "demo")
         .current_dir(env::current_dir()?)
         .args(["--port", name, "--out"])
         .arg(out)
         .env("PARSCAN_SYS", &sys))
 }
+
+/// The drivers of the tests. The image of `a-driver` is named in `A_DRIVER_SYS`, without "parscan".
+pub(crate) const TEST_DRIVERS: [&str; 3] = ["faulty-driver", "parscan-class-driver", "null-driver"];
 
 /// What to measure.
 #[derive(Args)]
@@ -148,7 +151,7 @@ pub(crate) struct BenchOptions {
     /// standard error.
     #[arg(long)]
     json: bool,
-    /// Only the cost sheet: compare it with tests/lab/costs.txt, and write nothing.
+    /// Only the cost sheet: compare it with tests/parscan-tests/costs.txt, and write nothing.
     #[arg(long, conflicts_with = "json")]
     check: bool,
     /// Only the cost sheet: print it, with the functions of the rows whose name has this in it, and
@@ -166,55 +169,65 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<boo
             .arg("build")
             .stdout(io::stderr()),
     )?;
-    run(client_build(workspace).stdout(io::stderr()))?;
-    let release = workspace.target().join(TARGET).join("release");
-    let mut bench = lab_program(workspace, "bench");
+    run(test_drivers_build(workspace).stdout(io::stderr()))?;
+    let mut bench = test_program(workspace, "bench");
     bench
         .args(options.json.then_some("--json"))
-        .args(options.check.then_some("--check"))
-        .env(
-            "PARSCAN_SYS",
-            workspace.target().join("parscan/parscan.sys"),
-        )
-        .env("CLIENT_SYS", release.join("client.dll"))
-        .env("NULL_SYS", release.join("null_driver.dll"));
+        .args(options.check.then_some("--check"));
+    name_images(workspace, &mut bench, false);
     if let Some(row) = &options.profile {
         bench.args(["--profile", row]);
     }
     holds(&mut bench)
 }
 
-/// One of the lab's programs, to which arguments are added.
-pub(crate) fn lab_program(workspace: &Workspace, name: &str) -> Command {
+/// One of the programs of parscan-tests, to which arguments are added.
+pub(crate) fn test_program(workspace: &Workspace, name: &str) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "-q", "--locked", "-p", "parscan-lab", "--bin"]);
+    cargo.args(["run", "-q", "--locked", "-p", "parscan-tests", "--bin"]);
     cargo.args([name, "--"]);
     cargo
 }
 
-/// Builds the driver and the kernel client, and gives one of the lab's programs that runs both.
-pub(crate) fn lab_program_with_drivers(
+/// Builds the driver and the drivers of the tests, and gives one of the programs of parscan-tests
+/// that runs them.
+pub(crate) fn test_program_with_drivers(
     workspace: &Workspace,
     name: &str,
     debug: bool,
 ) -> Result<Command> {
-    let sys = build(workspace, Arch::X64, debug)?;
-    run(&mut client_build(workspace))?;
-    let release = workspace.target().join(TARGET).join("release");
-    let mut program = lab_program(workspace, name);
-    program
-        .env("PARSCAN_SYS", &sys)
-        .env("CLIENT_SYS", release.join("client.dll"));
+    build(workspace, Arch::X64, debug)?;
+    run(&mut test_drivers_build(workspace))?;
+    let mut program = test_program(workspace, name);
+    name_images(workspace, &mut program, debug);
     Ok(program)
 }
 
-/// Builds the kernel client that uses parscan's ports, and the driver that does nothing.
-pub(crate) fn client_build(workspace: &Workspace) -> Command {
+/// Builds the faulty driver, the class driver above parscan and the driver that does nothing.
+pub(crate) fn test_drivers_build(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--release", "-p", "client"]);
-    cargo.args(["-p", "null-driver"]);
-    cargo.args(["--target", TARGET]);
+    cargo.args(["build", "--locked", "--release", "--target", TARGET]);
+    cargo.args(TEST_DRIVERS.map(|name| ["-p", name]).as_flattened());
     cargo
+}
+
+/// Tells a program of the tests where the images are: the driver's, and those of the tests.
+pub(crate) fn name_images(workspace: &Workspace, program: &mut Command, debug: bool) {
+    let sys = if debug {
+        "parscan/debug/parscan.sys"
+    } else {
+        "parscan/parscan.sys"
+    };
+    program.env("PARSCAN_SYS", workspace.target().join(sys));
+    let release = workspace.target().join(TARGET).join("release");
+    for driver in TEST_DRIVERS {
+        let image = driver.replace('-', "_");
+        let variable = driver.trim_start_matches("parscan-").replace('-', "_");
+        program.env(
+            format!("{}_SYS", variable.to_uppercase()),
+            release.join(format!("{image}.dll")),
+        );
+    }
 }
 
 /// The linker puts the map beside its own output; cargo copies only the image from there.

@@ -206,7 +206,7 @@ enum Command {
     /// and the limit that the driver must keep; then processor time with a slow peripheral. Then the
     /// cost sheet: of every request the instructions of the driver, beside a driver that completes
     /// the request and does nothing else, memory, kernel calls, locks and switches; of a byte, of
-    /// START and its kin, of stacks and of the image. It is written to tests/lab/costs.txt, which
+    /// START and its kin, of stacks and of the image. It is written to tests/parscan-tests/costs.txt, which
     /// the suite holds it to. All numbers are exact counts and virtual time, the same on every host.
     /// The exit code is 1 if a limit is missed.
     #[command(
@@ -228,7 +228,7 @@ enum Command {
     /// Preempt the driver at every instruction.
     ///
     /// Builds parscan.sys and loads it into the simulated kernel of tests/ntsim, once for each scene
-    /// of tests/lab/src/race: requests, completions, cancels, closes, interrupts, power and removal
+    /// of tests/parscan-tests/src/race: requests, completions, cancels, closes, interrupts, power and removal
     /// at the same time. The path of one of the threads is run by single step; at every instruction
     /// the process forks, and in the child that thread stays where it is, for seconds of virtual time,
     /// until the others have come to their end or can go no further; then it goes on. So
@@ -249,7 +249,7 @@ enum Command {
     /// Let go wrong what can go wrong, everywhere.
     ///
     /// Builds parscan.sys and loads it into the simulated kernel of tests/ntsim, for each scenario of
-    /// tests/lab/src/verify: the whole life of a port and of a scanner with a use of it, by programs,
+    /// tests/parscan-tests/src/verify: the whole life of a port and of a scanner with a use of it, by programs,
     /// port programs and kernel clients. A scenario is played once; at each of its points the process
     /// forks, and in the child the k-th call that can fail fails, or, before a port access, a URB or
     /// an IRP, the device is pulled out, its requests are cancelled, or the system sleeps and wakes
@@ -336,7 +336,7 @@ enum Command {
     /// one fails; the last line counts them, and the exit code is 0 only if all passed.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --list\n  \
-                            cargo xtask test --only build --only lab"
+                            cargo xtask test --only build --only ntsim"
     )]
     Test {
         /// List the steps and stop.

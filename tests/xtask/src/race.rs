@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    driver::lab_program_with_drivers,
+    driver::test_program_with_drivers,
     shell::{Workspace, holds},
 };
 
@@ -42,7 +42,7 @@ enum Image {
 /// Builds what is needed and explores. True if nothing was broken.
 pub(crate) fn explore(workspace: &Workspace, options: &Options) -> Result<bool> {
     let debug = options.image == Image::Debug;
-    let mut race = lab_program_with_drivers(workspace, "race", debug)?;
+    let mut race = test_program_with_drivers(workspace, "race", debug)?;
     race.args(options.quick.then_some("--quick"))
         .args(options.list.then_some("--list"));
     if debug {

@@ -44,7 +44,8 @@ const COST: &str = "All steps take about half an hour on two processors and 8 GB
 /// So often a step that says nothing shows that it goes on.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 
-/// What of the lab runs on the debug image, too: every kind of request, PnP, power, and the client.
+/// What of parscan-tests runs on the debug image, too: every kind of request, PnP, power, and
+/// the class driver.
 const DEBUG_TESTS: &[&str] = &[
     "cancel",
     "client",
@@ -101,9 +102,9 @@ const STEPS: &[Step] = &[
                     "--exclude",
                     "parscan",
                     "--exclude",
-                    "misbehave",
+                    "faulty-driver",
                     "--exclude",
-                    "client",
+                    "parscan-class-driver",
                     "--exclude",
                     "null-driver",
                     "--exclude",
@@ -133,9 +134,9 @@ const STEPS: &[Step] = &[
                     "-p",
                     "parscan",
                     "-p",
-                    "misbehave",
+                    "faulty-driver",
                     "-p",
-                    "client",
+                    "parscan-class-driver",
                     "-p",
                     "null-driver",
                     "-p",
@@ -180,25 +181,27 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "miri",
-        what: "the same tests under Miri, which finds undefined behaviour",
+        what: "the same tests under Miri, which finds undefined behaviour; threads in several orders",
         needs: &[],
         shown: false,
         commands: |workspace| {
-            let mut command = clean("rustup");
-            command
-                .current_dir(&workspace.root)
-                .args([
-                    "run",
-                    "nightly",
-                    "cargo",
-                    "miri",
-                    "test",
-                    "--locked",
-                    "-p",
-                    "parscan-core",
-                ])
-                .env("CARGO_TARGET_DIR", workspace.target().join("miri"));
-            Ok(vec![command])
+            let miri = |flags: &str, filter: &[&str]| {
+                let mut command = clean("rustup");
+                command
+                    .current_dir(&workspace.root)
+                    .args(["run", "nightly", "cargo", "miri", "test", "--locked"])
+                    .args(["-p", "parscan-core"])
+                    .args(filter)
+                    .env("MIRIFLAGS", flags)
+                    .env("CARGO_TARGET_DIR", workspace.target().join("miri"));
+                command
+            };
+            // A seed is one order of the threads; only these tests have some.
+            let threads = ["--lib", "kernel::tests"];
+            Ok(vec![
+                miri("", &[]),
+                miri("-Zmiri-many-seeds=1..17", &threads),
+            ])
         },
     },
     Step {
@@ -315,36 +318,16 @@ const STEPS: &[Step] = &[
         commands: |workspace| Ok(vec![xtask(workspace, &["package"])?]),
     },
     Step {
-        name: "misbehave",
-        what: "the faulty driver that tests the simulated machine builds",
+        name: "test-drivers",
+        what: "the drivers of the tests build: a faulty one, a class driver above parscan, a null driver",
         needs: &[],
         shown: false,
-        commands: |workspace| {
-            Ok(vec![cargo(
-                workspace,
-                &[
-                    "build",
-                    "--locked",
-                    "--release",
-                    "--target",
-                    TARGET,
-                    "-p",
-                    "misbehave",
-                ],
-            )])
-        },
+        commands: |workspace| Ok(vec![driver::test_drivers_build(workspace)]),
     },
     Step {
-        name: "client",
-        what: "the kernel client that uses parscan's ports, and the null driver, build",
-        needs: &[],
-        shown: false,
-        commands: |workspace| Ok(vec![driver::client_build(workspace)]),
-    },
-    Step {
-        name: "lab",
+        name: "ntsim",
         what: "tests of the simulated machine, the models, and the driver on them",
-        needs: &["build", "misbehave", "client"],
+        needs: &["build", "test-drivers"],
         shown: false,
         commands: |workspace| {
             let mut command = cargo(
@@ -357,18 +340,10 @@ const STEPS: &[Step] = &[
                     "-p",
                     "parscan-models",
                     "-p",
-                    "parscan-lab",
+                    "parscan-tests",
                 ],
             );
-            let release = workspace.target().join(TARGET).join("release");
-            command
-                .env(
-                    "PARSCAN_SYS",
-                    workspace.target().join("parscan/parscan.sys"),
-                )
-                .env("MISBEHAVE_SYS", release.join("misbehave.dll"))
-                .env("CLIENT_SYS", release.join("client.dll"))
-                .env("NULL_SYS", release.join("null_driver.dll"));
+            driver::name_images(workspace, &mut command, false);
             Ok(vec![command])
         },
     },
@@ -386,34 +361,28 @@ const STEPS: &[Step] = &[
     Step {
         name: "race",
         what: "the driver preempted at every instruction, in the quick form",
-        needs: &["build", "client"],
+        needs: &["build", "test-drivers"],
         shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["race", "--quick"])?]),
     },
     Step {
         name: "verify",
         what: "a call fails, a device is pulled out, requests are cancelled, sleep: the quick form",
-        needs: &["build", "client"],
+        needs: &["build", "test-drivers"],
         shown: false,
         commands: |workspace| Ok(vec![xtask(workspace, &["verify", "--quick"])?]),
     },
     Step {
         name: "debug-image",
-        what: "the core of the lab and of race on the driver as the dev profile builds it",
-        needs: &["misbehave", "client"],
+        what: "the core of the tests and of race on the driver as the dev profile builds it",
+        needs: &["test-drivers"],
         shown: false,
         commands: |workspace| {
-            let mut command = cargo(workspace, &["test", "--locked", "-p", "parscan-lab"]);
+            let mut command = cargo(workspace, &["test", "--locked", "-p", "parscan-tests"]);
             for test in DEBUG_TESTS {
                 command.args(["--test", test]);
             }
-            let release = workspace.target().join(TARGET).join("release");
-            command
-                .env(
-                    "PARSCAN_SYS",
-                    workspace.target().join("parscan/debug/parscan.sys"),
-                )
-                .env("CLIENT_SYS", release.join("client.dll"));
+            driver::name_images(workspace, &mut command, true);
             let race = [
                 "race",
                 "--quick",
@@ -466,9 +435,9 @@ const STEPS: &[Step] = &[
                     "--exclude",
                     "parscan",
                     "--exclude",
-                    "misbehave",
+                    "faulty-driver",
                     "--exclude",
-                    "client",
+                    "parscan-class-driver",
                     "--exclude",
                     "null-driver",
                     "--exclude",
@@ -487,9 +456,9 @@ const STEPS: &[Step] = &[
                     "-p",
                     "parscan",
                     "-p",
-                    "misbehave",
+                    "faulty-driver",
                     "-p",
-                    "client",
+                    "parscan-class-driver",
                     "-p",
                     "null-driver",
                     "-p",
@@ -697,7 +666,7 @@ mod tests {
 
     #[test]
     fn needed_steps_come_first() {
-        assert_eq!(names(&["lab"]), ["build", "misbehave", "client", "lab"]);
+        assert_eq!(names(&["ntsim"]), ["build", "test-drivers", "ntsim"]);
         assert_eq!(names(&[]).len(), STEPS.len());
         for (index, step) in STEPS.iter().enumerate() {
             for need in step.needs {

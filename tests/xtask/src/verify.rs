@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    driver::lab_program_with_drivers,
+    driver::test_program_with_drivers,
     shell::{Workspace, headline, holds},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Attack {
 
 /// Disturbs, and looks for races if all is asked for. True if nothing was broken.
 pub(crate) fn verify(workspace: &Workspace, options: &Verify) -> Result<bool> {
-    let mut verify = lab_program_with_drivers(workspace, "verify", false)?;
+    let mut verify = test_program_with_drivers(workspace, "verify", false)?;
     verify
         .args(options.quick.then_some("--quick"))
         .args(options.list.then_some("--list"));
@@ -66,14 +66,14 @@ pub(crate) fn verify(workspace: &Workspace, options: &Verify) -> Result<bool> {
     let mut fine = holds(&mut verify)?;
     if !options.quick && !options.list && options.scenario.is_none() {
         headline("races");
-        fine &= holds(&mut lab_program_with_drivers(workspace, "race", false)?)?;
+        fine &= holds(&mut test_program_with_drivers(workspace, "race", false)?)?;
     }
     Ok(fine)
 }
 
 /// Attacks. True if nothing was broken.
 pub(crate) fn attack(workspace: &Workspace, options: &Attack) -> Result<bool> {
-    let mut attack = lab_program_with_drivers(workspace, "attack", false)?;
+    let mut attack = test_program_with_drivers(workspace, "attack", false)?;
     for (name, number) in [
         ("--requests", options.requests),
         ("--seed", options.seed),

@@ -4,7 +4,12 @@
 //! Others write to an IRP while it is this driver's (the I/O manager its `Cancel`), and to its MDL
 //! (whoever maps it): both are read by member, and no reference to either is made.
 
-use core::{ffi::c_void, ptr::NonNull, slice};
+use core::{
+    ffi::c_void,
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use wdk_sys::{
     _MEMORY_CACHING_TYPE, IO_STACK_LOCATION, IRP, IRP_MJ_INTERNAL_DEVICE_CONTROL, MDL,
@@ -50,9 +55,10 @@ impl Irp {
     /// Whether somebody cancelled the request.
     pub(in crate::kernel) fn is_cancelled(&self) -> bool {
         // SAFETY: a place in a live IRP; nothing is read.
-        let flag = unsafe { &raw const (*self.raw.as_ptr()).Cancel };
+        let flag = unsafe { &raw mut (*self.raw.as_ptr()).Cancel };
         // SAFETY: likewise; the I/O manager sets it from any thread.
-        unsafe { flag.read_volatile() != 0 }
+        let flag = unsafe { AtomicU8::from_ptr(flag) };
+        flag.load(Ordering::Relaxed) != 0
     }
 
     /// The pages of a direct read or write. `None`: it is a buffered one, or has no bytes.

@@ -1,4 +1,4 @@
-//! A machine with `misbehave` on it.
+//! A machine with `faulty-driver` on it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::cell::RefCell;
@@ -11,17 +11,17 @@ use ntsim::{
 };
 
 pub(crate) fn image() -> PathBuf {
-    let path = std::env::var_os("MISBEHAVE_SYS").map_or_else(
+    let path = std::env::var_os("FAULTY_DRIVER_SYS").map_or_else(
         || {
             PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join("../../target/x86_64-pc-windows-msvc/release/misbehave.dll")
+                .join("../../target/x86_64-pc-windows-msvc/release/faulty_driver.dll")
         },
         PathBuf::from,
     );
     assert!(
         path.exists(),
         "{} not found: build it with `cargo build --release --target x86_64-pc-windows-msvc -p \
-         misbehave`, or name it in MISBEHAVE_SYS",
+         faulty-driver`, or name it in FAULTY_DRIVER_SYS",
         path.display()
     );
     path
@@ -77,7 +77,7 @@ pub(crate) fn bench(config: Config, sin: u32) -> Bench {
     let echo = Rc::new(RefCell::new(Echo::default()));
     machine.map_ports(0x378, 8, 0, echo.clone());
     let driver = machine
-        .load_driver(image(), "misbehave", &[("Sin", RegValue::Dword(sin))])
+        .load_driver(image(), "faulty-driver", &[("Sin", RegValue::Dword(sin))])
         .expect("load");
     let node = machine.plug(spec());
     Bench {

@@ -1,4 +1,4 @@
-//! A real driver image above the USB bus driver: `misbehave` sends its callers' bytes as URBs.
+//! A real driver image above the USB bus driver: `faulty-driver` sends its callers' bytes as URBs.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ impl Bench {
         let scanner = Scanner::new(Speed::High);
         let sin = ("Sin", RegValue::Dword(0));
         let driver = machine
-            .load_driver(common::image(), "misbehave", &[sin])
+            .load_driver(common::image(), "faulty-driver", &[sin])
             .expect("load");
         let spec = DeviceSpec::usb_image(0x1209, 1, 0x0102, "1");
         let node = machine.plug_usb(spec, Rc::new(RefCell::new(scanner.clone())));
@@ -211,7 +211,10 @@ fn a_broken_rule_names_the_driver() {
         .send(&vendor(0, 0x0C, 0, 0, 0).put(0x38, &[1]))
         .expect_err("a broken rule");
     assert_eq!(check.rule, ntsim::rules::URB_RESERVED);
-    assert!(check.frames.iter().any(|f| f.0 == "misbehave"), "{check}");
+    assert!(
+        check.frames.iter().any(|f| f.0 == "faulty-driver"),
+        "{check}"
+    );
 }
 
 #[test]

@@ -1,0 +1,1432 @@
+//! The scenes: who does what at the same time, and what must hold when all is over.
+//!
+//! Every scene ends with the removal of the device and the unload of its drivers, which see that
+//! all memory, handles, references and IRPs are back. Statuses are those that the documentation of a
+//! request allows for what happens to it in the scene.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use ntsim::{Caller, Config, IoResult, Machine, NtStatus, RegValue, Resource, usb::HubIdle};
+use parscan_models::Peripheral1284;
+use parscan_tests::{
+    LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
+    client::{
+        Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot,
+        puppet::{isr, note},
+    },
+    modes::{Chip, ModesPc, pc_with},
+    ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
+    parallel_h::{
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT, SAFE_MODE,
+    },
+    port_programs::{
+        Ack, EDGE, EDGES, Edges, FOREVER, LinesPc, WAIT_EDGE, Wire, ack_pc, with_interrupt,
+    },
+    scanner::{ScannerPc, ScannerSetup},
+    usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
+};
+
+use crate::explore::{Cast, LONG, Scene, actor};
+
+/// The interrupt of LPT1, as Windows translates it on this machine.
+const VECTOR: u32 = 0x37;
+
+/// All of them.
+pub(crate) const SCENES: &[Scene] = &[
+    Scene {
+        name: "requests-end",
+        about: "user request x completion x CLEANUP, CLOSE and removal",
+        build: requests_end,
+    },
+    Scene {
+        name: "relations-without-power",
+        about: "QUERY_DEVICE_RELATIONS of a port that has no power",
+        build: relations_without_power,
+    },
+    Scene {
+        name: "deferred-checks",
+        about: "free x allocate and free x deferred port checks",
+        build: deferred_checks,
+    },
+    Scene {
+        name: "connections",
+        about: "disconnect of the last client x connect of a new one",
+        build: connections,
+    },
+    Scene {
+        name: "two-opens",
+        about: "close of one open x callbacks of a client that connected by another",
+        build: two_opens,
+    },
+    Scene {
+        name: "interrupt-at-removal",
+        about: "CONNECT_INTERRUPT x removal x interrupt",
+        build: interrupt_at_removal,
+    },
+    Scene {
+        name: "allocate-free-cancel",
+        about: "allocate x free x cancel x interrupt",
+        build: allocate_free_cancel,
+    },
+    Scene {
+        name: "interrupt-takes",
+        about: "allocate x free x interrupt x deferred DPC",
+        build: interrupt_takes,
+    },
+    Scene {
+        name: "interrupt-and-disconnect",
+        about: "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client",
+        build: interrupt_and_disconnect,
+    },
+    Scene {
+        name: "checks-and-removal",
+        about: "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal",
+        build: checks_and_removal,
+    },
+    Scene {
+        name: "callback-and-disconnect",
+        about: "callback x disconnect",
+        build: callback_and_disconnect,
+    },
+    Scene {
+        name: "stop-start",
+        about: "STOP and START x request",
+        build: stop_start,
+    },
+    Scene {
+        name: "sleep-wake",
+        about: "sleep and wake x request",
+        build: sleep_wake,
+    },
+    Scene {
+        name: "cancel-cleanup",
+        about: "cancel x completion x CLEANUP x CLOSE",
+        build: cancel_cleanup,
+    },
+    Scene {
+        name: "open-and-removal",
+        about: "CREATE, request and CLOSE x removal x unload",
+        build: open_and_removal,
+    },
+    Scene {
+        name: "edge-told",
+        about: "WAIT_EDGE x interrupt x cancel: the edge is told once",
+        build: edge_told,
+    },
+    Scene {
+        name: "edge-end",
+        about: "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal",
+        build: edge_end,
+    },
+    Scene {
+        name: "scanner-read",
+        about: "bulk queue: request x completion x cancel x CLEANUP x removal",
+        build: scanner_read,
+    },
+    Scene {
+        name: "scanner-read-data",
+        about: "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal",
+        build: scanner_read_data,
+    },
+    Scene {
+        name: "scanner-event",
+        about: "event queue: the same",
+        build: scanner_event,
+    },
+    Scene {
+        name: "scanner-event-data",
+        about: "event queue: the end of a request whose event is there x the same",
+        build: scanner_event_data,
+    },
+    Scene {
+        name: "scanner-control",
+        about: "control queue: the same",
+        build: scanner_control,
+    },
+    Scene {
+        name: "scanner-in-call",
+        about: "control queue: URBs that end in the call x the same",
+        build: scanner_in_call,
+    },
+    Scene {
+        name: "scanner-reset",
+        about: "reset queue: the same",
+        build: scanner_reset,
+    },
+    Scene {
+        name: "scanner-two-handles",
+        about: "two handles of a scanner on one pipe x close x completion",
+        build: scanner_two_handles,
+    },
+    Scene {
+        name: "scanner-sleep",
+        about: "sleep and wake x read",
+        build: scanner_sleep,
+    },
+    Scene {
+        name: "scanner-idle",
+        about: "a scanner is to be suspended x open and close x sleep and wake-up x removal",
+        build: |config| scanner_idle(config, 0),
+    },
+    Scene {
+        name: "scanner-resume",
+        about: "a suspended scanner signals x open and close x sleep and wake-up x removal",
+        build: |config| scanner_idle(config, 100 * MS),
+    },
+];
+
+/// Something that a part takes out of the scene.
+type Place<T> = Rc<RefCell<Option<T>>>;
+
+fn place<T>(value: T) -> Place<T> {
+    Rc::new(RefCell::new(Some(value)))
+}
+
+fn take<T>(place: &Place<T>) -> T {
+    place.borrow_mut().take().expect("taken once")
+}
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// A request's status is one of these, and Information 0 unless it is success.
+#[track_caller]
+fn expect(what: &str, result: &IoResult, allowed: &[NtStatus]) {
+    assert!(
+        allowed.contains(&result.status),
+        "{what} ended with {}, allowed are {allowed:?}",
+        result.status
+    );
+    assert!(
+        result.status == NtStatus::SUCCESS || result.information == 0,
+        "{what}: {} with Information {}",
+        result.status,
+        result.information
+    );
+}
+
+/// How a request may end that its handle's CLEANUP or the device's removal ends.
+const ENDS: &[NtStatus] = &[
+    NtStatus::SUCCESS,
+    NtStatus::CANCELLED,
+    NtStatus::DELETE_PENDING,
+    NtStatus::DEVICE_REMOVED,
+    NtStatus::DEVICE_NOT_CONNECTED,
+    NtStatus::NO_SUCH_DEVICE,
+];
+
+/// How a request may end while another client has the port.
+const BUSY: &[NtStatus] = &[NtStatus::SUCCESS, NtStatus::DEVICE_BUSY];
+
+fn initialize(machine: &Machine, handle: ntsim::Handle) -> IoResult {
+    let code = IOCTL_PAR_SET_INFORMATION;
+    check(machine.device_io_control(handle, code, &[PARALLEL_INIT], 0))
+}
+
+/// A started port, whose device nobody has open.
+fn started(config: Config) -> Pc {
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    setup.started()
+}
+
+/// A program's handle of the device.
+fn open(machine: &Machine) -> ntsim::Handle {
+    check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1")
+}
+
+/// The port is removed, and its driver unloaded.
+fn remove(machine: &Machine, node: ntsim::DevNode, driver: ntsim::DriverId) {
+    assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
+    unload(machine, driver);
+}
+
+/// The driver's last words: nothing left on the machine.
+fn unload(machine: &Machine, driver: ntsim::DriverId) {
+    check(machine.unload(driver));
+    assert_nothing_left(machine);
+}
+
+/// One program waits for a request; another sends one; the first closes the handle, and the device
+/// is pulled out.
+fn requests_end(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    let lpt1 = open(&machine);
+    let first = machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
+    check(machine.run_for(2 * MS));
+    let second: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let result = Rc::clone(&second);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("requester", move |machine| {
+                *result.borrow_mut() = Some(initialize(machine, lpt1));
+            }),
+            actor("the end of the handle and the device", move |machine| {
+                expect("the first request", &check(machine.finish(&first)), ENDS);
+                check(machine.close(lpt1));
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 700 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            // Of a handle that was closed before the request came there is no request.
+            let mut allowed = ENDS.to_vec();
+            allowed.push(NtStatus::INVALID_HANDLE);
+            expect("the second request", &take(&second), &allowed);
+            unload(&machine, driver);
+        }),
+    }
+}
+
+/// The device's D0 failed; the PnP manager asks what is behind the port.
+fn relations_without_power(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    // SET_POWER, device, D3.
+    let (status, _) = check(machine.send_power_irp(node, 2, [0, 1, 4, 0]));
+    assert_eq!(status, NtStatus::SUCCESS);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![actor("enumeration", move |machine| {
+            check(machine.enumerate(node));
+        })],
+        window: 35 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            unload(&machine, driver);
+        }),
+    }
+}
+
+fn interrupt_pc(config: Config) -> ModesPc {
+    let setup = Setup {
+        config,
+        hardware_key: vec![("EnableConnectInterruptIoctl".into(), RegValue::Dword(1))],
+        resources: vec![
+            LPT1_REGISTERS,
+            Resource::Interrupt {
+                level: 7,
+                vector: VECTOR,
+                latched: true,
+            },
+        ],
+        ..Setup::default()
+    };
+    pc_with(Chip::Ps2, &Peripheral1284::new(), setup)
+}
+
+/// Clients with deferred port check routines wait for the port. Its owner frees it; a program takes
+/// it and gives it back. Who waits is told after the last free.
+fn deferred_checks(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    for number in [3, 0] {
+        let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, number, 0);
+        assert_eq!(connected.status, NtStatus::SUCCESS);
+    }
+    let lpt1 = pc.open();
+    let _ = client.notes();
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
+    let port = place(port);
+    let (owner, program) = (Rc::clone(&port), Rc::new(Cell::new(false)));
+    let done = Rc::clone(&program);
+    let machine = pc.machine.clone();
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("owner", move |_| {
+                owner
+                    .borrow()
+                    .as_ref()
+                    .expect("the port")
+                    .call(Callback::FreePort, PASSIVE);
+            }),
+            actor("program", move |machine| {
+                // What was told before does not count: the port is taken and freed from here on.
+                let _ = client.notes();
+                let result = initialize(machine, lpt1);
+                // The owner may keep the port longer than a program waits for it.
+                expect("the program's request", &result, BUSY);
+                done.set(true);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            assert!(program.get());
+            check(machine.run_for(100 * MS));
+            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
+            assert_eq!(free.output, [1], "the port is free at last");
+            let notes = client.notes();
+            for number in [3, 0] {
+                let told = notes
+                    .iter()
+                    .any(|(kind, client, _)| *kind == note::DEFERRED && *client == number);
+                assert!(
+                    told,
+                    "the port was taken and freed again, and client {number} was not told: {notes:?}"
+                );
+            }
+            check(machine.close(lpt1));
+            let port = take(&port);
+            for number in [3, 0] {
+                let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0);
+            }
+            port.close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A callback of a client that is connected, which a device serves to no other.
+#[track_caller]
+fn expect_served(what: &str, slot: &Slot<'_>) {
+    slot.lock();
+    expect_served_with_lock(what, slot);
+}
+
+/// The same, if the client gets the port: another that is held may keep it for longer than
+/// `IOCTL_INTERNAL_LOCK_PORT` waits.
+#[track_caller]
+fn expect_served_if_free(what: &str, slot: &Slot<'_>) {
+    match slot.order(IOCTL_INTERNAL_LOCK_PORT) {
+        NtStatus::DEVICE_BUSY => {}
+        status => {
+            assert_eq!(status, NtStatus::SUCCESS, "LOCK_PORT");
+            expect_served_with_lock(what, slot);
+        }
+    }
+}
+
+#[track_caller]
+fn expect_served_with_lock(what: &str, slot: &Slot<'_>) {
+    let negotiate = Callback::NegotiateIeeeMode {
+        forward: modes::CENTRONICS,
+        reverse: modes::NIBBLE,
+        safety: SAFE_MODE,
+        is_forward: true,
+    };
+    let answer = slot.call(negotiate, PASSIVE).status();
+    assert_eq!(
+        answer,
+        NtStatus::SUCCESS,
+        "NegotiateIeeeMode of {what}, which is connected and has the port"
+    );
+    let answer = slot.call(Callback::TerminateIeeeMode, PASSIVE).status();
+    assert_eq!(answer, NtStatus::SUCCESS, "TerminateIeeeMode of {what}");
+    slot.unlock();
+}
+
+fn client_pc(config: Config) -> ModesPc {
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup)
+}
+
+/// The only client disconnects while the next one connects.
+fn connections(config: Config) -> Cast {
+    let pc = client_pc(config);
+    let client = leak(Client::load(&pc));
+    let (old, new) = (client.attach(DEVICE), client.attach(DEVICE));
+    old.connect();
+    let (old, new) = (place(old), place(new));
+    let (going, coming) = (Rc::clone(&old), Rc::clone(&new));
+    let machine = pc.machine.clone();
+    Cast {
+        machine,
+        driver: pc.driver,
+        actors: vec![
+            actor("disconnect", move |_| {
+                let slot = going.borrow();
+                let status = slot
+                    .as_ref()
+                    .expect("a slot")
+                    .order(IOCTL_INTERNAL_PARCLASS_DISCONNECT);
+                assert_eq!(status, NtStatus::SUCCESS);
+            }),
+            actor("connect", move |_| {
+                coming.borrow().as_ref().expect("a slot").connect();
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let (old, new) = (take(&old), take(&new));
+            expect_served("the new client", &new);
+            assert_eq!(
+                new.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
+            old.close();
+            new.close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A class driver that is attached above the device is connected and works; a program's open of the
+/// same device is closed.
+fn two_opens(config: Config) -> Cast {
+    let pc = client_pc(config);
+    let client = leak(Client::load(&pc));
+    let class = client.attach(DEVICE);
+    let program = pc.open();
+    class.connect();
+    let class = place(class);
+    let works = Rc::clone(&class);
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("close", move |machine| {
+                check(machine.close(program));
+            }),
+            actor("callbacks", move |_| {
+                expect_served_if_free("a client", works.borrow().as_ref().expect("a slot"));
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let class = take(&class);
+            expect_served("a client, after another open was closed", &class);
+            assert_eq!(
+                class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
+            class.close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A client connects its interrupt routine while the port is pulled out, and the line is pulled.
+/// Another one is connected, whose routine takes the port and has it freed by the driver's DPC.
+fn interrupt_at_removal(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let options = isr::CLAIM | isr::TRY | isr::FREE;
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let _ = client.notes();
+    let node = pc.node;
+    let port = place(port);
+    let connecting = Rc::clone(&port);
+    let closing = Rc::clone(&port);
+    let connected = Rc::new(Cell::new(NtStatus::PENDING));
+    let (set, at_end) = (Rc::clone(&connected), Rc::clone(&connected));
+    let machine = pc.machine.clone();
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("connect", move |_| {
+                let slot = connecting.borrow();
+                let slot = slot.as_ref().expect("a slot");
+                set.set(
+                    slot.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::CLAIM)
+                        .status,
+                );
+            }),
+            actor("removal", move |machine| {
+                machine.disconnect(node);
+                // REMOVE comes when the client has closed its open.
+                let gone = machine.start_thread("surprise removal", move |machine| {
+                    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+                });
+                let _ = gone;
+            }),
+            actor("interrupt", move |machine| {
+                check(machine.interrupt(VECTOR));
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            check(machine.run_for(MS));
+            // Whoever was told SUCCESS may disconnect; nothing calls the routine any more.
+            let slot = take(&closing);
+            let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 0, 0);
+            if at_end.get() == NtStatus::SUCCESS {
+                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            }
+            slot.close();
+            check(machine.run_for(100 * MS));
+            client.leave();
+            unload(&machine, pc.driver);
+        }),
+    }
+}
+
+/// A port request that waits for its owner is cancelled while the owner frees the port; another
+/// client wants it, too.
+fn allocate_free_cancel(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let owner = client.open(PORT);
+    owner.port_information();
+    let waiter = leak(client.open(PORT));
+    assert_eq!(
+        owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
+    let waiting = waiter.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
+    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    let lpt1 = pc.open();
+    let owner = place(owner);
+    let frees = Rc::clone(&owner);
+    let waiting = Rc::new(waiting);
+    let cancelled = Rc::clone(&waiting);
+    let waiting = Rc::new(RefCell::new(Some(waiting)));
+    let machine = pc.machine.clone();
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("owner", move |_| {
+                let slot = frees.borrow();
+                slot.as_ref()
+                    .expect("the port")
+                    .call(Callback::FreePort, PASSIVE);
+            }),
+            actor("cancel", move |_| {
+                let _ = cancelled.cancel();
+            }),
+            actor("program", move |machine| {
+                let result = initialize(machine, lpt1);
+                expect("the program's request", &result, BUSY);
+            }),
+            actor("interrupt", move |machine| {
+                check(machine.interrupt(VECTOR));
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let waiting = Rc::into_inner(take(&waiting)).expect("no actor has it");
+            let result = waiting.finish();
+            let allowed = [NtStatus::SUCCESS, NtStatus::CANCELLED];
+            expect("PORT_ALLOCATE", &result, &allowed);
+            if result.status == NtStatus::SUCCESS {
+                assert_eq!(
+                    waiter.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+                    NtStatus::SUCCESS
+                );
+            }
+            let result = initialize(&machine, lpt1);
+            expect("a request of the free port", &result, &[NtStatus::SUCCESS]);
+            check(machine.close(lpt1));
+            let owner = take(&owner);
+            owner.close();
+            waiter.give_back();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A client's interrupt routine takes the port from a program and gives it back in its DPC; a
+/// program and a client want it at the same time.
+fn interrupt_takes(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let options = isr::CLAIM | isr::TRY | isr::FREE;
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let lpt1 = pc.open();
+    let port = place(port);
+    let (takes, machine) = (Rc::clone(&port), pc.machine.clone());
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("client", move |_| {
+                let slot = takes.borrow();
+                let slot = slot.as_ref().expect("the port");
+                if slot.call(Callback::TryAllocatePort, PASSIVE).boolean() {
+                    slot.call(Callback::FreePort, PASSIVE);
+                }
+            }),
+            actor("interrupt", move |machine| {
+                check(machine.interrupt(VECTOR));
+            }),
+            actor("program", move |machine| {
+                let result = initialize(machine, lpt1);
+                expect("the program's request", &result, BUSY);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            check(machine.run_for(100 * MS));
+            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
+            assert_eq!(free.output, [1], "the port is free at last");
+            check(machine.close(lpt1));
+            let port = take(&port);
+            let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            port.close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A client's interrupt routine takes the port, and has it freed by the driver's DPC, while the client
+/// disconnects the routine: what it took is freed all the same.
+fn interrupt_and_disconnect(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let options = isr::CLAIM | isr::TRY | isr::FREE;
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let lpt1 = pc.open();
+    let port = place(port);
+    let (goes, machine) = (Rc::clone(&port), pc.machine.clone());
+    Cast {
+        machine: machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("interrupt", move |machine| {
+                check(machine.interrupt(VECTOR));
+            }),
+            actor("disconnect", move |_| {
+                let slot = goes.borrow();
+                let slot = slot.as_ref().expect("the port");
+                let result = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+                assert_eq!(result.status, NtStatus::SUCCESS);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            check(machine.run_for(100 * MS));
+            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
+            assert_eq!(free.output, [1], "the port is free at last");
+            check(machine.close(lpt1));
+            take(&port).close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A client's deferred routine takes the port and frees it, so that it is called again, until the
+/// driver leaves the calls to its DPC. Meanwhile the client disconnects, and the port is pulled out.
+fn checks_and_removal(config: Config) -> Cast {
+    let pc = interrupt_pc(config);
+    let client = leak(Client::load(&pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::TAKE);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    assert_eq!(
+        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+        NtStatus::SUCCESS
+    );
+    let node = pc.node;
+    let port = place(port);
+    let (frees, goes) = (Rc::clone(&port), Rc::clone(&port));
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("owner", move |_| {
+                let slot = frees.borrow();
+                let slot = slot.as_ref().expect("the port");
+                slot.call(Callback::FreePort, PASSIVE);
+            }),
+            actor("disconnect", move |_| {
+                let slot = goes.borrow();
+                let slot = slot.as_ref().expect("the port");
+                // The port may be gone by then, and its clients with it.
+                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            }),
+            actor("removal", move |machine| {
+                machine.disconnect(node);
+                // REMOVE comes when the client has closed its open.
+                let _ = machine.start_thread("surprise removal", move |machine| {
+                    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+                });
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let machine = pc.machine.clone();
+            check(machine.run_for(MS));
+            take(&port).close();
+            check(machine.run_for(100 * MS));
+            client.leave();
+            unload(&machine, pc.driver);
+        }),
+    }
+}
+
+/// The client disconnects while a callback of it is under way, and another thread frees the lock.
+fn callback_and_disconnect(config: Config) -> Cast {
+    let pc = client_pc(config);
+    let client = leak(Client::load(&pc));
+    let class = client.attach(DEVICE);
+    class.connect();
+    class.lock();
+    let class = place(class);
+    let (calls, goes) = (Rc::clone(&class), Rc::clone(&class));
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("callback", move |_| {
+                let slot = calls.borrow();
+                let slot = slot.as_ref().expect("a slot");
+                let answer = slot.call(Callback::ParallelWrite(b"x"), PASSIVE);
+                let allowed = [NtStatus::SUCCESS, NtStatus::INVALID_DEVICE_STATE];
+                assert!(allowed.contains(&answer.status()), "{}", answer.status());
+            }),
+            actor("disconnect", move |_| {
+                let slot = goes.borrow();
+                let slot = slot.as_ref().expect("a slot");
+                assert_eq!(
+                    slot.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                    NtStatus::SUCCESS
+                );
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let class = take(&class);
+            class.unlock();
+            class.close();
+            client.leave();
+            pc.finish();
+        }),
+    }
+}
+
+/// A request comes while the device is stopped for new resources and started again.
+fn stop_start(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    let lpt1 = open(&machine);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let result = initialize(machine, lpt1);
+                let mut allowed = BUSY.to_vec();
+                allowed.push(NtStatus::DEVICE_NOT_READY);
+                expect("a request", &result, &allowed);
+            }),
+            actor("rebalance", move |machine| {
+                // An open handle may make the driver refuse.
+                if check(machine.query_stop(node)).is_success() {
+                    assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
+                    assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+                }
+            }),
+        ],
+        window: 700 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let result = initialize(&machine, lpt1);
+            expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
+            check(machine.close(lpt1));
+            remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A request comes while the system goes to sleep and wakes up.
+fn sleep_wake(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    let lpt1 = open(&machine);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let result = initialize(machine, lpt1);
+                let mut allowed = BUSY.to_vec();
+                allowed.extend([
+                    NtStatus::DEVICE_NOT_READY,
+                    NtStatus::POWER_STATE_INVALID,
+                    NtStatus::DELETE_PENDING,
+                    NtStatus::DEVICE_REMOVED,
+                ]);
+                expect("a request", &result, &allowed);
+            }),
+            actor("sleep", move |machine| {
+                if check(machine.sleep()).is_success() {
+                    check(machine.wake());
+                    check(machine.settle());
+                }
+            }),
+        ],
+        window: 700 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let result = initialize(&machine, lpt1);
+            expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
+            check(machine.close(lpt1));
+            remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A queued request is cancelled, completed, cleaned up and closed at once.
+fn cancel_cleanup(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    let lpt1 = open(&machine);
+    let started = |machine: &Machine| {
+        machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0)
+    };
+    let (first, second) = (started(&machine), started(&machine));
+    check(machine.run_for(2 * MS));
+    let (one, other) = (first.clone(), second.clone());
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("cancel of the one that is served", move |machine| {
+                check(machine.cancel(&one));
+            }),
+            actor("cancel of the one that is queued", move |machine| {
+                check(machine.cancel(&other));
+            }),
+            actor("close", move |machine| {
+                check(machine.close(lpt1));
+            }),
+        ],
+        window: 700 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            expect("the first request", &check(machine.finish(&first)), ENDS);
+            expect("the second request", &check(machine.finish(&second)), ENDS);
+            remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A program opens the device, asks and closes; the device is pulled out.
+fn open_and_removal(config: Config) -> Cast {
+    let Pc {
+        machine,
+        driver,
+        node,
+        ..
+    } = started(config);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("program", move |machine| {
+                if let Ok(lpt1) = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)) {
+                    expect("a request", &initialize(machine, lpt1), ENDS);
+                    check(machine.close(lpt1));
+                }
+            }),
+            actor("removal", move |machine| {
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 700 * MS,
+        held: LONG,
+        end: Box::new(move || unload(&machine, driver)),
+    }
+}
+
+fn edge_pc(config: Config) -> (LinesPc, Ack) {
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    ack_pc(with_interrupt(setup, true, Some(1)))
+}
+
+fn start_wait_edge(machine: &Machine, lpt1: ntsim::Handle) -> ntsim::Pending {
+    let input = FOREVER.to_le_bytes();
+    machine.start_io_control(lpt1, WAIT_EDGE, &input, EDGES + EDGE)
+}
+
+/// A program waits for an edge, which comes, and cancels its request: the edge is in the answer, or in
+/// the next one.
+fn edge_told(config: Config) -> Cast {
+    let (pc, ack) = edge_pc(config);
+    let lpt1 = pc.open();
+    let first = pc.wait_edge(lpt1, 0, 1);
+    assert_eq!(Edges::of(&first).edges, []);
+    let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
+    Cast {
+        machine: pc.machine.clone(),
+        driver: pc.driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let pending = start_wait_edge(machine, lpt1);
+                *sent.borrow_mut() = Some(pending.clone());
+                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
+            }),
+            actor("interrupt", move |machine| {
+                assert!(ack.pulse(machine, Wire::IDLE), "it is the watch's");
+            }),
+            actor("cancel", move |machine| {
+                let pending = asked.borrow().clone();
+                if let Some(pending) = pending {
+                    check(machine.cancel(&pending));
+                }
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let result = take(&result);
+            expect(
+                "WAIT_EDGE",
+                &result,
+                &[NtStatus::SUCCESS, NtStatus::CANCELLED],
+            );
+            let mut told = Edges::of(&pc.wait_edge(lpt1, 0, 64)).edges.len();
+            if result.status == NtStatus::SUCCESS {
+                let in_time = Edges::of(&result).edges.len();
+                assert_ne!(
+                    in_time, 0,
+                    "an answer without an edge, and time without an end"
+                );
+                told += in_time;
+            }
+            assert_eq!(told, 1, "edges told");
+            check(pc.machine.close(lpt1));
+            assert!(!pc.interrupts(), "the interrupt is enabled without a watch");
+            pc.finish();
+        }),
+    }
+}
+
+/// The first request for edges comes while the line is pulled, the handle is closed and the device
+/// pulled out.
+fn edge_end(config: Config) -> Cast {
+    let (pc, ack) = edge_pc(config);
+    let lpt1 = pc.open();
+    let LinesPc {
+        machine,
+        driver,
+        node,
+        ..
+    } = pc;
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let ended = Rc::clone(&result);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let pending = start_wait_edge(machine, lpt1);
+                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
+            }),
+            actor("interrupt", move |machine| {
+                ack.pulse(machine, Wire::IDLE);
+            }),
+            actor("close and removal", move |machine| {
+                check(machine.close(lpt1));
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 50 * MS,
+        held: LONG,
+        end: Box::new(move || {
+            let mut allowed = ENDS.to_vec();
+            allowed.push(NtStatus::INVALID_HANDLE);
+            expect("WAIT_EDGE", &take(&result), &allowed);
+            unload(&machine, driver);
+        }),
+    }
+}
+
+// ---- the scanner ----
+
+/// The scanner's frames are a millisecond each, and no time-out of the driver ends what these
+/// scenes begin.
+const SCANNER_HELD: u64 = 300 * MS;
+
+fn scanner(config: Config) -> ScannerPc {
+    ScannerSetup {
+        config,
+        ..ScannerSetup::default()
+    }
+    .started()
+}
+
+/// What may become of a request to a scanner that is cancelled, closed, reset or removed.
+const SCANNER_ENDS: &[NtStatus] = &[
+    NtStatus::SUCCESS,
+    NtStatus::CANCELLED,
+    NtStatus::DELETE_PENDING,
+    NtStatus::DEVICE_REMOVED,
+    NtStatus::DEVICE_NOT_CONNECTED,
+    NtStatus::NO_SUCH_DEVICE,
+    NtStatus::INVALID_HANDLE,
+    NtStatus::IO_TIMEOUT,
+];
+
+/// A read that ends early tells how many bytes it took from the device, so that none is lost.
+#[track_caller]
+fn expect_read(what: &str, result: &IoResult, length: usize, allowed: &[NtStatus]) {
+    let mut status_alone = result.clone();
+    if result.information <= length {
+        status_alone.information = 0;
+    }
+    expect(what, &status_alone, allowed);
+}
+
+/// bEndpointAddress of the default scanner's bulk pipe to the host.
+const BULK_IN: u8 = 0x81;
+
+/// One of the scanner's queues: a request, its end by the device, by its cancel or CLEANUP, and the
+/// removal. URBs end in the bus's own thread, which belongs to the request's: so its end is stopped
+/// everywhere, too, if it needs no other actor.
+fn queue_scene(
+    mut config: Config,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
+    answer: impl FnOnce(&parscan_models::Scanner) + 'static,
+) -> Cast {
+    config.urbs_in_call = false;
+    queue_scene_on(scanner(config), begin, answer)
+}
+
+fn queue_scene_on(
+    pc: ScannerPc,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
+    answer: impl FnOnce(&parscan_models::Scanner) + 'static,
+) -> Cast {
+    let file = pc.open();
+    let ScannerPc {
+        machine,
+        scanner,
+        driver,
+        node,
+    } = pc;
+    let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
+    let sends = scanner.clone();
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("request", move |machine| {
+                let pending = begin(machine, &sends, file.handle);
+                *sent.borrow_mut() = Some(pending.clone());
+                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
+            }),
+            actor("device", move |_| answer(&scanner)),
+            actor("cancel", move |machine| {
+                let pending = asked.borrow().clone();
+                if let Some(pending) = pending {
+                    check(machine.cancel(&pending));
+                }
+            }),
+            actor("close and removal", move |machine| {
+                check(machine.close(file.handle));
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 100 * MS,
+        held: SCANNER_HELD,
+        end: Box::new(move || {
+            expect_read("the request", &take(&result), 100_000, SCANNER_ENDS);
+            unload(&machine, driver);
+        }),
+    }
+}
+
+fn scanner_read(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, _, handle| machine.start_read(handle, 100_000),
+        |scanner| scanner.send(BULK_IN, &[7; 512], true),
+    )
+}
+
+fn scanner_read_data(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, scanner, handle| {
+            scanner.send(BULK_IN, &[7; 600], true);
+            machine.start_read(handle, 1000)
+        },
+        |_| {},
+    )
+}
+
+fn scanner_event(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, _, handle| wait_on_event(machine, handle),
+        |scanner| {
+            scanner.press(&[1, 2, 3]);
+        },
+    )
+}
+
+fn scanner_event_data(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, scanner, handle| {
+            scanner.press(&[1, 2, 3]);
+            wait_on_event(machine, handle)
+        },
+        |_| {},
+    )
+}
+
+fn wait_on_event(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+    machine.start_io_control(handle, usbscan_h::IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8)
+}
+
+fn scanner_control(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, _, handle| read_registers(machine, handle),
+        |_| {},
+    )
+}
+
+fn scanner_in_call(config: Config) -> Cast {
+    queue_scene_on(
+        scanner(config),
+        |machine, _, handle| read_registers(machine, handle),
+        |_| {},
+    )
+}
+
+fn read_registers(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+    let block = usbscan_h::IoBlock {
+        offset: 0,
+        length: 4,
+        ..usbscan_h::IoBlock::default()
+    };
+    let input = block.bytes(ntsim::Caller::User64);
+    machine.start_io_control(handle, usbscan_h::IOCTL_READ_REGISTERS, &input, 4)
+}
+
+fn scanner_reset(config: Config) -> Cast {
+    queue_scene(
+        config,
+        |machine, _, handle| {
+            let pipe = usbscan_h::pipe_type(usbscan_h::READ_DATA_PIPE);
+            machine.start_io_control(handle, usbscan_h::IOCTL_RESET_PIPE, &pipe, 0)
+        },
+        |_| {},
+    )
+}
+
+/// Two handles read from one pipe; one is closed, the pipe is reset.
+fn scanner_two_handles(config: Config) -> Cast {
+    let pc = scanner(config);
+    let (one, other) = (pc.open(), pc.open());
+    let ScannerPc {
+        machine,
+        scanner,
+        driver,
+        node,
+    } = pc;
+    let first = machine.start_read(one.handle, 1000);
+    check(machine.run_for(MS));
+    let (waits, result) = (first.clone(), Rc::new(RefCell::new(None)));
+    let set = Rc::clone(&result);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("second read", move |machine| {
+                let read = machine.start_read(other.handle, 1000);
+                *set.borrow_mut() = Some(check(machine.finish(&read)));
+            }),
+            actor("close of the first", move |machine| {
+                check(machine.close(one.handle));
+                expect_read(
+                    "the first read",
+                    &check(machine.finish(&waits)),
+                    1000,
+                    SCANNER_ENDS,
+                );
+            }),
+            actor("device", move |_| {
+                // A read that is ended may have taken what it does not give.
+                for _ in 0..4 {
+                    scanner.send(BULK_IN, &[7; 600], true);
+                }
+            }),
+        ],
+        window: 100 * MS,
+        held: SCANNER_HELD,
+        end: Box::new(move || {
+            expect_read("the second read", &take(&result), 1000, SCANNER_ENDS);
+            check(machine.close(other.handle));
+            remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A read waits while the system sleeps and wakes up, and the scanner is pulled out.
+fn scanner_sleep(config: Config) -> Cast {
+    let pc = scanner(config);
+    let file = pc.open();
+    let ScannerPc {
+        machine,
+        scanner,
+        driver,
+        node,
+    } = pc;
+    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let set = Rc::clone(&result);
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("read", move |machine| {
+                scanner.send(BULK_IN, &[7; 600], true);
+                let read = machine.start_read(file.handle, 1000);
+                *set.borrow_mut() = Some(check(machine.finish(&read)));
+            }),
+            actor("sleep", move |machine| {
+                if check(machine.sleep()).is_success() {
+                    check(machine.wake());
+                    check(machine.settle());
+                }
+            }),
+        ],
+        window: 100 * MS,
+        held: SCANNER_HELD,
+        end: Box::new(move || {
+            let mut allowed = SCANNER_ENDS.to_vec();
+            allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
+            expect_read("the read", &take(&result), 1000, &allowed);
+            check(machine.close(file.handle));
+            remove(&machine, node, driver);
+        }),
+    }
+}
+
+/// A scanner that nobody uses is about to be suspended, or was so long ago that it is. It is opened and
+/// closed, signals, sleeps with the system, and is removed.
+fn scanner_idle(config: Config, before: u64) -> Cast {
+    let setup = ScannerSetup {
+        config,
+        ..ScannerSetup::default()
+    };
+    setup.scanner.set_remote_wakeup();
+    let pc = setup
+        .with_numbers(&[
+            ("DeviceIdleEnabled", 1),
+            ("DefaultIdleState", 1),
+            ("DefaultIdleTimeout", 1),
+        ])
+        .loaded();
+    let ScannerPc {
+        machine,
+        driver,
+        node,
+        ..
+    } = pc;
+    machine.set_hub_idle(node, HubIdle::After(0));
+    assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
+    assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+    check(machine.run_for(before));
+    Cast {
+        machine: machine.clone(),
+        driver,
+        actors: vec![
+            actor("open", move |machine| {
+                let _ = machine.signal_wake(node);
+                let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
+                    return;
+                };
+                let input = IoBlock {
+                    length: 1,
+                    ..IoBlock::default()
+                };
+                let input = input.bytes(Caller::User64);
+                let read = machine.device_io_control(handle, IOCTL_READ_REGISTERS, &input, 1);
+                let mut allowed = SCANNER_ENDS.to_vec();
+                allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
+                expect("the read", &check(read), &allowed);
+                check(machine.close(handle));
+            }),
+            actor("sleep", move |machine| {
+                if check(machine.sleep()).is_success() {
+                    check(machine.wake());
+                    check(machine.settle());
+                }
+            }),
+            actor("unplug", move |machine| {
+                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+            }),
+        ],
+        window: 100 * MS,
+        held: SCANNER_HELD,
+        end: Box::new(move || {
+            check(machine.run_for(100 * MS));
+            unload(&machine, driver);
+        }),
+    }
+}

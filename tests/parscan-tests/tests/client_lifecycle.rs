@@ -1,0 +1,528 @@
+//! Locks, connections and queued requests from their beginning to every end that they may have: in
+//! order, twice, forgotten, cancelled, too late, and with the port pulled out.
+
+use std::{cell::Cell, rc::Rc};
+
+use ntsim::{NtStatus, RegValue, When};
+use parscan_models::{Condition, Misbehaviour, Peripheral1284, Phase};
+use parscan_tests::{
+    MS, Setup, US, check,
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot},
+    modes::{Chip, Failures, ModesPc, pattern, pc, pc_with},
+    ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
+    parallel_h::{
+        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
+        IOCTL_INTERNAL_PARCLASS_DISCONNECT, IOCTL_INTERNAL_SELECT_DEVICE,
+        IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, SAFE_MODE, command,
+        command_flags,
+    },
+};
+
+const SUCCESS: NtStatus = NtStatus::SUCCESS;
+const INVALID_DEVICE_STATE: NtStatus = NtStatus::INVALID_DEVICE_STATE;
+
+/// How long a request waits for the port unless the registry says otherwise, in milliseconds.
+const PATIENCE: u64 = 5000;
+
+fn plain_pc() -> ModesPc {
+    pc(Chip::EcpEpp, &Peripheral1284::new())
+}
+
+/// Whether the device says that nobody has the port.
+#[track_caller]
+fn is_free(device: &Slot<'_>) -> bool {
+    let result = device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1);
+    assert_eq!((result.status, result.information), (SUCCESS, 1));
+    result.output == [1]
+}
+
+/// Whether a program finds the port free: nobody has the device open.
+#[track_caller]
+fn is_free_for_programs(pc: &ModesPc) -> bool {
+    let lpt1 = pc.open();
+    let result = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
+    check(pc.machine.close(lpt1));
+    assert_eq!(result.status, SUCCESS);
+    result.output == [1]
+}
+
+#[test]
+fn locks_are_taken_and_given_back_once() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let device = client.open(DEVICE);
+    let pairs = [
+        (IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT),
+        (
+            IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
+            IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT,
+        ),
+    ];
+    for (lock, unlock) in pairs {
+        assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "without lock");
+        assert!(is_free(&device));
+        assert_eq!(device.order(lock), SUCCESS);
+        assert!(!is_free(&device));
+        for (again, _) in pairs {
+            assert_eq!(device.order(again), INVALID_DEVICE_STATE, "second lock");
+        }
+        assert!(!is_free(&device));
+        assert_eq!(device.order(unlock), SUCCESS);
+        assert!(is_free(&device));
+        assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "second unlock");
+    }
+    device.close();
+    client.unload();
+    pc.finish();
+}
+
+/// `IoBuildDeviceIoControlRequest` puts no file object into the stack location.
+#[test]
+fn requests_without_a_file_object_are_served() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let (device, port) = (client.open(DEVICE), client.open(PORT));
+    let bare = |slot: &Slot<'_>, code| {
+        let request = Request {
+            file: false,
+            ..Request::internal(code, &[], 0)
+        };
+        slot.send(&request).status
+    };
+    assert_eq!(bare(&device, IOCTL_INTERNAL_LOCK_PORT), SUCCESS);
+    assert!(!is_free(&device));
+    assert_eq!(bare(&device, IOCTL_INTERNAL_UNLOCK_PORT), SUCCESS);
+    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    assert!(!is_free(&device));
+    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    assert!(is_free(&device));
+    port.close();
+    device.close();
+    client.unload();
+    pc.finish();
+}
+
+#[test]
+fn disconnecting_is_done_in_any_order_and_twice() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let device = client.open(DEVICE);
+    assert_eq!(
+        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+        SUCCESS,
+        "not connected"
+    );
+    // The guide's order.
+    device.connect();
+    device.lock();
+    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+    assert!(!is_free(&device), "the lock is not the connection's");
+    device.unlock();
+    assert_eq!(
+        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+        SUCCESS,
+        "twice"
+    );
+    // The other one.
+    device.connect();
+    device.lock();
+    device.unlock();
+    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+    assert!(is_free(&device));
+    device.close();
+    client.unload();
+    pc.finish();
+}
+
+#[test]
+fn what_a_client_forgets_ends_with_its_file() {
+    for connected in [false, true] {
+        for mode in [0, modes::ECP_HW_NOIRQ, modes::EPP_HW, modes::CENTRONICS] {
+            let peripheral = Peripheral1284::new();
+            let pc = pc(Chip::EcpEpp, &peripheral);
+            let client = Client::load(&pc);
+            let device = client.open(DEVICE);
+            device.connect();
+            device.lock();
+            if mode != 0 {
+                let negotiated = device.call(
+                    Callback::NegotiateIeeeMode {
+                        forward: mode,
+                        reverse: mode | modes::NIBBLE,
+                        safety: SAFE_MODE,
+                        is_forward: true,
+                    },
+                    PASSIVE,
+                );
+                assert_eq!(negotiated.status(), SUCCESS, "{mode:#06x}");
+            }
+            if !connected {
+                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+            }
+            device.close();
+            assert!(is_free_for_programs(&pc), "{mode:#06x}");
+            assert_eq!(peripheral.phase(), Phase::Compatibility, "{mode:#06x}");
+            assert_eq!(pc.not_at_rest(), [""; 0], "{mode:#06x}");
+            // The next one finds everything as the first did.
+            let device = client.open(DEVICE);
+            device.connect();
+            device.lock();
+            device.unlock();
+            device.close();
+            client.unload();
+            pc.finish();
+        }
+    }
+}
+
+#[test]
+fn an_allocation_ends_with_its_file() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let (first, second) = (client.open(PORT), client.open(PORT));
+    assert_eq!(first.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let waiting = second.start(&Request::internal(
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        &[],
+        0,
+    ));
+    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    first.close();
+    assert_eq!(
+        waiting.finish().status,
+        SUCCESS,
+        "the next one in the queue"
+    );
+    assert!(!is_free_for_programs(&pc));
+    second.close();
+    assert!(is_free_for_programs(&pc));
+    client.unload();
+    pc.finish();
+}
+
+#[test]
+fn queued_requests_are_cancelled_and_leave_no_trace() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let (holder, port, device) = (client.open(PORT), client.open(PORT), client.open(DEVICE));
+    let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
+    let cases: [(&Slot<'_>, u32, &[u8]); 4] = [
+        (&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[]),
+        (&port, IOCTL_INTERNAL_SELECT_DEVICE, &select),
+        (&device, IOCTL_INTERNAL_LOCK_PORT, &[]),
+        (&device, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, &[]),
+    ];
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    for (slot, code, input) in cases {
+        // Once at once, once after it has waited.
+        for wait in [0, 100] {
+            let before = pc.machine.port_accesses();
+            let request = slot.start(&Request::internal(code, input, 0));
+            assert_eq!(request.dispatched, NtStatus::PENDING, "{code:#x}");
+            check(pc.machine.run_for(wait * MS));
+            assert!(request.poll().is_none(), "{code:#x}");
+            request.cancel();
+            let result = request.finish();
+            assert_eq!(
+                (result.status, result.information),
+                (NtStatus::CANCELLED, 0),
+                "{code:#x}"
+            );
+            assert!(result.took < (wait + 20) * MS, "{code:#x}");
+            assert_eq!(pc.machine.port_accesses(), before, "{code:#x}");
+        }
+    }
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    // Nobody who was cancelled got it.
+    assert!(is_free(&device));
+    for slot in [holder, port, device] {
+        slot.close();
+    }
+    client.unload();
+    pc.finish();
+}
+
+/// A file that is closed takes its queued requests with it.
+#[test]
+fn queued_requests_end_with_their_file() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let (holder, port) = (client.open(PORT), client.open(PORT));
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
+    let queued = [
+        port.start(&Request::internal(
+            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+            &[],
+            0,
+        )),
+        port.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0)),
+    ];
+    port.close();
+    for request in queued {
+        let result = request.poll().expect("cancelled by CLEANUP");
+        let expected = (NtStatus::CANCELLED, 0);
+        assert_eq!((result.status, result.information), expected);
+    }
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    assert!(is_free_for_programs(&pc));
+    holder.close();
+    client.unload();
+    pc.finish();
+}
+
+/// A PC on which requests wait so many milliseconds for the port.
+fn patient(patience: Option<u32>) -> ModesPc {
+    let setup = Setup {
+        hardware_key: patience
+            .map(|patience| ("ParscanPortTimeout".into(), RegValue::Dword(patience)))
+            .into_iter()
+            .collect(),
+        ..Setup::default()
+    };
+    pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup)
+}
+
+#[test]
+fn requests_of_the_device_wait_so_long_for_the_port() {
+    for (registry, patience) in [(None, PATIENCE), (Some(1500), 1500), (Some(0), 0)] {
+        let pc = patient(registry);
+        let client = Client::load(&pc);
+        let (holder, port) = (client.open(PORT), client.open(PORT));
+        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        let allocate = port.start(&Request::internal(
+            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+            &[],
+            0,
+        ));
+        let in_time = |took: u64| (patience..=patience + 100).contains(&(took / MS));
+
+        let device = client.open(DEVICE);
+        for code in [IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT] {
+            let before = pc.machine.port_accesses();
+            let result = device.send(&Request::internal(code, &[], 0));
+            assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
+            assert_eq!(result.information, 0, "{registry:?}");
+            assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
+            assert_eq!(pc.machine.port_accesses(), before, "{registry:?}");
+        }
+        device.close();
+
+        let lpt1 = pc.open();
+        let before = pc.machine.port_accesses();
+        let result = check(pc.machine.write(lpt1, b"text"));
+        assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
+        assert_eq!(result.information, 0, "{registry:?}");
+        assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
+        assert_eq!(pc.machine.port_accesses(), before, "{registry:?}");
+
+        // Who asks for the port itself waits for ever.
+        check(pc.machine.run_for(3 * PATIENCE * MS));
+        assert!(allocate.poll().is_none(), "{registry:?}");
+        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert_eq!(allocate.finish().status, SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        let result = check(pc.machine.write(lpt1, b"text"));
+        assert_eq!((result.status, result.information), (SUCCESS, 4));
+        check(pc.machine.close(lpt1));
+        port.close();
+        holder.close();
+        client.unload();
+        pc.finish();
+    }
+}
+
+#[test]
+fn a_lock_that_waits_is_granted_in_time() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let (holder, device) = (client.open(PORT), client.open(DEVICE));
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    let lock = device.start(&Request::internal(IOCTL_INTERNAL_LOCK_PORT, &[], 0));
+    check(pc.machine.run_for((PATIENCE - 1000) * MS));
+    assert!(lock.poll().is_none());
+    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    assert_eq!(lock.finish().status, SUCCESS);
+    assert!(!is_free(&device));
+    // Its time-out does not come back.
+    check(pc.machine.run_for(2 * PATIENCE * MS));
+    assert!(!is_free(&device));
+    device.unlock();
+    assert!(is_free(&device));
+    device.close();
+    holder.close();
+    client.unload();
+    pc.finish();
+}
+
+/// The owner of the lock reads and writes by requests, too, and does not wait for itself.
+#[test]
+fn the_owner_of_the_lock_sends_requests() {
+    let peripheral = Peripheral1284::new();
+    let pc = pc(Chip::EcpEpp, &peripheral);
+    let client = Client::load(&pc);
+    let device = client.open(DEVICE);
+    device.connect();
+    device.lock();
+    device.choose(modes::NIBBLE, modes::ECP_HW_NOIRQ);
+    let written = device.call(Callback::ParallelWrite(b"by callback"), PASSIVE);
+    assert_eq!((written.status(), written.count), (SUCCESS, 11));
+    assert!(!is_free(&device));
+    device.unlock();
+    assert!(is_free(&device));
+    assert_eq!(peripheral.received(), b"by callback");
+    device.close();
+    client.unload();
+    assert_eq!(pc.not_at_rest(), [""; 0]);
+    pc.finish();
+}
+
+/// Pulls the port out while `ParallelWrite` waits for the peripheral.
+#[test]
+fn a_callback_inside_a_handshake_knows_that_the_port_is_gone() {
+    for (mode, misbehaviour) in [
+        (modes::CENTRONICS, Misbehaviour::Condition(Condition::Busy)),
+        (modes::ECP_SW, Misbehaviour::StallForwardForever),
+        (modes::ECP_HW_NOIRQ, Misbehaviour::StallForwardForever),
+    ] {
+        let peripheral = Peripheral1284::new();
+        let pc = pc(Chip::EcpEpp, &peripheral);
+        let client = Client::load(&pc);
+        let device = client.open(DEVICE);
+        device.connect();
+        device.lock();
+        device.choose(0, mode);
+        peripheral.misbehave_at_byte(8, misbehaviour);
+        let data = pattern(64);
+        let writing = device.start_call(Callback::ParallelWrite(&data), PASSIVE);
+        check(pc.machine.run_for(2 * MS));
+        assert!(!device.has_returned(&writing), "{mode:#06x}");
+        assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
+        let after = pc.machine.port_accesses();
+        let answer = device.finish_call(&writing);
+        assert_eq!(answer.status(), NtStatus::DEVICE_REMOVED, "{mode:#06x}");
+        // A FIFO takes more than the peripheral.
+        assert!(
+            (8..64).contains(&answer.count),
+            "{mode:#06x}: {}",
+            answer.count
+        );
+        for code in [
+            IOCTL_INTERNAL_LOCK_PORT,
+            IOCTL_INTERNAL_UNLOCK_PORT,
+            IOCTL_INTERNAL_PARCLASS_DISCONNECT,
+        ] {
+            let status = device.order(code);
+            // What gives back may succeed.
+            assert!(
+                status == NtStatus::DEVICE_REMOVED
+                    || status == NtStatus::DELETE_PENDING
+                    || code != IOCTL_INTERNAL_LOCK_PORT && status == SUCCESS,
+                "{mode:#06x}, {code:#x}: {status}"
+            );
+        }
+        device.close();
+        check(pc.machine.run_for(1000 * MS));
+        assert_eq!(pc.machine.port_accesses(), after, "{mode:#06x}");
+        client.unload();
+        pc.unload();
+    }
+}
+
+/// The same at every access of a short transfer, in every mode.
+#[test]
+fn the_port_may_go_at_every_access_of_a_callback() {
+    let mut failures = Failures::default();
+    for (mode, name) in modes::ALL {
+        let writes = Chip::EcpEpp.write_modes() & mode != 0;
+        for access in 1.. {
+            let what = || format!("{name}, access {access}");
+            let peripheral = Peripheral1284::new();
+            peripheral.give(b"abc");
+            let pc = pc(Chip::EcpEpp, &peripheral);
+            let client = Client::load(&pc);
+            let device = client.open(DEVICE);
+            device.connect();
+            device.lock();
+            if writes {
+                device.choose(0, mode);
+            } else {
+                device.choose(mode, 0);
+            }
+            let moment = Rc::new(Cell::new(None));
+            let (node, out) = (pc.node, Rc::clone(&moment));
+            let when = When::PortAccess(pc.machine.port_accesses() + access);
+            pc.machine.at(when, move |machine| {
+                out.set(Some(None));
+                check(machine.unplug(node));
+                out.set(Some(Some(machine.port_accesses())));
+            });
+            let answer = if writes {
+                device.call(Callback::ParallelWrite(b"abc"), PASSIVE)
+            } else {
+                device.call(Callback::ParallelRead(3), PASSIVE)
+            };
+            // A closure that is due has its turn at last.
+            check(pc.machine.run_for(US));
+            let Some(mut after) = moment.get() else {
+                // The transfer was over before. The closure still waits for an access: no more.
+                assert!(access > 3, "{}", what());
+                break;
+            };
+            // The removal may take longer than the callback.
+            for _ in 0..1000 {
+                if after.is_some() {
+                    break;
+                }
+                check(pc.machine.run_for(MS));
+                after = moment.get().flatten();
+            }
+            let after = after.expect("the removal ends");
+            let status = answer.status();
+            failures.expect(
+                [SUCCESS, NtStatus::DEVICE_REMOVED].contains(&status),
+                || format!("{}: {status}", what()),
+            );
+            failures.expect(answer.count <= 3, || {
+                format!("{}: {}", what(), answer.count)
+            });
+            device.close();
+            check(pc.machine.run_for(MS));
+            let now = pc.machine.port_accesses();
+            failures.expect(now == after, || {
+                format!("{}: {} accesses after the end", what(), now - after)
+            });
+            client.unload();
+            pc.unload();
+        }
+    }
+    failures.end();
+}
+
+/// A class driver that is attached above the device has no open of its own; a program's open comes
+/// and goes meanwhile.
+#[test]
+fn the_end_of_a_programs_open_ends_no_connection_but_its_own() {
+    let pc = plain_pc();
+    let client = Client::load(&pc);
+    let class = client.attach(DEVICE);
+    let program = pc.open();
+    class.connect();
+    class.lock();
+    check(pc.machine.close(program));
+    let written = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+    assert_eq!(
+        written.status(),
+        SUCCESS,
+        "still connected, and its own lock"
+    );
+    assert!(!is_free_for_programs(&pc));
+    class.unlock();
+    assert_eq!(class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+    let late = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+    assert_eq!(late.status(), INVALID_DEVICE_STATE);
+    class.close();
+    client.unload();
+    pc.finish();
+}
