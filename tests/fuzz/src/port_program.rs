@@ -1,14 +1,18 @@
 //! Any port program, as a request brings it: it is refused, or it stays within what the verifier
 //! said, and writes no bit that is not its own.
 
+use std::{iter::Cycle, slice};
+
 use arbitrary::Arbitrary;
 use parscan_core::{
-    ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program},
+    ieee1284::{Outputs, run_program},
     ioctl::parallel::port_programs::{
         Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, verify,
     },
 };
-use parscan_models::{PortAccess, check_program};
+use parscan_models::check_program;
+
+use super::recorder::{ACCESS_NS, BEGIN_NS, Recorder, Status};
 
 /// A request and its port.
 #[derive(Arbitrary, Clone, Debug)]
@@ -29,92 +33,12 @@ pub struct Input<'a> {
     patience: Option<u16>,
 }
 
-const ACCESS_NS: u64 = 1000;
 const LONGEST: u64 = 20_000;
 
-struct Wire<'a> {
-    now: u64,
-    accesses: Vec<PortAccess>,
-    status: std::iter::Cycle<std::slice::Iter<'a, u8>>,
-    patience: Option<u16>,
-    sleeps: u64,
-}
-
-impl Wire<'_> {
-    fn access(&mut self, register: Register, written: Option<u8>) -> u8 {
-        let start = self.now;
-        self.now += ACCESS_NS;
-        let (offset, read) = match register {
-            Register::Data => (0, 1),
-            Register::Dsr => (1, self.status.next().copied().unwrap_or(0)),
-            Register::Dcr => (2, 3),
-            Register::EppAddress => (3, 4),
-            Register::EppData => (4, 5),
-            _ => panic!("{register:?}"),
-        };
-        let read = if written.is_some() { 0 } else { read };
-        self.accesses.push(PortAccess {
-            start,
-            end: self.now,
-            offset,
-            written,
-            read,
-        });
-        read
-    }
-
-    fn interrupted(&mut self) -> Result<(), Interrupted> {
-        match &mut self.patience {
-            Some(0) => Err(Interrupted),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Port for Wire<'_> {
-    fn read(&mut self, register: Register) -> u8 {
-        self.access(register, None)
-    }
-    fn write(&mut self, register: Register, value: u8) {
-        self.access(register, Some(value));
-    }
-    fn stall(&mut self, microseconds: u32) {
-        assert!((1..=50).contains(&microseconds));
-        self.now += u64::from(microseconds) * 1000;
-    }
-    fn is_interrupted(&mut self) -> bool {
-        self.interrupted().is_err()
-    }
-    fn yield_now(&mut self) -> Result<(), Interrupted> {
-        self.interrupted()
-    }
-    fn sleep(&mut self, _: u32) -> Result<(), Interrupted> {
-        panic!("too coarse")
-    }
-    fn now(&mut self) -> u64 {
-        self.now / 1_000_000
-    }
-    fn has_ecp(&self) -> bool {
-        true
-    }
-    fn has_epp(&self) -> bool {
-        true
-    }
-}
-
-impl TimedPort for Wire<'_> {
-    fn nanoseconds(&mut self) -> u64 {
-        self.now
-    }
-    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
-        self.interrupted()?;
-        self.sleeps += 1;
-        self.now += nanoseconds;
-        Ok(())
+/// The input's bytes, over and over.
+impl Status for Cycle<slice::Iter<'_, u8>> {
+    fn at(&mut self, _: u64) -> u8 {
+        self.next().copied().unwrap_or(0)
     }
 }
 
@@ -151,13 +75,10 @@ pub fn run(input: &Input) {
     if cost.accesses > LONGEST || cost.steps > LONGEST || cost.ns > 50_000_000 {
         return;
     }
-    let mut wire = Wire {
-        now: 0,
-        accesses: Vec::new(),
-        status: input.status.iter().cycle(),
-        patience: input.patience,
-        sleeps: 0,
-    };
+    let mut wire = Recorder::new(input.status.iter().cycle());
+    if let Some(patience) = input.patience {
+        wire.patience = u64::from(patience) + 1;
+    }
     let mut outputs = Outputs {
         data: 0,
         control: 0x0C,
@@ -179,7 +100,7 @@ pub fn run(input: &Input) {
     let trace = check_program(
         (parsed.code.as_flattened(), parsed.data),
         0x0C,
-        0,
+        BEGIN_NS,
         &wire.accesses,
         (ACCESS_NS, 2000),
     )

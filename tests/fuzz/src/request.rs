@@ -16,6 +16,8 @@ use parscan_core::ioctl::{
     },
 };
 
+use super::Code;
+
 /// Every code of the table.
 const CODES: [u32; 20] = [
     IOCTL_PAR_QUERY_INFORMATION,
@@ -39,15 +41,6 @@ const CODES: [u32; 20] = [
     IOCTL_PARSCAN_RUN,
     IOCTL_PARSCAN_WAIT_EDGE,
 ];
-
-/// A code.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-pub enum Code {
-    /// One of the table.
-    Known(u8),
-    /// Any.
-    Any(u32),
-}
 
 /// A request.
 #[derive(Arbitrary, Clone, Debug)]

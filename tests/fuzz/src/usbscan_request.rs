@@ -10,17 +10,10 @@ use parscan_core::ioctl::{
     },
 };
 
+use super::Code;
+
 /// The twelve codes follow one another in steps of four.
 const CODES: u32 = 12;
-
-/// A code.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-pub enum Code {
-    /// One of the table.
-    Known(u8),
-    /// Any.
-    Any(u32),
-}
 
 /// A request.
 #[derive(Arbitrary, Clone, Debug)]

@@ -105,6 +105,29 @@ pub enum Misbehaviour {
     Condition(Condition),
 }
 
+impl Misbehaviour {
+    /// One of each kind, with answers that are just in time and ones that are not; of the conditions
+    /// those in which a device takes nothing.
+    pub const EXAMPLES: [Self; 16] = [
+        Self::NoNegotiation,
+        Self::Late(34_000_000),
+        Self::Late(60_000_000),
+        Self::Silent,
+        Self::Dead,
+        Self::WrongXFlag,
+        Self::StallForward,
+        Self::StallForwardForever,
+        Self::StallReverse,
+        Self::AckLow,
+        Self::WaitStuck(true),
+        Self::WaitStuck(false),
+        Self::Condition(Condition::PaperEmpty),
+        Self::Condition(Condition::OffLine),
+        Self::Condition(Condition::PoweredOff),
+        Self::Condition(Condition::Unplugged),
+    ];
+}
+
 /// A device with the IEEE 1284 modes, as a handle: clones share one device, so a test keeps one and
 /// gives the other to the chip.
 ///

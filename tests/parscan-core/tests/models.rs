@@ -1,5 +1,5 @@
 //! The driver's protocols against the hardware models, which were written from the same
-//! descriptions by somebody else: two readings meet here.
+//! descriptions by other authors: two readings meet here.
 // There is no unsafe code here; under Miri the tests of `session` are enough.
 #![cfg(not(miri))]
 #![allow(
@@ -145,7 +145,7 @@ fn rests(port: &Wire, session: &Session) -> bool {
     port.is_at_rest() || session.is_connected() && port.dcr() == 0x04
 }
 
-/// Nobody's rules were broken.
+/// No rule of chip or device was broken.
 #[track_caller]
 fn assert_clean(port: &Wire, peripheral: &Peripheral1284, what: &str) {
     assert_eq!(port.chip.broken(), [], "{what}");
@@ -185,16 +185,22 @@ fn chips_are_told_apart() {
 
 #[test]
 fn odd_chips_are_told_apart() {
-    let nobody = || Box::new(Unconnected);
+    let unconnected = || Box::new(Unconnected);
     let chips: Vec<(&str, Wire, Capabilities)> = vec![
         (
             "write-only DCR",
-            Wire::new(Box::new(Spp::new(nobody()).with_write_only_dcr()), false),
+            Wire::new(
+                Box::new(Spp::new(unconnected()).with_write_only_dcr()),
+                false,
+            ),
             Capabilities::SPP,
         ),
         (
             "write-only DATA",
-            Wire::new(Box::new(Ps2::new(nobody()).with_write_only_data()), false),
+            Wire::new(
+                Box::new(Ps2::new(unconnected()).with_write_only_data()),
+                false,
+            ),
             Capabilities {
                 byte: Some(true),
                 ..Capabilities::SPP
@@ -202,7 +208,10 @@ fn odd_chips_are_told_apart() {
         ),
         (
             "the DCR in the ECR's place",
-            Wire::new(Box::new(Ps2::new(nobody()).with_aliased_ecp_block()), true),
+            Wire::new(
+                Box::new(Ps2::new(unconnected()).with_aliased_ecp_block()),
+                true,
+            ),
             Capabilities {
                 byte: Some(true),
                 ..Capabilities::SPP
@@ -210,7 +219,7 @@ fn odd_chips_are_told_apart() {
         ),
         (
             "an SPP with an ECP range",
-            Wire::new(Box::new(Spp::new(nobody())), true),
+            Wire::new(Box::new(Spp::new(unconnected())), true),
             Capabilities::SPP,
         ),
     ];
@@ -218,14 +227,16 @@ fn odd_chips_are_told_apart() {
         assert_eq!(known(&mut port), expected, "{what}");
     }
     for depth in [1, 2, 16, 64, 1023] {
-        let chip = Ecp::new(nobody()).with_fifo_depth(depth).with_phony_epp();
+        let chip = Ecp::new(unconnected())
+            .with_fifo_depth(depth)
+            .with_phony_epp();
         let found = known(&mut Wire::new(Box::new(chip), true));
         assert_eq!(found.fifo.map(|f| usize::from(f.depth)), Some(depth));
         assert!(!found.epp);
     }
-    let chip = Ecp::new(nobody()).with_fifo_depth(1024);
+    let chip = Ecp::new(unconnected()).with_fifo_depth(1024);
     assert_eq!(known(&mut Wire::new(Box::new(chip), true)).fifo, None);
-    let chip = Ecp::new(nobody()).with_cnfg_a(0x84);
+    let chip = Ecp::new(unconnected()).with_cnfg_a(0x84);
     let found = known(&mut Wire::new(Box::new(chip), true));
     assert_eq!(found.fifo.map(|f| f.width), Some(16));
     assert!(!found.modes().contains(IeeeModes::ECP_HW_NOIRQ));
@@ -612,34 +623,16 @@ fn cancelled_read(mode: &Mode, response: Nanos, at: u64) -> bool {
 /// a count that is not more than what arrived.
 #[test]
 fn misbehaviour_ends() {
-    let misbehaviours = [
-        Misbehaviour::NoNegotiation,
-        Misbehaviour::Late(34 * MS),
-        Misbehaviour::Late(60 * MS),
-        Misbehaviour::Silent,
-        Misbehaviour::Dead,
-        Misbehaviour::WrongXFlag,
-        Misbehaviour::StallForward,
-        Misbehaviour::StallForwardForever,
-        Misbehaviour::StallReverse,
-        Misbehaviour::AckLow,
-        Misbehaviour::WaitStuck(true),
-        Misbehaviour::WaitStuck(false),
-        Misbehaviour::Condition(Condition::PaperEmpty),
-        Misbehaviour::Condition(Condition::OffLine),
-        Misbehaviour::Condition(Condition::PoweredOff),
-        Misbehaviour::Condition(Condition::Unplugged),
-    ];
     let moments: &[usize] = &[0, 1, 7, 16, 20, 24, 31];
     for mode in MODES {
-        for misbehaviour in misbehaviours {
+        for misbehaviour in Misbehaviour::EXAMPLES {
             for moment in moments {
                 let peripheral = peripheral();
                 let (mut port, mut session) = start(mode, &peripheral);
                 let what = format!("{mode:?}, {misbehaviour:?} at byte {moment}");
                 peripheral.give(&pattern(16));
                 peripheral.misbehave_at_byte(*moment, misbehaviour);
-                // A busy printer may take for ever; somebody loses patience after ten seconds.
+                // A busy printer may take for ever; the program gives up after ten seconds.
                 port.interrupt_ms = Some(port.milliseconds() + 10_000);
                 let begin = port.milliseconds();
                 let transfer = session.write(&mut port, &pattern(16));

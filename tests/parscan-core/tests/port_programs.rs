@@ -2,127 +2,28 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
 mod generated;
+mod recorder;
 
 use generated::{AnyInstruction, Generated, Shape};
 use parscan_core::{
-    ieee1284::{Ended, Interrupted, Outputs, Port, Register, TimedPort, run_program},
+    ieee1284::{Ended, Outputs, run_program},
     ioctl::parallel::port_programs::{
         Chip, EppRegister, Instruction, MOST_ACCESSES, MOST_NS, MOST_STEPS, Mistake, RunEnd,
         RunInput, RunResult, Time, WhatIsWrong, verify,
     },
 };
-use parscan_models::{PortAccess, ProgramTrace, check_program};
+use parscan_models::{ProgramTrace, check_program};
 use proptest::prelude::*;
+use recorder::{ACCESS_NS, BEGIN_NS, Recorder};
 
-const ACCESS_NS: u64 = 1000;
 const CHIP: Chip = Chip {
     direction: true,
     epp: true,
     access_ns: ACCESS_NS as u32,
 };
 
-/// A port that records. An access takes a microsecond; stalls and sleeps take what they are asked
-/// for, sleeps `late` more.
-struct Recorder {
-    now: u64,
-    accesses: Vec<PortAccess>,
-    /// The status, by time: from each time on.
-    status: Vec<(u64, u8)>,
-    late: u64,
-    stalls: u64,
-    sleeps: u64,
-    /// How many times it may be asked whether it is interrupted.
-    patience: u64,
-}
-
-impl Recorder {
-    fn new() -> Self {
-        Self {
-            now: 7_000,
-            accesses: Vec::new(),
-            status: vec![(0, 0x58)],
-            late: 0,
-            stalls: 0,
-            sleeps: 0,
-            patience: u64::MAX,
-        }
-    }
-
-    fn access(&mut self, register: Register, written: Option<u8>) -> u8 {
-        let start = self.now;
-        self.now += ACCESS_NS;
-        let status = self.status.iter().rev().find(|(from, _)| *from <= start);
-        let (offset, read) = match register {
-            Register::Data => (0, 0xA5),
-            Register::Dsr => (1, status.unwrap().1),
-            Register::Dcr => (2, 0xCC),
-            Register::EppAddress => (3, 0x33),
-            Register::EppData => (4, 0x44),
-            _ => panic!("{register:?} is none of a program's"),
-        };
-        let read = if written.is_some() { 0 } else { read };
-        self.accesses.push(PortAccess {
-            start,
-            end: self.now,
-            offset,
-            written,
-            read,
-        });
-        read
-    }
-
-    fn interrupted(&mut self) -> Result<(), Interrupted> {
-        self.patience = self.patience.saturating_sub(1);
-        if self.patience == 0 {
-            return Err(Interrupted);
-        }
-        Ok(())
-    }
-}
-
-impl Port for Recorder {
-    fn read(&mut self, register: Register) -> u8 {
-        self.access(register, None)
-    }
-    fn write(&mut self, register: Register, value: u8) {
-        self.access(register, Some(value));
-    }
-    fn stall(&mut self, microseconds: u32) {
-        assert!((1..=50).contains(&microseconds));
-        self.stalls += 1;
-        self.now += u64::from(microseconds) * 1000;
-    }
-    fn is_interrupted(&mut self) -> bool {
-        self.interrupted().is_err()
-    }
-    fn yield_now(&mut self) -> Result<(), Interrupted> {
-        self.interrupted()
-    }
-    fn sleep(&mut self, _: u32) -> Result<(), Interrupted> {
-        panic!("too coarse")
-    }
-    fn now(&mut self) -> u64 {
-        self.now / 1_000_000
-    }
-    fn has_ecp(&self) -> bool {
-        true
-    }
-    fn has_epp(&self) -> bool {
-        true
-    }
-}
-
-impl TimedPort for Recorder {
-    fn nanoseconds(&mut self) -> u64 {
-        self.now
-    }
-    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
-        assert!(nanoseconds > 0);
-        self.interrupted()?;
-        self.sleeps += 1;
-        self.now += nanoseconds + self.late;
-        Ok(())
-    }
+fn recorder() -> Recorder<Vec<(u64, u8)>> {
+    Recorder::new(vec![(0, 0x58)])
 }
 
 fn code(instructions: &[Instruction]) -> Vec<[u8; 4]> {
@@ -149,12 +50,12 @@ struct Outcome {
     ended: Ended,
     outputs: Outputs,
     bytes: Vec<u8>,
-    port: Recorder,
+    port: Recorder<Vec<(u64, u8)>>,
 }
 
 /// Runs a program that the verifier accepts.
 #[track_caller]
-fn run_on(mut port: Recorder, input: &RunInput) -> Outcome {
+fn run_on(mut port: Recorder<Vec<(u64, u8)>>, input: &RunInput) -> Outcome {
     let program = verify(input, ROOM, CHIP).unwrap();
     let mut outputs = Outputs {
         data: 0,
@@ -175,7 +76,7 @@ fn run_on(mut port: Recorder, input: &RunInput) -> Outcome {
 #[track_caller]
 fn run(instructions: &[Instruction], data: &[u8]) -> Outcome {
     let code = code(instructions);
-    run_on(Recorder::new(), &input(&code, data))
+    run_on(recorder(), &input(&code, data))
 }
 
 /// What the second reading says of the same program.
@@ -184,7 +85,7 @@ fn second(input: &RunInput, outcome: &Outcome, slack: u64) -> ProgramTrace {
     check_program(
         (input.code.as_flattened(), input.data),
         0x0C,
-        7_000,
+        BEGIN_NS,
         &outcome.port.accesses,
         (ACCESS_NS, slack),
     )
@@ -200,7 +101,7 @@ fn assert_same(outcome: &Outcome, trace: &ProgramTrace) {
     assert_eq!(u64::from(result.missed), trace.missed);
     assert_eq!(outcome.outputs.control, trace.control);
     assert_eq!(outcome.outputs.data, trace.data.unwrap_or(0));
-    assert_eq!(result.elapsed_ns, outcome.port.now - 7_000);
+    assert_eq!(result.elapsed_ns, outcome.port.now - BEGIN_NS);
     match trace.end {
         // In a DELAY at its end, for one.
         _ if outcome.ended == Ended::Interrupted => {
@@ -392,11 +293,11 @@ fn a_grid_does_not_drift() {
             I::End,
         ]);
         let input = input(&code, &data);
-        let outcome = run_on(Recorder::new(), &input);
+        let outcome = run_on(recorder(), &input);
         assert_eq!(outcome.result.missed, 0);
         assert_eq!(u64::from(outcome.result.accesses), slots);
         for (slot, access) in (0..).zip(&outcome.port.accesses) {
-            let due = 7_000 + slot * interval;
+            let due = BEGIN_NS + slot * interval;
             assert!(
                 (due - 1000..due + 1000).contains(&access.start),
                 "{hertz}: {slot}"
@@ -411,14 +312,14 @@ fn slots_that_are_over_are_counted_and_the_grid_stays() {
     // Slots are 2 ms apart, and the timer takes 3.1 ms too long.
     let code = code(&[I::Pace(ns(2_000_000)), I::Loop(4), I::Data(1), I::End]);
     let input = input(&code, &[]);
-    let mut port = Recorder::new();
+    let mut port = recorder();
     port.late = 3_100_000;
     let outcome = run_on(port, &input);
     let trace = second(&input, &outcome, 3_200_000);
     assert_same(&outcome, &trace);
     assert_eq!(outcome.result.missed, 3);
     for access in &outcome.port.accesses[1..] {
-        let since = access.start - 7_000;
+        let since = access.start - BEGIN_NS;
         assert!(since % 2_000_000 < 1_000_000 + 1000, "{since}");
     }
 }
@@ -437,7 +338,7 @@ fn a_wait_sees_the_line_or_its_time_is_over() {
         ]
     };
     // nAck goes low after 20 us, for 5 us.
-    let mut port = Recorder::new();
+    let mut port = recorder();
     port.status = vec![(0, 0x58), (27_000, 0x18), (32_000, 0x58)];
     let program = code(&wait(1_000_000, false));
     let outcome = run_on(port, &input(&program, &[]));
@@ -476,7 +377,7 @@ fn a_program_can_be_interrupted_before_every_instruction() {
     let input = input(&program, &[]);
     let mut seen = std::collections::BTreeSet::new();
     for patience in 1.. {
-        let mut port = Recorder::new();
+        let mut port = recorder();
         port.patience = patience;
         let outcome = run_on(port, &input);
         let trace = second(&input, &outcome, 1000);
@@ -505,7 +406,7 @@ proptest! {
         let Ok(program) = verify(&input, ROOM, CHIP) else {
             return Err(TestCaseError::reject("too long"));
         };
-        let mut port = Recorder::new();
+        let mut port = recorder();
         port.status = shape.status();
         port.late = late * 700_000;
         port.patience = patience.unwrap_or(u64::MAX);
@@ -542,7 +443,7 @@ proptest! {
             prop_assert!(cost.output + 32 <= room as u64);
             prop_assert_eq!(cost.data, data.len() as u64);
             if cost.accesses <= 10_000 && cost.steps <= 10_000 {
-                let outcome = run_on(Recorder::new(), &input);
+                let outcome = run_on(recorder(), &input);
                 for access in &outcome.port.accesses {
                     if access.offset == 2 {
                         prop_assert_eq!(access.written.unwrap_or(0) & 0xD0, 0);

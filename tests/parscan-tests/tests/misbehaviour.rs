@@ -12,25 +12,6 @@ use parscan_tests::{
 /// Bytes of a transfer.
 const AMOUNT: usize = 20;
 
-const MISBEHAVIOURS: [Misbehaviour; 16] = [
-    Misbehaviour::NoNegotiation,
-    Misbehaviour::Late(34 * MS),
-    Misbehaviour::Late(60 * MS),
-    Misbehaviour::Silent,
-    Misbehaviour::Dead,
-    Misbehaviour::WrongXFlag,
-    Misbehaviour::StallForward,
-    Misbehaviour::StallForwardForever,
-    Misbehaviour::StallReverse,
-    Misbehaviour::AckLow,
-    Misbehaviour::WaitStuck(true),
-    Misbehaviour::WaitStuck(false),
-    Misbehaviour::Condition(Condition::PaperEmpty),
-    Misbehaviour::Condition(Condition::OffLine),
-    Misbehaviour::Condition(Condition::PoweredOff),
-    Misbehaviour::Condition(Condition::Unplugged),
-];
-
 /// After so many bytes.
 const MOMENTS: [usize; 3] = [0, 7, 16];
 
@@ -55,7 +36,7 @@ fn is_compatible(mode: u16) -> bool {
     mode & (modes::CENTRONICS | modes::IEEE_COMPATIBILITY) != 0
 }
 
-/// What nobody can know: a dead printer may look like one that is ready, and a line that does not
+/// What no host can know: a dead printer may look like one that is ready, and a line that does not
 /// move like an answer.
 fn looks_well(mode: u16, misbehaviour: Misbehaviour, moment: usize) -> bool {
     match misbehaviour {
@@ -77,7 +58,7 @@ fn unknown(chip: Chip, mode: u16, misbehaviour: Misbehaviour) -> usize {
         modes::EPP_HW => AMOUNT,
         // Taken, but without the end of the handshake.
         modes::ECP_HW_NOIRQ => 1,
-        // The chip asks only for Busy, and nobody is never busy: the last burst does not count.
+        // The chip asks only for Busy, and a missing device is never busy: the last burst does not count.
         modes::IEEE_COMPATIBILITY if chip == Chip::EcpEpp && is_absent => 16,
         _ => 0,
     }
@@ -133,7 +114,7 @@ fn writes_to_a_misbehaving_device_end_in_time_and_tell_the_truth() {
             device.clear_received();
             let next = check(pc.machine.write(lpt1, &data));
             failures.expect(
-                (next.status, next.information) == (NtStatus::SUCCESS, AMOUNT)
+                next.outcome() == (NtStatus::SUCCESS, AMOUNT)
                     && device.received_on(channel(mode)) == data,
                 || {
                     format!(
@@ -143,9 +124,7 @@ fn writes_to_a_misbehaving_device_end_in_time_and_tell_the_truth() {
                     )
                 },
             );
-            failures.expect_rest(&pc, what);
-            check(pc.machine.close(lpt1));
-            pc.remove();
+            failures.end_case(&pc, lpt1, what);
         },
     );
     failures.end();
@@ -194,8 +173,7 @@ fn reads_from_a_misbehaving_device_end_in_time_and_go_on_where_they_ended() {
             check(pc.machine.run_for(2000 * MS));
             let next = check(pc.machine.read(lpt1, AMOUNT - sent));
             failures.expect(
-                (next.status, next.information) == (NtStatus::SUCCESS, AMOUNT - sent)
-                    && next.output == data[sent..],
+                next.outcome() == (NtStatus::SUCCESS, AMOUNT - sent) && next.output == data[sent..],
                 || {
                     format!(
                         "{what}: told {told}, sent {sent}, then {} {:x?} of {data:x?}",
@@ -203,9 +181,7 @@ fn reads_from_a_misbehaving_device_end_in_time_and_go_on_where_they_ended() {
                     )
                 },
             );
-            failures.expect_rest(&pc, what);
-            check(pc.machine.close(lpt1));
-            pc.remove();
+            failures.end_case(&pc, lpt1, what);
         },
     );
     failures.end();
@@ -221,7 +197,7 @@ fn for_every_case(
             if has(chip) & mode == 0 {
                 continue;
             }
-            for misbehaviour in MISBEHAVIOURS {
+            for misbehaviour in Misbehaviour::EXAMPLES {
                 for moment in MOMENTS {
                     let what = format!("{chip:?} {name}, {misbehaviour:?} at byte {moment}");
                     run(chip, mode, misbehaviour, moment, &what);
@@ -260,7 +236,7 @@ fn a_printer_in_trouble_says_which_and_when() {
                         device.misbehave_at_byte(moment, Misbehaviour::Condition(condition));
                         let result = check(pc.machine.write(lpt1, &data));
                         failures.expect(
-                            (result.status, result.information) == (status, moment)
+                            result.outcome() == (status, moment)
                                 && device.received() == data[..moment],
                             || {
                                 format!(
@@ -280,7 +256,7 @@ fn a_printer_in_trouble_says_which_and_when() {
                         let rest = &data[result.information..];
                         let next = check(pc.machine.write(lpt1, rest));
                         failures.expect(
-                            (next.status, next.information) == (NtStatus::SUCCESS, rest.len())
+                            next.outcome() == (NtStatus::SUCCESS, rest.len())
                                 && device.received() == data,
                             || format!("{what}: the rest: {} {}", next.status, next.information),
                         );

@@ -33,6 +33,8 @@ pub(crate) fn run_targets(workspace: &Workspace, options: &Options) -> Result<bo
         fuzz.args(["run", "--fuzz-dir"])
             .arg(&folder)
             .arg(target)
+            // What is found new is kept in the first.
+            .args([&corpus, &folder.join("seeds").join(target)])
             .args(["--", "-print_final_stats=1"])
             .arg(format!("-max_total_time={}", options.seconds));
         results.push((target, run(&mut fuzz)));
