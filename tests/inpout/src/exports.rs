@@ -195,7 +195,7 @@ unsafe extern "system" fn DlPortWritePortBufferUlong(address: u32, buffer: *cons
     unsafe { write_buffer(address, Width::Ulong, buffer.cast(), count) };
 }
 
-/// Physical memory is nobody's business: there is none.
+/// Physical memory is not given out: there is none.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn MapPhysToLin(
     _address: *const u8,

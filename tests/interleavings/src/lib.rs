@@ -185,7 +185,7 @@ struct Dispatcher {
 }
 
 /// An event. Those who wait for it look at it again each time something is set, so an event that is
-/// set and reset at once may wake nobody: events of the kernel wake at least as many.
+/// set and reset at once may wake no thread: events of the kernel wake at least as many.
 #[derive(Clone, Debug)]
 pub struct Event {
     dispatcher: Arc<Dispatcher>,

@@ -48,7 +48,7 @@ struct Front {
     arbiter: Arbiter<Owner>,
     irps: VecDeque<(u64, u32)>,
     threads: VecDeque<(u64, Arc<Place>)>,
-    /// From a reservation to its end: nobody gets the thing anew.
+    /// From a reservation to its end: no client gets the thing anew.
     system_wants: bool,
 }
 
@@ -302,7 +302,7 @@ impl Line {
         self.completed.fetch_add(u32::from(any), Ordering::Relaxed);
     }
 
-    /// Nobody has the thing, and nobody waits for it.
+    /// No client has the thing, and none waits for it.
     pub fn assert_at_rest(&self) {
         assert!(!self.taken.is_set(), "a free was lost");
         self.with(|front| {

@@ -1,4 +1,4 @@
-//! Who has the port: one at a time, and everybody in the end.
+//! Who has the port: one at a time, and every client in the end.
 #![allow(
     clippy::arc_with_non_send_sync,
     reason = "threads of loom are no threads"
@@ -222,7 +222,7 @@ fn a_refusal_reaches_all() {
             let line = Arc::clone(&line);
             move || line.acquire(1)
         });
-        // Nobody frees the thing: what waits ends all the same.
+        // No client frees the thing: what waits ends all the same.
         line.close(Status::DELETE_PENDING);
         end([thread, irp]);
         assert_eq!(line.completed(), (1, 0));

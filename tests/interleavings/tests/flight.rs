@@ -23,7 +23,7 @@ struct Scene {
     cancelled: AtomicBool,
     /// The IRP, which its holders may look at, and which the one with the runner completes.
     irp: UnsafeCell<()>,
-    /// Somebody has told the request to end.
+    /// A thread has told the request to end.
     told: AtomicU32,
     /// How often the USB stack has had the request, and how often it was completed.
     sent: AtomicU32,

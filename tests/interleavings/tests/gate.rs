@@ -1,4 +1,4 @@
-//! The gate in front of the hardware: whoever is inside finds it, and closing waits for them.
+//! The gate in front of the hardware: a thread that is inside finds it, and closing waits for all of them.
 #![allow(
     clippy::arc_with_non_send_sync,
     reason = "threads of loom are no threads"
@@ -17,7 +17,7 @@ struct Scene {
     gate: RundownGate<RundownCounter, Flag, Stage, Event>,
     /// The power that is waited for will not come.
     lost: Event,
-    /// What is behind the gate. Written while nobody is inside.
+    /// What is behind the gate. Written while no thread is inside.
     hardware: UnsafeCell<()>,
 }
 

@@ -19,7 +19,7 @@ struct Scene {
     gate: Mutex<(UrbGate, u32)>,
     idle: Event,
     shut: Event,
-    /// What URBs use, and what whoever has waited for the last one takes away.
+    /// What URBs use, and what the thread that has waited for the last one takes away.
     device: UnsafeCell<()>,
 }
 

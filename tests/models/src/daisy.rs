@@ -55,7 +55,7 @@ pub enum DaisyMisbehaviour {
 /// A daisy chain, as a handle: clones share one chain, so a test keeps one and gives the other to
 /// the chip.
 ///
-/// Each device is an adapter with a [`Peripheral`] behind it. Nobody selected: the host has `end`,
+/// Each device is an adapter with a [`Peripheral`] behind it. With none selected the host has `end`,
 /// the peripheral at the end, on its lines. A device selected: its peripheral. All others see a
 /// port at rest.
 ///

@@ -1,7 +1,7 @@
 //! Models of parallel port chips, printers and a USB scanner: the hardware half of a simulated PC.
 //!
 //! A driver's `in` and `out` instructions reach a [`PortDevice`]; the lines of the connector run
-//! from there to a [`Peripheral`]. The rooms:
+//! from there to a [`Peripheral`]. The modules:
 //!
 //! - [`PortDevice`]: what answers on a block of I/O ports.
 //! - [`Spp`], [`Ps2`], [`Epp`], [`Ecp`]: the port chips, each with one [`Peripheral`] on its

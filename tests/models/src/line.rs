@@ -159,7 +159,7 @@ pub struct HostLines {
 }
 
 impl HostLines {
-    /// D7 to D0 as they are when the peripheral drives `peripheral`, or nothing. A line that nobody
+    /// D7 to D0 as they are when the peripheral drives `peripheral`, or nothing. A line that nothing
     /// drives is high; one that both drive is low when one of them pulls it low.
     #[must_use]
     pub const fn bus(self, peripheral: Option<u8>) -> u8 {

@@ -87,7 +87,7 @@ fn kinds(chain: &DaisyChain<Printer>) -> Vec<CppViolationKind> {
     violations.iter().map(|violation| violation.kind).collect()
 }
 
-/// The answers that Linux's imm.c lists: f8/58/78 with nobody selected, f8/58/70 with one, Busy of
+/// The answers that Linux's imm.c lists: f8/58/78 with no device selected, f8/58/70 with one, Busy of
 /// the third for the last device, nAck being anything.
 #[test]
 fn the_answers() {

@@ -1,6 +1,6 @@
 //! Which basic blocks of a driver's code were reached.
 //!
-//! The first byte of every block that nobody has come to yet is a breakpoint; the first thread that
+//! The first byte of every block that no thread has come to yet is a breakpoint; the first thread that
 //! comes to it puts the byte back, once for all machines of this process and of those that it
 //! forked since. So a block costs one signal, and what was seen before costs nothing.
 //!

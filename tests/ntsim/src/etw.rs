@@ -511,7 +511,7 @@ pub(crate) extern "efiapi" fn io_allocate_error_log_entry(object: Va, size: u8) 
             return 0;
         }
         let (driver, site) = (k.caller(), k.site());
-        // What nobody writes is seen in the log.
+        // What is never written is seen in the log.
         let kind = Kind::System("an error log entry");
         let va = k.mem.alloc(size, kind, false, None, site, || 0xA5);
         let draft = LogDraft {

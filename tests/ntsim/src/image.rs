@@ -306,7 +306,7 @@ impl Image {
         self.code.iter().any(|(a, b)| (*a..=*b).contains(&va))
     }
 
-    /// After unload: whoever still calls into the driver is caught.
+    /// After unload: a thread that still calls into the driver is caught.
     pub(crate) fn seal(&self) {
         protect(self.base, self.extent(), libc::PROT_NONE);
     }

@@ -166,7 +166,7 @@ impl Io {
         self.processes.0
     }
 
-    /// Drops the record of an IRP that nobody will ask for again.
+    /// Drops the record of an IRP that will not be asked for again.
     fn forget(&mut self, irp: Va) {
         if self
             .irps

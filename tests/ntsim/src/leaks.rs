@@ -1,4 +1,4 @@
-//! What an answer must not hold: bytes that nobody wrote, and addresses of the kernel.
+//! What an answer must not hold: bytes that were not written, and addresses of the kernel.
 
 use crate::state::{Kernel, Rng};
 use crate::{CANARY, Config, IoResult, Machine};
@@ -92,7 +92,7 @@ fn kernel_place(k: &Kernel, va: usize) -> Option<String> {
 
 impl Machine {
     /// What the answer to a request should not hold: addresses of kernel memory, images and stacks
-    /// at any byte offset; kernel memory that nobody wrote (with [`Config::canary`]); and bytes
+    /// at any byte offset; kernel memory that was not written (with [`Config::canary`]); and bytes
     /// beyond `Information`, or any with an error status, that are not the caller's own any more.
     #[must_use]
     pub fn leaks(&self, result: &IoResult) -> Vec<Leak> {

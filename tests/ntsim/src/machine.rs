@@ -132,7 +132,7 @@ impl Machine {
         self.with(|k| k.ports.map(base, len, block, device));
     }
 
-    /// Takes away the range that starts at `base`: nobody answers there any more.
+    /// Takes away the range that starts at `base`: no device answers there any more.
     pub fn unmap_ports(&self, base: u16) {
         self.with(|k| k.ports.unmap(base));
     }
@@ -226,7 +226,7 @@ impl Machine {
     }
 
     /// Unloads the driver: `DriverUnload`, then everything it left behind is a broken rule. As on
-    /// Windows that waits until nobody has one of the driver's devices open.
+    /// Windows that waits until no client has one of the driver's devices open.
     ///
     /// # Errors
     /// A broken rule; [`rules::HANG`] if a device stays open.

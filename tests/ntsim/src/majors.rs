@@ -29,7 +29,7 @@ impl Machine {
     /// | 14, 15 `QUERY`, `SET_SECURITY` | `NtQuerySecurityObject`, `NtSetSecurityObject` | the parts |
     /// | 19, 1A `QUERY`, `SET_QUOTA` | `NtQueryQuotaInformationFile`, … | nothing |
     ///
-    /// `RequestorMode` is `UserMode` whoever opened the handle. Parameters that are user addresses
+    /// `RequestorMode` is `UserMode` whichever caller opened the handle. Parameters that are user addresses
     /// point to user memory with `input`, or for the output; they are null if that is empty.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Kernel memory: every block on pages of its own, ending at a page that nobody may touch.
+//! Kernel memory: every block on pages of its own, ending at a page that no code may touch.
 //!
 //! A freed block's pages stay inaccessible for the life of the machine (addresses are not used
 //! again), so a late touch is always caught and can always be named.

@@ -246,7 +246,7 @@ fn window(
     })
 }
 
-/// Where a function may jump to, and more. `None`: nobody knows.
+/// Where a function may jump to, and more. `None`: not known.
 fn targets(
     image: &[u8],
     code: &[Range<usize>],

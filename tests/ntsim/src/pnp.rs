@@ -459,7 +459,7 @@ pub(crate) fn deleted_early(k: &Kernel, device: Va) -> bool {
     (reported || !removed) && !parent_leaves
 }
 
-/// Why the PnP manager lets nobody open a device now.
+/// Why the PnP manager lets no client open a device now.
 pub(crate) fn open_refused(k: &Kernel, device: Va) -> Option<NtStatus> {
     let node = &k.pnp.nodes[node_of(k, device)?];
     match node.state {
@@ -642,7 +642,7 @@ fn assign(node: DevNode) -> bool {
 }
 
 pub(crate) fn start(node: DevNode) -> NtStatus {
-    // Nobody starts what has been pulled out meanwhile.
+    // What has been pulled out meanwhile is not started.
     if with(|k| k.pnp.nodes[node.0].gone) {
         return NtStatus::NO_SUCH_DEVICE;
     }
@@ -1032,7 +1032,7 @@ fn children(node: DevNode) -> Vec<DevNode> {
     })
 }
 
-/// Children that a REMOVE must still reach: also those that nobody drives.
+/// Children that a REMOVE must still reach: also those without a driver.
 fn present(node: DevNode) -> Vec<DevNode> {
     children_if(node, |n| n.state != NodeState::Removed && !n.idle)
 }
@@ -1044,7 +1044,7 @@ fn children_if(node: DevNode, wanted: impl Fn(&Node) -> bool) -> Vec<DevNode> {
     })
 }
 
-/// `QUERY_REMOVE`: children first. The first refusal ends it, and whoever was asked gets
+/// `QUERY_REMOVE`: children first. The first refusal ends it, and each device that was asked gets
 /// `CANCEL_REMOVE`.
 pub(crate) fn query_remove(node: DevNode) -> NtStatus {
     query(node, QUERY_REMOVE, CANCEL_REMOVE)

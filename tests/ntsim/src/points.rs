@@ -66,7 +66,7 @@ impl Machine {
         with(|k| k.points = Some(Box::new(decide)));
     }
 
-    /// Asks nobody any more.
+    /// Asks no more.
     pub fn no_points(&self) {
         with(|k| k.points = None);
     }

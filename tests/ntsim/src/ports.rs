@@ -21,7 +21,7 @@ pub(crate) struct Ports {
     ranges: Vec<Range>,
     /// How many accesses there were.
     pub(crate) accesses: u64,
-    /// How many of them nobody answered.
+    /// How many of them no device answered.
     pub(crate) unanswered: u64,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every NT thread, DPC and work item is a coroutine; one runs at a time and they change places at
 //! kernel calls and port accesses only, chosen by the seed. IRQL belongs to the thread, as if each
-//! had a processor of its own, so a spin lock can really be contended. When nobody can run, time
+//! had a processor of its own, so a spin lock can really be contended. When no thread can run, time
 //! jumps to the next timer.
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +22,7 @@ use crate::{Bugcheck, Machine, Nanos};
 
 pub(crate) type Tid = u32;
 
-/// The priority of a thread that nobody changed.
+/// The priority of a thread whose priority was not changed.
 pub(crate) const NORMAL_PRIORITY: i32 = 8;
 
 const STACK_SIZE: usize = 256 << 10;

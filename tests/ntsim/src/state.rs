@@ -208,7 +208,7 @@ pub(crate) fn fail(rule: Rule, what: impl Into<String>) -> ! {
     fail_with(rule, what.into(), &sites)
 }
 
-/// Borrows the state whoever else held it: only for threads that end here.
+/// Borrows the state whichever thread held it: only for threads that end here.
 fn with_abandoned<R>(f: impl FnOnce(&mut Kernel) -> R) -> R {
     abandon_borrow();
     with(f)
@@ -437,7 +437,7 @@ pub(crate) const fn status_of(raw: usize) -> NtStatus {
     NtStatus(raw as u32)
 }
 
-/// Whether somebody holds the state now.
+/// Whether a thread holds the state now.
 pub(crate) fn is_borrowed() -> bool {
     let core = CORE.get();
     // SAFETY: the machine is alive while it is entered.

@@ -2,7 +2,7 @@
 //!
 //! The user half of the address space ends at [`PROBE`]; images and kernel memory lie above it.
 //! A page's bytes are in a memory file that is mapped twice: for the machine itself, and at the
-//! user's address, where nobody may touch it. So every touch by a driver traps into [`touch`],
+//! user's address, where no code may touch it. So every touch by a driver traps into [`touch`],
 //! which looks at thread, IRQL and exception handler, counts, and then lets the one instruction
 //! through. A page can change its protection or vanish between any two touches.
 
@@ -344,7 +344,7 @@ impl UserMemory {
         Ok(frames)
     }
 
-    /// Maps frames side by side in kernel space, with a page that nobody may touch on either side.
+    /// Maps frames side by side in kernel space, with a page that no code may touch on either side.
     pub(crate) fn map_view(&mut self, frames: &[u32]) -> Option<Va> {
         let (file, _) = self.file();
         let len = frames.len() * PAGE;
@@ -451,7 +451,7 @@ impl Drop for UserMemory {
         }
         if let Some((file, alias)) = self.file {
             unmap(alias, FILE);
-            // SAFETY: opened here, and used by nobody else.
+            // SAFETY: opened here, and used nowhere else.
             unsafe { libc::close(file) };
         }
     }

@@ -2,8 +2,8 @@
 //! completion routine, frees the port when and as a seeded choice says, and asks again, until the
 //! port has been granted as often as the test wants.
 //!
-//! What is checked: at every grant nobody else has the port, and no request that had been queued
-//! before this one was sent is still waiting; while a client has the port, nobody else writes the
+//! What is checked: at every grant no other client has the port, and no request that had been queued
+//! before this one was sent is still waiting; while a client has the port, no other thread writes the
 //! data register.
 
 use core::{
@@ -82,7 +82,7 @@ static RANDOM: AtomicU64 = AtomicU64::new(0);
 /// Requests that may still be sent, and clients that still ask.
 static LEFT: AtomicU64 = AtomicU64::new(0);
 static ASKING: AtomicU32 = AtomicU32::new(0);
-/// Who has the port: a client's number plus 1, or nobody.
+/// Who has the port: a client's number plus 1; 0 is none.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 static GRANTS: AtomicU64 = AtomicU64::new(0);
 static TWO_OWNERS: AtomicU64 = AtomicU64::new(0);

@@ -28,7 +28,7 @@ impl Pool {
         // routines, and not zero bytes.
         let at = unsafe { nt::ExAllocatePool2(nt::NON_PAGED, length, nt::TAG) };
         let at = NonNull::new(at.cast()).ok_or(INSUFFICIENT_RESOURCES)?;
-        // SAFETY: the block is this long, and nobody else's.
+        // SAFETY: the block is this long, and this pool's alone.
         unsafe { at.write_bytes(value, length) };
         Ok(Self { at, length })
     }
@@ -81,7 +81,7 @@ impl Event {
         Self(UnsafeCell::new(Opaque([0; 3])))
     }
 
-    /// Makes it a notification event that is not signalled. Nobody waits for it now.
+    /// Makes it a notification event that is not signalled. No thread waits for it now.
     pub(crate) fn initialize(&'static self) {
         // SAFETY: it has the size of a KEVENT and stays where it is.
         unsafe { nt::KeInitializeEvent(self.0.get(), 0, 0) };

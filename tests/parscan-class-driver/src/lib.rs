@@ -5,7 +5,7 @@
 //! request to it is a command of [`puppet`]; whatever the command does, it is done here, in kernel
 //! mode, as a class driver would do it.
 //!
-//! | room | what lives there |
+//! | module | what it is about |
 //! |---|---|
 //! | [`puppet`] | the commands, as the test sees them |
 //! | `nt` | the kernel's structures and functions, as far as they are used |

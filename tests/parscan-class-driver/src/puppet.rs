@@ -158,7 +158,7 @@ pub mod step {
 pub mod contention {
     /// Grants.
     pub const GRANTS: usize = 0;
-    /// Grants while somebody else had the port, and frees by somebody who had not.
+    /// Grants while another client had the port, and frees by a client that had not.
     pub const TWO_OWNERS: usize = 1;
     /// Grants before a request that had been queued earlier.
     pub const OUT_OF_ORDER: usize = 2;

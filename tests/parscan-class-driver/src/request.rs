@@ -188,7 +188,7 @@ pub(crate) fn result(command: &Command<'_>, output: &mut [u8]) -> Result<Answer,
     if request.outstanding.load(SeqCst) != 0 {
         return Ok(results(outcome, 0));
     }
-    // SAFETY: it came back, and nobody else has it.
+    // SAFETY: it came back, and no other driver has it.
     if let Some(irp) = unsafe { irp.as_ref() } {
         (outcome.status, outcome.information) = (irp.IoStatus.Status, irp.IoStatus.Information);
     }

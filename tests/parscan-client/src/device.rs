@@ -49,7 +49,7 @@ impl SetupClass {
     }
 }
 
-/// What Windows knows of a device, whoever drives it. A part that it does not know, or does not
+/// What Windows knows of a device, whichever driver it has. A part that it does not know, or does not
 /// tell this user, is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceNode {

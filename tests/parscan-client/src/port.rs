@@ -185,7 +185,7 @@ impl Port {
         .map(mask)
     }
 
-    /// The modes that are in use when nobody has chosen others (`IOCTL_PAR_GET_DEFAULT_MODES`).
+    /// The modes that are in use when no program has chosen others (`IOCTL_PAR_GET_DEFAULT_MODES`).
     ///
     /// # Errors
     /// The driver refused.
@@ -236,7 +236,7 @@ impl Port {
         })
     }
 
-    /// Whether nobody uses the port at this moment (`IOCTL_PAR_IS_PORT_FREE`).
+    /// Whether no client uses the port at this moment (`IOCTL_PAR_IS_PORT_FREE`).
     ///
     /// # Errors
     /// The driver refused.

@@ -217,7 +217,7 @@ fn another_selection_replaces_the_first() {
         assert!(daisy::select(&mut wire, address));
         assert_eq!(chain.selected(), Some(address.into()));
     }
-    // Which addresses there are is found out with nobody selected.
+    // Which addresses there are is found out with no device selected.
     assert_eq!(daisy::assign(&mut wire), 2);
     assert_eq!(chain.selected(), None);
 }

@@ -582,7 +582,7 @@ fn trouble_ends_a_write_with_its_name() {
                 bench.device.trouble = Some((at, lines));
                 let transfer = session.write(&mut bench, &pattern(40));
                 assert_eq!(bench.device.received, pattern(at), "{}", mode.name);
-                // The last burst of a FIFO does not count when nobody is there any more.
+                // The last burst of a FIFO does not count when no device is there any more.
                 let absent = lines == 0x00 && mode.chip.fifo > 0;
                 assert!(
                     transfer.bytes == at || absent && transfer.bytes < at,

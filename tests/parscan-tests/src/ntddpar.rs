@@ -55,7 +55,7 @@ pub const IOCTL_PAR_GET_DEVICE_CAPS: u32 = 0x0016_0024;
 pub const IOCTL_PAR_GET_DEFAULT_MODES: u32 = 0x0016_0028;
 /// Asks for the device ID as the device sent it.
 pub const IOCTL_PAR_QUERY_RAW_DEVICE_ID: u32 = 0x0016_0030;
-/// Asks whether nobody has the port.
+/// Asks whether the port is free.
 pub const IOCTL_PAR_IS_PORT_FREE: u32 = 0x0016_0054;
 /// Asks for the name.
 pub const IOCTL_PAR_QUERY_LOCATION: u32 = 0x0016_0058;

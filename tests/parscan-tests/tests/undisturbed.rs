@@ -1,5 +1,5 @@
 //! What hangs on a port is left alone: a recorder on the connector sees every edge of the host's
-//! lines, and there is none that nobody asked for.
+//! lines, and there is none that no request asked for.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -229,7 +229,7 @@ fn who_was_asked_finds_every_line_as_it_was() {
     failures.end();
 }
 
-/// A printer that cannot be asked keeps its device; it goes when nobody is there, twice in a row.
+/// A printer that cannot be asked keeps its device; it goes when no device is there, twice in a row.
 #[test]
 fn a_known_device_stays_until_the_second_miss() {
     let device = Peripheral1284::new();

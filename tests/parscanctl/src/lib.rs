@@ -63,7 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, host: &mut Host) -> u8
             } else {
                 &mut *host.out
             };
-            // Where nobody listens nothing can be said.
+            // Where no reader is left nothing can be said.
             let _ = place.write_all(text.as_bytes());
             return if error.use_stderr() {
                 Exit::Usage.code()

@@ -73,7 +73,7 @@ impl<'a> Server<'a> {
 impl Drop for Server<'_> {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // What went wrong before is told by somebody else.
+            // What went wrong before is told elsewhere.
             let _ = self.end();
         }
     }

@@ -1,4 +1,4 @@
-//! The driver in Wine: somebody else's service manager, device installation, PnP manager and
+//! The driver in Wine: a service manager of other authors, device installation, PnP manager and
 //! I/O requests, with the shipping `parscan.sys`, its INFs, and `parscanctl.exe`.
 //!
 //! Devices are simulated by a driver of the tests, `bus`, which lives in the same process of Wine

@@ -119,7 +119,7 @@ pub(crate) fn template(wine: &Wine, work: &Path) -> Result<PathBuf> {
     Ok(prefix)
 }
 
-/// Makes a prefix like the template. Files of Windows, which nobody changes, are shared with it.
+/// Makes a prefix like the template. Files of Windows, which are not changed, are shared with it.
 pub(crate) fn copy(template: &Path, prefix: &Path) -> Result<()> {
     remove(prefix)?;
     copy_folder(template, prefix, false)

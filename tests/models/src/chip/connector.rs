@@ -7,7 +7,7 @@ use crate::{HostLines, Levels, LineTrace, Nanos, Peripheral, PeripheralLines};
 /// A peripheral, the host's lines to it, the time up to which both have been followed, and the
 /// trace if one is kept.
 ///
-/// Without a trace nobody looks at the lines between two accesses, so time costs nothing then.
+/// Without a trace nothing looks at the lines between two accesses, so time costs nothing then.
 pub(super) struct Connector {
     peripheral: Box<dyn Peripheral>,
     host: HostLines,

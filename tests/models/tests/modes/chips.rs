@@ -351,7 +351,7 @@ fn a_timeout_is_latched_until_it_is_cleared() {
         ];
         for mut host in chips {
             host.dcr(0x04);
-            // Nobody has negotiated EPP, so nobody answers.
+            // EPP was not negotiated, so the device does not answer.
             assert_eq!(host.input(0, 4, Width::Byte), 0xFF);
             not_enough(&mut host);
             if clear != TimeoutClear::ReadTwice {

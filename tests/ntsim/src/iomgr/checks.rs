@@ -178,7 +178,7 @@ pub(super) fn device_of(k: &Kernel, device: Va) -> Option<(DriverId, Va, bool)> 
     Some((d.driver, driver.object, driver.is_internal()))
 }
 
-/// Where the completion of a threaded IRP could not run, or nobody would see it.
+/// Where the completion of a threaded IRP could not run, or its sender would not see it.
 pub(super) fn check_threaded(k: &Kernel, irp: Irp) -> Broken {
     let t = k.sched.threads.get(&k.sched.current)?;
     if !t.takes_apcs() {

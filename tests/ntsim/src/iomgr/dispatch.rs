@@ -314,7 +314,7 @@ pub(crate) fn finish(irp: Va) {
     deliver(irp);
 }
 
-/// Gives the result to whoever sent the IRP, and takes the IRP away. What a thread's own IRP still
+/// Gives the result to the sender of the IRP, and takes the IRP away. What a thread's own IRP still
 /// needs happens in that thread, where an APC can run.
 fn deliver(irp: Irp) {
     let issuer = with(|k| {
@@ -493,7 +493,7 @@ pub(crate) fn finished(irp: Va) -> (NtStatus, usize) {
     (status, information)
 }
 
-/// The result of a request for whoever sent it; forgets the IRP's details.
+/// The result of a request for its sender; forgets the IRP's details.
 pub(super) fn collect(irp: Va) -> (NtStatus, usize, Vec<u8>) {
     with(|k| {
         let Some(r) = k.io.irps.get_mut(&irp) else {

@@ -227,7 +227,7 @@ fn send_for_file(file: Va, device: Va, major: u8) {
     send(irp, top);
 }
 
-/// The end of a file object that nobody refers to.
+/// The end of a file object without references.
 fn close_file(file: Va, device: Va) {
     if !with(|k| k.io.files.get(&file).is_some_and(|f| f.cleaned)) {
         clean_up(file, device);

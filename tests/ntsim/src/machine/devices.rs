@@ -77,7 +77,7 @@ impl Machine {
         })
     }
 
-    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal everybody who was asked gets
+    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal each device that was asked gets
     /// `IRP_MN_CANCEL_STOP_DEVICE`.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Machine {
     }
 
     /// `IRP_MN_QUERY_REMOVE_DEVICE`, children first; refused without asking while a handle is open.
-    /// After a refusal everybody who was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
+    /// After a refusal each device that was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
     ///
     /// # Errors
     /// A broken rule.
@@ -176,7 +176,7 @@ impl Machine {
         })
     }
 
-    /// The device is off its bus, and nobody has noticed: what needs it fails. Its
+    /// The device is off its bus, and its drivers have not noticed: what needs it fails. Its
     /// [`Machine::unplug`] is to follow.
     pub fn disconnect(&self, node: DevNode) {
         self.with(|k| pnp::disconnect(k, node));

@@ -22,7 +22,7 @@ impl Machine {
 
     /// The system goes to sleep (S3): every started device, children first, is asked, and then told.
     /// When this returns all have completed their `SET_POWER`. If a device refuses, gives its
-    /// status, and whoever was asked is told that the system works. Time goes on as always.
+    /// status, and each device that was asked is told that the system works. Time goes on as always.
     ///
     /// # Errors
     /// A broken rule.
@@ -40,7 +40,7 @@ impl Machine {
         })
     }
 
-    /// The system is shut down (S5): as [`Machine::sleep`], but nobody is asked.
+    /// The system is shut down (S5): as [`Machine::sleep`], but no device is asked.
     ///
     /// # Errors
     /// A broken rule.

@@ -20,7 +20,7 @@ pub struct Times {
     pub timer_wakeups: u64,
     /// Port accesses.
     pub port_accesses: u64,
-    /// Of them, on ports where nobody answered.
+    /// Of them, on ports where no device answered.
     pub unanswered: u64,
 }
 

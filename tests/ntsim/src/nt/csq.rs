@@ -123,7 +123,7 @@ fn insert(csq: Va, irp: Irp, context: Va, insert_context: usize) -> i32 {
         }
         sl.set_control(sl.control() | super::types::SL_PENDING_RETURNED);
         irp.set_cancel_routine(cancel_routine as *const () as usize);
-        // Cancelled before the routine was there: whoever takes the routine out owns the IRP.
+        // Cancelled before the routine was there: the thread that takes the routine out owns the IRP.
         let cancelled = irp.cancel() != 0 && irp.cancel_routine() != 0;
         if cancelled {
             irp.set_cancel_routine(0);

@@ -277,7 +277,7 @@ pub(crate) fn raise(vector: u32) -> bool {
         }
         ke::release(lock, Family::Interrupt);
         set_irql(old);
-        // A level-sensitive line stays asserted for the others only if nobody claimed it.
+        // A level-sensitive line stays asserted for the others only if no routine claimed it.
         if claimed && !latched {
             break;
         }

@@ -202,7 +202,7 @@ fn busy(k: &Kernel, device: Va) -> Option<(Rule, String)> {
     Some((rule, format!("{what}: {busy}")))
 }
 
-/// Frees a deleted device when nobody refers to it any more.
+/// Frees a deleted device when nothing refers to it any more.
 pub(crate) fn release_if_gone(device: Va) {
     let goes = |k: &Kernel| {
         // In a removal the lower device goes first: it stays until the upper one detaches.

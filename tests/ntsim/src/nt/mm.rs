@@ -207,7 +207,7 @@ pub(crate) fn device_view(k: &mut Kernel, mdl: Va) -> Option<(Va, DeviceView)> {
     Some((view + range(mdl).0 % PAGE, DeviceView { view, frames }))
 }
 
-/// The transfer is over. Whether the pages still belong to somebody else.
+/// The transfer is over. Whether the pages still belong to another process.
 pub(crate) fn end_device_view(k: &mut Kernel, view: &DeviceView) -> bool {
     k.user.unmap_view(view.view);
     let lost = view.frames.iter().any(|f| k.user.has_one_user(*f));

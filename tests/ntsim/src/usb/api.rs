@@ -47,7 +47,7 @@ impl Machine {
         self.with(|k| super::plug(k, spec, function))
     }
 
-    /// Pulls a USB device off its cable: its URBs end, and nobody else knows yet.
+    /// Pulls a USB device off its cable: its URBs end, and no driver knows yet.
     /// [`Machine::unplug`] is this and what the PnP manager does then.
     pub fn pull(&self, node: DevNode) {
         self.with(|k| {

@@ -334,7 +334,7 @@ impl Transfer {
         }
         let full = done + taken == len;
         if (data.len() < max || data.is_empty()) && !full {
-            // UHCI and OHCI stop at a short packet that nobody allowed; EHCI and xHCI do not care.
+            // UHCI and OHCI stop at a short packet that the URB does not allow; EHCI and xHCI do not care.
             if self.flags & SHORT_TRANSFER_OK == 0 && self.speed == Speed::Full {
                 return Some(self.halt(usbd::ERROR_SHORT_TRANSFER));
             }

@@ -43,7 +43,7 @@ pub(super) enum Then {
 pub(super) struct Buffer {
     pub va: Va,
     pub len: usize,
-    /// `TransferBufferMDL`; 0: `TransferBuffer` names it, the driver's own memory, which nobody
+    /// `TransferBufferMDL`; 0: `TransferBuffer` names it, the driver's own memory, which no code
     /// else changes.
     pub mdl: Va,
     pub is_in: bool,

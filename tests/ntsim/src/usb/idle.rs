@@ -211,7 +211,7 @@ fn hub_thread(pdo: Va, hub: HubIdle) {
     if let HubIdle::After(time) = hub {
         let until = with(|k| k.now + time);
         sched::wait("a quiet hub", Some(until), move |k| ends(k, pdo));
-        // It may not know yet that nobody wants it any more.
+        // It may not know yet that the driver does not want it any more.
         let unaware = with(|k| {
             let cancelled = |r: &Request| r.end == Some(NtStatus::CANCELLED);
             let known = sleeper(k, pdo)

@@ -97,7 +97,7 @@ impl File {
         // SAFETY: our file and the same OVERLAPPED. This waits until the request has ended, also
         // when it was cancelled: the driver has the buffers until then.
         unsafe { GetOverlappedResult(file, overlapped, &raw mut moved, 1) };
-        // SAFETY: the request is over, nobody writes to it any more.
+        // SAFETY: the request is over, the kernel does not write to it any more.
         let ended = unsafe { overlapped.read() };
         let mut result = outcome(ended.Internal, ended.InternalHigh);
         if let Err(failure) = &mut result

@@ -35,7 +35,7 @@ pub(super) struct Irp {
     lock: RemoveLock,
 }
 
-// SAFETY: an IRP belongs to whoever owns the value.
+// SAFETY: an IRP belongs to the thread that owns the value.
 unsafe impl Send for Irp {}
 
 impl Drop for Irp {
@@ -148,7 +148,7 @@ impl Sent {
 
     /// After the IRP has come back: what it was completed with.
     pub(super) fn free(self) -> Status {
-        // SAFETY: nobody has the IRP any more.
+        // SAFETY: no thread has the IRP any more.
         let irp = unsafe { Box::from_raw(self.0.as_ptr()) };
         let stack = irp.Tail.Overlay.__bindgen_anon_2.__bindgen_anon_1;
         // SAFETY: `new` made it.

@@ -142,7 +142,7 @@ fn whoever_is_inside_a_gate_finds_what_is_behind_it() {
             scope.spawn(|| {
                 while !over.load(SeqCst) {
                     if let Some(inside) = gate.enter() {
-                        // SAFETY: it lives while the gate is open, and somebody inside.
+                        // SAFETY: it lives while the gate is open, and a thread inside.
                         unsafe { &*inside.value().0 }.fetch_add(1, SeqCst);
                         let _ = inside.must_leave();
                     }
@@ -168,7 +168,7 @@ fn whoever_is_inside_a_gate_finds_what_is_behind_it() {
                     gate.close(passive);
                 }
             }
-            // SAFETY: nobody is inside.
+            // SAFETY: no thread is inside.
             drop(unsafe { Box::from_raw(behind) });
         }
         over.store(true, SeqCst);

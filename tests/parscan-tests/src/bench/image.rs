@@ -1,4 +1,4 @@
-//! How large the image is, by room.
+//! How large the image is, by module.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,8 +7,8 @@ use super::sheet::{Column, Row, Table, held, told};
 const HELD: &[Column] = &[held("bytes")];
 const TOLD: &[Column] = &[told("bytes")];
 
-/// The rooms of the crate, as `src/lib.rs` names them.
-const ROOMS: [&str; 7] = [
+/// The modules of the crate, as `src/lib.rs` names them.
+const MODULES: [&str; 7] = [
     "kernel", "ioctl", "ieee1284", "usb", "sharing", "parallel", "usbscan",
 ];
 
@@ -39,9 +39,9 @@ pub(crate) fn sizes(image: &Path) -> [Table; 2] {
     places.sort_unstable();
     places.dedup_by_key(|(at, _)| *at);
     let ends = places.iter().skip(1).map(|(at, _)| *at).chain([code]);
-    let mut rooms: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut modules: BTreeMap<&str, u64> = BTreeMap::new();
     for ((at, name), end) in places.iter().zip(ends) {
-        *rooms.entry(room(name)).or_default() += end.saturating_sub(*at);
+        *modules.entry(module(name)).or_default() += end.saturating_sub(*at);
     }
     let row = |name: &str, bytes: u64| Row {
         name: name.to_owned(),
@@ -55,11 +55,11 @@ pub(crate) fn sizes(image: &Path) -> [Table; 2] {
             rows: vec![row("parscan.sys", size), row(".text", code)],
         },
         Table {
-            title: "Code by room",
-            about: "Bytes of functions, by the room that they are of; what is generic is in the \
-                    room that wrote it.",
+            title: "Code by module",
+            about: "Bytes of functions, by the module that they are of; what is generic is in the \
+                    module that wrote it.",
             columns: TOLD,
-            rows: rooms
+            rows: modules
                 .into_iter()
                 .map(|(name, bytes)| row(name, bytes))
                 .collect(),
@@ -67,19 +67,19 @@ pub(crate) fn sizes(image: &Path) -> [Table; 2] {
     ]
 }
 
-/// The room of a mangled name: the first that it names.
-fn room(name: &str) -> &'static str {
-    ROOMS
+/// The module of a mangled name: the first that it names.
+fn module(name: &str) -> &'static str {
+    MODULES
         .into_iter()
-        .filter_map(|room| {
-            let path = name.find(&format!("parscan{}{room}", room.len()));
-            let other = name.find(&format!("parscan..{room}.."));
+        .filter_map(|module| {
+            let path = name.find(&format!("parscan{}{module}", module.len()));
+            let other = name.find(&format!("parscan..{module}.."));
             let at = match (path, other) {
                 (Some(path), Some(other)) => path.min(other),
                 (path, other) => path.or(other)?,
             };
-            Some((at, room))
+            Some((at, module))
         })
         .min()
-        .map_or("others, and the compiler's", |(_, room)| room)
+        .map_or("others, and the compiler's", |(_, module)| module)
 }

@@ -208,7 +208,7 @@ fn scan(pc: &ScannerPc, file: Opened) -> Result<()> {
     Ok(())
 }
 
-/// How long nobody presses the button.
+/// How long the button is not pressed.
 const PATIENCE: u64 = 200_000 * MS;
 
 /// A program waits for the button.

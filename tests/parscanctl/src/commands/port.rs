@@ -17,7 +17,7 @@ pub(super) struct Status {
     /// The names of the set bits of `PAR_QUERY_INFORMATION.Status`
     flags: Vec<&'static str>,
     bits: u8,
-    /// Whether nobody else uses the port; `null` where the driver does not tell
+    /// Whether no other client uses the port; `null` where the driver does not tell
     free: Option<bool>,
     modes: Option<Modes>,
 }

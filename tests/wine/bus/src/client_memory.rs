@@ -5,7 +5,7 @@
 //! there, or something else. For the requests that have such a pointer the filter stands in for the
 //! shared address space: it copies what the pointer names into memory of this process, and puts
 //! that address in the driver's copy of the request. Memory that the program cannot read either
-//! becomes memory that nobody can read, so that the driver's guard meets a real access violation.
+//! becomes memory that no code can read, so that the driver's guard meets a real access violation.
 //! The checks before that see the program's own address: one that is null or out of user space
 //! stays as it is.
 

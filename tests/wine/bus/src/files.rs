@@ -50,7 +50,7 @@ pub(crate) fn send(lower: Device, major: u8, file: *mut FILE_OBJECT) {
 }
 
 /// Waits until programs have closed all files on a device that is to be removed, as Windows does.
-/// Where nobody can close them any more, since Wine stops the drivers' process, or nobody does, the
+/// Where they cannot be closed any more, since Wine stops the drivers' process, or are not closed, the
 /// files are closed for them.
 pub(crate) fn settle(filter: Device, lower: Device) {
     let deadline = clock::now() + PATIENCE;

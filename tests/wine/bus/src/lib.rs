@@ -3,7 +3,7 @@
 //!
 //! Wine has a service manager, setup API, PnP manager and I/O manager that this project did not
 //! write. Its drivers are programs: they run in the user-mode process `winedevice.exe`. So
-//! `parscan.sys`, as users install it, runs there end to end once somebody answers its port
+//! `parscan.sys`, as users install it, runs there end to end once a device answers its port
 //! accesses and URBs. That is this driver, in the same process; what the hardware does, the models
 //! of `parscan-models` say, as in `ntsim`, here with the time of a real clock.
 //!
@@ -12,7 +12,7 @@
 //! their results as programs see them. It is no evidence for IRQL, paging, processors, power or
 //! signatures.
 //!
-//! | room | what lives there |
+//! | module | what it is about |
 //! |---|---|
 //! | `entry` | DriverEntry, unload, dispatch by device object |
 //! | `bus` | the root device, and the children that it enumerates |

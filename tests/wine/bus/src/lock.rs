@@ -37,7 +37,7 @@ impl<T> Lock<T> {
         Locked(self)
     }
 
-    /// Wakes everybody who waits for a change.
+    /// Wakes each thread that waits for a change.
     pub(crate) fn notify(&self) {
         // SAFETY: initialised.
         unsafe { WakeAllConditionVariable(self.changed.get()) };
@@ -48,7 +48,7 @@ impl<T> Lock<T> {
 pub(crate) struct Locked<'a, T>(&'a Lock<T>);
 
 impl<T> Locked<'_, T> {
-    /// Gives the lock back until somebody notifies, or for so many milliseconds (`None`: as long as
+    /// Gives the lock back until a thread notifies, or for so many milliseconds (`None`: as long as
     /// it takes).
     pub(crate) fn wait(&mut self, milliseconds: Option<u32>) {
         let milliseconds = milliseconds.unwrap_or(INFINITE);

@@ -298,7 +298,7 @@ impl Device {
     }
 
     pub(crate) fn delete(self) {
-        // SAFETY: a device of this driver; nobody uses it afterwards.
+        // SAFETY: a device of this driver; no thread uses it afterwards.
         unsafe { IoDeleteDevice(self.0) };
     }
 
@@ -512,7 +512,7 @@ impl Irp {
         status
     }
 
-    /// As whoever had it before left it.
+    /// As its last owner left it.
     pub(crate) fn complete_as_is(self) -> Status {
         self.complete(self.status(), self.information())
     }

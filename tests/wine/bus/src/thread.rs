@@ -23,7 +23,7 @@ pub(crate) fn start(body: impl FnOnce() + 'static) -> bool {
         )
     };
     if thread.is_null() {
-        // SAFETY: made above, and nobody has it.
+        // SAFETY: made above, and no other thread has it.
         drop(unsafe { Box::from_raw(argument) });
         return false;
     }

@@ -264,7 +264,7 @@ pub(crate) fn internal_control(irp: Irp) -> Status {
     };
     irp.mark_pending();
     irp.set_cancel_routine(cancel);
-    // Cancelled before the routine was there: whoever takes it out acts.
+    // Cancelled before the routine was there: the thread that takes it out acts.
     let cancelled = irp.is_cancelled() && irp.take_cancel_routine();
     usb.flights.push_back(Flight {
         irp,
@@ -283,7 +283,7 @@ pub(crate) fn internal_control(irp: Irp) -> Status {
 unsafe extern "system" fn cancel(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     // SAFETY: it waits for this routine, as long as `cancelled` is not set.
     let it = unsafe { Irp::from_raw(irp) };
-    // SAFETY: held by whoever calls a cancel routine.
+    // SAFETY: held by the thread that calls a cancel routine.
     unsafe { IoReleaseCancelSpinLock(it.cancel_irql()) };
     let mut usb = USB.lock();
     if let Some(flight) = usb.flights.iter_mut().find(|flight| flight.irp == it) {

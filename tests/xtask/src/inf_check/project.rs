@@ -116,7 +116,7 @@ fn check_security(check: &mut Check<'_>) {
 }
 
 /// Is it a protected DACL that gives all to the system and administrators, something to who is
-/// logged on (and to the WIA service, for an image device), and nothing to anybody else?
+/// logged on (and to the WIA service, for an image device), and nothing to other users?
 fn is_protected(sddl: &str, image: bool) -> bool {
     let Some(list) = sddl
         .strip_prefix("D:P(")

@@ -40,7 +40,7 @@ pub(crate) enum Tool {
     Programs32,
     /// What links programs for ARM64: Zig, from `PyPI`, and a Rust target.
     ProgramsArm64,
-    /// Somebody else's Windows: Debian package wine64.
+    /// Windows as Wine's authors built it: Debian package wine64.
     Wine,
     /// What runs the simulated machine on ARM64: Debian package qemu-user, and a Rust target.
     Arm64,

@@ -32,7 +32,7 @@ pub(super) fn hooks() -> [Hook; 5] {
     ]
 }
 
-/// Bit 0 of the reference: nobody gets in any more. The others count who is in.
+/// Bit 0 of the reference: no thread gets in any more. The others count who is in.
 const CLOSED: usize = 1;
 const ONE: usize = 2;
 

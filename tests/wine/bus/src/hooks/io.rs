@@ -220,11 +220,11 @@ unsafe extern "system" fn io_csq_remove_next_irp(csq: *mut Csq, peek_context: Pt
 unsafe extern "system" fn cancel_queued(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     // SAFETY: an IRP that is being cancelled.
     let it = unsafe { Irp::from_raw(irp) };
-    // SAFETY: held by whoever calls a cancel routine.
+    // SAFETY: held by the thread that calls a cancel routine.
     unsafe { IoReleaseCancelSpinLock(it.cancel_irql()) };
     // SAFETY: written when it was put in.
     let csq = unsafe { it.queue_slot().read() }.cast::<Csq>();
-    // SAFETY: nobody else takes it out: its cancel routine is gone.
+    // SAFETY: no other thread takes it out: its cancel routine is gone.
     unsafe { under_lock(csq, || unlink(csq, it)) };
     // SAFETY: the driver's callback.
     unsafe { ((*csq).complete)(csq, irp) };

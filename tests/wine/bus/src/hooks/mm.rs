@@ -28,7 +28,7 @@ const MAPPED_TO_SYSTEM_VA: i16 = 0x1;
 const PARTIAL: i16 = 0x10;
 const PARTIAL_HAS_BEEN_MAPPED: i16 = 0x20;
 
-/// `MmGetMdlVirtualAddress`: in Wine also where the memory is, whoever it is mapped for.
+/// `MmGetMdlVirtualAddress`: in Wine also where the memory is, whichever process it is mapped for.
 ///
 /// # Safety
 /// A live MDL.
