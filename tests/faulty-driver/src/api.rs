@@ -1,9 +1,4 @@
 //! wdm.h's inline functions, and instructions, as this driver uses them.
-#![allow(
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::mem::offset_of;
 

@@ -1,11 +1,5 @@
 //! The driver's other role (`Client` parameter 1, or 2 for an exclusive device): a driver without AddDevice whose control device
 //! makes it use `\\Device\\Misbehave0`, the device of the first.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::{null, null_mut};
 
@@ -112,7 +106,7 @@ unsafe fn threaded(
         if irp.is_null() {
             return (INSUFFICIENT_RESOURCES, 0);
         }
-        // Nobody says on whose behalf: as from any driver.
+        // It does not say for which file object it is: as from any driver.
         let no_file = (*current(irp).sub(1)).FileObject.is_null();
         let status = IofCallDriver(target, irp);
         if status == PENDING {

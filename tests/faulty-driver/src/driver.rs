@@ -1,10 +1,4 @@
 //! The well-behaved driver: DriverEntry, AddDevice, PnP, requests, a child device.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::{null, null_mut};
 

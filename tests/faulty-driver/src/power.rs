@@ -1,10 +1,4 @@
 //! The power policy owner: a device power request follows from each system power request.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::{from_mut, null, null_mut};
 

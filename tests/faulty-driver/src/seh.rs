@@ -1,9 +1,4 @@
 //! Calls under an exception handler, in assembly: what `__try` would be in C.
-#![allow(
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::arch::global_asm;
 

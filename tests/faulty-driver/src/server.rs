@@ -1,10 +1,4 @@
 //! What the driver offers to other drivers: internal requests, a callback table, and interrupts.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::null_mut;
 
@@ -32,7 +26,7 @@ pub(crate) struct Table {
     pub(crate) context: Ptr,
 }
 
-/// Pool that belongs to this driver, whoever asks.
+/// Pool that belongs to this driver, whichever driver asks.
 unsafe extern "C" fn allocate(_context: Ptr) -> Ptr {
     unsafe { ExAllocatePool2(NON_PAGED, 24, TAG) }
 }
@@ -280,7 +274,7 @@ pub(crate) unsafe fn leaky(device: *mut DEVICE_OBJECT, irp: *mut IRP, output: us
         let out = buffer(irp);
         memset(out.cast(), 0, 32);
         out.add(3).cast::<usize>().write_unaligned(device as usize);
-        // Not as a whole: the machine itself would see bytes that nobody wrote.
+        // Not as a whole: the machine itself would see bytes that were not written.
         memcpy(out.add(16).cast(), old, 12);
         ExFreePoolWithTag(old, TAG);
     }

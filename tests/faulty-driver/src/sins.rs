@@ -1,11 +1,5 @@
 //! The sins that a request can ask for, and a request that uses everything rightly.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::too_many_lines,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
+#![allow(clippy::too_many_lines, reason = "one arm a sin")]
 
 use core::ptr::{null, null_mut};
 
@@ -350,7 +344,7 @@ pub(crate) unsafe fn commit(
                 KfRaiseIrql(1);
             }
             35 => {
-                // Nobody will ever complete it, CLEANUP or not.
+                // No thread will ever complete it, CLEANUP or not.
                 (*ext).kept = irp;
                 mark_pending(irp);
                 return PENDING;
@@ -547,7 +541,7 @@ pub(crate) unsafe fn commit(
             100 => {
                 let dpc: *mut KDPC = alloc(64).cast();
                 KeInitializeDpc(dpc, dpc_good, null_mut());
-                // At DISPATCH_LEVEL nobody takes it out of the queue.
+                // At DISPATCH_LEVEL no processor takes it out of the queue.
                 let old = KfRaiseIrql(2);
                 KeInsertQueueDpc(dpc, null_mut(), null_mut());
                 ExFreePoolWithTag(dpc.cast(), TAG);
@@ -652,7 +646,7 @@ pub(crate) unsafe fn commit(
             153 => KeLeaveCriticalRegion(),
             154 => send_own(device, 0x0F, keep_paged),
             155 | 156 => {
-                // 155: capabilities that nobody initialised; 156: a request of the PnP manager's own.
+                // 155: capabilities that were not initialised; 156: a request of the PnP manager's own.
                 let own = IoAllocateIrp(4, 0);
                 let next = current(own).sub(1);
                 (*next).MajorFunction = 0x1B;
@@ -708,7 +702,7 @@ pub(crate) unsafe fn commit(
                 sleep(5);
             }
             163 => {
-                // The completion routine of whoever sent it goes along to the lower device.
+                // The completion routine of its sender goes along to the lower device.
                 let own = IoAllocateIrp(6, 0);
                 let next = current(own).sub(1);
                 (*next).MajorFunction = 0x0F;
@@ -1031,7 +1025,7 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         let mut text = [0_u16; 64];
         IoGetDeviceProperty((*ext).pdo, 0xF, 128, (&raw mut text).cast(), &raw mut len);
 
-        // Ports, one of them nobody's.
+        // Ports, one of them without a device.
         outsb(PORT, b"abc");
         let mut words = [0_u16; 3];
         insw(PORT + 2, &mut words);

@@ -1,9 +1,4 @@
 //! A request that goes down as a URB: the caller's bytes are the URB. And idle requests.
-#![allow(
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::{copy_nonoverlapping, null, null_mut};
 

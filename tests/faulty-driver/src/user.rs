@@ -1,10 +1,4 @@
 //! Requests with user addresses and MDLs: served rightly, and the sins against them.
-#![allow(
-    clippy::wildcard_imports,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "this driver exists to be wrong: the machine checks it, not the reader"
-)]
 
 use core::ptr::null_mut;
 
@@ -367,7 +361,7 @@ pub(crate) unsafe fn commit(number: u32, device: *mut DEVICE_OBJECT, irp: *mut I
                 data.read_volatile();
             }
             95 => {
-                // Nobody has locked it.
+                // It is not locked.
                 let mdl = IoAllocateMdl(at, 4, 0, 0, null_mut());
                 MmMapLockedPagesSpecifyCache(mdl, 0, 1, null_mut(), 0, PRIORITY);
             }

@@ -102,7 +102,7 @@ fn a_free_beside_the_calls_is_told() {
         other.join().unwrap();
         scene.run_dpc();
         assert_eq!(*scene.told.lock().unwrap(), [true, true, false]);
-        assert!(scene.rounds.ask(), "nobody is at it any more");
+        assert!(scene.rounds.ask(), "no thread is at it any more");
     });
 }
 
@@ -121,7 +121,7 @@ fn every_free_is_told() {
         }
         scene.run_dpc();
         assert_eq!(*scene.told.lock().unwrap(), [true; 3]);
-        assert!(scene.rounds.ask(), "nobody is at it any more");
+        assert!(scene.rounds.ask(), "no thread is at it any more");
     });
 }
 

@@ -9,18 +9,13 @@
 //! | `crash` | the panic handler |
 //!
 //! Built for Windows targets only; elsewhere the crate is empty.
-#![cfg_attr(windows, no_std)]
+#![cfg(windows)]
+#![no_std]
 
-#[cfg(windows)]
 pub mod control_device;
-#[cfg(windows)]
 mod crash;
-#[cfg(windows)]
 pub mod functions;
-#[cfg(windows)]
 pub mod types;
 
-#[cfg(windows)]
 pub use functions::*;
-#[cfg(windows)]
 pub use types::*;

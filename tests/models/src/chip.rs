@@ -1,5 +1,48 @@
 //! Port chips.
 
+/// [`PortDevice`](crate::PortDevice) of a chip whose registers are bytes, in `read_byte` and
+/// `write_byte`; with more functions of the trait, if it has them.
+macro_rules! byte_wide_port {
+    ($chip:ty $(, $more:item)*) => {
+        impl $crate::PortDevice for $chip {
+            fn read(
+                &mut self,
+                now: $crate::Nanos,
+                block: usize,
+                offset: u16,
+                width: $crate::Width,
+            ) -> u32 {
+                self.base.connector.catch_up(now);
+                $crate::chip::read_bytes(offset, width, |offset| self.read_byte(block, offset))
+            }
+
+            fn write(
+                &mut self,
+                now: $crate::Nanos,
+                block: usize,
+                offset: u16,
+                width: $crate::Width,
+                value: u32,
+            ) {
+                self.base.connector.catch_up(now);
+                $crate::chip::write_bytes(offset, width, value, |offset, byte| {
+                    self.write_byte(block, offset, byte);
+                });
+            }
+
+            fn advance(&mut self, now: $crate::Nanos) {
+                self.base.connector.look(now);
+            }
+
+            fn trace(&self) -> Option<&$crate::LineTrace> {
+                self.base.connector.trace()
+            }
+
+            $($more)*
+        }
+    };
+}
+
 mod base;
 mod connector;
 mod ecp;
@@ -50,7 +93,7 @@ pub enum ChipViolationKind {
     FifoUnderrun,
     /// The FIFO was written in the reverse direction, or read in the forward direction.
     FifoDirection,
-    /// DATA was written in an ECR mode in which the FIFO or nobody owns the data lines. The byte is
+    /// DATA was written in an ECR mode in which the FIFO or nothing owns the data lines. The byte is
     /// lost.
     DataNotOwned,
     /// DCR held nStrobe or nAutoFd low when the FIFO began a byte, so that the hardware cannot move

@@ -90,3 +90,14 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The usual machine with this seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+}

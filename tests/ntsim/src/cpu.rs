@@ -925,7 +925,7 @@ fn access(port: u16, width: Width, write: Option<u32>) -> u32 {
                 value,
             });
             if !answered {
-                k.note(format!("nobody answers on port {port:#06x}"));
+                k.note(format!("no device answers on port {port:#06x}"));
             }
         }
     });

@@ -93,7 +93,7 @@ fn told(k: &Kernel, device: Va) -> u32 {
 
 fn name(k: &Kernel, device: Va) -> String {
     let device = k.devices.get(&device);
-    let owner = device.map_or("nobody", |d| k.driver(d.driver).name.as_str());
+    let owner = device.map_or("no driver", |d| k.driver(d.driver).name.as_str());
     let name = device.and_then(|d| d.name.as_deref()).unwrap_or("unnamed");
     format!("{name} of {owner}")
 }
@@ -240,7 +240,7 @@ pub(crate) fn check_leaving(
     early.then(|| (rules::POWER_CHILDREN, who()))
 }
 
-/// After a successful START: everybody in the stack has told D0.
+/// After a successful START: each driver of the stack has told D0.
 pub(crate) fn check_started(k: &Kernel, pdo: Va) -> Broken {
     let mut at = Some(pdo);
     while let Some(device) = at {
@@ -584,13 +584,13 @@ fn start(asked: Asked) -> Va {
     irp.0
 }
 
-/// Waits for its end, and tells whoever asked.
+/// Waits for its end, and tells the driver that asked.
 fn end(asked: Asked, irp: Va) {
     let status = wait(irp);
     ended(asked, status);
 }
 
-/// Tells whoever asked how it ended.
+/// Tells the driver that asked how it ended.
 fn ended(asked: Asked, status: NtStatus) {
     with(|k| {
         k.po.busy.remove(&asked.pdo);

@@ -132,7 +132,7 @@ rules! {
     POWER_ALLOCATE = "P1", "PowerDownAllocate", "memory allocated while a power IRP that takes power away is being dispatched";
     POWER_ACCESS = "P1", "ntsim/power-access", "port of a device without power accessed";
     POWER_TIMEOUT = "P1", "9F", "power IRP not completed in time";
-    WMI_FORWARDING = "F5", "C9/220", "IRP_MJ_SYSTEM_CONTROL completed by someone who is not the provider";
+    WMI_FORWARDING = "F5", "C9/220", "IRP_MJ_SYSTEM_CONTROL completed by a driver that is not the provider";
     OWN_PNP_STATUS = "F6", "C9/20E", "PnP, power or WMI IRP sent without initial STATUS_NOT_SUPPORTED";
     OWN_CAPABILITIES = "F6", "C9/233", "IRP_MN_QUERY_CAPABILITIES sent with Size, Version, Address or UINumber not initialised";
     OWN_RESERVED = "F6", "C9/237", "PnP IRP sent that only the system may send";

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, bench, code, up};
+use common::{Bench, bench, code, each_seed, up};
 use ntsim::trace::{EventKind, pnp_minor_name};
 use ntsim::{Bugcheck, Config, DevNode, NodeState, NtStatus};
 
@@ -55,24 +55,15 @@ fn a_child_tells_who_it_is() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_child_no_longer_reported_is_removed_by_a_worker() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let b = bench(
-            Config {
-                seed,
-                ..Config::default()
-            },
-            0,
-        );
-        let h = up(&b)?;
-        let m = &b.machine;
-        let child = child(&b);
+    each_seed(|b, m, h| {
+        let child = child(b);
         m.run_until_idle()?;
         let from = m.trace().len();
         m.device_io_control(h, code(0x806), &[], 0)?;
         m.run_until_idle()?;
         assert_eq!(m.node_state(child), NodeState::Removed);
         assert_eq!(m.children(b.node), []);
-        let all = minors(&b, from);
+        let all = minors(b, from);
         assert_eq!(
             all,
             [
@@ -92,8 +83,8 @@ fn a_child_no_longer_reported_is_removed_by_a_worker() -> Result<(), Bugcheck> {
         m.close(h)?;
         m.remove(b.node)?;
         m.unload(b.driver)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]

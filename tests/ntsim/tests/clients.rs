@@ -155,11 +155,11 @@ fn threaded_requests_give_exactly_information_bytes() -> Result<(), Bugcheck> {
         let m = &p.b.machine;
         p.ask(OPEN)?;
         let r = m.device_io_control(p.ask, code(0x802), b"hello", 8)?;
-        assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 5));
+        assert_eq!(r.outcome(), (NtStatus::SUCCESS, 5));
         assert_eq!(&r.output[..5], b"hello");
         // The server says that four of its eight bytes count, with a warning.
         let r = m.device_io_control(p.ask, code(0x803), b"abcdefgh", 8)?;
-        assert_eq!((r.status, r.information), (NtStatus::BUFFER_OVERFLOW, 4));
+        assert_eq!(r.outcome(), (NtStatus::BUFFER_OVERFLOW, 4));
         assert_eq!(r.output[..4], [0x77; 4]);
         // What came back to the client: four bytes in a buffer of eight.
         assert_eq!(r.output[4..], [ntsim::CANARY; 4]);
@@ -172,10 +172,7 @@ fn threaded_requests_give_exactly_information_bytes() -> Result<(), Bugcheck> {
 #[test]
 fn a_pending_threaded_request_ends_in_its_own_thread() -> Result<(), Bugcheck> {
     for seed in 0..20 {
-        let p = pair(Config {
-            seed,
-            ..Config::default()
-        })?;
+        let p = pair(Config::seeded(seed))?;
         let m = &p.b.machine;
         p.ask(OPEN)?;
         let waiting = m.start_io_control(p.ask, code(0x80C), &[], 0);
@@ -193,14 +190,11 @@ fn a_pending_threaded_request_ends_in_its_own_thread() -> Result<(), Bugcheck> {
 #[test]
 fn an_own_irp_is_cancelled_reused_and_freed() -> Result<(), Bugcheck> {
     for seed in 0..20 {
-        let p = pair(Config {
-            seed,
-            ..Config::default()
-        })?;
+        let p = pair(Config::seeded(seed))?;
         p.ask(OPEN)?;
         assert_eq!(p.ask(0x807)?, NtStatus::SUCCESS);
         assert_eq!(p.ask(0x808)?, NtStatus::CANCELLED);
-        // A cancelled IRP that its maker keeps is nobody's delay.
+        // A cancelled IRP that its maker keeps is no delay.
         p.b.machine.run_for(100_000_000_000)?;
         assert_eq!(p.ask(0x809)?, NtStatus::SUCCESS);
         p.ask(CLOSE)?;
@@ -291,10 +285,7 @@ fn a_device_reference_left_is_the_clients_leak() -> Result<(), Bugcheck> {
 #[test]
 fn a_driver_that_has_it_open_delays_the_removal() -> Result<(), Bugcheck> {
     for seed in 0..20 {
-        let p = pair(Config {
-            seed,
-            ..Config::default()
-        })?;
+        let p = pair(Config::seeded(seed))?;
         let m = &p.b.machine;
         p.ask(OPEN)?;
         m.close(p.handle)?;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{VECTOR, bench, code, up};
+use common::{VECTOR, bench, code, each_seed, up};
 use ntsim::{Bugcheck, Config, Handle, Machine, NtStatus, When, rules};
 
 const LINE_BASED: u32 = 2;
@@ -58,16 +58,7 @@ fn an_isr_runs_at_dirql_and_its_dpc_after_it() -> Result<(), Bugcheck> {
 
 #[test]
 fn interrupts_come_in_the_middle_of_anything() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let b = bench(
-            Config {
-                seed,
-                ..Config::default()
-            },
-            0,
-        );
-        let h = up(&b)?;
-        let m = &b.machine;
+    each_seed(|b, m, h| {
         assert_eq!(connect(m, h, [LINE_BASED, 0, 0])?, NtStatus::SUCCESS);
         let at = m.port_accesses();
         for k in 1..=8 {
@@ -86,8 +77,8 @@ fn interrupts_come_in_the_middle_of_anything() -> Result<(), Bugcheck> {
         m.unplug(b.node)?;
         m.close(h)?;
         m.unload(b.driver)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]

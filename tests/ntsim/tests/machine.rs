@@ -6,7 +6,7 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{bench, code, image, up};
+use common::{bench, code, each_seed, image, up};
 use ntsim::trace::EventKind;
 use ntsim::{
     Bugcheck, Caller, Config, LoadError, Machine, NodeState, NtStatus, RegValue, When, rules,
@@ -34,10 +34,10 @@ fn buffered_reads_and_writes_work() -> Result<(), Bugcheck> {
     let b = bench(Config::default(), 0);
     let h = up(&b)?;
     let r = b.machine.read(h, 10)?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 10));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 10));
     assert_eq!(r.output, [0x5A; 10]);
     let r = b.machine.write(h, b"text")?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 4));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 4));
     Ok(())
 }
 
@@ -66,16 +66,7 @@ fn opens_fail_where_nothing_is_started() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_hook_unplugs_in_the_middle() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let b = bench(
-            Config {
-                seed,
-                ..Config::default()
-            },
-            0,
-        );
-        let h = up(&b)?;
-        let m = &b.machine;
+    each_seed(|b, m, h| {
         let node = b.node;
         let ran = Rc::new(Cell::new(false));
         let flag = Rc::clone(&ran);
@@ -92,8 +83,8 @@ fn a_hook_unplugs_in_the_middle() -> Result<(), Bugcheck> {
         m.close(h)?;
         assert_eq!(m.node_state(node), NodeState::Removed);
         m.unload(b.driver)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
@@ -115,13 +106,7 @@ fn a_timed_hook_cancels() -> Result<(), Bugcheck> {
 
 /// Everything up to the unload, whatever fails on the way; gives the number of failable calls.
 fn life_with_failure(k: u64, seed: u64) -> Result<u64, Bugcheck> {
-    let b = bench(
-        Config {
-            seed,
-            ..Config::default()
-        },
-        0,
-    );
+    let b = bench(Config::seeded(seed), 0);
     let m = &b.machine;
     let before = m.failable_calls();
     if k > 0 {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{accomplice, bench, code, up};
+use common::{accomplice, bench, code, each_seed, up};
 use ntsim::{
     Bugcheck, CANARY, Caller, Config, Leak, LeakKind, Machine, NtStatus, POOL_CANARY, When, rules,
 };
@@ -40,7 +40,7 @@ fn majors_with_a_routine_reach_it() -> Result<(), Bugcheck> {
     let r = m.send_from_user(h, 0x03, 0, 0, &[], 6)?;
     assert_eq!((r.status, r.output), (NtStatus::SUCCESS, vec![0x5A; 6]));
     let r = m.send_from_user(h, 0x04, 0, 0, b"text", 0)?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 4));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 4));
     let r = m.send_from_user(h, 0x0E, 0, code(0x800), b"hello", 8)?;
     assert_eq!((r.information, &r.output[..5]), (5, &b"hello"[..]));
     // As a driver would forward it that takes a user's code for its own.
@@ -48,7 +48,7 @@ fn majors_with_a_routine_reach_it() -> Result<(), Bugcheck> {
     assert_eq!((r.information, &r.output[..5]), (5, &b"hello"[..]));
     // METHOD_NEITHER: the driver captures from user memory and answers there.
     let r = m.send_from_user(h, 0x0E, 0, code(0x810) | 3, b"hello", 8)?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 5));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 5));
     assert_eq!(r.output, b"hello\xCA\xCA\xCA");
     let waiting = m.start_from_user(h, 0x0F, 0, code(0x811), &[], 0);
     m.run_for(1_000_000)?;
@@ -79,7 +79,7 @@ fn leaks_are_found_at_any_offset() -> Result<(), Bugcheck> {
     let clean = m.device_io_control(h, code(0x800), b"hello", 8)?;
     assert_eq!(m.leaks(&clean), []);
     let r = m.device_io_control(h, code(0x824), &[], 40)?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 32));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 32));
     assert_eq!(r.output[16..28], [POOL_CANARY; 12]);
     let found = m.leaks(&r);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -145,16 +145,7 @@ fn routines_take_up_to_six_arguments() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_routine_is_held_while_the_device_goes() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let b = bench(
-            Config {
-                seed,
-                ..Config::default()
-            },
-            0,
-        );
-        let h = up(&b)?;
-        let m = &b.machine;
+    each_seed(|b, m, h| {
         let t = table(m)?;
         let held = m.start_routine(t[3], &[t[4], 20], 0);
         let node = b.node;
@@ -169,8 +160,8 @@ fn a_routine_is_held_while_the_device_goes() -> Result<(), Bugcheck> {
         assert_eq!(m.finish_routine(&held)? & 0xFFFF_FFFF, 0);
         m.run_until_idle()?;
         assert_eq!(m.node_state(node), ntsim::NodeState::Removed);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]

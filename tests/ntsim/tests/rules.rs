@@ -26,7 +26,7 @@ fn virtue(seed: u64) -> Result<(), Bugcheck> {
     let h = up(&b)?;
     assert_eq!(m.children(b.node).len(), 1);
     let r = m.device_io_control(h, code(0x800), b"hello", 8)?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 5));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 5));
     assert_eq!(&r.output[..5], b"hello");
     assert_eq!(r.output[5..], [CANARY; 3]);
     let r = m.device_io_control(h, code(0x805), &[], 0)?;
@@ -49,7 +49,7 @@ fn virtue(seed: u64) -> Result<(), Bugcheck> {
     assert_eq!(m.finish(&second)?.status, NtStatus::CANCELLED);
     let third = m.start_io_control(h, code(0x801), &[], 0);
     m.run_for(1_000_000)?;
-    // Untouched: minors and requests that nobody knows.
+    // Untouched: minors and requests that no driver knows.
     assert_eq!(
         m.send_pnp_irp(b.node, 0x30, [0; 4])?.0,
         NtStatus::NOT_SUPPORTED
@@ -267,7 +267,7 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (119, "N2", "ntsim/error-log"),  // entry too large
     (120, "M2", "C4/62"),            // entry left at unload
     (121, "N2", "ntsim/error-log"),  // string without an end
-    (122, "N2", "ntsim/error-log"),  // bytes that nobody wrote
+    (122, "N2", "ntsim/error-log"),  // bytes that were not written
     (97, "U3", "C4/82"),             // mapped with BugCheckOnFailure
     (98, "U3", "C4/B0"),             // built for nonpaged pool over paged pool
     (153, "Q2", "C4/3E"),            // critical region not entered

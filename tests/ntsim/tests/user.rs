@@ -29,13 +29,7 @@ const POOL_MDL: u32 = code(0x817);
 const USERS: [Caller; 2] = [Caller::User64, Caller::User32];
 
 fn machine(seed: u64, sin: u32) -> Result<common::Bench, Bugcheck> {
-    let b = bench(
-        Config {
-            seed,
-            ..Config::default()
-        },
-        sin,
-    );
+    let b = bench(Config::seeded(seed), sin);
     assert!(b.machine.add_device(b.node, b.driver)?.is_success());
     assert!(b.machine.start(b.node)?.is_success());
     Ok(b)
@@ -69,7 +63,7 @@ fn addresses_pass_through_unseen() -> Result<(), Bugcheck> {
         assert_eq!(wide.information, usize::from(caller == Caller::User32));
         // The machine lends the buffers.
         let r = m.device_io_control(h, ECHO, b"hello", 8)?;
-        assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 5));
+        assert_eq!(r.outcome(), (NtStatus::SUCCESS, 5));
         assert_eq!(&r.output, b"hello\xCA\xCA\xCA");
         let r = m.device_io_control(h, ECHO, &[], 0)?;
         assert_eq!(r.status, NtStatus::SUCCESS);
@@ -275,7 +269,7 @@ fn every_width_of_access_is_let_through() -> Result<(), Bugcheck> {
         moved.rotate_left(shift);
         let at = m.user_alloc(Caller::User64, &moved);
         let r = m.device_io_control_at(h, SUM, (at + PAGE - shift, 31), (0, 0))?;
-        assert_eq!((r.status, r.information), (NtStatus::SUCCESS, expected));
+        assert_eq!(r.outcome(), (NtStatus::SUCCESS, expected));
         if shift > 0 {
             m.user_protect(at + PAGE, 1, Protection::None);
             let r = m.device_io_control_at(h, SUM, (at + PAGE - shift, 31), (0, 0))?;
@@ -321,14 +315,14 @@ fn the_io_manager_locks_direct_buffers() -> Result<(), Bugcheck> {
             (NtStatus::SUCCESS, &b"xyzxyzx"[..])
         );
         let r = m.device_io_control(h, code(0x813) | METHOD_OUT_DIRECT, b"xyz", 0)?;
-        assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(r.outcome(), (NtStatus::SUCCESS, 0));
         m.close(h)?;
     }
     let h = open(m, Caller::User64)?;
     let at = m.user_alloc(Caller::User64, &[1; 2 * PAGE]);
     let ask = |method, from: usize, n: usize| -> Result<_, Bugcheck> {
         let r = m.device_io_control_at(h, code(0x813) | method, (at, 4), (from, n))?;
-        Ok((r.status, r.information))
+        Ok(r.outcome())
     };
     let bad = (NtStatus::ACCESS_VIOLATION, 0);
     assert_eq!(
@@ -427,7 +421,7 @@ fn reads_and_writes_follow_the_devices_flags() -> Result<(), Bugcheck> {
         let m = &b.machine;
         let h = open(m, Caller::User64)?;
         let r = m.read(h, 10)?;
-        assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 10));
+        assert_eq!(r.outcome(), (NtStatus::SUCCESS, 10));
         assert_eq!(r.output, [0x5A; 10]);
         assert_eq!(m.write(h, b"text")?.status, NtStatus::SUCCESS);
         let at = m.user_alloc(Caller::User64, &[3; PAGE]);
@@ -466,7 +460,7 @@ fn buffered_requests_fail_before_the_driver_sees_them() -> Result<(), Bugcheck> 
     assert_eq!(r.status, NtStatus::ACCESS_VIOLATION);
     assert_eq!(m.kernel_calls(), calls);
     let r = m.device_io_control_at(h, code(0x800), (at, 8), (at, 4))?;
-    assert_eq!((r.status, r.information), (NtStatus::SUCCESS, 4));
+    assert_eq!(r.outcome(), (NtStatus::SUCCESS, 4));
     // The driver did its part; the copy back fails.
     let r = m.device_io_control_at(h, code(0x800), (at, 8), (0x30, 8))?;
     assert_eq!(r.status, NtStatus::ACCESS_VIOLATION);

@@ -12,7 +12,7 @@ use std::{cell::Cell, env, path::PathBuf};
 
 use ntsim::{Caller, DriverId, Handle, Machine, NtStatus, Pending};
 
-use crate::{Pc, check};
+use crate::{Pc, check, observed::Observed};
 
 mod callback;
 mod slot;
@@ -69,6 +69,62 @@ pub struct Client {
     handle: Handle,
     /// Slots in use, a bit each.
     slots: Cell<u16>,
+}
+
+/// A client that has the port object open, and what a test does with it; then the end of all three.
+///
+/// # Panics
+/// If something is left.
+#[track_caller]
+pub fn on_port<C: Observed, P: Observed>(
+    pc: Pc<C, P>,
+    test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
+) {
+    on(pc, PORT, test);
+}
+
+/// As [`on_port`], of the device.
+///
+/// # Panics
+/// If something is left.
+#[track_caller]
+pub fn on_device<C: Observed, P: Observed>(
+    pc: Pc<C, P>,
+    test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
+) {
+    on(pc, DEVICE, test);
+}
+
+/// As [`on_device`], for a client that is connected and has locked the port; it unlocks it in the
+/// end.
+///
+/// # Panics
+/// If something is left.
+#[track_caller]
+pub fn on_locked_device<C: Observed, P: Observed>(
+    pc: Pc<C, P>,
+    test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
+) {
+    on(pc, DEVICE, |pc, client, device| {
+        device.connect();
+        device.lock();
+        test(pc, client, device);
+        device.unlock();
+    });
+}
+
+#[track_caller]
+fn on<C: Observed, P: Observed>(
+    pc: Pc<C, P>,
+    name: &str,
+    test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
+) {
+    let client = Client::load(&pc);
+    let slot = client.open(name);
+    test(&pc, &client, &slot);
+    slot.close();
+    client.unload();
+    pc.finish();
 }
 
 /// The answer to a command.
@@ -343,7 +399,7 @@ impl PendingContention<'_> {
 pub struct Contention {
     /// Grants.
     pub grants: u64,
-    /// Grants while somebody else had the port.
+    /// Grants while another client had the port.
     pub two_owners: u64,
     /// Grants before a request that had been queued earlier.
     pub out_of_order: u64,
@@ -353,7 +409,7 @@ pub struct Contention {
     pub failed: u64,
     /// and the status of the last of them, or of opening the port.
     pub status: NtStatus,
-    /// Times that somebody wrote the data register of a port that a client had.
+    /// Times that another thread wrote the data register of a port that a client had.
     pub intrusions: u64,
     /// Grants at `DISPATCH_LEVEL`.
     pub at_dispatch: u64,

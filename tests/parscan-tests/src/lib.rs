@@ -102,6 +102,26 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The usual port on a machine that behaves so.
+    #[must_use]
+    pub fn with_config(config: Config) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// The same with an interrupt, as LPT1 has it on a PC: edge-triggered, its vector 0x37.
+    #[must_use]
+    pub fn with_interrupt(mut self) -> Self {
+        self.resources.push(Resource::Interrupt {
+            level: 7,
+            vector: 0x37,
+            latched: true,
+        });
+        self
+    }
+
     /// The devnode of the port.
     #[must_use]
     pub fn device(&self) -> DeviceSpec {
@@ -313,6 +333,20 @@ impl<C, P> Pc<C, P> {
         assert_eq!(seen, [""; 0], "what the peripheral saw");
         let seen = self.chip.borrow().observed(&self.machine);
         assert_eq!(seen, [""; 0], "what the chip saw");
+    }
+
+    /// Closes the last handle, and [`Pc::finish`].
+    ///
+    /// # Panics
+    /// As [`Pc::finish`].
+    #[track_caller]
+    pub fn close_and_finish(self, handle: Handle)
+    where
+        C: Observed,
+        P: Observed,
+    {
+        check(self.machine.close(handle));
+        self.finish();
     }
 
     /// As [`Pc::finish`], whatever the hardware objects to: for hardware that breaks the rules

@@ -6,7 +6,7 @@ use parscan_models::{
 };
 
 use crate::{
-    Pc, Setup,
+    Pc, Setup, check,
     ntddpar::{IOCTL_IEEE1284_NEGOTIATE, IOCTL_SERIAL_SET_TIMEOUTS, modes, timeouts},
     observed::Observed,
 };
@@ -52,6 +52,24 @@ impl Chip {
             Self::Spp => modes::NIBBLE,
             _ => two_way | modes::NIBBLE | modes::BYTE_BIDIR,
         }
+    }
+}
+
+impl Chip {
+    /// [`Chip::write_modes`] one by one, with their names.
+    pub fn ways_to_write(self) -> impl Iterator<Item = (u16, &'static str)> {
+        let has = self.write_modes();
+        modes::ALL
+            .into_iter()
+            .filter(move |(mode, _)| has & mode != 0)
+    }
+
+    /// [`Chip::read_modes`] one by one, with their names.
+    pub fn ways_to_read(self) -> impl Iterator<Item = (u16, &'static str)> {
+        let has = self.read_modes();
+        modes::ALL
+            .into_iter()
+            .filter(move |(mode, _)| has & mode != 0)
     }
 }
 
@@ -127,7 +145,7 @@ impl BoxedChip {
         .filter(|(line, level)| levels.get(*line) != *level)
         .map(|(line, _)| format!("{line} is not at rest"))
         .collect();
-        // Bits 7 and 6 are nobody's; bit 5 is the direction.
+        // Bits 7 and 6 have no meaning; bit 5 is the direction.
         let dcr = self.0.read(now, 0, 2, Width::Byte) & 0x3F;
         if dcr != 0x0C {
             wrong.push(format!("DCR {dcr:#04x}"));
@@ -222,6 +240,29 @@ impl ModesPc {
         assert_eq!(chosen.status, NtStatus::SUCCESS, "{read:#06x} {write:#06x}");
     }
 
+    /// Reads until there are so many bytes; the length of a request is chosen by what is left.
+    ///
+    /// # Panics
+    /// If a read fails, or gives nothing.
+    #[must_use]
+    #[track_caller]
+    pub fn read_until(
+        &self,
+        handle: Handle,
+        length: usize,
+        request: impl Fn(usize) -> usize,
+        what: &str,
+    ) -> Vec<u8> {
+        let mut got: Vec<u8> = Vec::new();
+        while got.len() < length {
+            let read = check(self.machine.read(handle, request(length - got.len())));
+            assert_eq!(read.status, NtStatus::SUCCESS, "{what}");
+            assert_ne!(read.information, 0, "{what} after {}", got.len());
+            got.extend(&read.output[..read.information]);
+        }
+        got
+    }
+
     /// `IOCTL_SERIAL_SET_TIMEOUTS`, in milliseconds: interval, read multiplier and constant, write
     /// multiplier and constant.
     ///
@@ -264,6 +305,18 @@ impl Failures {
     pub fn expect_rest(&mut self, pc: &ModesPc, what: &str) {
         let wrong = pc.not_at_rest();
         self.expect(wrong.is_empty(), || format!("{what}: {wrong:?}"));
+    }
+
+    /// The end of a case: the port is to be at rest; the last handle is closed, the port removed, and
+    /// the driver unloaded.
+    ///
+    /// # Panics
+    /// If something is left.
+    #[track_caller]
+    pub fn end_case(&mut self, pc: &ModesPc, handle: Handle, what: &str) {
+        self.expect_rest(pc, what);
+        check(pc.machine.close(handle));
+        pc.remove();
     }
 
     /// The end of the table.

@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
     #[track_caller]
     fn of(result: &'a IoResult, size: usize) -> Self {
         assert_eq!(
-            (result.status, result.information),
+            result.outcome(),
             (NtStatus::SUCCESS, size),
             "a structure of {size} bytes"
         );

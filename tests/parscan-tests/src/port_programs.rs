@@ -112,6 +112,12 @@ pub fn request(code: &[[u8; 4]], bytes: &[u8], atomic: bool) -> Vec<u8> {
     .concat()
 }
 
+/// The `ULONG` at an offset of an answer.
+fn long(result: &IoResult, offset: usize) -> u32 {
+    let four = result.output[offset..offset + 4].try_into();
+    u32::from_le_bytes(four.expect("four bytes"))
+}
+
 /// `PARSCAN_RESULT` and the bytes behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
@@ -138,10 +144,7 @@ impl Ran {
     #[must_use]
     pub fn of(result: &IoResult) -> Self {
         assert_eq!(result.status, NtStatus::SUCCESS);
-        let at = |offset: usize| {
-            let four = result.output[offset..offset + 4].try_into();
-            u32::from_le_bytes(four.expect("four bytes"))
-        };
+        let at = |offset| long(result, offset);
         assert_eq!(at(0), 1, "version");
         let output = at(16) as usize;
         assert_eq!(result.information, RESULT + output);
@@ -176,20 +179,17 @@ impl Edges {
     #[must_use]
     pub fn of(result: &IoResult) -> Self {
         assert_eq!(result.status, NtStatus::SUCCESS);
-        let at = |offset: usize| {
-            let four = result.output[offset..offset + 4].try_into();
-            u32::from_le_bytes(four.expect("four bytes"))
-        };
-        let long = |offset| u64::from(at(offset)) | u64::from(at(offset + 4)) << 32;
+        let at = |offset| long(result, offset);
+        let quad = |offset| u64::from(at(offset)) | u64::from(at(offset + 4)) << 32;
         assert_eq!(at(0), 1, "version");
-        assert_eq!(long(16), 10_000_000, "the counter's steps are 100 ns");
+        assert_eq!(quad(16), 10_000_000, "the counter's steps are 100 ns");
         let count = at(4) as usize;
         assert_eq!(result.information, EDGES + count * EDGE);
         let edge = |number: usize| {
             let offset = EDGES + number * EDGE;
             let [status, rest @ ..] = at(offset + 8).to_le_bytes();
             assert_eq!((rest, at(offset + 12)), ([0; 3], 0), "reserved");
-            (long(offset), status)
+            (quad(offset), status)
         };
         Self {
             edges: (0..count).map(edge).collect(),
@@ -331,7 +331,7 @@ impl Ack {
     }
 }
 
-/// A PC with a PS/2 port whose accesses are recorded, and somebody at its status lines.
+/// A PC with a PS/2 port whose accesses are recorded, and a device at its status lines.
 #[must_use]
 pub fn ack_pc(mut setup: Setup) -> (LinesPc, Ack) {
     setup.config.trace_ports = false;

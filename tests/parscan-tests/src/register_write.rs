@@ -230,7 +230,7 @@ impl RegisterWrite {
         if self.urb.data != self.data || self.registers != self.data {
             return Err(format!("the scanner got {}", hex(&self.registers)));
         }
-        if (self.result.status, self.result.information) != (NtStatus::SUCCESS, 0) {
+        if self.result.outcome() != (NtStatus::SUCCESS, 0) {
             return Err(format!(
                 "it ended with {}, Information {}",
                 self.result.status, self.result.information

@@ -50,17 +50,23 @@ impl Default for ScannerSetup {
 }
 
 impl ScannerSetup {
+    /// The default scanner on a machine that behaves so.
+    #[must_use]
+    pub fn with_config(config: Config) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
     /// A machine whose scheduler follows this seed, and switches threads often.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self {
-            config: Config {
-                seed,
-                preempt_per_mille: 300,
-                ..Config::default()
-            },
-            ..Self::default()
-        }
+        Self::with_config(Config {
+            seed,
+            preempt_per_mille: 300,
+            ..Config::default()
+        })
     }
 
     /// The same with these numbers in the device's hardware key.
@@ -286,6 +292,16 @@ impl ScannerPc {
     pub fn finish(self) {
         assert_eq!(check(self.machine.remove(self.node)), NtStatus::SUCCESS);
         self.unload();
+    }
+
+    /// Closes the last handle, and [`ScannerPc::finish`].
+    ///
+    /// # Panics
+    /// As [`ScannerPc::finish`].
+    #[track_caller]
+    pub fn close_and_finish(self, file: Opened) {
+        self.close(file);
+        self.finish();
     }
 
     /// Unloads the driver of a scanner that is gone, and sees that nothing is left.

@@ -81,18 +81,15 @@ impl Program {
 
 /// One run; gives the host's time.
 fn run(seed: u64, grants: u64) -> Duration {
-    let setup = Setup {
-        config: Config {
-            seed,
-            preempt_per_mille: 200,
-            trace_ports: false,
-            trace_limit: 0,
-            max_steps: u64::MAX,
-            keep_paged: true,
-            ..Config::default()
-        },
-        ..Setup::default()
-    };
+    let setup = Setup::with_config(Config {
+        seed,
+        preempt_per_mille: 200,
+        trace_ports: false,
+        trace_limit: 0,
+        max_steps: u64::MAX,
+        keep_paged: true,
+        ..Config::default()
+    });
     // A device with an ID, so that there is one at the end of the chain.
     let peripheral = Peripheral1284::new();
     let pc = pc_with(Chip::Spp, &peripheral, setup);
@@ -128,7 +125,10 @@ fn run(seed: u64, grants: u64) -> Duration {
     );
     assert_eq!((found.failed, found.status), (0, NtStatus::SUCCESS));
     assert_eq!(found.grants, grants);
-    assert_eq!(found.two_owners, 0, "grants while somebody had the port");
+    assert_eq!(
+        found.two_owners, 0,
+        "grants while another client had the port"
+    );
     assert_eq!(found.intrusions, 0, "accesses to a port that a client had");
     assert_eq!(found.out_of_order, 0, "grants out of order");
     // Each of the others was there before it, once.

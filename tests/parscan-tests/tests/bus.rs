@@ -178,10 +178,9 @@ fn a_printer_is_known_by_its_device_id() {
     let place = pc.control(lpt, IOCTL_PAR_QUERY_LOCATION, &[], 16);
     assert_eq!(place.output[..place.information], *b"LPT1.4\0");
     let written = check(pc.machine.write(lpt, b"hello"));
-    assert_eq!((written.status, written.information), (SUCCESS, 5));
+    assert_eq!(written.outcome(), (SUCCESS, 5));
     assert_eq!(printer.received(), b"hello");
-    check(pc.machine.close(lpt));
-    pc.finish();
+    pc.close_and_finish(lpt);
 }
 
 #[test]
@@ -199,7 +198,7 @@ fn a_printer_comes_and_goes() {
         assert_eq!(child(&pc, r"LPTENUM\Hewlett-Packard"), node);
 
         connector.pull();
-        // One look that finds nobody may be wrong.
+        // One look that finds no device may be wrong.
         look_again(&pc);
         assert_eq!(child(&pc, r"LPTENUM\Hewlett-Packard"), node);
         look_again(&pc);
@@ -237,10 +236,7 @@ fn a_printer_is_pulled_out_while_it_is_open() {
     look_again(&pc);
     look_again(&pc);
     let written = check(pc.machine.write(lpt, b"hello"));
-    assert_eq!(
-        (written.status, written.information),
-        (NtStatus::DELETE_PENDING, 0)
-    );
+    assert_eq!(written.outcome(), (NtStatus::DELETE_PENDING, 0));
     check(pc.machine.close(lpt));
     check(pc.machine.run_until_idle());
     assert_eq!(children(&pc).len(), 1);
@@ -346,18 +342,17 @@ fn the_devices_of_a_daisy_chain_are_children_of_their_own() {
             device.clear_received();
             let handle = pc.try_open(name).expect(name);
             let written = check(pc.machine.write(handle, text));
-            assert_eq!(
-                (written.status, written.information),
-                (SUCCESS, 5),
-                "{name}"
-            );
+            assert_eq!(written.outcome(), (SUCCESS, 5), "{name}");
             assert_eq!(device.received(), text, "{name}");
             check(pc.machine.close(handle));
             assert_eq!(chain.selected(), None);
         }
     }
     for (_, _, device) in named {
-        assert!(device.received().len() <= 5, "nobody got another's bytes");
+        assert!(
+            device.received().len() <= 5,
+            "no device got another's bytes"
+        );
     }
 
     // A kernel client selects them by number.
@@ -393,7 +388,7 @@ fn the_devices_of_a_daisy_chain_are_children_of_their_own() {
     pc.finish();
 }
 
-/// A device whose list of relations found no memory is no device to Windows: nobody removes it but
+/// A device whose list of relations found no memory is no device to Windows: nothing removes it but
 /// its port.
 #[test]
 fn a_device_that_windows_never_heard_of_is_deleted() {

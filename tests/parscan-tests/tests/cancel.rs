@@ -42,8 +42,7 @@ fn a_cancelled_reset_ends_at_once_and_the_next_one_works() {
         assert_idle(&pc);
         pc.printer.set_condition(Condition::Ready);
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -67,8 +66,7 @@ fn a_reset_can_be_cancelled_at_every_port_access() {
         assert_idle(&pc);
         pc.printer.set_condition(Condition::Ready);
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -93,8 +91,7 @@ fn queued_requests_are_cancelled_one_by_one() {
         NtStatus::SUCCESS
     );
     assert_eq!(pc.printer.resets(), 1, "cancelled requests move no line");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -117,8 +114,7 @@ fn closing_the_handle_ends_its_requests() {
         let lpt1 = pc.open();
         pc.printer.set_condition(Condition::Ready);
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 

@@ -138,7 +138,7 @@ struct Ended {
 impl Ended {
     /// Status and count are possible, and the device has, or had, as many bytes.
     fn expect_truth(&self, case: Case, status: &[NtStatus], what: &str, failures: &mut Failures) {
-        let (ended, told) = (self.result.status, self.result.information);
+        let (ended, told) = self.result.outcome();
         let whole = ended == NtStatus::SUCCESS && told == AMOUNT;
         failures.expect(status.contains(&ended) || whole, || {
             format!("{what}: {ended} {told}")
@@ -185,8 +185,7 @@ fn a_transfer_can_be_cancelled_at_every_access() {
                 let next = check(pc.machine.write(ended.lpt1, rest));
                 let arrived = ended.device.received_on(channel(case.mode));
                 failures.expect(
-                    (next.status, next.information) == (NtStatus::SUCCESS, rest.len())
-                        && arrived == ended.data,
+                    next.outcome() == (NtStatus::SUCCESS, rest.len()) && arrived == ended.data,
                     || format!("{what}: after {told}: {} {arrived:x?}", next.status),
                 );
             } else {
@@ -274,7 +273,7 @@ fn the_port_can_be_pulled_out_at_every_access() {
                 break;
             }
             let statuses = [NtStatus::DEVICE_REMOVED, NtStatus::DELETE_PENDING];
-            let (status, told) = (ended.result.status, ended.result.information);
+            let (status, told) = ended.result.outcome();
             failures.expect(
                 statuses.contains(&status) || (status, told) == (NtStatus::SUCCESS, AMOUNT),
                 || format!("{what}: {status} {told}"),

@@ -64,20 +64,12 @@ fn prints<C: PortDevice + Observed>(
 ) {
     let lpt1 = pc.open();
     let written = check(pc.machine.write(lpt1, b"plain"));
-    assert_eq!(
-        (written.status, written.information),
-        (NtStatus::SUCCESS, 5),
-        "{what}"
-    );
+    assert_eq!(written.outcome(), (NtStatus::SUCCESS, 5), "{what}");
     let ecp = modes::mask(0, modes::ECP_HW_NOIRQ);
     let chosen = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &ecp, 4);
     assert_eq!(chosen.status, NtStatus::SUCCESS, "{what}");
     let written = check(pc.machine.write(lpt1, b"and fast"));
-    assert_eq!(
-        (written.status, written.information),
-        (NtStatus::SUCCESS, 8),
-        "{what}"
-    );
+    assert_eq!(written.outcome(), (NtStatus::SUCCESS, 8), "{what}");
     assert_eq!(device.received(), b"plainand fast", "{what}");
     assert_eq!(device.violations(), [], "{what}");
     assert_eq!(pc.chip.borrow().observed(&pc.machine), [""; 0], "{what}");
@@ -161,7 +153,7 @@ fn an_open_fails_where_nothing_answers() {
     }
 }
 
-/// A card's interrupt line is shared, and level-triggered: who asks for one that nobody serves stops
+/// A card's interrupt line is shared, and level-triggered: who asks for one that no driver serves stops
 /// the machine. So the chip does not, whatever firmware has left.
 #[test]
 fn nothing_asks_for_an_interrupt_that_nobody_serves() {

@@ -5,7 +5,7 @@ use ntsim::{CANARY, Config, NtStatus};
 use parscan_models::Condition;
 use parscan_tests::{
     Pc, Setup,
-    client::{Client, DEVICE, DISPATCH, PORT, Request},
+    client::{Client, DEVICE, DISPATCH, PORT, Request, on_device},
     ntddpar::{IOCTL_IEEE1284_GET_MODE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::UNDOCUMENTED,
 };
@@ -17,14 +17,11 @@ fn mode_request() -> Request<'static> {
 #[test]
 fn it_opens_and_closes_what_is_there() {
     for seed in 0..20 {
-        let pc = Setup {
-            config: Config {
-                seed,
-                preempt_per_mille: 300,
-                ..Config::default()
-            },
-            ..Setup::default()
-        }
+        let pc = Setup::with_config(Config {
+            seed,
+            preempt_per_mille: 300,
+            ..Config::default()
+        })
         .started();
         let client = Client::load(&pc);
         let absent = client.try_open(r"\Device\Parallel7").err();
@@ -45,50 +42,43 @@ fn it_opens_and_closes_what_is_there() {
 
 #[test]
 fn both_kinds_of_request_give_the_same() {
-    let pc = Pc::new();
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    let default = modes::mask(modes::NIBBLE, modes::CENTRONICS);
-    for file in [false, true] {
-        let request = Request {
-            file,
-            ..mode_request()
-        };
-        for result in [device.send(&request), device.irp(&request)] {
-            assert_eq!(result.status, NtStatus::SUCCESS);
-            assert_eq!(result.information, 4);
-            assert_eq!(result.output[..4], default);
-            assert_eq!(result.output[4..], [CANARY; 4], "beyond Information");
+    on_device(Pc::new(), |_pc, _, device| {
+        let default = modes::mask(modes::NIBBLE, modes::CENTRONICS);
+        for file in [false, true] {
+            let request = Request {
+                file,
+                ..mode_request()
+            };
+            for result in [device.send(&request), device.irp(&request)] {
+                assert_eq!(result.status, NtStatus::SUCCESS);
+                assert_eq!(result.information, 4);
+                assert_eq!(result.output[..4], default);
+                assert_eq!(result.output[4..], [CANARY; 4], "beyond Information");
+            }
         }
-    }
-    let started = device.start(&Request {
-        irql: DISPATCH,
-        ..mode_request()
+        let started = device.start(&Request {
+            irql: DISPATCH,
+            ..mode_request()
+        });
+        assert_eq!(started.dispatched, NtStatus::SUCCESS);
+        assert_eq!(started.finish().output[..4], default);
     });
-    assert_eq!(started.dispatched, NtStatus::SUCCESS);
-    assert_eq!(started.finish().output[..4], default);
-    device.close();
-    client.unload();
-    pc.finish();
 }
 
 #[test]
 fn it_waits_and_cancels() {
     let pc = Pc::new();
     pc.printer.set_condition(Condition::Busy);
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    let request = Request::plain(IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
-    let waiting = device.start(&request);
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
-    assert!(waiting.poll().is_none());
-    let queued = device.start(&request);
-    assert!(queued.cancel());
-    assert_eq!(queued.finish().status, NtStatus::CANCELLED);
-    assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(pc, |_pc, _, device| {
+        let request = Request::plain(IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
+        let waiting = device.start(&request);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        assert!(waiting.poll().is_none());
+        let queued = device.start(&request);
+        assert!(queued.cancel());
+        assert_eq!(queued.finish().status, NtStatus::CANCELLED);
+        assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
+    });
 }
 
 #[test]

@@ -4,7 +4,10 @@ use ntsim::{CANARY, NtStatus, RegValue};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     Setup, check,
-    client::{APC, Answer, Callback, Client, DEVICE, DISPATCH, PASSIVE, Request, Slot},
+    client::{
+        APC, Answer, Callback, Client, DEVICE, DISPATCH, PASSIVE, Request, Slot, on_device,
+        on_locked_device,
+    },
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
@@ -96,77 +99,69 @@ fn all_refuse(pc: &ModesPc, device: &Slot<'_>, irql: u8, status: NtStatus, when:
 
 #[test]
 fn short_buffers_get_nothing() {
-    let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    for length in 0..PARCLASS_INFORMATION {
-        let result = device.irp(&Request::internal(
-            IOCTL_INTERNAL_PARCLASS_CONNECT,
-            &[],
-            length,
-        ));
-        assert_eq!(result.status, NtStatus::BUFFER_TOO_SMALL, "{length}");
-        assert_eq!(result.information, 0, "{length}");
-        assert_eq!(result.output, vec![CANARY; length], "{length}");
-    }
-    for length in [PARCLASS_INFORMATION, 4096] {
-        let result = device.internal(IOCTL_INTERNAL_PARCLASS_CONNECT, &[], length);
-        let _ = ParclassInformation::parse(&result);
-        let rest = &result.output[PARCLASS_INFORMATION..];
-        assert!(rest.iter().all(|byte| *byte == CANARY), "{length}");
-    }
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |_, _, device| {
+        for length in 0..PARCLASS_INFORMATION {
+            let result = device.irp(&Request::internal(
+                IOCTL_INTERNAL_PARCLASS_CONNECT,
+                &[],
+                length,
+            ));
+            assert_eq!(result.status, NtStatus::BUFFER_TOO_SMALL, "{length}");
+            assert_eq!(result.information, 0, "{length}");
+            assert_eq!(result.output, vec![CANARY; length], "{length}");
+        }
+        for length in [PARCLASS_INFORMATION, 4096] {
+            let result = device.internal(IOCTL_INTERNAL_PARCLASS_CONNECT, &[], length);
+            let _ = ParclassInformation::parse(&result);
+            let rest = &result.output[PARCLASS_INFORMATION..];
+            assert!(rest.iter().all(|byte| *byte == CANARY), "{length}");
+        }
+    });
 }
 
 #[test]
 fn the_table_tells_the_chip_and_no_more() {
     for chip in Chip::ALL {
-        let pc = pc(chip, &Peripheral1284::new());
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        let table = device.connect();
-        let has_fifo = matches!(chip, Chip::Ecp | Chip::EcpEpp);
-        assert_eq!(table.controller, 0x378, "{chip:?}");
-        assert_eq!(table.span_of_controller, 8, "{chip:?}");
-        let ecr = if has_fifo { 0x778 } else { 0 };
-        assert_eq!(table.ecr_controller, ecr, "{chip:?}");
-        assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
-        let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-        assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
-        let image = device.image();
-        for routine in table.routines {
+        on_device(pc(chip, &Peripheral1284::new()), |_, _, device| {
+            let table = device.connect();
+            let has_fifo = matches!(chip, Chip::Ecp | Chip::EcpEpp);
+            assert_eq!(table.controller, 0x378, "{chip:?}");
+            assert_eq!(table.span_of_controller, 8, "{chip:?}");
+            let ecr = if has_fifo { 0x778 } else { 0 };
+            assert_eq!(table.ecr_controller, ecr, "{chip:?}");
+            assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
+            let fifo = if has_fifo { (16, 8) } else { (0, 0) };
+            assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+            let image = device.image();
+            for routine in table.routines {
+                assert!(
+                    image.contains(&routine),
+                    "{chip:?}: {routine:#x}, the image is {image:x?}"
+                );
+            }
+            let mut sorted = table.routines;
+            sorted.sort_unstable();
+            let first = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+            let select = [table.routines[7], table.routines[8]];
+            // Only the two selections could be one routine.
             assert!(
-                image.contains(&routine),
-                "{chip:?}: {routine:#x}, the image is {image:x?}"
+                first.is_none_or(|pair| select == [pair[0]; 2]),
+                "{chip:?}: {:x?}",
+                table.routines
             );
-        }
-        let mut sorted = table.routines;
-        sorted.sort_unstable();
-        let first = sorted.windows(2).find(|pair| pair[0] == pair[1]);
-        let select = [table.routines[7], table.routines[8]];
-        // Only the two selections could be one routine.
-        assert!(
-            first.is_none_or(|pair| select == [pair[0]; 2]),
-            "{chip:?}: {:x?}",
-            table.routines
-        );
-        assert_ne!(table.context, 0, "{chip:?}");
-        assert!(!image.contains(&table.context), "{chip:?}");
-        // A second connect gives the same, and is given back like the first.
-        assert_eq!(device.connect(), table, "{chip:?}");
-        assert_eq!(
-            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-            NtStatus::SUCCESS
-        );
-        assert_eq!(
-            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-            NtStatus::SUCCESS
-        );
-        device.close();
-        client.unload();
-        pc.finish();
+            assert_ne!(table.context, 0, "{chip:?}");
+            assert!(!image.contains(&table.context), "{chip:?}");
+            // A second connect gives the same, and is given back like the first.
+            assert_eq!(device.connect(), table, "{chip:?}");
+            assert_eq!(
+                device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
+            assert_eq!(
+                device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
+        });
     }
 }
 
@@ -176,35 +171,27 @@ fn a_chip_with_32_bit_epp_says_so() {
         hardware_key: vec![("ParscanEpp32".into(), RegValue::Dword(1))],
         ..Setup::default()
     };
-    let pc = pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup);
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    let expected = hardware(Chip::EcpEpp) | capabilities::EPP_32_PRESENT;
-    assert_eq!(device.connect().hardware_capabilities, expected);
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(
+        pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup),
+        |_, _, device| {
+            let expected = hardware(Chip::EcpEpp) | capabilities::EPP_32_PRESENT;
+            assert_eq!(device.connect().hardware_capabilities, expected);
+        },
+    );
 }
 
 #[test]
 fn the_modes_of_the_device_are_told_at_any_irql() {
     for chip in Chip::ALL {
-        let pc = pc(chip, &Peripheral1284::new());
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
-        let all = chip.write_modes() | chip.read_modes();
-        let modes = |irql| device.call(Callback::DetermineIeeeModes, irql).short();
-        assert_eq!(modes(PASSIVE), all, "{chip:?}");
-        assert_eq!(modes(APC), all, "{chip:?}");
-        let before = pc.machine.port_accesses();
-        assert_eq!(modes(DISPATCH), all, "{chip:?}");
-        assert_eq!(pc.machine.port_accesses(), before, "{chip:?}");
-        device.unlock();
-        device.close();
-        client.unload();
-        pc.finish();
+        on_locked_device(pc(chip, &Peripheral1284::new()), |pc, _, device| {
+            let all = chip.write_modes() | chip.read_modes();
+            let modes = |irql| device.call(Callback::DetermineIeeeModes, irql).short();
+            assert_eq!(modes(PASSIVE), all, "{chip:?}");
+            assert_eq!(modes(APC), all, "{chip:?}");
+            let before = pc.machine.port_accesses();
+            assert_eq!(modes(DISPATCH), all, "{chip:?}");
+            assert_eq!(pc.machine.port_accesses(), before, "{chip:?}");
+        });
     }
 }
 
@@ -212,21 +199,14 @@ fn the_modes_of_the_device_are_told_at_any_irql() {
 fn routines_with_the_lock_do_their_work() {
     for irql in [PASSIVE, APC] {
         let peripheral = Peripheral1284::new();
-        let pc = pc(Chip::EcpEpp, &peripheral);
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
-        peripheral.give(b"four");
-        for (callback, name) in ROUTINES {
-            let answer = device.call(callback, irql);
-            assert_eq!(answer.status(), NtStatus::SUCCESS, "{name} at {irql}");
-        }
-        assert_eq!(peripheral.received(), b"data");
-        device.unlock();
-        device.close();
-        client.unload();
-        pc.finish();
+        on_locked_device(pc(Chip::EcpEpp, &peripheral), |_, _, device| {
+            peripheral.give(b"four");
+            for (callback, name) in ROUTINES {
+                let answer = device.call(callback, irql);
+                assert_eq!(answer.status(), NtStatus::SUCCESS, "{name} at {irql}");
+            }
+            assert_eq!(peripheral.received(), b"data");
+        });
     }
 }
 
@@ -274,88 +254,70 @@ fn negotiation_takes_the_fastest_of_both_sides() {
 #[test]
 fn wrong_arguments_are_refused_without_an_access() {
     let peripheral = Peripheral1284::new();
-    let pc = pc(Chip::EcpEpp, &peripheral);
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
-    let invalid = NtStatus::INVALID_PARAMETER;
-    let cases = [
-        (
-            negotiate(modes::CENTRONICS, modes::NIBBLE, UNSAFE_MODE),
-            invalid,
-        ),
-        (negotiate(modes::CENTRONICS, modes::NIBBLE, 77), invalid),
-        (Callback::ParallelTryselect(NO_DEVICE), invalid),
-        (Callback::ParallelDeSelect(NO_DEVICE), invalid),
-        (Callback::ParallelRead(0), NtStatus::SUCCESS),
-        (Callback::ParallelWrite(&[]), NtStatus::SUCCESS),
-    ];
-    for (callback, status) in cases {
-        let before = pc.machine.port_accesses();
-        let answer = device.call(callback, PASSIVE);
-        assert_eq!(answer.status(), status, "{callback:?}");
-        assert_eq!(pc.machine.port_accesses(), before, "{callback:?}");
-        if status == NtStatus::SUCCESS {
-            assert_eq!(answer.count, 0, "{callback:?}");
-        } else {
-            assert_eq!(answer.count, Answer::UNCOUNTED, "{callback:?}");
+    on_locked_device(pc(Chip::EcpEpp, &peripheral), |pc, _, device| {
+        let invalid = NtStatus::INVALID_PARAMETER;
+        let cases = [
+            (
+                negotiate(modes::CENTRONICS, modes::NIBBLE, UNSAFE_MODE),
+                invalid,
+            ),
+            (negotiate(modes::CENTRONICS, modes::NIBBLE, 77), invalid),
+            (Callback::ParallelTryselect(NO_DEVICE), invalid),
+            (Callback::ParallelDeSelect(NO_DEVICE), invalid),
+            (Callback::ParallelRead(0), NtStatus::SUCCESS),
+            (Callback::ParallelWrite(&[]), NtStatus::SUCCESS),
+        ];
+        for (callback, status) in cases {
+            let before = pc.machine.port_accesses();
+            let answer = device.call(callback, PASSIVE);
+            assert_eq!(answer.status(), status, "{callback:?}");
+            assert_eq!(pc.machine.port_accesses(), before, "{callback:?}");
+            if status == NtStatus::SUCCESS {
+                assert_eq!(answer.count, 0, "{callback:?}");
+            } else {
+                assert_eq!(answer.count, Answer::UNCOUNTED, "{callback:?}");
+            }
         }
-    }
-    // Nowhere to write the count: no page forbids it, so it must not be the machine's end.
-    for offset in [parclass::PARALLEL_WRITE, parclass::PARALLEL_READ] {
-        let status = device
-            .call(Callback::WithoutCount(offset, b"xyz"), PASSIVE)
-            .status();
-        assert!(
-            [NtStatus::SUCCESS, invalid].contains(&status),
-            "{offset:#x}: {status}"
-        );
-    }
-    device.unlock();
-    device.close();
-    client.unload();
-    pc.finish();
+        // Nowhere to write the count: no page forbids it, so it must not be the machine's end.
+        for offset in [parclass::PARALLEL_WRITE, parclass::PARALLEL_READ] {
+            let status = device
+                .call(Callback::WithoutCount(offset, b"xyz"), PASSIVE)
+                .status();
+            assert!(
+                [NtStatus::SUCCESS, invalid].contains(&status),
+                "{offset:#x}: {status}"
+            );
+        }
+    });
 }
 
 #[test]
 fn routines_refuse_at_dispatch_level() {
-    let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
-    let status = NtStatus::INVALID_DEVICE_STATE;
-    all_refuse(&pc, &device, DISPATCH, status, "at DISPATCH_LEVEL");
-    device.unlock();
-    device.close();
-    client.unload();
-    pc.finish();
+    on_locked_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
+        let status = NtStatus::INVALID_DEVICE_STATE;
+        all_refuse(pc, device, DISPATCH, status, "at DISPATCH_LEVEL");
+    });
 }
 
 #[test]
 fn routines_refuse_without_the_lock_and_after_disconnect() {
-    let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    let status = NtStatus::INVALID_DEVICE_STATE;
-    all_refuse(&pc, &device, PASSIVE, status, "without the lock");
-    device.lock();
-    device.unlock();
-    all_refuse(&pc, &device, PASSIVE, status, "after the lock");
-    device.lock();
-    assert_eq!(
-        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-        NtStatus::SUCCESS
-    );
-    all_refuse(&pc, &device, PASSIVE, status, "after PARCLASS_DISCONNECT");
-    device.unlock();
-    let free = device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1);
-    assert_eq!(free.output, [1], "the port is free");
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
+        device.connect();
+        let status = NtStatus::INVALID_DEVICE_STATE;
+        all_refuse(pc, device, PASSIVE, status, "without the lock");
+        device.lock();
+        device.unlock();
+        all_refuse(pc, device, PASSIVE, status, "after the lock");
+        device.lock();
+        assert_eq!(
+            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+            NtStatus::SUCCESS
+        );
+        all_refuse(pc, device, PASSIVE, status, "after PARCLASS_DISCONNECT");
+        device.unlock();
+        let free = device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1);
+        assert_eq!(free.output, [1], "the port is free");
+    });
 }
 
 #[test]

@@ -7,15 +7,14 @@ use ntsim::{NtStatus, RegValue, When};
 use parscan_models::{Condition, Misbehaviour, Peripheral1284, Phase};
 use parscan_tests::{
     MS, Setup, US, check,
-    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot},
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot, on_device},
     modes::{Chip, Failures, ModesPc, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
         IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
         IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
         IOCTL_INTERNAL_PARCLASS_DISCONNECT, IOCTL_INTERNAL_SELECT_DEVICE,
-        IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, SAFE_MODE, command,
-        command_flags,
+        IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, command, command_flags,
     },
 };
 
@@ -29,15 +28,15 @@ fn plain_pc() -> ModesPc {
     pc(Chip::EcpEpp, &Peripheral1284::new())
 }
 
-/// Whether the device says that nobody has the port.
+/// Whether the device says that the port is free.
 #[track_caller]
 fn is_free(device: &Slot<'_>) -> bool {
     let result = device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1);
-    assert_eq!((result.status, result.information), (SUCCESS, 1));
+    assert_eq!(result.outcome(), (SUCCESS, 1));
     result.output == [1]
 }
 
-/// Whether a program finds the port free: nobody has the device open.
+/// Whether a program finds the port free: no client has the device open.
 #[track_caller]
 fn is_free_for_programs(pc: &ModesPc) -> bool {
     let lpt1 = pc.open();
@@ -49,32 +48,28 @@ fn is_free_for_programs(pc: &ModesPc) -> bool {
 
 #[test]
 fn locks_are_taken_and_given_back_once() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    let pairs = [
-        (IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT),
-        (
-            IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
-            IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT,
-        ),
-    ];
-    for (lock, unlock) in pairs {
-        assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "without lock");
-        assert!(is_free(&device));
-        assert_eq!(device.order(lock), SUCCESS);
-        assert!(!is_free(&device));
-        for (again, _) in pairs {
-            assert_eq!(device.order(again), INVALID_DEVICE_STATE, "second lock");
+    on_device(plain_pc(), |_, _, device| {
+        let pairs = [
+            (IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT),
+            (
+                IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
+                IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT,
+            ),
+        ];
+        for (lock, unlock) in pairs {
+            assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "without lock");
+            assert!(is_free(device));
+            assert_eq!(device.order(lock), SUCCESS);
+            assert!(!is_free(device));
+            for (again, _) in pairs {
+                assert_eq!(device.order(again), INVALID_DEVICE_STATE, "second lock");
+            }
+            assert!(!is_free(device));
+            assert_eq!(device.order(unlock), SUCCESS);
+            assert!(is_free(device));
+            assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "second unlock");
         }
-        assert!(!is_free(&device));
-        assert_eq!(device.order(unlock), SUCCESS);
-        assert!(is_free(&device));
-        assert_eq!(device.order(unlock), INVALID_DEVICE_STATE, "second unlock");
-    }
-    device.close();
-    client.unload();
-    pc.finish();
+    });
 }
 
 /// `IoBuildDeviceIoControlRequest` puts no file object into the stack location.
@@ -105,34 +100,30 @@ fn requests_without_a_file_object_are_served() {
 
 #[test]
 fn disconnecting_is_done_in_any_order_and_twice() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    assert_eq!(
-        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-        SUCCESS,
-        "not connected"
-    );
-    // The guide's order.
-    device.connect();
-    device.lock();
-    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-    assert!(!is_free(&device), "the lock is not the connection's");
-    device.unlock();
-    assert_eq!(
-        device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-        SUCCESS,
-        "twice"
-    );
-    // The other one.
-    device.connect();
-    device.lock();
-    device.unlock();
-    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-    assert!(is_free(&device));
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(plain_pc(), |_, _, device| {
+        assert_eq!(
+            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+            SUCCESS,
+            "not connected"
+        );
+        // The guide's order.
+        device.connect();
+        device.lock();
+        assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+        assert!(!is_free(device), "the lock is not the connection's");
+        device.unlock();
+        assert_eq!(
+            device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+            SUCCESS,
+            "twice"
+        );
+        // The other one.
+        device.connect();
+        device.lock();
+        device.unlock();
+        assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+        assert!(is_free(device));
+    });
 }
 
 #[test]
@@ -146,15 +137,8 @@ fn what_a_client_forgets_ends_with_its_file() {
             device.connect();
             device.lock();
             if mode != 0 {
-                let negotiated = device.call(
-                    Callback::NegotiateIeeeMode {
-                        forward: mode,
-                        reverse: mode | modes::NIBBLE,
-                        safety: SAFE_MODE,
-                        is_forward: true,
-                    },
-                    PASSIVE,
-                );
+                let negotiated =
+                    device.call(Callback::negotiate(mode, mode | modes::NIBBLE), PASSIVE);
                 assert_eq!(negotiated.status(), SUCCESS, "{mode:#06x}");
             }
             if !connected {
@@ -182,11 +166,7 @@ fn an_allocation_ends_with_its_file() {
     let client = Client::load(&pc);
     let (first, second) = (client.open(PORT), client.open(PORT));
     assert_eq!(first.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let waiting = second.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
+    let waiting = second.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     first.close();
     assert_eq!(
@@ -224,17 +204,13 @@ fn queued_requests_are_cancelled_and_leave_no_trace() {
             assert!(request.poll().is_none(), "{code:#x}");
             request.cancel();
             let result = request.finish();
-            assert_eq!(
-                (result.status, result.information),
-                (NtStatus::CANCELLED, 0),
-                "{code:#x}"
-            );
+            assert_eq!(result.outcome(), (NtStatus::CANCELLED, 0), "{code:#x}");
             assert!(result.took < (wait + 20) * MS, "{code:#x}");
             assert_eq!(pc.machine.port_accesses(), before, "{code:#x}");
         }
     }
     assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    // Nobody who was cancelled got it.
+    // No request that was cancelled got it.
     assert!(is_free(&device));
     for slot in [holder, port, device] {
         slot.close();
@@ -252,18 +228,14 @@ fn queued_requests_end_with_their_file() {
     assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
     let queued = [
-        port.start(&Request::internal(
-            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-            &[],
-            0,
-        )),
+        port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
         port.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0)),
     ];
     port.close();
     for request in queued {
         let result = request.poll().expect("cancelled by CLEANUP");
         let expected = (NtStatus::CANCELLED, 0);
-        assert_eq!((result.status, result.information), expected);
+        assert_eq!(result.outcome(), expected);
     }
     assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     assert!(is_free_for_programs(&pc));
@@ -291,17 +263,13 @@ fn requests_of_the_device_wait_so_long_for_the_port() {
         let client = Client::load(&pc);
         let (holder, port) = (client.open(PORT), client.open(PORT));
         assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-        let allocate = port.start(&Request::internal(
-            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-            &[],
-            0,
-        ));
+        let allocate = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
         let in_time = |took: u64| (patience..=patience + 100).contains(&(took / MS));
 
         let device = client.open(DEVICE);
         for code in [IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT] {
             let before = pc.machine.port_accesses();
-            let result = device.send(&Request::internal(code, &[], 0));
+            let result = device.internal(code, &[], 0);
             assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
             assert_eq!(result.information, 0, "{registry:?}");
             assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
@@ -324,7 +292,7 @@ fn requests_of_the_device_wait_so_long_for_the_port() {
         assert_eq!(allocate.finish().status, SUCCESS);
         assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
         let result = check(pc.machine.write(lpt1, b"text"));
-        assert_eq!((result.status, result.information), (SUCCESS, 4));
+        assert_eq!(result.outcome(), (SUCCESS, 4));
         check(pc.machine.close(lpt1));
         port.close();
         holder.close();
@@ -339,7 +307,7 @@ fn a_lock_that_waits_is_granted_in_time() {
     let client = Client::load(&pc);
     let (holder, device) = (client.open(PORT), client.open(DEVICE));
     assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let lock = device.start(&Request::internal(IOCTL_INTERNAL_LOCK_PORT, &[], 0));
+    let lock = device.start_order(IOCTL_INTERNAL_LOCK_PORT);
     check(pc.machine.run_for((PATIENCE - 1000) * MS));
     assert!(lock.poll().is_none());
     assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);

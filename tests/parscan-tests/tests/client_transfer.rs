@@ -62,8 +62,7 @@ impl Case {
             moved += result.information;
         }
         let accesses = pc.machine.port_accesses() - before;
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
         accesses
     }
 

@@ -52,8 +52,7 @@ fn expect_id(pc: &ModesPc, lpt1: Handle, id: &[u8], what: &str, failures: &mut F
         // Exactly enough room.
         let result = pc.control(lpt1, code, &[], answer.len());
         failures.expect(
-            (result.status, result.information) == (NtStatus::SUCCESS, answer.len())
-                && result.output == answer,
+            result.outcome() == (NtStatus::SUCCESS, answer.len()) && result.output == answer,
             || {
                 format!(
                     "{what}, {name}: {} with {} of {} bytes: {:?}",
@@ -78,7 +77,7 @@ fn expect_too_small(pc: &ModesPc, lpt1: Handle, id: &[u8], what: &str, failures:
         for room in [needed - 1, 0] {
             let result = pc.control(lpt1, code, &[], room);
             failures.expect(
-                (result.status, result.information) == (NtStatus::BUFFER_TOO_SMALL, 0)
+                result.outcome() == (NtStatus::BUFFER_TOO_SMALL, 0)
                     && result.output.iter().all(|byte| *byte == CANARY),
                 || format!("{what}, {name} in {room} bytes: {result:?}"),
             );
@@ -99,8 +98,7 @@ fn right_ids_are_told_in_every_mode() {
             let lpt1 = pc.open();
             expect_id(&pc, lpt1, &sent, &what, &mut failures);
             expect_too_small(&pc, lpt1, &sent, &what, &mut failures);
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
     failures.end();
@@ -148,8 +146,7 @@ fn wrong_ids_are_told_as_far_as_they_came() {
             let lpt1 = pc.open();
             expect_id(&pc, lpt1, &sent[..believed], &what, &mut failures);
             expect_too_small(&pc, lpt1, &sent[..believed], &what, &mut failures);
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
     failures.end();
@@ -173,13 +170,8 @@ fn the_longest_id_is_64_kib() {
         let lpt1 = pc.open();
         expect_id(&pc, lpt1, &sent[..0xFFFF], &what, &mut failures);
         let short = pc.control(lpt1, IOCTL_PAR_QUERY_RAW_DEVICE_ID, &[], 0xFFFF);
-        assert_eq!(
-            (short.status, short.information),
-            (NtStatus::BUFFER_TOO_SMALL, 0),
-            "{what}"
-        );
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        assert_eq!(short.outcome(), (NtStatus::BUFFER_TOO_SMALL, 0), "{what}");
+        pc.close_and_finish(lpt1);
     }
     failures.end();
 }
@@ -257,7 +249,7 @@ fn a_device_without_an_id_is_an_io_error() {
             }
             let result = pc.control(lpt1, code, &[], room);
             failures.expect(
-                (result.status, result.information) == (NtStatus::IO_DEVICE_ERROR, 0)
+                result.outcome() == (NtStatus::IO_DEVICE_ERROR, 0)
                     && result.output.iter().all(|byte| *byte == CANARY),
                 || format!("{what}: {} {}", result.status, result.information),
             );
@@ -265,9 +257,7 @@ fn a_device_without_an_id_is_an_io_error() {
             failures.expect(result.took < 2000 * MS, || {
                 format!("{what}: {} ms", result.took / MS)
             });
-            failures.expect_rest(&pc, &what);
-            check(pc.machine.close(lpt1));
-            pc.remove();
+            failures.end_case(&pc, lpt1, &what);
         }
     }
     failures.end();
@@ -293,6 +283,5 @@ fn the_chosen_modes_outlive_the_question() {
             b"text"
         );
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

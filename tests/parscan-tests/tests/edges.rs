@@ -2,17 +2,17 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Caller, NtStatus, RegValue, When};
+use ntsim::{Caller, NtStatus, Pending, RegValue, When};
 use parscan_tests::{
     MS, Setup, check,
     client::{
-        Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request,
+        Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, on_port,
         puppet::{isr, note},
     },
     ntddpar::IOCTL_PAR_QUERY_INFORMATION,
     parallel_h::{
-        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
+        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
         Ack, EDGE, EDGES, Edges, FOREVER, GET_PORT, LinesPc, Ran, VECTOR, WAIT_EDGE, ack_pc,
@@ -33,6 +33,13 @@ fn none() -> Edges {
         lost: 0,
         left: 0,
     }
+}
+
+/// The end of a wait that one edge ended.
+#[track_caller]
+fn assert_one_edge(pc: &LinesPc, waiting: &Pending) {
+    let told = Edges::of(&check(pc.machine.finish(waiting)));
+    assert_eq!(told.edges.len(), 1);
 }
 
 #[test]
@@ -75,12 +82,11 @@ fn a_thousand_edges_at_a_kilohertz_come_with_their_stamps() {
         assert_eq!(status & 0xF8, *lines, "{number}");
     }
     assert_eq!((seen.len(), sent.len()), (1000, 1000));
-    // The status register in each interrupt, and nothing else: nobody polls.
+    // The status register in each interrupt, and nothing else: the driver does not poll.
     assert_eq!(after.port_accesses - before.port_accesses, 1000);
     let timers = after.timer_wakeups - before.timer_wakeups;
     println!("{answers} answers, {timers} timers");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -96,15 +102,11 @@ fn nothing_happens_without_the_registry_value() {
         );
         let _ = pc.accesses();
         let refused = pc.wait_edge(lpt1, FOREVER, 1);
-        assert_eq!(
-            (refused.status, refused.information),
-            (NtStatus::NOT_SUPPORTED, 0)
-        );
+        assert_eq!(refused.outcome(), (NtStatus::NOT_SUPPORTED, 0));
         assert_eq!(pc.accesses(), []);
         assert!(!ack.pulse(&pc.machine, HIGH));
         assert!(!check(pc.machine.interrupt(VECTOR)), "not connected");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
     // Nor without an interrupt.
     let setup = Setup {
@@ -115,8 +117,7 @@ fn nothing_happens_without_the_registry_value() {
     let lpt1 = pc.open();
     let refused = pc.wait_edge(lpt1, FOREVER, 1);
     assert_eq!(refused.status, NtStatus::NOT_SUPPORTED);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -125,8 +126,7 @@ fn the_port_says_that_edges_are_served() {
     let lpt1 = pc.open();
     let described = pc.control(lpt1, GET_PORT, &[], 64);
     assert_eq!(described.output[28] & 0x18, 0x18);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -140,15 +140,11 @@ fn short_buffers_are_refused() {
     }
     for output in [0, 1, EDGES, EDGES + EDGE - 1] {
         let refused = pc.control(lpt1, WAIT_EDGE, &[0; 4], output);
-        assert_eq!(
-            (refused.status, refused.information),
-            (NtStatus::INVALID_PARAMETER, 0)
-        );
+        assert_eq!(refused.outcome(), (NtStatus::INVALID_PARAMETER, 0));
     }
     assert_eq!(pc.accesses(), []);
     assert!(!pc.interrupts());
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -164,10 +160,7 @@ fn who_may_read_may_wait_and_moves_no_line() {
     assert_eq!(pc.registers(), lines);
     assert!(pc.interrupts());
     assert!(ack.pulse(&pc.machine, HIGH));
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
+    assert_one_edge(&pc, &waiting);
     check(pc.machine.close(lpt1));
     assert_eq!(pc.registers(), lines);
     assert!(!pc.interrupts(), "not longer than the handle");
@@ -205,8 +198,7 @@ fn the_last_64_are_kept_and_an_answer_has_as_many_as_fit() {
     // Another handle begins anew.
     let lpt1 = pc.open();
     assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 100)), none());
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -229,24 +221,20 @@ fn a_wait_ends_with_its_time_by_one_timer() {
             "{milliseconds}: {took}"
         );
         assert!(after.timer_wakeups - before.timer_wakeups <= 2);
-        assert!(pc.accesses().len() <= 4, "nobody polls");
+        assert!(pc.accesses().len() <= 4, "the driver does not poll");
     }
     // A timer of a request that an edge has ended does not end the next one.
     for _ in 0..20 {
         let waiting = pc.start_wait_edge(lpt1, 10, 4);
         check(pc.machine.run_for(9 * MS + 850_000));
         assert!(ack.pulse(&pc.machine, HIGH));
-        assert_eq!(
-            Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-            1
-        );
+        assert_one_edge(&pc, &waiting);
         let next = pc.start_wait_edge(lpt1, 100, 4);
         check(pc.machine.run_for(30 * MS));
         assert!(!pc.machine.is_done(&next));
         assert_eq!(Edges::of(&check(pc.machine.finish(&next))), none());
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -258,14 +246,14 @@ fn one_request_waits_at_a_time_and_is_cancelled() {
         for time in [0, 10, FOREVER] {
             let second = pc.wait_edge(lpt1, time, 4);
             let expected = (NtStatus::INVALID_DEVICE_STATE, 0);
-            assert_eq!((second.status, second.information), expected);
+            assert_eq!(second.outcome(), expected);
         }
         // Others go on.
         let ran = Ran::of(&pc.run(lpt1, &request(&[data(7), get(0)], &[], false), 1));
         assert_eq!(ran.output, [7]);
         check(pc.machine.cancel(&waiting));
         let ended = check(pc.machine.finish(&waiting));
-        assert_eq!((ended.status, ended.information), (NtStatus::CANCELLED, 0));
+        assert_eq!(ended.outcome(), (NtStatus::CANCELLED, 0));
     }
     assert!(ack.pulse(&pc.machine, HIGH), "the watch goes on");
     assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)).edges.len(), 1);
@@ -306,12 +294,8 @@ fn programs_run_while_edges_are_watched() {
             assert_eq!(pc.registers(), (0, 0x0C));
         }
         assert!(ack.pulse(&pc.machine, HIGH));
-        assert_eq!(
-            Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-            1
-        );
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        assert_one_edge(&pc, &waiting);
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -329,12 +313,8 @@ fn an_edge_comes_while_a_program_runs() {
     });
     let pulse = request(&[data(1), delay_us(10), data(0)], &[], true);
     assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    assert_one_edge(&pc, &waiting);
+    pc.close_and_finish(lpt1);
 }
 
 /// A transfer has nAck for itself: it acknowledges bytes.
@@ -365,12 +345,8 @@ fn a_transfer_has_the_port_for_itself() {
         assert!(control.iter().all(|it| it & 0x0F == 0x0C), "{control:x?}");
         assert!(!pc.machine.is_done(&waiting));
         assert!(ack.pulse(&pc.machine, HIGH));
-        assert_eq!(
-            Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-            1
-        );
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        assert_one_edge(&pc, &waiting);
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -378,38 +354,32 @@ fn a_transfer_has_the_port_for_itself() {
 #[test]
 fn a_kernel_client_has_the_port_for_itself() {
     let (pc, ack) = pc();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    let lpt1 = pc.open();
-    let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    assert!(!pc.interrupts());
-    assert!(!check(pc.machine.interrupt(VECTOR)), "not the program's");
-    check(pc.machine.run_for(MS));
-    assert!(!pc.machine.is_done(&waiting));
-    // A watch that would begin now waits for the port, as all do.
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert!(pc.interrupts());
-    assert!(ack.pulse(&pc.machine, HIGH));
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
-    // The handle ends while the client has the port: its control register is not touched.
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let _ = pc.accesses();
-    check(pc.machine.close(lpt1));
-    assert_eq!(pc.accesses(), []);
-    let lpt1 = pc.open();
-    let busy = pc.wait_edge(lpt1, FOREVER, 4);
-    assert_eq!(busy.status, NtStatus::DEVICE_BUSY);
-    assert!(!pc.interrupts());
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    check(pc.machine.close(lpt1));
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(pc, |pc, _, port| {
+        port.port_information();
+        let lpt1 = pc.open();
+        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        assert!(!pc.interrupts());
+        assert!(!check(pc.machine.interrupt(VECTOR)), "not the program's");
+        check(pc.machine.run_for(MS));
+        assert!(!pc.machine.is_done(&waiting));
+        // A watch that would begin now waits for the port, as all do.
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert!(pc.interrupts());
+        assert!(ack.pulse(&pc.machine, HIGH));
+        assert_one_edge(pc, &waiting);
+        // The handle ends while the client has the port: its control register is not touched.
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        let _ = pc.accesses();
+        check(pc.machine.close(lpt1));
+        assert_eq!(pc.accesses(), []);
+        let lpt1 = pc.open();
+        let busy = pc.wait_edge(lpt1, FOREVER, 4);
+        assert_eq!(busy.status, NtStatus::DEVICE_BUSY);
+        assert!(!pc.interrupts());
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        check(pc.machine.close(lpt1));
+    });
 }
 
 /// A class driver locks the same device that the program has open.
@@ -429,10 +399,7 @@ fn a_class_driver_has_the_port_for_itself() {
     class.unlock();
     assert!(pc.interrupts());
     assert!(ack.pulse(&pc.machine, HIGH));
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
+    assert_one_edge(&pc, &waiting);
     check(pc.machine.close(lpt1));
     class.lock();
     let lpt1 = pc.open();
@@ -487,15 +454,9 @@ fn clients_and_edges_share_the_line() {
         .map(|it| it.2)
         .collect();
     assert_eq!(results, [0, 0]);
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
+    assert_one_edge(&pc, &waiting);
     for number in [3, 5] {
-        let status = port
-            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
-            .status;
-        assert_eq!(status, SUCCESS);
+        assert_eq!(port.disconnect_interrupt(number), SUCCESS);
     }
     let _ = client.notes();
     assert!(
@@ -513,17 +474,11 @@ fn clients_and_edges_share_the_line() {
     port.call(Callback::FreePort, DISPATCH);
     let lpt1 = pc.open();
     let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-    let status = port
-        .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0)
-        .status;
-    assert_eq!(status, SUCCESS);
+    assert_eq!(port.disconnect_interrupt(1), SUCCESS);
     // The last open of the port object ends its clients, and not the watch.
     port.close();
     assert!(ack.pulse(&pc.machine, HIGH));
-    assert_eq!(
-        Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-        1
-    );
+    assert_one_edge(&pc, &waiting);
     check(pc.machine.close(lpt1));
     client.unload();
     pc.finish();
@@ -559,12 +514,8 @@ fn a_wait_outlasts_sleep_and_stop() {
             assert!(pc.interrupts());
         }
         assert!(ack.pulse(&pc.machine, HIGH));
-        assert_eq!(
-            Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-            1
-        );
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        assert_one_edge(&pc, &waiting);
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -580,13 +531,9 @@ fn a_wait_ends_where_the_interrupt_went() {
     pc.machine.set_resources(pc.node, &registers, &registers);
     assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
     let ended = check(pc.machine.finish(&waiting));
-    assert_eq!(
-        (ended.status, ended.information),
-        (NtStatus::NOT_SUPPORTED, 0)
-    );
+    assert_eq!(ended.outcome(), (NtStatus::NOT_SUPPORTED, 0));
     assert_eq!(pc.wait_edge(lpt1, 0, 4).status, NtStatus::NOT_SUPPORTED);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -600,10 +547,7 @@ fn removal_ends_a_wait() {
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
         assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
         let ended = check(pc.machine.finish(&waiting));
-        assert_eq!(
-            (ended.status, ended.information),
-            (NtStatus::DEVICE_REMOVED, 0)
-        );
+        assert_eq!(ended.outcome(), (NtStatus::DEVICE_REMOVED, 0));
         assert!(!check(pc.machine.interrupt(VECTOR)));
         let late = pc.wait_edge(lpt1, FOREVER, 4);
         assert_eq!(late.status, NtStatus::DELETE_PENDING);
@@ -630,8 +574,7 @@ fn a_failure_leaves_no_watch() {
         assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)), none());
         assert!(ack.pulse(&pc.machine, HIGH));
         assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)).edges.len(), 1);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
     assert!(failed > 0, "IoConnectInterruptEx may fail");
 }
@@ -646,14 +589,10 @@ fn an_edge_allocates_nothing() {
     for _ in 0..10 {
         let waiting = pc.start_wait_edge(lpt1, 1000, 4);
         assert!(ack.pulse(&pc.machine, HIGH));
-        assert_eq!(
-            Edges::of(&check(pc.machine.finish(&waiting))).edges.len(),
-            1
-        );
+        assert_one_edge(&pc, &waiting);
     }
     assert_eq!(pc.machine.allocations(pc.driver), before);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A device at the end of the chain has no lines.

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::NtStatus;
+use ntsim::{Handle, NtStatus};
 use parscan_models::{
     DaisyChain, HostLines, Nanos, Peripheral, Peripheral1284, PeripheralLines, Printer, Ps2, Spp,
 };
@@ -27,6 +27,14 @@ fn pc(chip: Chip, device: &Peripheral1284, access: Nanos) -> ModesPc {
     pc_with(chip, device, setup(access))
 }
 
+/// The end of a case: what the device objected to is noted.
+fn end(pc: &ModesPc, lpt1: Handle, device: &Peripheral1284, failures: &mut Failures, what: &str) {
+    check(pc.machine.close(lpt1));
+    let broken = device.violations();
+    failures.expect(broken.is_empty(), || format!("{what}: {:?}", broken[0]));
+    pc.remove();
+}
+
 /// The device watches set-up, strobe and hold, 500 ns each, in every mode.
 #[test]
 fn nothing_is_lost_in_any_mode() {
@@ -42,17 +50,13 @@ fn nothing_is_lost_in_any_mode() {
                     let lpt1 = pc.open();
                     pc.choose(lpt1, 0, mode);
                     let result = check(pc.machine.write(lpt1, &data));
-                    failures.expect(
-                        (result.status, result.information) == (NtStatus::SUCCESS, data.len()),
-                        || format!("{what}: {} {}", result.status, result.information),
-                    );
+                    failures.expect(result.outcome() == (NtStatus::SUCCESS, data.len()), || {
+                        format!("{what}: {} {}", result.status, result.information)
+                    });
                     failures.expect(device.received_on(channel(mode)) == data, || {
                         format!("{what}: other bytes arrived")
                     });
-                    check(pc.machine.close(lpt1));
-                    let broken = device.violations();
-                    failures.expect(broken.is_empty(), || format!("{what}: {:?}", broken[0]));
-                    pc.remove();
+                    end(&pc, lpt1, &device, &mut failures, &what);
                 }
                 if chip.read_modes() & mode != 0 {
                     let device = Peripheral1284::new();
@@ -65,10 +69,7 @@ fn nothing_is_lost_in_any_mode() {
                         result.status == NtStatus::SUCCESS && result.output == data,
                         || format!("{what}: {} {}", result.status, result.information),
                     );
-                    check(pc.machine.close(lpt1));
-                    let broken = device.violations();
-                    failures.expect(broken.is_empty(), || format!("{what}: {:?}", broken[0]));
-                    pc.remove();
+                    end(&pc, lpt1, &device, &mut failures, &what);
                 }
             }
         }
@@ -89,8 +90,7 @@ fn a_printer_that_is_late_with_busy_gets_every_byte_once() {
         assert_eq!(result.status, NtStatus::SUCCESS, "{access} ns");
         assert_eq!(printer.received(), data, "{access} ns");
         assert_eq!(printer.violations(), [], "{access} ns");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -160,10 +160,7 @@ fn a_link_turns_round() {
                     format!("{what}, {round}: {arrived} bytes arrived")
                 });
             }
-            check(pc.machine.close(lpt1));
-            let broken = device.violations();
-            failures.expect(broken.is_empty(), || format!("{what}: {:?}", broken[0]));
-            pc.remove();
+            end(&pc, lpt1, &device, &mut failures, &what);
         }
     }
     failures.end();

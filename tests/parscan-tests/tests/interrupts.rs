@@ -8,7 +8,7 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, check,
     client::{
-        Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot,
+        Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
         puppet::{isr, note},
     },
     modes::{Chip, ModesPc, pc_with},
@@ -63,246 +63,181 @@ fn connect(port: &Slot<'_>, client: usize, options: u64) -> InterruptInformation
 
 #[test]
 fn short_buffers_are_refused() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    for (input, output) in (0..INTERRUPT_SERVICE_ROUTINE)
-        .map(|short| (short, INTERRUPT_INFORMATION))
-        .chain((0..INTERRUPT_INFORMATION).map(|short| (INTERRUPT_SERVICE_ROUTINE, short)))
-    {
-        let request = Request::internal(
-            IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
-            &[0; 32][..input],
-            output,
-        );
-        let result = port.irp(&request);
-        let expected = (NtStatus::BUFFER_TOO_SMALL, 0);
-        let what = (input, output);
-        assert_eq!((result.status, result.information), expected, "{what:?}");
-    }
-    for input in 0..INTERRUPT_SERVICE_ROUTINE {
-        let request = Request::internal(
-            IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
-            &[0; 32][..input],
-            0,
-        );
-        let status = port.irp(&request).status;
-        assert_eq!(status, NtStatus::BUFFER_TOO_SMALL, "{input}");
-    }
-    assert!(!raise(&pc.machine), "nobody is connected");
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(machine(), |pc, _, port| {
+        for (input, output) in (0..INTERRUPT_SERVICE_ROUTINE)
+            .map(|short| (short, INTERRUPT_INFORMATION))
+            .chain((0..INTERRUPT_INFORMATION).map(|short| (INTERRUPT_SERVICE_ROUTINE, short)))
+        {
+            let request = Request::internal(
+                IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+                &[0; 32][..input],
+                output,
+            );
+            let result = port.irp(&request);
+            let expected = (NtStatus::BUFFER_TOO_SMALL, 0);
+            let what = (input, output);
+            assert_eq!(result.outcome(), expected, "{what:?}");
+        }
+        for input in 0..INTERRUPT_SERVICE_ROUTINE {
+            let request = Request::internal(
+                IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+                &[0; 32][..input],
+                0,
+            );
+            let status = port.irp(&request).status;
+            assert_eq!(status, NtStatus::BUFFER_TOO_SMALL, "{input}");
+        }
+        assert!(!raise(&pc.machine), "no routine is connected");
+    });
 }
 
 #[test]
 fn routines_are_called_in_the_order_of_their_connection() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    let image = port.image();
-    for number in [4, 1, 6] {
-        let table = connect(&port, number, isr::CLAIM);
-        assert_ne!(table.interrupt_object, 0);
-        for routine in table.routines {
-            assert!(image.contains(&routine), "{routine:#x}");
+    on_port(machine(), |pc, client, port| {
+        let image = port.image();
+        for number in [4, 1, 6] {
+            let table = connect(port, number, isr::CLAIM);
+            assert_ne!(table.interrupt_object, 0);
+            for routine in table.routines {
+                assert!(image.contains(&routine), "{routine:#x}");
+            }
+            assert!(table.context != 0 && !image.contains(&table.context));
         }
-        assert!(table.context != 0 && !image.contains(&table.context));
-    }
-    let called = |clients: &[usize]| -> Vec<_> {
-        let note = |client: &usize| (note::ISR, *client, LEVEL);
-        clients.iter().map(note).collect()
-    };
-    let _ = client.notes();
-    assert!(raise(&pc.machine));
-    assert_eq!(client.notes(), called(&[4, 1, 6]));
-    // The one in the middle goes; one that is not there cannot.
-    assert_eq!(
-        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0)
-            .status,
-        SUCCESS
-    );
-    let again = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0);
-    assert_eq!(again.status, NtStatus::INVALID_PARAMETER);
-    assert_eq!(again.information, 0);
-    assert!(raise(&pc.machine));
-    assert_eq!(client.notes(), called(&[4, 6]));
-    for number in [4, 6] {
-        let status = port
-            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
-            .status;
-        assert_eq!(status, SUCCESS);
-    }
-    raise(&pc.machine);
-    assert_eq!(client.notes(), []);
-    port.close();
-    client.unload();
-    pc.finish();
+        let called = |clients: &[usize]| -> Vec<_> {
+            let note = |client: &usize| (note::ISR, *client, LEVEL);
+            clients.iter().map(note).collect()
+        };
+        let _ = client.notes();
+        assert!(raise(&pc.machine));
+        assert_eq!(client.notes(), called(&[4, 1, 6]));
+        // The one in the middle goes; one that is not there cannot.
+        assert_eq!(port.disconnect_interrupt(1), SUCCESS);
+        let again = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, 0);
+        assert_eq!(again.status, NtStatus::INVALID_PARAMETER);
+        assert_eq!(again.information, 0);
+        assert!(raise(&pc.machine));
+        assert_eq!(client.notes(), called(&[4, 6]));
+        for number in [4, 6] {
+            assert_eq!(port.disconnect_interrupt(number), SUCCESS);
+        }
+        raise(&pc.machine);
+        assert_eq!(client.notes(), []);
+    });
 }
 
 #[test]
 fn an_interrupt_of_nobody_is_nobodys() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    connect(&port, 0, 0);
-    assert!(!raise(&pc.machine), "the routine did not claim it");
-    let _ = client.notes();
-    assert_eq!(
-        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 0, 0)
-            .status,
-        SUCCESS
-    );
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(machine(), |pc, client, port| {
+        connect(port, 0, 0);
+        assert!(!raise(&pc.machine), "the routine did not claim it");
+        let _ = client.notes();
+        assert_eq!(port.disconnect_interrupt(0), SUCCESS);
+    });
 }
 
 #[test]
 fn the_port_is_taken_and_freed_in_the_interrupt() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    let options = isr::CLAIM | isr::TRY | isr::FREE | isr::NO_DEFERRED;
-    connect(&port, 2, options);
-    let tried = |result| vec![(note::ISR, 2, LEVEL), (note::TRIED, 2, result)];
-    raise(&pc.machine);
-    assert_eq!(client.notes(), tried(1), "a free port");
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        SUCCESS,
-        "it was freed again"
-    );
-    raise(&pc.machine);
-    assert_eq!(client.notes(), tried(0), "a taken port");
-    // Whoever came while the port was held gets it.
-    let waiting = port.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
-    raise(&pc.machine);
-    assert_eq!(client.notes(), tried(0));
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert_eq!(waiting.finish().status, SUCCESS);
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert_eq!(
-        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 2, 0)
-            .status,
-        SUCCESS
-    );
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        let options = isr::CLAIM | isr::TRY | isr::FREE | isr::NO_DEFERRED;
+        connect(port, 2, options);
+        let tried = |result| vec![(note::ISR, 2, LEVEL), (note::TRIED, 2, result)];
+        raise(&pc.machine);
+        assert_eq!(client.notes(), tried(1), "a free port");
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+            SUCCESS,
+            "it was freed again"
+        );
+        raise(&pc.machine);
+        assert_eq!(client.notes(), tried(0), "a taken port");
+        // A request that came while the port was held gets it.
+        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        raise(&pc.machine);
+        assert_eq!(client.notes(), tried(0));
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert_eq!(waiting.finish().status, SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert_eq!(port.disconnect_interrupt(2), SUCCESS);
+    });
 }
 
 /// A client that keeps the port beyond its routine frees it later, and the queue is served.
 #[test]
 fn the_port_taken_in_the_interrupt_is_freed_later() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    connect(&port, 2, isr::CLAIM | isr::TRY | isr::NO_DEFERRED);
-    raise(&pc.machine);
-    let got = [(note::ISR, 2, LEVEL), (note::TRIED, 2, 1)];
-    assert_eq!(client.notes(), got);
-    let waiting = port.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
-    port.call(Callback::FreePort, DISPATCH);
-    assert_eq!(waiting.finish().status, SUCCESS);
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert_eq!(
-        port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 2, 0)
-            .status,
-        SUCCESS
-    );
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        connect(port, 2, isr::CLAIM | isr::TRY | isr::NO_DEFERRED);
+        raise(&pc.machine);
+        let got = [(note::ISR, 2, LEVEL), (note::TRIED, 2, 1)];
+        assert_eq!(client.notes(), got);
+        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        port.call(Callback::FreePort, DISPATCH);
+        assert_eq!(waiting.finish().status, SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert_eq!(port.disconnect_interrupt(2), SUCCESS);
+    });
 }
 
-/// Deferred routines are called when the port is freed and nobody waits for it.
+/// Deferred routines are called when the port is freed and no request waits for it.
 #[test]
 fn a_free_port_is_told_to_the_deferred_routines() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    connect(&port, 3, 0);
-    connect(&port, 5, isr::NO_DEFERRED);
-    connect(&port, 0, 0);
-    let deferred = |notes: Vec<(u64, usize, u8)>| -> Vec<usize> {
-        for (kind, client, irql) in &notes {
-            assert_eq!(*kind, note::DEFERRED, "{client}");
-            assert!(*irql <= DISPATCH, "{client} at {irql}");
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        connect(port, 3, 0);
+        connect(port, 5, isr::NO_DEFERRED);
+        connect(port, 0, 0);
+        let deferred = |notes: Vec<(u64, usize, u8)>| -> Vec<usize> {
+            for (kind, client, irql) in &notes {
+                assert_eq!(*kind, note::DEFERRED, "{client}");
+                assert!(*irql <= DISPATCH, "{client} at {irql}");
+            }
+            notes.into_iter().map(|(_, client, _)| client).collect()
+        };
+        let _ = client.notes();
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        port.call(Callback::FreePort, PASSIVE);
+        assert_eq!(waiting.finish().status, SUCCESS);
+        assert_eq!(deferred(client.notes()), [0; 0], "a request waited");
+        port.call(Callback::FreePort, PASSIVE);
+        check(pc.machine.run_for(1000));
+        assert_eq!(deferred(client.notes()), [3, 0], "in order of connection");
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        check(pc.machine.run_for(1000));
+        assert_eq!(deferred(client.notes()), [3, 0], "freed by request");
+        for number in [0, 3, 5] {
+            assert_eq!(port.disconnect_interrupt(number), SUCCESS);
         }
-        notes.into_iter().map(|(_, client, _)| client).collect()
-    };
-    let _ = client.notes();
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let waiting = port.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
-    port.call(Callback::FreePort, PASSIVE);
-    assert_eq!(waiting.finish().status, SUCCESS);
-    assert_eq!(deferred(client.notes()), [0; 0], "somebody waited");
-    port.call(Callback::FreePort, PASSIVE);
-    check(pc.machine.run_for(1000));
-    assert_eq!(deferred(client.notes()), [3, 0], "in order of connection");
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    check(pc.machine.run_for(1000));
-    assert_eq!(deferred(client.notes()), [3, 0], "freed by request");
-    for number in [0, 3, 5] {
-        let status = port
-            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
-            .status;
-        assert_eq!(status, SUCCESS);
-    }
-    port.close();
-    client.unload();
-    pc.finish();
+    });
 }
 
 /// Each free is told, also one that comes while the routines are being called: by another program, or
 /// by one of the routines. A routine that always takes the port is called again, without recursion.
 #[test]
 fn a_port_freed_while_the_routines_are_called_is_told_again() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    connect(&port, 3, 0);
-    connect(&port, 0, isr::TAKE);
-    let _ = client.notes();
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    port.call(Callback::FreePort, PASSIVE);
-    check(pc.machine.run_for(MS));
-    let told: Vec<usize> = client
-        .notes()
-        .into_iter()
-        .map(|(_, told, _)| told)
-        .collect();
-    let rounds = usize::try_from(isr::TAKES).unwrap() + 1;
-    assert_eq!(told, [3, 0].repeat(rounds));
-    for number in [0, 3] {
-        let status = port
-            .interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0)
-            .status;
-        assert_eq!(status, SUCCESS);
-    }
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        connect(port, 3, 0);
+        connect(port, 0, isr::TAKE);
+        let _ = client.notes();
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.call(Callback::FreePort, PASSIVE);
+        check(pc.machine.run_for(MS));
+        let told: Vec<usize> = client
+            .notes()
+            .into_iter()
+            .map(|(_, told, _)| told)
+            .collect();
+        let rounds = usize::try_from(isr::TAKES).unwrap() + 1;
+        assert_eq!(told, [3, 0].repeat(rounds));
+        for number in [0, 3] {
+            assert_eq!(port.disconnect_interrupt(number), SUCCESS);
+        }
+    });
 }
 
 /// A program takes the port and gives it back while the routines are called for another free.
@@ -310,43 +245,40 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
 fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
     let mut freed_meanwhile = 0;
     for call in 8..26 {
-        let pc = machine();
-        let client = Client::load(&pc);
-        let port = client.open(PORT);
-        port.port_information();
-        connect(&port, 3, 0);
-        connect(&port, 0, 0);
-        let lpt1 = pc.open();
-        let _ = client.notes();
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-        let at = pc.machine.kernel_calls() + call;
-        let frees = Rc::new(Cell::new(1));
-        let count = Rc::clone(&frees);
-        pc.machine.at(When::KernelCall(at), move |machine| {
-            let is_free = || check(machine.device_io_control(lpt1, IS_PORT_FREE, &[], 1)).output;
-            if is_free() == [1] {
-                let reset = check(machine.device_io_control(lpt1, SET_INFORMATION, &[1], 0));
-                count.set(count.get() + usize::from(reset.status == SUCCESS));
+        on_port(machine(), |pc, client, port| {
+            port.port_information();
+            connect(port, 3, 0);
+            connect(port, 0, 0);
+            let lpt1 = pc.open();
+            let _ = client.notes();
+            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+            let at = pc.machine.kernel_calls() + call;
+            let frees = Rc::new(Cell::new(1));
+            let count = Rc::clone(&frees);
+            pc.machine.at(When::KernelCall(at), move |machine| {
+                let is_free =
+                    || check(machine.device_io_control(lpt1, IS_PORT_FREE, &[], 1)).output;
+                if is_free() == [1] {
+                    let reset = check(machine.device_io_control(lpt1, SET_INFORMATION, &[1], 0));
+                    count.set(count.get() + usize::from(reset.status == SUCCESS));
+                }
+            });
+            port.call(Callback::FreePort, PASSIVE);
+            check(pc.machine.run_for(20_000 * MS));
+            let notes = client.notes().into_iter();
+            let told: Vec<usize> = notes.map(|(_, told, _)| told).collect();
+            // Frees that come together may be told together, but each client after the last one.
+            assert!(told.ends_with(&[3, 0]), "{call}: {told:?}");
+            assert!(
+                told.len() >= 2 && told.len() <= 2 * frees.get(),
+                "{call}: {told:?}"
+            );
+            freed_meanwhile += frees.get() - 1;
+            check(pc.machine.close(lpt1));
+            for number in [0, 3] {
+                let _ = port.disconnect_interrupt(number);
             }
         });
-        port.call(Callback::FreePort, PASSIVE);
-        check(pc.machine.run_for(20_000 * MS));
-        let notes = client.notes().into_iter();
-        let told: Vec<usize> = notes.map(|(_, told, _)| told).collect();
-        // Frees that come together may be told together, but each client after the last one.
-        assert!(told.ends_with(&[3, 0]), "{call}: {told:?}");
-        assert!(
-            told.len() >= 2 && told.len() <= 2 * frees.get(),
-            "{call}: {told:?}"
-        );
-        freed_meanwhile += frees.get() - 1;
-        check(pc.machine.close(lpt1));
-        for number in [0, 3] {
-            let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0);
-        }
-        port.close();
-        client.unload();
-        pc.finish();
     }
     assert!(freed_meanwhile > 3, "{freed_meanwhile}");
 }
@@ -381,18 +313,18 @@ fn an_interrupt_of_another_group_of_processors() {
         resources: vec![LPT1_REGISTERS, Resource::Raw(interrupt)],
         ..Setup::default()
     };
-    let pc = pc_with(Chip::Ps2, &Peripheral1284::new(), setup);
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    let more = port.internal(IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, &[], 32);
-    assert_eq!(more.status, SUCCESS);
-    assert_eq!(more.output[8..12], u32::from(LEVEL).to_le_bytes());
-    connect(&port, 1, isr::CLAIM);
-    assert!(raise(&pc.machine));
-    let disconnected = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, isr::CLAIM);
-    assert_eq!(disconnected.status, SUCCESS);
-    assert!(!raise(&pc.machine));
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(
+        pc_with(Chip::Ps2, &Peripheral1284::new(), setup),
+        |pc, _, port| {
+            let more = port.internal(IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, &[], 32);
+            assert_eq!(more.status, SUCCESS);
+            assert_eq!(more.output[8..12], u32::from(LEVEL).to_le_bytes());
+            connect(port, 1, isr::CLAIM);
+            assert!(raise(&pc.machine));
+            let disconnected =
+                port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 1, isr::CLAIM);
+            assert_eq!(disconnected.status, SUCCESS);
+            assert!(!raise(&pc.machine));
+        },
+    );
 }

@@ -44,10 +44,9 @@ fn a_slow_device_sets_the_pace_and_leaves_the_processor_to_others() {
                     check(pc.machine.read(lpt1, BYTES))
                 };
                 let after = pc.machine.times();
-                failures.expect(
-                    (result.status, result.information) == (NtStatus::SUCCESS, BYTES),
-                    || format!("{what}: {} {}", result.status, result.information),
-                );
+                failures.expect(result.outcome() == (NtStatus::SUCCESS, BYTES), || {
+                    format!("{what}: {} {}", result.status, result.information)
+                });
                 if write {
                     failures.expect(device.received_on(channel(mode)) == data, || {
                         format!("{what}: other bytes arrived")
@@ -76,8 +75,7 @@ fn a_slow_device_sets_the_pace_and_leaves_the_processor_to_others() {
                 failures.expect(took * 10 < pace * 11, || {
                     format!("{what}: {} us for {} us", took / US, pace / US)
                 });
-                check(pc.machine.close(lpt1));
-                pc.finish();
+                pc.close_and_finish(lpt1);
             }
         }
     }
@@ -97,10 +95,7 @@ fn a_device_of_milliseconds_costs_little() {
         let before = pc.machine.times();
         let result = check(pc.machine.write(lpt1, &pattern(BYTES)));
         let after = pc.machine.times();
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::SUCCESS, BYTES)
-        );
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, BYTES));
         let (cpu, took) = (after.cpu - before.cpu, after.now - before.now);
         let pace = byte_time * BYTES as Nanos;
         println!(
@@ -112,8 +107,7 @@ fn a_device_of_milliseconds_costs_little() {
         );
         assert!(took * 100 < pace * 105, "{took} ns for {pace} ns");
         assert!(cpu * 4 < took, "cpu {cpu} of {took} ns");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -150,8 +144,7 @@ fn a_printer_that_is_busy_for_minutes_is_rarely_looked_at() {
         device.set_condition(Condition::Busy);
     }
     device.set_condition(Condition::Ready);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// The data stay in the request's own buffer: the driver allocates nothing for them.
@@ -176,15 +169,14 @@ fn a_long_transfer_needs_no_more_memory_than_a_short_one() {
             let before = pc.machine.failable_calls();
             let result = check(pc.machine.write(lpt1, &pattern(length)));
             assert_eq!(
-                (result.status, result.information),
+                result.outcome(),
                 (NtStatus::SUCCESS, length),
                 "{chip:?} {mode:#06x}"
             );
             pc.machine.failable_calls() - before
         });
         assert_eq!(calls, [0; 3], "{chip:?} {mode:#06x}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -240,9 +232,7 @@ fn a_write_ends_with_its_time() {
                     format!("{what}: {} ms", result.took / MS)
                 });
             }
-            failures.expect_rest(&pc, &what);
-            check(pc.machine.close(lpt1));
-            pc.remove();
+            failures.end_case(&pc, lpt1, &what);
         }
     }
     failures.end();
@@ -257,11 +247,7 @@ fn a_write_to_a_busy_printer_waits_as_long_as_the_program_wants() {
     for limit in [1, 100, 5000] {
         pc.set_timeouts(lpt1, [0, 0, 0, 0, limit]);
         let result = check(pc.machine.write(lpt1, b"text"));
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::TIMEOUT, 0),
-            "{limit} ms"
-        );
+        assert_eq!(result.outcome(), (NtStatus::TIMEOUT, 0), "{limit} ms");
         let took = result.took / MS;
         assert!(
             (u64::from(limit) - 1..u64::from(limit) + 50).contains(&took),
@@ -282,16 +268,11 @@ fn a_write_to_a_busy_printer_waits_as_long_as_the_program_wants() {
         assert!(cpu * 100 < all, "{cpu} ns of {all} ns");
         device.set_condition(Condition::Ready);
         let result = check(pc.machine.finish(&write));
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::SUCCESS, 4),
-            "{fields:x?}"
-        );
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, 4), "{fields:x?}");
         device.set_condition(Condition::Busy);
     }
     device.set_condition(Condition::Ready);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A read takes what is there. With a limit it waits for a first byte, no longer than that.
@@ -312,8 +293,7 @@ fn a_read_waits_for_a_first_byte_if_the_program_wants() {
             pc.set_timeouts(lpt1, fields);
             let result = check(pc.machine.read(lpt1, 10));
             failures.expect(
-                (result.status, result.information) == (NtStatus::SUCCESS, 0)
-                    && result.took < 150 * MS,
+                result.outcome() == (NtStatus::SUCCESS, 0) && result.took < 150 * MS,
                 || format!("{name}, {fields:x?}: {result:?}"),
             );
             failures.expect_rest(&pc, name);
@@ -322,10 +302,9 @@ fn a_read_waits_for_a_first_byte_if_the_program_wants() {
             pc.set_timeouts(lpt1, fields);
             let what = format!("{name}, {fields:?}");
             let result = check(pc.machine.read(lpt1, 10));
-            failures.expect(
-                (result.status, result.information) == (NtStatus::TIMEOUT, 0),
-                || format!("{what}: {result:?}"),
-            );
+            failures.expect(result.outcome() == (NtStatus::TIMEOUT, 0), || {
+                format!("{what}: {result:?}")
+            });
             failures.expect((299 * MS..350 * MS).contains(&result.took), || {
                 format!("{what}: {} ms", result.took / MS)
             });
@@ -350,8 +329,7 @@ fn a_read_waits_for_a_first_byte_if_the_program_wants() {
         }
         // A byte that comes every 50 ms is more than nothing, but not all in time.
         let slow = Peripheral1284::new().with_byte_time(20 * MS);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
         let pc = parscan_tests::modes::pc(Chip::EcpEpp, &slow);
         let lpt1 = pc.open();
         pc.choose(lpt1, mode, 0);

@@ -60,11 +60,7 @@ fn who_has_no_printers_lines_gets_every_byte() {
         let written = check(pc.machine.write(lpt1, b"latched"));
         let taken = latch.taken.borrow().clone();
         if n_fault {
-            assert_eq!(
-                (written.status, written.information),
-                (NtStatus::SUCCESS, 7),
-                "{levels:#x}"
-            );
+            assert_eq!(written.outcome(), (NtStatus::SUCCESS, 7), "{levels:#x}");
             assert_eq!(taken, b"latched", "{levels:#x}");
         } else {
             assert_ne!(written.status, NtStatus::SUCCESS, "{levels:#x}");
@@ -91,11 +87,7 @@ fn a_fault_is_waited_for_with_a_time_out() {
         device.set_condition(condition);
         if let Some(status) = status {
             let refused = check(pc.machine.write(lpt1, b"text"));
-            assert_eq!(
-                (refused.status, refused.information),
-                (status, 0),
-                "{condition:?}"
-            );
+            assert_eq!(refused.outcome(), (status, 0), "{condition:?}");
             assert!(refused.took < 100 * MS, "{condition:?}: {}", refused.took);
         }
         pc.set_timeouts(lpt1, [0, 0, 0, 0, 5000]);
@@ -109,14 +101,9 @@ fn a_fault_is_waited_for_with_a_time_out() {
         assert!(!pc.machine.is_done(&write), "{condition:?}");
         device.set_condition(Condition::Ready);
         let written = check(pc.machine.finish(&write));
-        assert_eq!(
-            (written.status, written.information),
-            (NtStatus::SUCCESS, 4),
-            "{condition:?}"
-        );
+        assert_eq!(written.outcome(), (NtStatus::SUCCESS, 4), "{condition:?}");
         assert_eq!(device.received(), b"text", "{condition:?}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -261,8 +248,7 @@ fn a_port_that_firmware_left_in_ecp_mode_sends_nothing() {
         let written = check(pc.machine.write(lpt1, b"plain"));
         assert_eq!(written.information, 5, "{ecr:#04x}");
         assert_eq!(device.received(), b"plain", "{ecr:#04x}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -288,7 +274,7 @@ fn epp_both_ways_with_a_device_that_its_end_resets() {
     }
 }
 
-/// A device that answers address cycles before anybody has negotiated EPP with it.
+/// A device that answers address cycles before a host has negotiated EPP with it.
 #[derive(Clone)]
 struct Eager {
     device: Peripheral1284,

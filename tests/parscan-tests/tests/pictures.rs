@@ -36,8 +36,7 @@ fn the_register_write_is_the_recorded_one() {
     let pc = ScannerPc::new();
     let file = pc.open();
     let write = RegisterWrite::record(&pc, file, 0x30, 0x01, &[0x11, 0x22, 0x33, 0x44]);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
     assert_eq!(write.check(), Ok(()));
     let path = root().join("src/ioctl/README.md");
     let readme = fs::read_to_string(&path).unwrap();

@@ -32,20 +32,16 @@ fn device_names(pc: &Pc) -> Vec<String> {
 fn load_start_use_remove_unload_leave_nothing() {
     for seed in 0..50 {
         for filter in [false, true] {
-            let pc = Setup {
-                config: Config {
-                    seed,
-                    filter,
-                    preempt_per_mille: 300,
-                    ..Config::default()
-                },
-                ..Setup::default()
-            }
+            let pc = Setup::with_config(Config {
+                seed,
+                filter,
+                preempt_per_mille: 300,
+                ..Config::default()
+            })
             .started();
             let lpt1 = pc.open();
             assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -100,7 +96,7 @@ fn the_device_is_protected_and_so_are_names_behind_it() {
         .iter()
         .find(|device| device.name.as_deref() == Some(r"\Device\Parallel0"))
         .unwrap();
-    // D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FRFW;;;IU), self-relative. Nobody else, and no inheritance.
+    // D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FRFW;;;IU), self-relative. No other user, and no inheritance.
     let security = &child.security;
     assert_eq!(security[2..4], [0x04, 0x90], "control");
     let dacl = usize::from(security[16]);
@@ -161,8 +157,7 @@ fn names_behind_the_device_do_not_exist() {
         Some(NtStatus::OBJECT_NAME_NOT_FOUND)
     );
     let lpt1 = pc.open();
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A printer from before IEEE 1284 prints, and has nothing to read.
@@ -171,18 +166,11 @@ fn an_old_printer_prints() {
     let pc = Pc::new();
     let lpt1 = pc.open();
     let write = check(pc.machine.write(lpt1, b"hello"));
-    assert_eq!(
-        (write.status, write.information),
-        (NtStatus::SUCCESS, b"hello".len())
-    );
+    assert_eq!(write.outcome(), (NtStatus::SUCCESS, b"hello".len()));
     assert_eq!(pc.printer.received(), b"hello");
     let read = check(pc.machine.read(lpt1, 16));
-    assert_eq!(
-        (read.status, read.information),
-        (NtStatus::IO_DEVICE_ERROR, 0)
-    );
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    assert_eq!(read.outcome(), (NtStatus::IO_DEVICE_ERROR, 0));
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -472,8 +460,7 @@ fn a_stopped_port_is_left_alone_and_its_requests_wait() {
     );
     assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
     assert_eq!(check(pc.machine.finish(&reset)).status, NtStatus::SUCCESS);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -497,8 +484,7 @@ fn a_cancelled_stop_and_a_cancelled_removal_change_nothing() {
     assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
     assert_eq!(check(pc.machine.cancel_remove(pc.node)), NtStatus::SUCCESS);
     let lpt1 = pc.open();
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -557,7 +543,7 @@ fn requests_before_the_start_are_refused() {
     check(pc.machine.unload(pc.driver));
 }
 
-/// PnP, power and WMI requests that nobody knows, as Driver Verifier sends them: the machine
+/// PnP, power and WMI requests that no driver knows, as Driver Verifier sends them: the machine
 /// fails the test if a status changes on its way.
 #[test]
 fn unknown_minors_pass_untouched() {
@@ -594,8 +580,7 @@ fn unknown_minors_pass_untouched() {
     }
     let lpt1 = pc.open();
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// `AddDevice` and `START_DEVICE`, with requests at a kernel call of `AddDevice`. Whether there was
@@ -614,7 +599,7 @@ fn add_with_requests(machine: &Machine, node: DevNode, driver: DriverId, step: u
     reached
 }
 
-/// Once `AddDevice` has attached the device, whoever knows its stack can send something.
+/// Once `AddDevice` has attached the device, a driver that knows its stack can send something.
 #[test]
 fn requests_may_come_while_the_device_is_made() {
     let port = |step| {
@@ -743,8 +728,7 @@ fn a_port_starts_where_others_have_its_interrupt() {
             assert_eq!(pc.machine.assigned(pc.node), assigned, "{what}");
             let lpt1 = pc.open();
             assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
     // It needs its registers.
@@ -766,7 +750,7 @@ fn requirements_are_filtered_as_documented() {
         base: 0x778,
         len: 3,
     };
-    // Device-private data of the bus, which is nobody's alternative.
+    // Device-private data of the bus, which is no alternative.
     let mut private = [0x5A; 20];
     private[0] = 0x81;
     let private = Resource::Raw(private);

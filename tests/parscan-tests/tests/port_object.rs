@@ -1,10 +1,10 @@
 //! The thirteen requests of the port object, and the routines that it gives.
 
-use ntsim::{CANARY, NtStatus, Resource};
+use ntsim::{CANARY, NtStatus};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
-    LPT1_REGISTERS, MS, Setup, check,
-    client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot},
+    MS, Setup, check,
+    client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port},
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     parallel_h::{
         CHIP_MODE, COMMAND, INTERRUPT_SERVICE_ROUTINE, IOCTL_INTERNAL_DESELECT_DEVICE,
@@ -87,7 +87,7 @@ fn short_buffers_are_refused_and_long_ones_served() {
         IOCTL_INTERNAL_INIT_1284_3_BUS,
     ] {
         let result = port.irp(&Request::internal(code, &[], 0));
-        let right = (result.status, result.information) == (SUCCESS, 0);
+        let right = result.outcome() == (SUCCESS, 0);
         failures.expect(right, || format!("{code:#x}: {result:?}"));
     }
     port.close();
@@ -100,66 +100,55 @@ fn short_buffers_are_refused_and_long_ones_served() {
 #[test]
 fn information_is_the_hardwares() {
     for chip in Chip::ALL {
-        let setup = Setup {
-            resources: vec![
-                LPT1_REGISTERS,
-                Resource::Interrupt {
-                    level: 7,
-                    vector: 0x37,
-                    latched: true,
-                },
-            ],
-            ..Setup::default()
-        };
-        let pc = pc_with(chip, &Peripheral1284::new(), setup);
-        let client = Client::load(&pc);
-        let port = client.open(PORT);
-        let has_fifo = matches!(chip, Chip::Ecp | Chip::EcpEpp);
+        let setup = Setup::default().with_interrupt();
+        on_port(
+            pc_with(chip, &Peripheral1284::new(), setup),
+            |pc, _, port| {
+                let has_fifo = matches!(chip, Chip::Ecp | Chip::EcpEpp);
 
-        let table = port.port_information();
-        assert_eq!(table.original_controller, 0x378, "{chip:?}");
-        assert_eq!(table.controller, 0x378, "{chip:?}");
-        assert_eq!(table.span_of_controller, 8, "{chip:?}");
-        let image = port.image();
-        for routine in table.routines {
-            assert!(image.contains(&routine), "{chip:?}: {routine:#x}");
-        }
-        assert!(table.context != 0 && !image.contains(&table.context));
+                let table = port.port_information();
+                assert_eq!(table.original_controller, 0x378, "{chip:?}");
+                assert_eq!(table.controller, 0x378, "{chip:?}");
+                assert_eq!(table.span_of_controller, 8, "{chip:?}");
+                let image = port.image();
+                for routine in table.routines {
+                    assert!(image.contains(&routine), "{chip:?}: {routine:#x}");
+                }
+                assert!(table.context != 0 && !image.contains(&table.context));
 
-        let result = port.internal(
-            IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
-            &[],
-            MORE_PORT_INFORMATION,
+                let result = port.internal(
+                    IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+                    &[],
+                    MORE_PORT_INFORMATION,
+                );
+                let more = MorePortInformation::parse(&result);
+                assert_eq!(more.bus_number, 0, "{chip:?}");
+                assert_eq!(more.interrupt_level, 7, "{chip:?}");
+                assert_eq!(more.interrupt_vector, 0x37, "{chip:?}");
+                assert_eq!(more.interrupt_affinity, 1, "{chip:?}");
+                assert_eq!(more.interrupt_mode, 1, "{chip:?}: latched");
+
+                let table = port.pnp_information();
+                let (base, span) = if has_fifo { (0x778, 3) } else { (0, 0) };
+                assert_eq!(table.original_ecp_controller, base, "{chip:?}");
+                assert_eq!(table.ecp_controller, base, "{chip:?}");
+                assert_eq!(table.span_of_ecp_controller, span, "{chip:?}");
+                let fifo = if has_fifo { (16, 8) } else { (0, 0) };
+                assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+                assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
+                assert_eq!(table.device_count, 0, "{chip:?}");
+                assert_eq!(table.current_mode, 0, "{chip:?}");
+                for routine in table.routines {
+                    assert!(image.contains(&routine), "{chip:?}: {routine:#x}");
+                }
+                assert!(table.context != 0 && !image.contains(&table.context));
+                assert_eq!(
+                    text_at(pc, table.port_name),
+                    r"\DosDevices\LPT1",
+                    "{chip:?}"
+                );
+            },
         );
-        let more = MorePortInformation::parse(&result);
-        assert_eq!(more.bus_number, 0, "{chip:?}");
-        assert_eq!(more.interrupt_level, 7, "{chip:?}");
-        assert_eq!(more.interrupt_vector, 0x37, "{chip:?}");
-        assert_eq!(more.interrupt_affinity, 1, "{chip:?}");
-        assert_eq!(more.interrupt_mode, 1, "{chip:?}: latched");
-
-        let table = port.pnp_information();
-        let (base, span) = if has_fifo { (0x778, 3) } else { (0, 0) };
-        assert_eq!(table.original_ecp_controller, base, "{chip:?}");
-        assert_eq!(table.ecp_controller, base, "{chip:?}");
-        assert_eq!(table.span_of_ecp_controller, span, "{chip:?}");
-        let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-        assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
-        assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
-        assert_eq!(table.device_count, 0, "{chip:?}");
-        assert_eq!(table.current_mode, 0, "{chip:?}");
-        for routine in table.routines {
-            assert!(image.contains(&routine), "{chip:?}: {routine:#x}");
-        }
-        assert!(table.context != 0 && !image.contains(&table.context));
-        assert_eq!(
-            text_at(&pc, table.port_name),
-            r"\DosDevices\LPT1",
-            "{chip:?}"
-        );
-        port.close();
-        client.unload();
-        pc.finish();
     }
 }
 
@@ -188,31 +177,27 @@ const fn hardware(chip: Chip) -> u32 {
 /// As Windows' own components ask, while another has the port.
 #[test]
 fn information_does_not_wait_for_the_port() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let owner = client.open(PORT);
-    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    for _ in 0..2 {
-        let other = client.open(PORT);
-        for (code, length) in [
-            (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, PNP_INFORMATION),
-            (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, PORT_INFORMATION),
-            (
-                IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
-                MORE_PORT_INFORMATION,
-            ),
-            (IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO, 0),
-        ] {
-            let request = other.start(&Request::internal(code, &[], length));
-            assert_eq!(request.dispatched, SUCCESS, "{code:#x}");
-            assert_eq!(request.finish().information, length, "{code:#x}");
+    on_port(plain_pc(), |_, client, owner| {
+        assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        for _ in 0..2 {
+            let other = client.open(PORT);
+            for (code, length) in [
+                (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, PNP_INFORMATION),
+                (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, PORT_INFORMATION),
+                (
+                    IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO,
+                    MORE_PORT_INFORMATION,
+                ),
+                (IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO, 0),
+            ] {
+                let request = other.start(&Request::internal(code, &[], length));
+                assert_eq!(request.dispatched, SUCCESS, "{code:#x}");
+                assert_eq!(request.finish().information, length, "{code:#x}");
+            }
+            other.close();
         }
-        other.close();
-    }
-    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    owner.close();
-    client.unload();
-    pc.finish();
+        assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+    });
 }
 
 /// How chip modes are set and cleared: by request, or by routine.
@@ -227,32 +212,18 @@ impl By {
     const ALL: [Self; 3] = [Self::Request, Self::Routine, Self::RoutineAtDispatch];
 
     fn set(self, port: &Slot<'_>, mode: u8) -> NtStatus {
-        let routine = Callback::TrySetChipMode(mode);
-        match self {
-            Self::Request => {
-                port.internal(
-                    IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE,
-                    &chip_mode_of(mode),
-                    0,
-                )
-                .status
-            }
-            Self::Routine => port.call(routine, PASSIVE).status(),
-            Self::RoutineAtDispatch => port.call(routine, DISPATCH).status(),
-        }
+        let request = IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE;
+        self.ask(port, request, Callback::TrySetChipMode(mode), mode)
     }
 
     fn clear(self, port: &Slot<'_>, mode: u8) -> NtStatus {
-        let routine = Callback::ClearChipMode(mode);
+        let request = IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE;
+        self.ask(port, request, Callback::ClearChipMode(mode), mode)
+    }
+
+    fn ask(self, port: &Slot<'_>, code: u32, routine: Callback<'_>, mode: u8) -> NtStatus {
         match self {
-            Self::Request => {
-                port.internal(
-                    IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE,
-                    &chip_mode_of(mode),
-                    0,
-                )
-                .status
-            }
+            Self::Request => port.internal(code, &chip_mode_of(mode), 0).status,
             Self::Routine => port.call(routine, PASSIVE).status(),
             Self::RoutineAtDispatch => port.call(routine, DISPATCH).status(),
         }
@@ -343,7 +314,7 @@ fn the_port_is_tried_freed_and_counted_at_dispatch_level_too() {
         for (left, request) in queued.iter().enumerate() {
             port.call(Callback::FreePort, irql);
             let result = request.poll().expect("granted");
-            assert_eq!((result.status, result.information), (SUCCESS, 0));
+            assert_eq!(result.outcome(), (SUCCESS, 0));
             assert_eq!(waiters() as usize, 2 - left);
             assert!(!try_it(&port));
         }
@@ -370,60 +341,52 @@ fn the_port_is_tried_freed_and_counted_at_dispatch_level_too() {
 
 #[test]
 fn allocations_are_granted_at_dispatch_level() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    let at_dispatch = Request {
-        irql: DISPATCH,
-        ..allocate()
-    };
-    let first = port.start(&at_dispatch);
-    assert_eq!(first.finish().status, SUCCESS);
-    let second = port.start(&at_dispatch);
-    assert_eq!(second.dispatched, NtStatus::PENDING);
-    check(pc.machine.run_for(MS));
-    let free = port.start(&Request {
-        irql: DISPATCH,
-        ..Request::internal(IOCTL_INTERNAL_PARALLEL_PORT_FREE, &[], 0)
+    on_port(plain_pc(), |pc, _, port| {
+        let at_dispatch = Request {
+            irql: DISPATCH,
+            ..allocate()
+        };
+        let first = port.start(&at_dispatch);
+        assert_eq!(first.finish().status, SUCCESS);
+        let second = port.start(&at_dispatch);
+        assert_eq!(second.dispatched, NtStatus::PENDING);
+        check(pc.machine.run_for(MS));
+        let free = port.start(&Request {
+            irql: DISPATCH,
+            ..Request::internal(IOCTL_INTERNAL_PARALLEL_PORT_FREE, &[], 0)
+        });
+        assert_eq!(free.finish().status, SUCCESS);
+        assert_eq!(second.finish().status, SUCCESS);
+        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
     });
-    assert_eq!(free.finish().status, SUCCESS);
-    assert_eq!(second.finish().status, SUCCESS);
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    port.close();
-    client.unload();
-    pc.finish();
 }
 
 #[test]
 fn devices_that_are_not_there_cannot_be_selected() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.pnp_information();
-    port.port_information();
-    for id in [0, 1, 2, 4, 7, 255] {
-        for flags in [0, command_flags::HAVE_PORT_KEEP_PORT] {
-            let input = command(id, flags);
-            for code in [IOCTL_INTERNAL_SELECT_DEVICE, IOCTL_INTERNAL_DESELECT_DEVICE] {
-                let result = port.irp(&Request::internal(code, &input, 0));
-                let expected = (INVALID_PARAMETER, 0);
-                assert_eq!((result.status, result.information), expected, "{id}");
-            }
-            for routine in [
-                Callback::TrySelectDevice(input),
-                Callback::DeselectDevice(input),
-            ] {
-                let status = port.call(routine, PASSIVE).status();
-                assert_eq!(status, INVALID_PARAMETER, "{routine:?}");
+    on_port(plain_pc(), |_, _, port| {
+        port.pnp_information();
+        port.port_information();
+        for id in [0, 1, 2, 4, 7, 255] {
+            for flags in [0, command_flags::HAVE_PORT_KEEP_PORT] {
+                let input = command(id, flags);
+                for code in [IOCTL_INTERNAL_SELECT_DEVICE, IOCTL_INTERNAL_DESELECT_DEVICE] {
+                    let result = port.irp(&Request::internal(code, &input, 0));
+                    let expected = (INVALID_PARAMETER, 0);
+                    assert_eq!(result.outcome(), expected, "{id}");
+                }
+                for routine in [
+                    Callback::TrySelectDevice(input),
+                    Callback::DeselectDevice(input),
+                ] {
+                    let status = port.call(routine, PASSIVE).status();
+                    assert_eq!(status, INVALID_PARAMETER, "{routine:?}");
+                }
             }
         }
-    }
-    // Nothing was allocated on the way.
-    assert!(port.call(Callback::TryAllocatePort, PASSIVE).boolean());
-    port.call(Callback::FreePort, PASSIVE);
-    port.close();
-    client.unload();
-    pc.finish();
+        // Nothing was allocated on the way.
+        assert!(port.call(Callback::TryAllocatePort, PASSIVE).boolean());
+        port.call(Callback::FreePort, PASSIVE);
+    });
 }
 
 #[test]
@@ -455,7 +418,7 @@ fn the_end_of_the_chain_is_selected_with_the_port_and_without() {
     assert_eq!(refused, NtStatus::PENDING, "a refusal: nothing is queued");
     assert_eq!(port.call(Callback::QueryNumWaiters, PASSIVE).long(), 0);
     assert_eq!(deselect(&port, END), SUCCESS);
-    assert!(is_free(), "and nobody who was refused has it");
+    assert!(is_free(), "and no client that was refused has it");
     // Keeping it.
     assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
     assert_eq!(select(&port, END_KEEP), SUCCESS);
@@ -530,35 +493,24 @@ fn nothing_is_served_after_the_port_is_gone() {
 
 #[test]
 fn interrupts_are_not_for_clients_unless_the_registry_says_so() {
-    let setup = Setup {
-        resources: vec![
-            LPT1_REGISTERS,
-            Resource::Interrupt {
-                level: 7,
-                vector: 0x37,
-                latched: true,
-            },
-        ],
-        ..Setup::default()
-    };
-    let pc = pc_with(Chip::Ps2, &Peripheral1284::new(), setup);
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    for code in [
-        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
-        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
-    ] {
-        let result = port.interrupt(code, 0, 0);
-        assert!(
-            result.status == NtStatus::UNSUCCESSFUL
+    let setup = Setup::default().with_interrupt();
+    on_port(
+        pc_with(Chip::Ps2, &Peripheral1284::new(), setup),
+        |_, _, port| {
+            for code in [
+                IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+                IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+            ] {
+                let result = port.interrupt(code, 0, 0);
+                assert!(
+                    result.status == NtStatus::UNSUCCESSFUL
                 // Nothing is connected that could be disconnected.
                 || code == IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT && result.status == INVALID_PARAMETER,
-            "{code:#x}: {}",
-            result.status
-        );
-        assert_eq!(result.information, 0, "{code:#x}");
-    }
-    port.close();
-    client.unload();
-    pc.finish();
+                    "{code:#x}: {}",
+                    result.status
+                );
+                assert_eq!(result.information, 0, "{code:#x}");
+            }
+        },
+    );
 }

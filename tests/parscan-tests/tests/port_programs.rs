@@ -6,7 +6,7 @@ use ntsim::{Caller, Config, NtStatus, Stop, When, Where, Who};
 use parscan_models::{Line, PortAccess};
 use parscan_tests::{
     MS, Setup, US, check,
-    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request},
+    client::{Callback, DEVICE, PASSIVE, on_port},
     ntddpar::{IOCTL_IEEE1284_GET_MODE, IOCTL_PAR_IS_PORT_FREE},
     parallel_h::{
         IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
@@ -34,7 +34,7 @@ fn the_port_is_described() {
     let pc = pc();
     let lpt1 = pc.open();
     let port = pc.control(lpt1, GET_PORT, &[], 64);
-    assert_eq!((port.status, port.information), (NtStatus::SUCCESS, 64));
+    assert_eq!(port.outcome(), (NtStatus::SUCCESS, 64));
     let at = |offset: usize| u32::from_le_bytes(port.output[offset..][..4].try_into().unwrap());
     assert_eq!((at(0), at(4)), (1, 64), "version and size");
     assert_eq!((at(8), at(12)), (0x378, 0), "base");
@@ -45,8 +45,7 @@ fn the_port_is_described() {
     assert_eq!((at(56), at(60)), (64, 50_000));
     let short = pc.control(lpt1, GET_PORT, &[], 63);
     assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -69,8 +68,7 @@ fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
         assert!((10 * US..=11 * US).contains(&width), "{width} ns");
         assert_eq!(after.sleeping, before.sleeping, "in the caller's thread");
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// The scheduler takes the processor away for milliseconds wherever it may: a pulse that is atomic
@@ -79,14 +77,11 @@ fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
 fn an_atomic_pulse_is_not_stretched() {
     let mut stretched = 0;
     for seed in 0..200 {
-        let pc = lines_pc(Setup {
-            config: Config {
-                preempt_per_mille: 0,
-                preempted_ns: 3 * MS,
-                ..Config::default()
-            },
-            ..Setup::default()
-        });
+        let pc = lines_pc(Setup::with_config(Config {
+            preempt_per_mille: 0,
+            preempted_ns: 3 * MS,
+            ..Config::default()
+        }));
         pc.machine.reseed(seed, 300);
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
@@ -105,8 +100,7 @@ fn an_atomic_pulse_is_not_stretched() {
             assert!(width >= 10 * US);
             stretched += u32::from(width > 11 * US);
         }
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
     assert!(stretched > 0, "the load is one");
 }
@@ -116,15 +110,12 @@ fn an_atomic_pulse_is_not_stretched() {
 /// milliseconds, the pulse has its width.
 #[test]
 fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
-    let pc = lines_pc(Setup {
-        config: Config {
-            preempt_per_mille: 0,
-            patch_ports: false,
-            max_steps: u64::MAX,
-            ..Config::default()
-        },
-        ..Setup::default()
-    });
+    let pc = lines_pc(Setup::with_config(Config {
+        preempt_per_mille: 0,
+        patch_ports: false,
+        max_steps: u64::MAX,
+        ..Config::default()
+    }));
     let lpt1 = pc.open();
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
@@ -192,8 +183,7 @@ fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
         pc.machine.end_watch();
         width(point);
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -212,8 +202,7 @@ fn lines_are_read_back_through_the_plug() {
         assert_eq!((status & 0xF8, now), (0xD8, 0x0B));
         assert_eq!((dcr & 0x2F, other & 0xF8), (IDLE, 0x20));
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -245,8 +234,7 @@ fn a_bad_program_moves_nothing() {
     let no_header = pc.control(lpt1, RUN, &good, 31);
     assert_eq!(no_header.status, NtStatus::INVALID_PARAMETER);
     assert_eq!(pc.accesses(), []);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -304,20 +292,16 @@ fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
         1,
     );
     assert_eq!(pc.registers(), (0, IDLE));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
 fn samples_come_on_their_grid() {
     for hertz in [8_000_u32, 22_050, 44_100] {
-        let pc = lines_pc(Setup {
-            config: Config {
-                max_steps: u64::MAX,
-                ..Config::default()
-            },
-            ..Setup::default()
-        });
+        let pc = lines_pc(Setup::with_config(Config {
+            max_steps: u64::MAX,
+            ..Config::default()
+        }));
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         let interval = 1_000_000_000 / hertz;
@@ -340,8 +324,7 @@ fn samples_come_on_their_grid() {
             accesses.len()
         );
         assert!(late <= 3 * US, "{hertz}: {late}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -350,17 +333,14 @@ fn samples_come_on_their_grid() {
 #[test]
 fn missed_slots_are_counted() {
     for (hertz, seed) in [(8_000_u32, 1), (22_050, 2), (44_100, 3)] {
-        let pc = lines_pc(Setup {
-            config: Config {
-                seed,
-                // A few times a second.
-                preempt_per_mille: 1,
-                preempted_ns: 2 * MS,
-                max_steps: u64::MAX,
-                ..Config::default()
-            },
-            ..Setup::default()
-        });
+        let pc = lines_pc(Setup::with_config(Config {
+            seed,
+            // A few times a second.
+            preempt_per_mille: 1,
+            preempted_ns: 2 * MS,
+            max_steps: u64::MAX,
+            ..Config::default()
+        }));
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         let interval = 1_000_000_000 / hertz;
@@ -380,8 +360,7 @@ fn missed_slots_are_counted() {
         println!("{hertz} Hz: {passed} slots, {missed} missed");
         assert_eq!(u64::from(ran.missed), missed, "{hertz}");
         assert!(missed > 10, "{hertz}: time was taken away");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -410,8 +389,7 @@ fn a_long_program_ends_with_its_request() {
     assert_eq!((ran.end, ran.instruction), (end::CANCELLED, 3));
     assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
     assert_eq!(pc.registers().0, 1, "lines stay");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -426,8 +404,7 @@ fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
     check(pc.machine.wake());
     check(pc.machine.settle());
     assert_eq!(writes(&pc.accesses()), [(0, Some(0xC3)), (2, Some(0x02))]);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -454,8 +431,7 @@ fn sleep_and_removal_end_a_program() {
         } else {
             check(pc.machine.wake());
             check(pc.machine.settle());
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -511,77 +487,64 @@ fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
     let mode = pc.control(lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
     assert_eq!(mode.status, NtStatus::SUCCESS);
     assert_eq!(pc.registers(), (0x77, 0x00));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A kernel client meets a port that a program has claimed: it waits, or is told; no line moves.
 #[test]
 fn a_kernel_client_leaves_a_claim_alone() {
-    let pc = pc();
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    port.port_information();
-    let class = client.attach(DEVICE);
-    class.connect();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
-    let _ = pc.accesses();
-    let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
-    assert_eq!(free.output, [0]);
-    assert_eq!(class.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::DEVICE_BUSY);
-    assert!(!port.call(Callback::TryAllocatePort, PASSIVE).boolean());
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-        NtStatus::INVALID_DEVICE_STATE
-    );
-    let waiting = port.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
-    check(pc.machine.run_for(10 * SECOND));
-    assert_eq!(pc.accesses(), []);
-    // The program goes on meanwhile, and gives the port back.
-    let more = request(&[data(0x78)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &more, 0)).end, end::DONE);
-    let _ = pc.accesses();
-    assert_eq!(pc.release(lpt1, false), NtStatus::SUCCESS);
-    assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
-    assert_eq!(pc.accesses(), [], "lines stay for the next owner");
-    assert_eq!(pc.registers(), (0x78, 0x00));
-    // The other way round: nothing moves for a program while a client has the port.
-    let began = pc.machine.now();
-    assert_eq!(pc.claim(lpt1), NtStatus::DEVICE_BUSY);
-    let waited = pc.machine.now() - began;
-    assert!((5 * SECOND..6 * SECOND).contains(&waited), "{waited}");
-    assert_eq!(pc.run(lpt1, &more, 0).status, NtStatus::DEVICE_BUSY);
-    assert_eq!(pc.accesses(), []);
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-        NtStatus::SUCCESS
-    );
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    // A program that dies gives it back, too.
-    let waiting = port.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
-    check(pc.machine.close(lpt1));
-    assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
-    assert_eq!(pc.registers(), (0x78, 0x00));
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-        NtStatus::SUCCESS
-    );
-    class.close();
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(pc(), |pc, client, port| {
+        port.port_information();
+        let class = client.attach(DEVICE);
+        class.connect();
+        let lpt1 = pc.open();
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
+        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        let _ = pc.accesses();
+        let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
+        assert_eq!(free.output, [0]);
+        assert_eq!(class.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::DEVICE_BUSY);
+        assert!(!port.call(Callback::TryAllocatePort, PASSIVE).boolean());
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::INVALID_DEVICE_STATE
+        );
+        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        check(pc.machine.run_for(10 * SECOND));
+        assert_eq!(pc.accesses(), []);
+        // The program goes on meanwhile, and gives the port back.
+        let more = request(&[data(0x78)], &[], false);
+        assert_eq!(Ran::of(&pc.run(lpt1, &more, 0)).end, end::DONE);
+        let _ = pc.accesses();
+        assert_eq!(pc.release(lpt1, false), NtStatus::SUCCESS);
+        assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
+        assert_eq!(pc.accesses(), [], "lines stay for the next owner");
+        assert_eq!(pc.registers(), (0x78, 0x00));
+        // The other way round: nothing moves for a program while a client has the port.
+        let began = pc.machine.now();
+        assert_eq!(pc.claim(lpt1), NtStatus::DEVICE_BUSY);
+        let waited = pc.machine.now() - began;
+        assert!((5 * SECOND..6 * SECOND).contains(&waited), "{waited}");
+        assert_eq!(pc.run(lpt1, &more, 0).status, NtStatus::DEVICE_BUSY);
+        assert_eq!(pc.accesses(), []);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::SUCCESS
+        );
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        // A program that dies gives it back, too.
+        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        check(pc.machine.close(lpt1));
+        assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
+        assert_eq!(pc.registers(), (0x78, 0x00));
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::SUCCESS
+        );
+        class.close();
+    });
 }
 
 /// Ten thousand programs: their edges, against the second reading.
@@ -594,13 +557,10 @@ fn edges_are_those_of_the_program() {
         state ^= state << 5;
         state % below
     };
-    let pc = lines_pc(Setup {
-        config: Config {
-            max_steps: u64::MAX,
-            ..Config::default()
-        },
-        ..Setup::default()
-    });
+    let pc = lines_pc(Setup::with_config(Config {
+        max_steps: u64::MAX,
+        ..Config::default()
+    }));
     let lpt1 = pc.open();
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let mut dcr = IDLE;
@@ -660,8 +620,7 @@ fn edges_are_those_of_the_program() {
         total += accesses.len();
     }
     println!("10000 programs, {total} accesses");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -682,6 +641,5 @@ fn the_connector_shows_the_pulse() {
     assert_eq!(pulses.len(), 1);
     assert!((10 * US..=11 * US).contains(&pulses[0].duration));
     drop(chip);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

@@ -9,7 +9,7 @@ use ntsim::{
 use parscan_models::{Condition, DaisyChain, Peripheral1284, PortDevice, Spp, Width};
 use parscan_tests::{
     MS, Pc, Setup, check,
-    client::{Callback, Client, DEVICE, PASSIVE, PORT},
+    client::{Callback, Client, DEVICE, PASSIVE, on_port},
     modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
@@ -42,19 +42,47 @@ fn config(seed: u64) -> Config {
 }
 
 fn port(seed: u64) -> Pc {
-    Setup {
-        config: config(seed),
-        ..Setup::default()
-    }
-    .started()
+    Setup::with_config(config(seed)).started()
 }
 
 fn scanner(seed: u64) -> ScannerPc {
-    ScannerSetup {
-        config: config(seed),
-        ..ScannerSetup::default()
+    ScannerSetup::with_config(config(seed)).started()
+}
+
+/// A test of a port, for every seed.
+fn on_ports(test: impl Fn(&Pc, Handle)) {
+    for seed in SEEDS {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        test(&pc, lpt1);
+        pc.close_and_finish(lpt1);
     }
-    .started()
+}
+
+/// A test of a scanner, for every seed.
+fn on_scanners(test: impl Fn(&ScannerPc, Opened)) {
+    for seed in SEEDS {
+        let pc = scanner(seed);
+        let file = pc.open();
+        test(&pc, file);
+        pc.close_and_finish(file);
+    }
+}
+
+/// The end of a port that was pulled out.
+#[track_caller]
+fn end_without_device(pc: &Pc, lpt1: Handle) {
+    check(pc.machine.close(lpt1));
+    check(pc.machine.run_until_idle());
+    pc.unload();
+}
+
+/// The end of a scanner that was pulled out.
+#[track_caller]
+fn end_without_scanner(pc: &ScannerPc, file: Opened) {
+    pc.close(file);
+    check(pc.machine.run_until_idle());
+    pc.unload();
 }
 
 #[track_caller]
@@ -69,7 +97,7 @@ fn wake(machine: &Machine) {
     check(machine.settle());
 }
 
-/// How long a nap takes: longer than a request waits for a port that somebody else has.
+/// How long a nap takes: longer than a request waits for a port that another client has.
 const NAP: u64 = 8 * SECOND;
 
 /// A short sleep.
@@ -88,11 +116,23 @@ fn nap_unasked(machine: &Machine) {
     wake(machine);
 }
 
+/// `IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE` in a thread of its own: its status, when there is one.
+fn start_allocation(machine: &Machine, port: Handle) -> Rc<Cell<Option<NtStatus>>> {
+    let granted = Rc::new(Cell::new(None));
+    let told = granted.clone();
+    machine.at(When::Time(machine.now()), move |machine| {
+        let code = IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE;
+        let allocate = machine.internal_device_control(port, code, &[], 0);
+        told.set(Some(check(allocate).status));
+    });
+    granted
+}
+
 fn document() -> Vec<u8> {
     (0..2000u32).map(|n| n.to_le_bytes()[0]).collect()
 }
 
-/// Whoever prints does not notice the sleep, whenever it comes: nothing is lost and nothing comes
+/// A program that prints does not notice the sleep, whenever it comes: nothing is lost and nothing comes
 /// twice. The port is left alone meanwhile: the machine watches that.
 #[test]
 fn a_print_goes_on_after_the_sleep() {
@@ -105,13 +145,12 @@ fn a_print_goes_on_after_the_sleep() {
         let print = check(pc.machine.write(lpt1, &document()));
         slept += u64::from(print.took > NAP);
         assert_eq!(
-            (print.status, print.information),
+            print.outcome(),
             (NtStatus::SUCCESS, document().len()),
             "{step}"
         );
         assert!(pc.printer.received() == document(), "{step}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
     assert!(slept > 30, "{slept}");
 }
@@ -150,20 +189,10 @@ fn sleep_in_transfer(chip: Chip, mode: u16, write: bool, step: u64, data: &[u8],
     let since = pc.machine.now();
     if write {
         let written = check(pc.machine.write(lpt1, data));
-        assert_eq!(
-            (written.status, written.information),
-            (NtStatus::SUCCESS, data.len()),
-            "{what}"
-        );
+        assert_eq!(written.outcome(), (NtStatus::SUCCESS, data.len()), "{what}");
         assert!(peripheral.received_on(channel(mode)) == data, "{what}");
     } else {
-        let mut received: Vec<u8> = Vec::new();
-        while received.len() < data.len() {
-            let read = check(pc.machine.read(lpt1, data.len() - received.len()));
-            assert_eq!(read.status, NtStatus::SUCCESS, "{what}");
-            assert_ne!(read.information, 0, "{what} after {}", received.len());
-            received.extend(&read.output[..read.information]);
-        }
+        let received = pc.read_until(lpt1, data.len(), |left| left, &what);
         assert!(received == data, "{what}");
     }
     // The first accesses come in any case.
@@ -182,8 +211,7 @@ fn every_request_of_the_port_survives_a_sleep() {
             let at = pc.machine.port_accesses() + after;
             pc.machine.at(When::PortAccess(at), |machine| nap(machine));
             assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -191,9 +219,7 @@ fn every_request_of_the_port_survives_a_sleep() {
 /// A stuck printer holds up a print, but no sleep.
 #[test]
 fn a_print_that_waits_for_the_printer_waits_through_the_sleep() {
-    for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
+    on_ports(|pc, lpt1| {
         pc.printer.set_condition(Condition::Busy);
         let print = pc.machine.start_write(lpt1, b"hello");
         check(pc.machine.run_for(SECOND));
@@ -203,18 +229,14 @@ fn a_print_that_waits_for_the_printer_waits_through_the_sleep() {
         assert!(!pc.machine.is_done(&print));
         pc.printer.set_condition(Condition::Ready);
         let print = check(pc.machine.finish(&print));
-        assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
         assert_eq!(pc.printer.received(), b"hello");
-        check(pc.machine.close(lpt1));
-        pc.finish();
-    }
+    });
 }
 
 #[test]
 fn requests_wait_while_the_port_sleeps_and_can_be_cancelled() {
-    for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
+    on_ports(|pc, lpt1| {
         sleep(&pc.machine);
         let accesses = pc.machine.port_accesses();
         let print = pc.machine.start_write(lpt1, b"hello");
@@ -227,11 +249,9 @@ fn requests_wait_while_the_port_sleeps_and_can_be_cancelled() {
         assert_eq!(pc.machine.port_accesses(), accesses);
         wake(&pc.machine);
         let print = check(pc.machine.finish(&print));
-        assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
         assert_eq!(pc.printer.received(), b"hello");
-        check(pc.machine.close(lpt1));
-        pc.finish();
-    }
+    });
 }
 
 #[test]
@@ -252,7 +272,7 @@ fn after_the_sleep_the_lines_are_at_rest() {
         .started();
         for _ in 0..2 {
             sleep(&pc.machine);
-            // Whoever gives the port its power back leaves it as it likes.
+            // The firmware that gives the port its power back leaves it as it likes.
             forget(&pc);
             wake(&pc.machine);
             assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
@@ -260,8 +280,7 @@ fn after_the_sleep_the_lines_are_at_rest() {
         }
         let lpt1 = pc.open();
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -297,10 +316,7 @@ fn waiting(pc: &ScannerPc, file: Opened) -> Vec<Pending> {
 fn end_cancelled(pc: &ScannerPc, requests: &[Pending]) {
     for request in requests {
         let result = pc.finish_request(request);
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::CANCELLED, 0)
-        );
+        assert_eq!(result.outcome(), (NtStatus::CANCELLED, 0));
     }
 }
 
@@ -308,13 +324,11 @@ fn end_cancelled(pc: &ScannerPc, requests: &[Pending]) {
 /// That may be before the device has its power.
 #[test]
 fn a_scanner_sleeps_and_wakes_up() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
+    on_scanners(|pc, file| {
         for _ in 0..2 {
-            let requests = waiting(&pc, file);
+            let requests = waiting(pc, file);
             sleep(&pc.machine);
-            end_cancelled(&pc, &requests);
+            end_cancelled(pc, &requests);
             let urbs = pc.machine.urb_count();
             assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
             check(pc.machine.run_for(100 * SECOND));
@@ -327,7 +341,7 @@ fn a_scanner_sleeps_and_wakes_up() {
             let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0);
             // It ends the wait, too.
             assert_eq!(reset.status, NtStatus::SUCCESS);
-            end_cancelled(&pc, &[event]);
+            end_cancelled(pc, &[event]);
             let event = pc.wait_on_event(file, 8);
             pc.scanner.press(&[1]);
             assert_eq!(pc.finish_request(&event).status, NtStatus::SUCCESS);
@@ -335,23 +349,18 @@ fn a_scanner_sleeps_and_wakes_up() {
             assert_eq!(pc.read(file, 64).information, 5);
             check(pc.machine.settle());
         }
-        pc.close(file);
-        pc.finish();
-    }
+    });
 }
 
 /// The first request after the system works is not refused, however long the device takes.
 #[test]
 fn a_request_waits_for_a_scanner_that_wakes_up() {
     for seed in 0..20 {
-        let pc = ScannerSetup {
-            config: Config {
-                force_pending: true,
-                seed,
-                ..Config::default()
-            },
-            ..ScannerSetup::default()
-        }
+        let pc = ScannerSetup::with_config(Config {
+            force_pending: true,
+            seed,
+            ..Config::default()
+        })
         .started();
         let file = pc.open();
         sleep(&pc.machine);
@@ -367,8 +376,7 @@ fn a_request_waits_for_a_scanner_that_wakes_up() {
         assert_eq!(registers.status, NtStatus::SUCCESS);
         assert_eq!(pc.finish_request(&write).information, 100);
         check(pc.machine.settle());
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -408,8 +416,7 @@ fn a_scanner_can_fall_asleep_at_every_urb() {
                 check(pc.machine.run_for(SECOND));
             }
             assert_eq!(pc.write(file, &[1; 100]).information, 100);
-            pc.close(file);
-            pc.finish();
+            pc.close_and_finish(file);
         }
     }
 }
@@ -417,9 +424,7 @@ fn a_scanner_can_fall_asleep_at_every_urb() {
 /// A reset that the scanner does not answer holds up no sleep.
 #[test]
 fn an_unanswered_reset_ends_with_the_sleep() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
+    on_scanners(|pc, file| {
         pc.scanner.set_silent(0, true);
         let reset = pc.start(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0);
         check(pc.machine.run_for(SECOND));
@@ -429,9 +434,7 @@ fn an_unanswered_reset_ends_with_the_sleep() {
         pc.scanner.set_silent(0, false);
         wake(&pc.machine);
         assert_eq!(pc.write(file, &[1; 100]).information, 100);
-        pc.close(file);
-        pc.finish();
-    }
+    });
 }
 
 /// Without memory for a power request the system sleeps and wakes up all the same, and so does
@@ -455,9 +458,8 @@ fn a_sleep_that_finds_no_memory() {
                 pc.machine.failed_calls()
             );
             let print = check(pc.machine.write(lpt1, b"hello"));
-            assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -475,8 +477,7 @@ fn a_sleep_of_a_scanner_that_finds_no_memory() {
             wake(&pc.machine);
             assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 3));
             assert_eq!(pc.write(file, &[1; 100]).information, 100);
-            pc.close(file);
-            pc.finish();
+            pc.close_and_finish(file);
         }
     }
 }
@@ -494,9 +495,7 @@ fn removal_of_a_port_that_sleeps() {
         let print = check(pc.machine.finish(&print));
         assert!(!print.status.is_success(), "{}", print.status);
         check(pc.machine.wake());
-        check(pc.machine.close(lpt1));
-        check(pc.machine.run_until_idle());
-        pc.unload();
+        end_without_device(&pc, lpt1);
     }
 }
 
@@ -511,13 +510,11 @@ fn removal_of_a_scanner_that_sleeps() {
         end_cancelled(&pc, &requests);
         check(pc.machine.wake());
         assert_eq!(pc.read(file, 64).status, NtStatus::DELETE_PENDING);
-        pc.close(file);
-        check(pc.machine.run_until_idle());
-        pc.unload();
+        end_without_scanner(&pc, file);
     }
 }
 
-/// The bus finds nobody to give power to, and the removal comes a moment later.
+/// The bus finds no device to give power to, and the removal comes a moment later.
 #[test]
 fn a_port_that_is_gone_does_not_wake_up() {
     for seed in SEEDS {
@@ -530,9 +527,7 @@ fn a_port_that_is_gone_does_not_wake_up() {
         check(pc.machine.run_for(SECOND));
         assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
         check(pc.machine.unplug(pc.node));
-        check(pc.machine.close(lpt1));
-        check(pc.machine.run_until_idle());
-        pc.unload();
+        end_without_device(&pc, lpt1);
     }
 }
 
@@ -550,9 +545,7 @@ fn a_scanner_that_is_gone_does_not_wake_up() {
         assert!(!event.status.is_success(), "{}", event.status);
         assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
         check(pc.machine.unplug(pc.node));
-        pc.close(file);
-        check(pc.machine.run_until_idle());
-        pc.unload();
+        end_without_scanner(&pc, file);
     }
 }
 
@@ -576,9 +569,7 @@ fn removal_while_waking_up() {
             check(pc.machine.unplug(pc.node));
         }
         let _ = pc.finish_request(&event);
-        pc.close(file);
-        check(pc.machine.run_until_idle());
-        pc.unload();
+        end_without_scanner(&pc, file);
     }
 }
 
@@ -609,15 +600,11 @@ fn shutdown_of_a_port() {
 
 #[test]
 fn shutdown_of_a_scanner() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
-        let requests = waiting(&pc, file);
+    on_scanners(|pc, file| {
+        let requests = waiting(pc, file);
         assert_eq!(check(pc.machine.shut_down()), NtStatus::SUCCESS);
-        end_cancelled(&pc, &requests);
-        pc.close(file);
-        pc.finish();
-    }
+        end_cancelled(pc, &requests);
+    });
 }
 
 /// A kernel client that wants the port gets it after the sleep, whether it was free or became so.
@@ -636,17 +623,7 @@ fn a_free_port_is_nobodys_while_it_sleeps() {
                 order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
             }
             sleep(&pc.machine);
-            let granted = Rc::new(Cell::new(None));
-            let told = granted.clone();
-            pc.machine.at(When::Time(pc.machine.now()), move |machine| {
-                let allocate = machine.internal_device_control(
-                    other,
-                    IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-                    &[],
-                    0,
-                );
-                told.set(Some(check(allocate).status));
-            });
+            let granted = start_allocation(&pc.machine, other);
             check(pc.machine.run_for(SECOND));
             if owned {
                 order(IOCTL_INTERNAL_PARALLEL_PORT_FREE);
@@ -657,8 +634,7 @@ fn a_free_port_is_nobodys_while_it_sleeps() {
             check(pc.machine.run_for(SECOND));
             assert_eq!(granted.get(), Some(NtStatus::SUCCESS));
             check(pc.machine.close(owner));
-            check(pc.machine.close(other));
-            pc.finish();
+            pc.close_and_finish(other);
         }
     }
 }
@@ -743,10 +719,7 @@ fn the_devices_of_a_chain_are_selected_as_before() {
             pc.machine.at(When::PortAccess(at), |machine| nap(machine));
         }
         let written = check(pc.machine.write(lpt, &document()[..100]));
-        assert_eq!(
-            (written.status, written.information),
-            (NtStatus::SUCCESS, 100)
-        );
+        assert_eq!(written.outcome(), (NtStatus::SUCCESS, 100));
         assert!(devices[0].received() == document()[..100]);
         check(pc.machine.close(lpt));
 
@@ -770,37 +743,33 @@ fn the_devices_of_a_chain_are_selected_as_before() {
 /// A client that has chosen a mode of the chip finds it again.
 #[test]
 fn the_chip_keeps_the_mode_that_its_owner_chose() {
-    let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
-    let client = Client::load(&pc);
-    let port = client.open(PORT);
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        NtStatus::SUCCESS
-    );
-    let ecp = chip_mode_of(chip_mode::ECP);
-    // In the ECP block.
-    let ecr = || {
-        let now = pc.machine.now();
-        let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
-        ecr.to_le_bytes()[0]
-    };
-    let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
-    assert_eq!(set.status, NtStatus::SUCCESS);
-    assert_eq!(ecr() & 0xE0, chip_mode::ECP);
-    nap(&pc.machine);
-    assert_eq!(ecr() & 0xE0, chip_mode::ECP);
-    let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
-    assert_eq!(clear.status, NtStatus::SUCCESS);
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-        NtStatus::SUCCESS
-    );
-    port.close();
-    client.unload();
-    pc.finish();
+    on_port(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, port| {
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+            NtStatus::SUCCESS
+        );
+        let ecp = chip_mode_of(chip_mode::ECP);
+        // In the ECP block.
+        let ecr = || {
+            let now = pc.machine.now();
+            let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
+            ecr.to_le_bytes()[0]
+        };
+        let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
+        assert_eq!(set.status, NtStatus::SUCCESS);
+        assert_eq!(ecr() & 0xE0, chip_mode::ECP);
+        nap(&pc.machine);
+        assert_eq!(ecr() & 0xE0, chip_mode::ECP);
+        let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
+        assert_eq!(clear.status, NtStatus::SUCCESS);
+        assert_eq!(
+            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+            NtStatus::SUCCESS
+        );
+    });
 }
 
-/// A look at the devices on the port that a sleep cuts short finds nobody gone.
+/// A look at the devices on the port that a sleep cuts short finds no device gone.
 #[test]
 fn a_device_sleeps_in_a_look_at_its_bus() {
     for step in [1, 10, 50, 200, 400] {
@@ -857,8 +826,7 @@ fn device_power_requests_in_any_order() {
         assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
         set(4);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -938,17 +906,7 @@ fn a_port_without_power_answers_and_comes_back() {
             let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
             sleep(&pc.machine);
             let waiting = port_requests(&pc.machine, lpt1);
-            let granted = Rc::new(Cell::new(None));
-            let told = granted.clone();
-            pc.machine.at(When::Time(pc.machine.now()), move |machine| {
-                let allocate = machine.internal_device_control(
-                    port,
-                    IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-                    &[],
-                    0,
-                );
-                told.set(Some(check(allocate).status));
-            });
+            let granted = start_allocation(&pc.machine, port);
             check(pc.machine.run_for(SECOND));
             pc.machine.set_power_up(pc.node, up);
             wake(&pc.machine);
@@ -981,13 +939,12 @@ fn a_port_without_power_answers_and_comes_back() {
             check(pc.machine.run_for(SECOND));
             assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
             let print = check(pc.machine.write(lpt1, b"again"));
-            assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
+            assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
             assert_eq!(pc.printer.received(), b"again", "{what}");
             nap(&pc.machine);
             assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
             check(pc.machine.close(port));
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -1025,13 +982,12 @@ fn a_scanner_without_power_answers_and_comes_back() {
             assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
             nap(&pc.machine);
             assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
-            pc.close(file);
-            pc.finish();
+            pc.close_and_finish(file);
         }
     }
 }
 
-/// A device that takes its time: whoever needs it waits, and the system waits for a device with
+/// A device that takes its time: a request that needs it waits, and the system waits for a device with
 /// children, but for no other.
 #[test]
 fn power_that_comes_late() {
@@ -1053,9 +1009,8 @@ fn power_that_comes_late() {
                 assert!(pc.machine.now() - since >= after, "{up:?}");
                 check(pc.machine.settle());
                 let print = check(pc.machine.finish(&print));
-                assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
-                check(pc.machine.close(lpt1));
-                pc.finish();
+                assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
+                pc.close_and_finish(lpt1);
 
                 let pc = scanner(seed);
                 let file = pc.open();
@@ -1072,8 +1027,7 @@ fn power_that_comes_late() {
                 assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
                 assert_eq!(pc.write(file, &[1; 100]).information, 100);
                 check(pc.machine.settle());
-                pc.close(file);
-                pc.finish();
+                pc.close_and_finish(file);
             }
         }
     }
@@ -1094,7 +1048,7 @@ fn memory_that_comes_late() {
             check(pc.machine.wake());
             assert!(pc.machine.now() - since < 100 * MS, "the system waits");
             check(pc.machine.run_for(short));
-            // Whoever waits does so for five seconds.
+            // A request waits for five seconds.
             assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
             if short > 10 * SECOND {
                 assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
@@ -1112,17 +1066,14 @@ fn memory_that_comes_late() {
             let calls = pc.machine.kernel_calls();
             check(pc.machine.run_for(600 * SECOND));
             assert_eq!(pc.machine.kernel_calls(), calls);
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
 
 #[test]
 fn memory_that_comes_late_for_a_scanner() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
+    on_scanners(|pc, file| {
         sleep(&pc.machine);
         pc.machine.set_power_memory(false);
         check(pc.machine.wake());
@@ -1142,9 +1093,7 @@ fn memory_that_comes_late_for_a_scanner() {
         let calls = pc.machine.kernel_calls();
         check(pc.machine.run_for(600 * SECOND));
         assert_eq!(pc.machine.kernel_calls(), calls);
-        pc.close(file);
-        pc.finish();
-    }
+    });
 }
 
 /// A device that waits for memory can be removed, and the system can go to sleep again.
@@ -1164,7 +1113,11 @@ fn removal_and_sleep_while_there_is_no_memory() {
             sleep(&pc.machine);
             let accesses = pc.machine.port_accesses();
             check(pc.machine.run_for(100 * SECOND));
-            assert_eq!(pc.machine.port_accesses(), accesses, "nobody asks in sleep");
+            assert_eq!(
+                pc.machine.port_accesses(),
+                accesses,
+                "the driver does not ask in sleep"
+            );
             pc.machine.set_power_memory(false);
             check(pc.machine.wake());
             check(pc.machine.close(lpt1));
@@ -1183,9 +1136,7 @@ fn removal_and_sleep_while_there_is_no_memory() {
 /// The device was not told to sleep, and its power went with that of the system.
 #[test]
 fn a_port_that_was_not_put_to_sleep_is_put_at_rest() {
-    for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
+    on_ports(|pc, lpt1| {
         pc.printer.set_condition(Condition::Busy);
         let print = pc.machine.start_write(lpt1, b"hello");
         check(pc.machine.run_for(SECOND));
@@ -1198,49 +1149,39 @@ fn a_port_that_was_not_put_to_sleep_is_put_at_rest() {
             accesses,
             "the port is left alone"
         );
-        forget(&pc);
+        forget(pc);
         pc.printer.set_condition(Condition::Ready);
         pc.machine.set_power_memory(true);
         wake(&pc.machine);
         let print = check(pc.machine.finish(&print));
-        assert_eq!((print.status, print.information), (NtStatus::SUCCESS, 5));
-        assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
-        check(pc.machine.close(lpt1));
-        pc.finish();
-    }
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
+        assert_eq!(register(pc, DCR) & 0x3F, IDLE);
+    });
 }
 
 #[test]
 fn a_scanner_that_was_not_put_to_sleep() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
-        let requests = waiting(&pc, file);
+    on_scanners(|pc, file| {
+        let requests = waiting(pc, file);
         pc.machine.set_power_memory(false);
         sleep(&pc.machine);
-        end_cancelled(&pc, &requests);
+        end_cancelled(pc, &requests);
         pc.scanner.set_silent(BULK_OUT, false);
         pc.machine.set_power_memory(true);
         check(pc.machine.wake());
         assert_eq!(pc.write(file, &[1; 100]).information, 100);
         check(pc.machine.settle());
-        pc.close(file);
-        pc.finish();
-    }
+    });
 }
 
 /// A port that has no power, and no word of when it comes: who is on it is not found out, and
-/// nobody waits.
+/// no request waits.
 #[test]
 fn a_look_at_a_port_that_sleeps_waits_for_nothing() {
     for seed in SEEDS {
         let printer = Peripheral1284::new();
         let chip = Spp::new(Box::new(printer.clone()));
-        let pc = Setup {
-            config: config(seed),
-            ..Setup::default()
-        }
-        .started_with(chip, printer);
+        let pc = Setup::with_config(config(seed)).started_with(chip, printer);
         let before = pc.machine.children(pc.node);
         assert_eq!(before.len(), 2);
         set_device_power(&pc.machine, pc.node, 4);
@@ -1262,89 +1203,85 @@ fn a_look_at_a_port_that_sleeps_waits_for_nothing() {
 #[test]
 fn a_port_that_sleeps_is_not_removed() {
     for seed in SEEDS {
-        let setup = Setup {
-            config: config(seed),
-            ..Setup::default()
-        };
-        let pc = pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup);
-        let client = Client::load(&pc);
-        let port = client.open(PORT);
-        let device = client.open(DEVICE);
-        let facts = || {
-            [
-                (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, 56),
-                (IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, 32),
-                (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, 112),
-            ]
-            .map(|(code, size)| {
-                let result = port.internal(code, &[], size);
-                assert_eq!(result.status, NtStatus::SUCCESS);
-                result.output
-            })
-        };
-        let ecr = || {
-            let now = pc.machine.now();
-            let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
-            ecr.to_le_bytes()[0] & 0xE0
-        };
-        let before = facts();
-        port.port_information();
-        port.pnp_information();
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-            NtStatus::SUCCESS
+        let setup = Setup::with_config(config(seed));
+        on_port(
+            pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup),
+            |pc, client, port| {
+                let device = client.open(DEVICE);
+                let facts = || {
+                    [
+                        (IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, 56),
+                        (IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, 32),
+                        (IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO, 112),
+                    ]
+                    .map(|(code, size)| {
+                        let result = port.internal(code, &[], size);
+                        assert_eq!(result.status, NtStatus::SUCCESS);
+                        result.output
+                    })
+                };
+                let ecr = || {
+                    let now = pc.machine.now();
+                    let ecr = pc.chip.borrow_mut().read(now, 1, 2, Width::Byte);
+                    ecr.to_le_bytes()[0] & 0xE0
+                };
+                let before = facts();
+                port.port_information();
+                port.pnp_information();
+                assert_eq!(
+                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+                    NtStatus::SUCCESS
+                );
+                sleep(&pc.machine);
+                let accesses = pc.machine.port_accesses();
+                assert_eq!(facts(), before);
+                let connected = device.connect();
+                assert_eq!(connected.controller, 0x378);
+                let ecp = chip_mode_of(chip_mode::ECP);
+                let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
+                assert_eq!(set.status, NtStatus::SUCCESS);
+                let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
+                assert_eq!(clear.status(), NtStatus::SUCCESS);
+                let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
+                assert_eq!(clear.status, NtStatus::INVALID_DEVICE_STATE);
+                let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+                assert_eq!(set.status(), NtStatus::SUCCESS);
+                assert_eq!(pc.machine.port_accesses(), accesses);
+                wake(&pc.machine);
+                assert_eq!(ecr(), chip_mode::ECP);
+                sleep(&pc.machine);
+                // Who frees the port gives its mode back, too.
+                assert_eq!(
+                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+                    NtStatus::SUCCESS
+                );
+                wake(&pc.machine);
+                assert_eq!(ecr(), 0);
+                assert_eq!(
+                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+                    NtStatus::SUCCESS
+                );
+                // Without power there is no word of when it comes.
+                sleep(&pc.machine);
+                let refused = PowerUp {
+                    refused: Some(NtStatus::NOT_SUPPORTED),
+                    ..PowerUp::default()
+                };
+                pc.machine.set_power_up(pc.node, refused);
+                wake(&pc.machine);
+                assert_eq!(facts(), before);
+                let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
+                assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
+                let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
+                assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
+                pc.machine.set_power_up(pc.node, PowerUp::default());
+                nap(&pc.machine);
+                assert_eq!(
+                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
+                    NtStatus::SUCCESS
+                );
+                device.close();
+            },
         );
-        sleep(&pc.machine);
-        let accesses = pc.machine.port_accesses();
-        assert_eq!(facts(), before);
-        let connected = device.connect();
-        assert_eq!(connected.controller, 0x378);
-        let ecp = chip_mode_of(chip_mode::ECP);
-        let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
-        assert_eq!(set.status, NtStatus::SUCCESS);
-        let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
-        assert_eq!(clear.status(), NtStatus::SUCCESS);
-        let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
-        assert_eq!(clear.status, NtStatus::INVALID_DEVICE_STATE);
-        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
-        assert_eq!(set.status(), NtStatus::SUCCESS);
-        assert_eq!(pc.machine.port_accesses(), accesses);
-        wake(&pc.machine);
-        assert_eq!(ecr(), chip_mode::ECP);
-        sleep(&pc.machine);
-        // Who frees the port gives its mode back, too.
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
-        wake(&pc.machine);
-        assert_eq!(ecr(), 0);
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-            NtStatus::SUCCESS
-        );
-        // Without power there is no word of when it comes.
-        sleep(&pc.machine);
-        let refused = PowerUp {
-            refused: Some(NtStatus::NOT_SUPPORTED),
-            ..PowerUp::default()
-        };
-        pc.machine.set_power_up(pc.node, refused);
-        wake(&pc.machine);
-        assert_eq!(facts(), before);
-        let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
-        assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
-        let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
-        assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
-        pc.machine.set_power_up(pc.node, PowerUp::default());
-        nap(&pc.machine);
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
-        device.close();
-        port.close();
-        client.unload();
-        pc.finish();
     }
 }

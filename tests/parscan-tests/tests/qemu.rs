@@ -19,7 +19,7 @@ fn qemus_trace_shows_the_reset() {
     let lpt1 = pc.open();
     let before = port.borrow().trace_lines().unwrap().len();
     let result = pc.initialize(lpt1);
-    assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 0));
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 0));
     let lines = port.borrow().trace_lines().unwrap();
     let writes: Vec<_> = lines[before..]
         .iter()
@@ -36,8 +36,7 @@ fn qemus_trace_shows_the_reset() {
     assert_eq!(writes, [dcr("0x08"), dcr("0x0c")]);
     let query = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
     assert_eq!(query.output, [PARALLEL_SELECTED]);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -51,12 +50,8 @@ fn what_is_written_arrives_in_qemus_file() {
     let lpt1 = pc.open();
     let data = pattern(64 << 10);
     let result = check(pc.machine.write(lpt1, &data));
-    assert_eq!(
-        (result.status, result.information),
-        (NtStatus::SUCCESS, data.len())
-    );
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()));
     let output = port.borrow().output().unwrap();
     assert!(output == data, "{} bytes arrived", output.len());
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

@@ -5,7 +5,7 @@ use ntsim::{Machine, NtStatus};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     MS, check,
-    client::{Client, DEVICE, PORT},
+    client::{Client, PORT, on_device},
     modes::{Chip, pc},
     ntddpar::IOCTL_PAR_QUERY_DEVICE_ID,
     parallel_h::{
@@ -55,21 +55,16 @@ fn a_pending_wait_for_an_event_wakes_nobody() {
     assert!(!pc.machine.is_done(&event));
     pc.scanner.press(&[1]);
     assert_eq!(pc.finish_request(&event).status, NtStatus::SUCCESS);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
 fn a_locked_port_wakes_nobody() {
-    let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    assert_eq!(device.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::SUCCESS);
-    assert_eq!(wakeups(&pc.machine), 0);
-    assert_eq!(device.order(IOCTL_INTERNAL_UNLOCK_PORT), NtStatus::SUCCESS);
-    device.close();
-    client.unload();
-    pc.finish();
+    on_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
+        assert_eq!(device.order(IOCTL_INTERNAL_LOCK_PORT), NtStatus::SUCCESS);
+        assert_eq!(wakeups(&pc.machine), 0);
+        assert_eq!(device.order(IOCTL_INTERNAL_UNLOCK_PORT), NtStatus::SUCCESS);
+    });
 }
 
 /// A port is stopped for a moment when Windows gives it other resources: the moment may be long.
@@ -90,8 +85,7 @@ fn requests_that_wait_for_a_stopped_port_wake_nobody() {
     for request in requests {
         assert_eq!(check(pc.machine.finish(&request)).status, NtStatus::SUCCESS);
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -107,8 +101,7 @@ fn requests_that_wait_for_a_sleeping_port_wake_nobody() {
     for request in [write, init] {
         assert_eq!(check(pc.machine.finish(&request)).status, NtStatus::SUCCESS);
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A request waits for a port that a kernel client has for as long as the registry says, 5 seconds:
@@ -154,6 +147,5 @@ fn a_reset_without_an_answer_is_woken_by_its_time_alone() {
     assert_eq!(wakeups(&pc.machine), 1);
     assert_eq!(pc.finish_request(&reset).status, NtStatus::IO_TIMEOUT);
     pc.scanner.set_silent(0, false);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }

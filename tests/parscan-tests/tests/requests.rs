@@ -197,8 +197,7 @@ fn buffers_that_fit_exactly_do() {
         assert_eq!(result.information, case.answer.len(), "{}", case.name);
         assert_eq!(result.output, case.answer, "{}", case.name);
         assert_eq!(pc.not_at_rest(), [""; 0], "{}", case.name);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -217,8 +216,7 @@ fn longer_buffers_do_too_and_nothing_more_than_the_answer_comes_back() {
         assert_eq!(result.information, case.answer.len(), "{}", case.name);
         assert_eq!(answer, case.answer, "{}", case.name);
         assert!(rest.iter().all(|byte| *byte == CANARY), "{}", case.name);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -253,8 +251,7 @@ fn buffers_one_byte_short_get_their_status() {
             assert!(is_id || pc.machine.port_accesses() == accesses, "{name}");
         }
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -279,18 +276,12 @@ fn what_needs_no_port_is_answered_while_another_request_has_it() {
         assert!(!pc.machine.is_done(&long), "{}", case.name);
         device.set_condition(Condition::Ready);
         let result = check(pc.machine.finish(&long));
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::SUCCESS, 4),
-            "{}",
-            case.name
-        );
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, 4), "{}", case.name);
         let result = check(pc.machine.finish(&request));
         assert_eq!(result.status, NtStatus::SUCCESS, "{}", case.name);
         check(pc.machine.run_for(MS));
         assert_eq!(free(&pc, lpt1), [1], "{}", case.name);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -388,8 +379,7 @@ fn negotiation_chooses_the_fastest_that_both_sides_have() {
             let lpt1 = pc.open();
             let mode = pc.control(lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
             assert_eq!(mode.output, modes::mask(default.0, default.1), "{chip:?}");
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
     failures.end();
@@ -402,8 +392,7 @@ fn default_modes_are_constant() {
     pc.choose(lpt1, modes::BYTE_BIDIR, modes::ECP_SW);
     let result = pc.control(lpt1, IOCTL_PAR_GET_DEFAULT_MODES, &[], 4);
     assert_eq!(result.output, modes::mask(modes::NIBBLE, modes::CENTRONICS));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -425,8 +414,7 @@ fn the_modes_of_every_device_on_every_chip_are_told() {
                 "{chip:?} {requests:x?}, expected {both:#06x}"
             );
             assert_eq!(pc.not_at_rest(), [""; 0], "{chip:?} {requests:x?}");
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -476,16 +464,12 @@ fn excluded_modes_stay_out_until_the_next_call_or_close() {
     );
     let offered = modes::mask(modes::EPP_HW, modes::EPP_SW);
     let refused = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &offered, 4);
-    assert_eq!(
-        (refused.status, refused.information),
-        (NtStatus::UNSUCCESSFUL, 0)
-    );
+    assert_eq!(refused.outcome(), (NtStatus::UNSUCCESSFUL, 0));
     check(pc.machine.close(lpt1));
     let lpt1 = pc.open();
     let chosen = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &offered, 4);
     assert_eq!(chosen.output, offered, "nothing is excluded after a close");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -518,19 +502,11 @@ fn ecp_has_128_channels_and_epp_256_addresses() {
             };
             device.clear_received();
             let write = check(pc.machine.write(lpt1, &[1, 2, address]));
-            assert_eq!(
-                (write.status, write.information),
-                (NtStatus::SUCCESS, 3),
-                "{what}"
-            );
+            assert_eq!(write.outcome(), (NtStatus::SUCCESS, 3), "{what}");
             assert_eq!(device.received_on(to), [1, 2, address], "{what}");
             device.give_on(to, &[address, 4]);
             let read = check(pc.machine.read(lpt1, 2));
-            assert_eq!(
-                (read.status, read.information),
-                (NtStatus::SUCCESS, 2),
-                "{what}"
-            );
+            assert_eq!(read.outcome(), (NtStatus::SUCCESS, 2), "{what}");
             assert_eq!(read.output, [address, 4], "{what}");
         }
         check(pc.machine.close(lpt1));
@@ -543,14 +519,10 @@ fn ecp_has_128_channels_and_epp_256_addresses() {
     pc.choose(lpt1, modes::ECP_SW, modes::ECP_SW);
     device.clear_received();
     let write = check(pc.machine.write(lpt1, b"lost"));
-    assert_eq!(
-        (write.status, write.information),
-        (NtStatus::INVALID_PARAMETER, 0)
-    );
+    assert_eq!(write.outcome(), (NtStatus::INVALID_PARAMETER, 0));
     assert_eq!(device.received(), b"");
     assert_eq!(pc.not_at_rest(), [""; 0]);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -579,7 +551,7 @@ fn time_outs_come_back_as_they_were_set() {
             let input = timeouts(forbidden);
             let result = pc.control(lpt1, IOCTL_SERIAL_SET_TIMEOUTS, &input, 0);
             assert_eq!(
-                (result.status, result.information),
+                result.outcome(),
                 (NtStatus::INVALID_PARAMETER, 0),
                 "{forbidden:x?}"
             );
@@ -589,8 +561,7 @@ fn time_outs_come_back_as_they_were_set() {
     check(pc.machine.close(lpt1));
     let lpt1 = pc.open();
     assert_eq!(get(lpt1), timeouts([0; 5]), "after a close");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -604,11 +575,10 @@ fn nothing_is_transferred_at_once() {
         check(pc.machine.read(lpt1, 0)),
         check(pc.machine.write(lpt1, &[])),
     ] {
-        assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, 0));
     }
     assert_eq!(pc.machine.port_accesses(), accesses);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -636,11 +606,10 @@ fn an_unknown_code_is_an_invalid_parameter() {
         }
     }
     assert_eq!(pc.machine.port_accesses(), accesses);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
-/// The port belongs to nobody between two requests, so every mode is left, and entered again; but
+/// The port belongs to no request between two requests, so every mode is left, and entered again; but
 /// for EPP, whose end is a reset.
 #[test]
 fn every_request_leaves_the_port_at_rest_and_the_modes_as_they_are() {
@@ -698,7 +667,7 @@ fn a_device_has_no_length_and_no_places() {
         );
         let short = check(pc.machine.query_information(lpt1, class, size - 1));
         assert_eq!(
-            (short.status, short.information),
+            short.outcome(),
             (NtStatus::BUFFER_TOO_SMALL, 0),
             "class {class}"
         );
@@ -706,7 +675,7 @@ fn a_device_has_no_length_and_no_places() {
     for class in [0, 4, 6, 9, 99] {
         let other = check(pc.machine.query_information(lpt1, class, 64));
         assert_eq!(
-            (other.status, other.information),
+            other.outcome(),
             (NtStatus::INVALID_PARAMETER, 0),
             "class {class}"
         );
@@ -718,13 +687,12 @@ fn a_device_has_no_length_and_no_places() {
         let write = check(pc.machine.write_at(lpt1, offset, b"abcd"));
         for result in [read, write] {
             assert_eq!(
-                (result.status, result.information),
+                result.outcome(),
                 (NtStatus::INVALID_PARAMETER, 0),
                 "offset {offset}"
             );
         }
     }
     assert_eq!(pc.machine.port_accesses(), accesses);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

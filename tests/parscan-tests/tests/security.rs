@@ -134,7 +134,7 @@ fn a_program_cannot_send_internal_requests() {
         failures.expect(waiters == 0, || format!("{waiters} wait for the port"));
         let lpt1 = pc.open();
         let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
-        failures.expect(free.output == [1], || "somebody has the port".to_owned());
+        failures.expect(free.output == [1], || "a client has the port".to_owned());
         check(pc.machine.close(lpt1));
     }
     port.close();
@@ -189,7 +189,7 @@ fn internal_requests_to_the_other_object_are_refused() {
         let slot = client.open(name);
         for (code, what) in requests {
             let result = slot.irp(&Request::internal(*code, &[0; 32], 256));
-            let right = (result.status, result.information) == (NtStatus::INVALID_PARAMETER, 0);
+            let right = result.outcome() == (NtStatus::INVALID_PARAMETER, 0);
             failures.expect(right, || format!("{what} to {name}: {result:?}"));
         }
         slot.close();

@@ -60,8 +60,7 @@ fn every_condition_has_its_documented_status() {
             "{condition:?}: {} ms",
             result.took / MS
         );
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -83,8 +82,7 @@ fn query_gives_the_flags_without_moving_a_line() {
             assert_eq!(trace.edges(line).count(), 0, "{condition:?} {line:?}");
         }
         drop(chip);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -122,8 +120,7 @@ fn the_reset_pulse_keeps_the_printers_rules() {
         assert_eq!(pc.printer.resets(), 1);
         assert_eq!(pc.printer.glitches(), 0);
         drop(chip);
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -136,8 +133,7 @@ fn a_slow_printer_is_waited_for() {
     assert_eq!(result.status, NtStatus::SUCCESS);
     assert!((3200 * MS..3300 * MS).contains(&result.took));
     assert!(!printer.is_resetting());
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -151,8 +147,7 @@ fn a_printer_that_a_reset_brings_on_line_is_ready() {
         .with_reset_outcome(Condition::Ready);
     let lpt1 = pc.open();
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -165,8 +160,7 @@ fn a_printer_that_changes_its_mind_is_believed_last() {
         .set_condition_at(pc.machine.now() + 2000 * MS, Condition::PaperEmpty);
     let result = pc.initialize(lpt1);
     assert_eq!(result.status, NtStatus::DEVICE_PAPER_EMPTY);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// All 32 patterns of the five lines: a status, and no surprise.
@@ -202,8 +196,7 @@ fn every_pattern_of_the_lines_is_answered() {
         };
         assert_eq!(status, expected, "pattern {bits:05b}, flags {flags:#04x}");
     }
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -220,7 +213,7 @@ fn bad_input_gets_its_status_and_moves_no_line() {
         (query, vec![1], 0, NtStatus::BUFFER_TOO_SMALL),
     ] {
         let result = pc.control(lpt1, code, &input, output);
-        assert_eq!((result.status, result.information), (status, 0));
+        assert_eq!(result.outcome(), (status, 0));
         assert!(result.output.iter().all(|byte| *byte == ntsim::CANARY));
     }
     for init in (0..=u8::MAX).filter(|init| *init != PARALLEL_INIT) {
@@ -230,8 +223,7 @@ fn bad_input_gets_its_status_and_moves_no_line() {
         assert!(result.output.iter().all(|byte| *byte == ntsim::CANARY));
     }
     assert_eq!(pc.machine.port_accesses(), accesses);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -241,14 +233,13 @@ fn long_buffers_are_fine_and_nothing_more_than_the_answer_comes_back() {
     let mut input = vec![0xA5; 4096];
     input[0] = PARALLEL_INIT;
     let result = pc.control(lpt1, IOCTL_PAR_SET_INFORMATION, &input, 4096);
-    assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 0));
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 0));
     assert!(result.output.iter().all(|byte| *byte == ntsim::CANARY));
     let result = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &input, 4096);
-    assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 1));
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 1));
     assert_eq!(result.output[0], PARALLEL_SELECTED);
     assert!(result.output[1..].iter().all(|byte| *byte == ntsim::CANARY));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A warning status copies the output buffer back, where an error would not: nothing may be in it.
@@ -261,8 +252,7 @@ fn a_warning_brings_no_bytes_back() {
     assert_eq!(result.status, NtStatus::DEVICE_PAPER_EMPTY);
     assert_eq!(result.information, 0);
     assert!(result.output.iter().all(|byte| *byte == ntsim::CANARY));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -272,8 +262,7 @@ fn a_32_bit_program_gets_the_same() {
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
     let query = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
     assert_eq!(query.output, [PARALLEL_SELECTED]);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -290,8 +279,7 @@ fn the_request_pends_and_does_not_hold_up_its_caller() {
     assert_eq!(bad.status, NtStatus::INVALID_PARAMETER);
     assert!(pc.machine.now() - start < MS);
     assert_eq!(check(pc.machine.finish(&reset)).status, NtStatus::SUCCESS);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -305,8 +293,7 @@ fn requests_are_served_in_order() {
         assert!(pc.printer.resets() > served);
     }
     assert_eq!(pc.printer.resets(), requests.len());
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// The five seconds are mostly slept: the processor is not held.
@@ -321,6 +308,5 @@ fn waiting_costs_no_processor_time() {
     let (cpu, all) = (after.cpu - before.cpu, after.now - before.now);
     assert!(all >= 5000 * MS);
     assert!(cpu * 100 < all, "{cpu} ns of {all} ns");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

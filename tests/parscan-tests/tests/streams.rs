@@ -14,10 +14,7 @@ fn a_flush_ends_after_what_was_written() {
     let pc = Setup::default().started_with(Spp::new(Box::new(printer.clone())), printer.clone());
     let lpt1 = pc.open();
     let flushed = check(pc.machine.send_from_user(lpt1, FLUSH_BUFFERS, 0, 0, &[], 0));
-    assert_eq!(
-        (flushed.status, flushed.information),
-        (NtStatus::SUCCESS, 0)
-    );
+    assert_eq!(flushed.outcome(), (NtStatus::SUCCESS, 0));
     let write = pc.machine.start_write(lpt1, &[b'x'; 40]);
     check(pc.machine.run_for(MS));
     let flush = pc
@@ -26,17 +23,13 @@ fn a_flush_ends_after_what_was_written() {
     check(pc.machine.run_for(1000 * MS));
     assert!(!pc.machine.is_done(&flush));
     let flushed = check(pc.machine.finish(&flush));
-    assert_eq!(
-        (flushed.status, flushed.information),
-        (NtStatus::SUCCESS, 0)
-    );
+    assert_eq!(flushed.outcome(), (NtStatus::SUCCESS, 0));
     assert_eq!(printer.received().len(), 40);
     // Its program hears of it in a moment.
     check(pc.machine.run_for(MS));
     assert!(pc.machine.is_done(&write));
     check(pc.machine.finish(&write));
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A program that opened the port for appending writes at -1, and one without a place at -2.
@@ -48,7 +41,7 @@ fn writes_go_to_the_end_and_to_the_file_pointer() {
     for (offset, text) in [(-1, "end"), (-2, "here"), (0, "zero")] {
         let written = check(pc.machine.write_at(lpt1, offset, text.as_bytes()));
         assert_eq!(
-            (written.status, written.information),
+            written.outcome(),
             (NtStatus::SUCCESS, text.len()),
             "{offset}"
         );
@@ -57,7 +50,7 @@ fn writes_go_to_the_end_and_to_the_file_pointer() {
     for offset in [1, -3, i64::MIN, i64::MAX, 0xFFFF_FFFF] {
         let written = check(pc.machine.write_at(lpt1, offset, b"no"));
         assert_eq!(
-            (written.status, written.information),
+            written.outcome(),
             (NtStatus::INVALID_PARAMETER, 0),
             "{offset}"
         );
@@ -65,6 +58,5 @@ fn writes_go_to_the_end_and_to_the_file_pointer() {
     // They are places to write, not to read.
     let read = check(pc.machine.read_at(lpt1, -1, 1));
     assert_eq!(read.status, NtStatus::INVALID_PARAMETER);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

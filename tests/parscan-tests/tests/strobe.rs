@@ -11,15 +11,12 @@ use parscan_tests::{
 /// A machine on which a thread that can be preempted is, after every access and kernel call, for
 /// two milliseconds.
 fn busy() -> Setup {
-    Setup {
-        config: Config {
-            preempt_per_mille: 1000,
-            preempted_ns: 2 * MS,
-            trace_ports: false,
-            ..Config::default()
-        },
-        ..Setup::default()
-    }
+    Setup::with_config(Config {
+        preempt_per_mille: 1000,
+        preempted_ns: 2 * MS,
+        trace_ports: false,
+        ..Config::default()
+    })
 }
 
 /// How long a line was low, each time.
@@ -66,15 +63,11 @@ fn a_printer_gets_its_strobes_in_time() {
     let data = pattern(300);
     let before = pc.machine.now();
     let result = check(pc.machine.write(lpt1, &data));
-    assert_eq!(
-        (result.status, result.information),
-        (NtStatus::SUCCESS, 300)
-    );
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 300));
     assert!(pc.machine.now() - before > 300 * MS, "the machine is busy");
     assert_eq!(pc.printer.received(), data);
     assert_short(&pulses(&*pc.chip.borrow(), Line::NStrobe), 300);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// A bidirectional port with an IEEE 1284 peripheral that has something to say.
@@ -101,8 +94,7 @@ fn negotiation_and_byte_mode_pull_the_strobe_shortly() {
     let result = check(pc.machine.read(lpt1, 50));
     assert_eq!((result.status, result.output), (NtStatus::SUCCESS, data));
     assert_short(&pulses(&*pc.chip.borrow(), Line::NStrobe), 51);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// The peripheral has 10 us for each half of a cycle, and the host does not keep it longer than
@@ -116,10 +108,7 @@ fn epp_by_software_keeps_its_cycles_short() {
     choose(&pc, lpt1, modes::EPP_SW, modes::EPP_SW);
     let data = pattern(BYTES);
     let result = check(pc.machine.write(lpt1, &data));
-    assert_eq!(
-        (result.status, result.information),
-        (NtStatus::SUCCESS, BYTES)
-    );
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, BYTES));
     assert_eq!(peripheral.received_on(channel(modes::EPP_SW)), data);
     peripheral.give(&data);
     let result = check(pc.machine.read(lpt1, BYTES));
@@ -128,8 +117,7 @@ fn epp_by_software_keeps_its_cycles_short() {
         .into_iter()
         .partition(|pulse| *pulse <= 20 * US);
     assert_eq!(short.len(), 2 * BYTES, "{long:?}");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 /// The command packets of IEEE 1284.3.

@@ -1,6 +1,6 @@
 //! What an administrator is told: the events of the ETW provider, and the entries in the event log.
 //! Each failure says which device, which step or mode, and what to do; none has data of a user; and
-//! while nobody listens nothing is sent.
+//! while no session listens nothing is sent.
 
 use ntsim::{
     NtStatus, PowerUp,
@@ -338,8 +338,7 @@ fn a_stall_is_told_with_its_usbd_status() {
     assert!(told.number("Pipe") < 8, "{told}");
     assert!(told.text("Remedy").contains("STALL"), "{told}");
     assert_helps(&told);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -354,8 +353,7 @@ fn a_scanner_that_says_nothing_in_time_is_told() {
     let told = only(&pc.machine.etw_events(), "TimedOut");
     assert_eq!(told.text("Mode"), "USB bulk or interrupt transfer");
     assert_helps(&told);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -416,8 +414,7 @@ fn who_has_the_port_and_who_waits_in_vain_is_told() {
         .map(|it| it.text("Owner").to_owned())
         .collect();
     assert_eq!(owners, ["kernel client", "device object"]);
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }
 
 #[test]
@@ -430,8 +427,7 @@ fn nothing_is_sent_while_nobody_listens_to_that_level() {
         pc.scanner.stall_at(BULK_IN, 0);
         assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
         assert_eq!(pc.machine.etw_writes(), 0, "{level:?}");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 

@@ -17,10 +17,7 @@ const AMOUNT: usize = 64 << 10;
 fn what_is_written_arrives_in_every_mode_on_every_chip() {
     let data = pattern(AMOUNT);
     for chip in Chip::ALL {
-        for (mode, name) in modes::ALL {
-            if chip.write_modes() & mode == 0 {
-                continue;
-            }
+        for (mode, name) in chip.ways_to_write() {
             let began = Instant::now();
             let peripheral = Peripheral1284::new();
             let pc = pc(chip, &peripheral);
@@ -47,8 +44,7 @@ fn what_is_written_arrives_in_every_mode_on_every_chip() {
                 pc.machine.port_accesses() - accesses,
                 began.elapsed()
             );
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -57,10 +53,7 @@ fn what_is_written_arrives_in_every_mode_on_every_chip() {
 fn what_the_peripheral_gives_is_read_in_every_mode_on_every_chip() {
     let data = pattern(AMOUNT);
     for chip in Chip::ALL {
-        for (mode, name) in modes::ALL {
-            if chip.read_modes() & mode == 0 {
-                continue;
-            }
+        for (mode, name) in chip.ways_to_read() {
             let began = Instant::now();
             let peripheral = Peripheral1284::new();
             let pc = pc(chip, &peripheral);
@@ -72,26 +65,15 @@ fn what_the_peripheral_gives_is_read_in_every_mode_on_every_chip() {
             assert_eq!(mode_now.output, modes::mask(mode, modes::CENTRONICS));
             peripheral.give(&data);
             let accesses = pc.machine.port_accesses();
-            let mut got = Vec::new();
-            while got.len() < data.len() {
-                let result = check(pc.machine.read(lpt1, data.len() - got.len()));
-                assert_eq!(result.status, NtStatus::SUCCESS, "{chip:?} {name}");
-                assert_ne!(
-                    result.information,
-                    0,
-                    "{chip:?} {name}: after {}",
-                    got.len()
-                );
-                got.extend_from_slice(&result.output[..result.information]);
-            }
+            let what = format!("{chip:?} {name}");
+            let got = pc.read_until(lpt1, data.len(), |left| left, &what);
             assert!(got == data, "{chip:?} {name}");
             println!(
                 "{chip:?} {name}: {} accesses, {:?}",
                 pc.machine.port_accesses() - accesses,
                 began.elapsed()
             );
-            check(pc.machine.close(lpt1));
-            pc.finish();
+            pc.close_and_finish(lpt1);
         }
     }
 }
@@ -101,10 +83,7 @@ fn what_the_peripheral_gives_is_read_in_every_mode_on_every_chip() {
 fn small_reads_lose_nothing() {
     let data = pattern(1000);
     for chip in Chip::ALL {
-        for (mode, name) in modes::ALL {
-            if chip.read_modes() & mode == 0 {
-                continue;
-            }
+        for (mode, name) in chip.ways_to_read() {
             for size in [1, 3, 16, 17] {
                 let peripheral = Peripheral1284::new();
                 let pc = pc(chip, &peripheral);
@@ -113,21 +92,10 @@ fn small_reads_lose_nothing() {
                 let chosen = pc.control(lpt1, IOCTL_IEEE1284_NEGOTIATE, &offered, 4);
                 assert_eq!(chosen.status, NtStatus::SUCCESS, "{chip:?} {name}");
                 peripheral.give(&data);
-                let mut got = Vec::new();
-                while got.len() < 200 {
-                    let result = check(pc.machine.read(lpt1, size));
-                    assert_eq!(result.status, NtStatus::SUCCESS, "{chip:?} {name}");
-                    assert_ne!(
-                        result.information,
-                        0,
-                        "{chip:?} {name}: after {}",
-                        got.len()
-                    );
-                    got.extend_from_slice(&result.output[..result.information]);
-                }
+                let what = format!("{chip:?} {name}");
+                let got = pc.read_until(lpt1, 200, |_| size, &what);
                 assert!(data.starts_with(&got), "{chip:?} {name}, {size} at a time");
-                check(pc.machine.close(lpt1));
-                pc.finish();
+                pc.close_and_finish(lpt1);
             }
         }
     }
@@ -137,23 +105,15 @@ fn small_reads_lose_nothing() {
 #[test]
 fn long_writes_arrive() {
     let data = &pattern(1 << 20)[..];
-    for (mode, name) in modes::ALL {
-        if Chip::EcpEpp.write_modes() & mode == 0 {
-            continue;
-        }
+    for (mode, name) in Chip::EcpEpp.ways_to_write() {
         let peripheral = Peripheral1284::new();
         let pc = pc(Chip::EcpEpp, &peripheral);
         let lpt1 = pc.open();
         pc.choose(lpt1, 0, mode);
         let result = check(pc.machine.write(lpt1, data));
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::SUCCESS, data.len()),
-            "{name}"
-        );
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
         assert!(peripheral.received_on(channel(mode)) == data, "{name}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -161,24 +121,16 @@ fn long_writes_arrive() {
 #[test]
 fn long_reads_arrive() {
     let data = &pattern(1 << 20)[..];
-    for (mode, name) in modes::ALL {
-        if Chip::EcpEpp.read_modes() & mode == 0 {
-            continue;
-        }
+    for (mode, name) in Chip::EcpEpp.ways_to_read() {
         let peripheral = Peripheral1284::new();
         let pc = pc(Chip::EcpEpp, &peripheral);
         let lpt1 = pc.open();
         pc.choose(lpt1, mode, 0);
         peripheral.give(data);
         let result = check(pc.machine.read(lpt1, data.len()));
-        assert_eq!(
-            (result.status, result.information),
-            (NtStatus::SUCCESS, data.len()),
-            "{name}"
-        );
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
         assert!(result.output == data, "{name}");
-        check(pc.machine.close(lpt1));
-        pc.finish();
+        pc.close_and_finish(lpt1);
     }
 }
 
@@ -191,19 +143,12 @@ fn direct_requests_are_served_as_buffered_ones() {
     pc.machine.do_direct_io(r"\\.\LPT1");
     let lpt1 = pc.open();
     let result = check(pc.machine.write(lpt1, &data));
-    assert_eq!(
-        (result.status, result.information),
-        (NtStatus::SUCCESS, 1000)
-    );
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 1000));
     assert_eq!(peripheral.received(), data);
     peripheral.give(&data);
     let result = check(pc.machine.read(lpt1, 1200));
-    assert_eq!(
-        (result.status, result.information),
-        (NtStatus::SUCCESS, 1000)
-    );
+    assert_eq!(result.outcome(), (NtStatus::SUCCESS, 1000));
     assert_eq!(result.output[..1000], data);
     assert_eq!(result.output[1000..], [CANARY; 200], "not a byte more");
-    check(pc.machine.close(lpt1));
-    pc.finish();
+    pc.close_and_finish(lpt1);
 }

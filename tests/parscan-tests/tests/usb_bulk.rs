@@ -19,10 +19,7 @@ const BULK_OUT: u8 = 0x02;
 fn scan(pc: &ScannerPc, file: Opened, length: u32, seed: u32) {
     let command = Scanner::scan_command(length, seed);
     let sent = pc.write(file, &command);
-    assert_eq!(
-        (sent.status, sent.information),
-        (NtStatus::SUCCESS, command.len())
-    );
+    assert_eq!(sent.outcome(), (NtStatus::SUCCESS, command.len()));
 }
 
 fn lengths(urbs: &[Urb], endpoint: u8) -> Vec<u32> {
@@ -70,8 +67,7 @@ fn an_image_is_read_in_pieces_of_any_length() {
             }
             assert!(got == image, "seed {seed}, pieces of {piece}");
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -117,8 +113,7 @@ fn a_read_is_made_of_whole_packets() {
         lengths(&pc.urbs_since(before), BULK_IN),
         [0x1_0000, 0x1_0000, 0x1_0000, 0x1_0000, 0x9200, 512]
     );
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -135,11 +130,7 @@ fn a_short_packet_ends_a_read() {
         let data: Vec<u8> = Scanner::image(3, bytes);
         pc.scanner.send(BULK_IN, &data, zlp);
         let read = pc.read(file, 0x2_0000);
-        assert_eq!(
-            (read.status, read.information),
-            (NtStatus::SUCCESS, bytes),
-            "{bytes} bytes"
-        );
+        assert_eq!(read.outcome(), (NtStatus::SUCCESS, bytes), "{bytes} bytes");
         assert_eq!(read.output[..bytes], data);
     }
     // What a read did not want is the next one's.
@@ -150,12 +141,11 @@ fn a_short_packet_ends_a_read() {
     }
     let nothing = pc.machine.urb_count();
     let read = pc.read(file, 0);
-    assert_eq!((read.status, read.information), (NtStatus::SUCCESS, 0));
+    assert_eq!(read.outcome(), (NtStatus::SUCCESS, 0));
     let write = pc.write(file, &[]);
-    assert_eq!((write.status, write.information), (NtStatus::SUCCESS, 0));
+    assert_eq!(write.outcome(), (NtStatus::SUCCESS, 0));
     assert_eq!(pc.machine.urb_count(), nothing, "no URB for no bytes");
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -168,11 +158,7 @@ fn writes_arrive_whole_and_in_order() {
             let data = Scanner::image(u32::try_from(length).unwrap(), length);
             let before = pc.machine.urb_count();
             let write = pc.write(file, &data);
-            assert_eq!(
-                (write.status, write.information),
-                (NtStatus::SUCCESS, length),
-                "seed {seed}"
-            );
+            assert_eq!(write.outcome(), (NtStatus::SUCCESS, length), "seed {seed}");
             let urbs = pc.urbs_since(before);
             assert!(urbs.iter().all(|urb| urb.transfer_flags() == 0));
             // No packet of length zero.
@@ -180,8 +166,7 @@ fn writes_arrive_whole_and_in_order() {
             all.extend(data);
         }
         assert!(pc.scanner.written(BULK_OUT) == all, "seed {seed}");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -213,8 +198,7 @@ fn buffers_that_are_not_the_caller_s_reach_no_device() {
         assert_eq!(read(4096), NtStatus::SUCCESS);
         assert_eq!(pc.machine.user_read(address, 4096), [1; 4096]);
         assert_eq!(pc.machine.touches(address), 0, "the device's business");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -230,14 +214,13 @@ fn pipes_are_independent() {
     assert!(!pc.machine.is_done(&event) && !pc.machine.is_done(&read));
     scan(&pc, file, 4096, 5);
     let read = pc.finish_request(&read);
-    assert_eq!((read.status, read.information), (NtStatus::SUCCESS, 4096));
+    assert_eq!(read.outcome(), (NtStatus::SUCCESS, 4096));
     assert!(!pc.machine.is_done(&event));
     pc.scanner.press(&[1, 2, 3]);
     let event = pc.finish_request(&event);
-    assert_eq!((event.status, event.information), (NtStatus::SUCCESS, 3));
+    assert_eq!(event.outcome(), (NtStatus::SUCCESS, 3));
     assert_eq!(event.output[..3], [1, 2, 3]);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -255,12 +238,11 @@ fn queued_reads_are_served_in_order() {
     let mut got: Vec<u8> = Vec::new();
     for read in &reads {
         let read = pc.finish_request(read);
-        assert_eq!((read.status, read.information), (NtStatus::SUCCESS, 1000));
+        assert_eq!(read.outcome(), (NtStatus::SUCCESS, 1000));
         got.extend(&read.output[..1000]);
     }
     assert!(got == Scanner::image(11, 20_000));
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// An error tells the bytes before it; the pipe stays halted until it is reset.
@@ -273,7 +255,7 @@ fn a_stall_ends_the_transfer_and_a_reset_heals_the_pipe() {
         pc.scanner.stall_at(BULK_IN, k);
         let read = pc.read(file, 200_000);
         let came = usize::try_from(k - 1).unwrap() * 512;
-        let ended = (read.status, read.information);
+        let ended = read.outcome();
         assert_eq!(ended, (NtStatus::UNSUCCESSFUL, came));
         assert!(read.output[..came] == Scanner::image(2, 200_000)[..came]);
         let read = pc.read(file, 512);
@@ -285,7 +267,7 @@ fn a_stall_ends_the_transfer_and_a_reset_heals_the_pipe() {
             &usbscan_h::pipe_type(usbscan_h::READ_DATA_PIPE),
             0,
         );
-        assert_eq!((reset.status, reset.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(reset.outcome(), (NtStatus::SUCCESS, 0));
         let urbs = pc.urbs_since(before);
         let functions: Vec<_> = urbs
             .iter()
@@ -297,8 +279,7 @@ fn a_stall_ends_the_transfer_and_a_reset_heals_the_pipe() {
         );
         assert!(!pc.scanner.is_halted(BULK_IN));
         assert_eq!(pc.read(file, 512).status, NtStatus::SUCCESS);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 

@@ -21,7 +21,7 @@ const BULK_OUT: u8 = 0x02;
 const CHUNK: usize = 0x1_0000;
 
 fn ended(result: &IoResult) -> (NtStatus, usize) {
-    (result.status, result.information)
+    result.outcome()
 }
 
 fn at(speed: Speed) -> ScannerPc {
@@ -83,8 +83,7 @@ fn a_scanner_works_at_every_speed() {
         let event = pc.wait_on_event(file, 8);
         pc.scanner.press(&[1, 2, 3]);
         assert_eq!(ended(&pc.finish_request(&event)), (NtStatus::SUCCESS, 3));
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -125,8 +124,7 @@ fn short_packets_at_the_ends_of_urbs_end_a_read() {
                 }
             }
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -151,8 +149,7 @@ fn a_device_may_say_nak_for_long() {
         assert_eq!(ended(&result), (NtStatus::SUCCESS, 2 * CHUNK));
         assert!(result.took >= 1800 * 1000 * MS - MS);
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// Makes the next control transfer go wrong.
@@ -196,8 +193,7 @@ fn a_control_request_is_refused_in_any_stage() {
         assert_eq!(pc.read_registers(file, 0x40, 8).information, 8, "{what}");
         assert_eq!(pc.write_registers(file, block).status, NtStatus::SUCCESS);
         assert_eq!(pc.scanner.registers(0x40, 8), [0x55; 8]);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -220,8 +216,7 @@ fn babble_halts_the_pipe() {
             let read = pc.read(file, CHUNK / 2);
             assert_eq!(ended(&read), (NtStatus::SUCCESS, CHUNK / 2));
             assert!(read.output == image[came..came + CHUNK / 2]);
-            pc.close(file);
-            pc.finish();
+            pc.close_and_finish(file);
         }
     }
 }
@@ -243,8 +238,7 @@ fn a_stall_of_a_write_tells_what_went() {
         let rest = pc.write(file, &data[went..]);
         assert_eq!(ended(&rest), (NtStatus::SUCCESS, data.len() - went));
         assert!(pc.scanner.written(BULK_OUT) == data);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 

@@ -23,13 +23,12 @@ const BULK_OUT: u8 = 0x02;
 const SECOND: u64 = 1000 * MS;
 
 fn setups() -> impl Iterator<Item = ScannerSetup> {
-    (0..4).map(|seed| ScannerSetup {
-        config: Config {
+    (0..4).map(|seed| {
+        ScannerSetup::with_config(Config {
             seed,
             preempt_per_mille: 300,
             ..Config::default()
-        },
-        ..ScannerSetup::default()
+        })
     })
 }
 
@@ -71,7 +70,7 @@ fn kernel_clients_may_be_at_dispatch_level() {
             (IOCTL_CANCEL_IO, pipe_type(ALL_PIPE).into(), 0),
         ] {
             let result = pc.control(file, code, &input, output);
-            let ended = (result.status, result.information);
+            let ended = result.outcome();
             assert_eq!(ended, (NtStatus::SUCCESS, output), "{code:#x}");
         }
         for length in [1_u16, 64, 65, 4096] {
@@ -97,15 +96,14 @@ fn kernel_clients_may_be_at_dispatch_level() {
         }
         let command = Scanner::scan_command(150_000, 3);
         let write = pc.write(file, &command);
-        assert_eq!((write.status, write.information), (NtStatus::SUCCESS, 12));
+        assert_eq!(write.outcome(), (NtStatus::SUCCESS, 12));
         let read = pc.read(file, 150_000);
         assert!(read.output == Scanner::image(3, 150_000));
         let event = pc.wait_on_event(file, 8);
         pc.scanner.press(&[1, 2, 3]);
         let event = pc.finish_request(&event);
-        assert_eq!((event.status, event.information), (NtStatus::SUCCESS, 3));
-        pc.close(file);
-        pc.finish();
+        assert_eq!(event.outcome(), (NtStatus::SUCCESS, 3));
+        pc.close_and_finish(file);
     }
 }
 
@@ -122,7 +120,7 @@ fn kernel_clients_can_be_wrong() {
         (block(64, usize::MAX - 1), NtStatus::ACCESS_VIOLATION),
     ] {
         let written = pc.write_registers(file, block);
-        assert_eq!((written.status, written.information), (status, 0));
+        assert_eq!(written.outcome(), (status, 0));
     }
     for code in REQUESTS {
         // As a driver sends requests to another one: nothing is defined for that.
@@ -132,8 +130,7 @@ fn kernel_clients_can_be_wrong() {
         assert_eq!(check(internal).status, NtStatus::INVALID_DEVICE_REQUEST);
     }
     assert_eq!(pc.machine.urb_count(), before);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// Requests that wait can be cancelled, and their handle closed, while their sender is at
@@ -157,7 +154,7 @@ fn requests_of_kernel_clients_end_as_all_do() {
         pc.close(file);
         for request in &requests {
             let ended = pc.finish_request(request);
-            assert_eq!((ended.status, ended.information), (NtStatus::CANCELLED, 0));
+            assert_eq!(ended.outcome(), (NtStatus::CANCELLED, 0));
         }
         assert!(!pc.machine.is_done(&others));
         pc.close(other);
@@ -230,7 +227,7 @@ fn handles_outlive_the_device() {
         check(pc.machine.unplug(pc.node));
         for wait in &waits {
             let ended = pc.finish_request(wait);
-            let status = (ended.status, ended.information);
+            let status = ended.outcome();
             assert_eq!(status, (NtStatus::NO_SUCH_DEVICE, 0));
         }
         assert_eq!(pc.machine.node_state(pc.node), NodeState::SurpriseRemoved);
@@ -240,7 +237,7 @@ fn handles_outlive_the_device() {
             for code in REQUESTS {
                 let input = block(16, address).bytes(file.caller);
                 let late = pc.control(file, code, &input, 68);
-                let ended = (late.status, late.information);
+                let ended = late.outcome();
                 assert_eq!(ended, (NtStatus::DELETE_PENDING, 0), "{code:#x}");
             }
             for length in [0, 64] {
@@ -280,13 +277,13 @@ fn an_open_handle_keeps_the_device_from_being_disabled() {
     pc.close(file);
     assert_eq!(pc.finish_request(&event).status, NtStatus::CANCELLED);
     assert_eq!(check(pc.machine.query_remove(pc.node)), NtStatus::SUCCESS);
-    // Between the question and the removal nobody gets in.
+    // Between the question and the removal no program gets in.
     assert!(pc.try_open(r"\\.\Usbscan0", Caller::User64).is_err());
     pc.finish();
 }
 
 /// A program closes its handle while another thread's request is on its way into the driver: the
-/// request ends, wherever it is just then. Nobody else would end it, as it has no time-out.
+/// request ends, wherever it is just then. Nothing else would end it, as it has no time-out.
 #[test]
 fn a_handle_can_be_closed_at_any_kernel_call() {
     for wait in [
@@ -334,11 +331,7 @@ fn a_completion_gives_the_device_up_last_of_all() {
         trace_calls: true,
         ..Config::default()
     };
-    let pc = ScannerSetup {
-        config,
-        ..ScannerSetup::default()
-    }
-    .started();
+    let pc = ScannerSetup::with_config(config).started();
     let file = pc.open();
     let event = pc.wait_on_event(file, 8);
     let read = pc.machine.start_read(file.handle, 100);
@@ -370,6 +363,5 @@ fn a_completion_gives_the_device_up_last_of_all() {
     for request in [&read, &event, &control] {
         assert_eq!(pc.finish_request(request).status, NtStatus::SUCCESS);
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }

@@ -85,13 +85,10 @@ fn handles_know_version_descriptor_and_pipes() {
     let pc = ScannerPc::new();
     let file = pc.open();
     let version = pc.control(file, usbscan_h::IOCTL_GET_VERSION, &[], DrvVersion::SIZE);
-    assert_eq!(
-        (version.status, version.information),
-        (NtStatus::SUCCESS, 12)
-    );
+    assert_eq!(version.outcome(), (NtStatus::SUCCESS, 12));
     assert_ne!(DrvVersion::parse(&version.output).minor, 0);
     let who = pc.control(file, usbscan_h::IOCTL_GET_DEVICE_DESCRIPTOR, &[], 8);
-    assert_eq!((who.status, who.information), (NtStatus::SUCCESS, 8));
+    assert_eq!(who.outcome(), (NtStatus::SUCCESS, 8));
     assert_eq!(
         DeviceDescriptor::parse(&who.output),
         DeviceDescriptor {
@@ -102,7 +99,7 @@ fn handles_know_version_descriptor_and_pipes() {
         }
     );
     let sizes = pc.control(file, usbscan_h::IOCTL_GET_CHANNEL_ALIGN_RQST, &[], 12);
-    assert_eq!((sizes.status, sizes.information), (NtStatus::SUCCESS, 12));
+    assert_eq!(sizes.outcome(), (NtStatus::SUCCESS, 12));
     assert_eq!(
         ChannelInfo::parse(&sizes.output),
         ChannelInfo {
@@ -117,7 +114,7 @@ fn handles_know_version_descriptor_and_pipes() {
         &[],
         PIPE_CONFIGURATION_SIZE,
     );
-    assert_eq!((pipes.status, pipes.information), (NtStatus::SUCCESS, 68));
+    assert_eq!(pipes.outcome(), (NtStatus::SUCCESS, 68));
     let (count, table) = pipe_configuration(&pipes.output);
     assert_eq!(count, 3);
     let pipe = |max_packet, endpoint, interval, kind| PipeInformation {
@@ -141,8 +138,7 @@ fn handles_know_version_descriptor_and_pipes() {
     }
     let unknown = pc.control(file, 0x8000_2030, &[0; 24], 24);
     assert_eq!(unknown.status, NtStatus::INVALID_DEVICE_REQUEST);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -228,8 +224,7 @@ fn registers_are_written_from_memory_of_every_caller() {
             );
             assert_eq!(pc.scanner.registers(0x100, length.into()), urbs[0].data);
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -267,8 +262,7 @@ fn no_byte_of_a_register_write_may_differ() {
     let mut other = write;
     other.result.information = 2;
     assert!(other.check().is_err(), "Information");
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -299,10 +293,9 @@ fn registers_are_read() {
         // A short answer: what came, and no more.
         pc.scanner.answer_vendor(0x04, &[9, 8, 7]);
         let read = pc.read_registers(file, 0, 16);
-        assert_eq!((read.status, read.information), (NtStatus::SUCCESS, 3));
+        assert_eq!(read.outcome(), (NtStatus::SUCCESS, 3));
         assert_eq!(read.output[..3], [9, 8, 7]);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -319,20 +312,20 @@ fn any_vendor_request_is_sent_and_never_another_type() {
                 ..block(0x0403, length, address)
             },
             request: 0x9A,
-            // A standard request, if anybody honoured it.
+            // A standard request, if the driver honoured it.
             request_type: 0x00,
             direction_in,
         };
         let before = pc.machine.urb_count();
         let sent = pc.send_request(file, request(0, 3), 0);
-        assert_eq!((sent.status, sent.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(sent.outcome(), (NtStatus::SUCCESS, 0));
         assert_eq!(pc.scanner.vendor_data(), data);
         pc.scanner.answer_vendor(0x9A, &[5, 6, 7, 8]);
         let got = pc.send_request(file, request(0xFF, 4), 4);
-        assert_eq!((got.status, got.information), (NtStatus::SUCCESS, 4));
+        assert_eq!(got.outcome(), (NtStatus::SUCCESS, 4));
         assert_eq!(got.output, [5, 6, 7, 8]);
         let none = pc.send_request(file, request(0, 0), 0);
-        assert_eq!((none.status, none.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(none.outcome(), (NtStatus::SUCCESS, 0));
         let urbs = pc.urbs_since(before);
         assert_eq!(urbs.len(), 3);
         assert_vendor(&urbs[0], 0, [0x40, 0x9A, 3, 4, 5, 6, 3, 0]);
@@ -342,9 +335,8 @@ fn any_vendor_request_is_sent_and_never_another_type() {
         assert_eq!(short.status, NtStatus::INVALID_PARAMETER);
         // The write's output buffer is the same memory: nothing may be copied over it.
         let sent = pc.send_request(file, request(0, 3), 64);
-        assert_eq!((sent.status, sent.information), (NtStatus::SUCCESS, 0));
-        pc.close(file);
-        pc.finish();
+        assert_eq!(sent.outcome(), (NtStatus::SUCCESS, 0));
+        pc.close_and_finish(file);
     }
 }
 
@@ -397,8 +389,7 @@ fn bad_requests_reach_no_device() {
     // The pipe is as good as before.
     assert_eq!(write(file, block(0, 4, address)), NtStatus::SUCCESS);
     pc.close(file);
-    pc.close(narrow);
-    pc.finish();
+    pc.close_and_finish(narrow);
 }
 
 #[test]
@@ -424,12 +415,8 @@ fn descriptors_are_read_as_they_are() {
         &get_descriptor(3, 200, 0),
         255,
     );
-    assert_eq!(
-        (stall.status, stall.information),
-        (NtStatus::UNSUCCESSFUL, 0)
-    );
-    pc.close(file);
-    pc.finish();
+    assert_eq!(stall.outcome(), (NtStatus::UNSUCCESSFUL, 0));
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -438,12 +425,11 @@ fn a_control_request_is_given_two_minutes() {
     let file = pc.open();
     pc.scanner.set_silent(0, true);
     let read = pc.read_registers(file, 0, 8);
-    assert_eq!((read.status, read.information), (NtStatus::IO_TIMEOUT, 0));
+    assert_eq!(read.outcome(), (NtStatus::IO_TIMEOUT, 0));
     assert!((120_000..120_100).contains(&(read.took / 1_000_000)));
     pc.scanner.set_silent(0, false);
     assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// What a program sets for reads and writes is for control requests, too, by the direction of their
@@ -471,14 +457,13 @@ fn a_control_request_is_given_the_time_that_was_set() {
             ),
             (pc.write_registers(file, block(0, 8, address)), write),
         ] {
-            let ended = (result.status, result.information);
+            let ended = result.outcome();
             assert_eq!(ended, (NtStatus::IO_TIMEOUT, 0));
             assert_eq!(result.took / 1_000_000_000, seconds, "{set:?}");
         }
         pc.scanner.set_silent(0, false);
         assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -508,14 +493,13 @@ fn control_requests_end_when_all_pipes_are_cancelled() {
     }
     for request in &requests {
         let result = pc.finish_request(request);
-        let ended = (result.status, result.information);
+        let ended = result.outcome();
         assert_eq!(ended, (NtStatus::CANCELLED, 0));
     }
     pc.scanner.set_silent(0, false);
     assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
     pc.close(file);
-    pc.close(other);
-    pc.finish();
+    pc.close_and_finish(other);
 }
 
 /// Requests that wait behind another one keep the data that they had when they were sent.
@@ -549,8 +533,7 @@ fn queued_writes_keep_their_data_and_their_order() {
         .map(|urb| urb.data[0])
         .collect();
     assert_eq!(sent, [1, 2, 4, 5, 6]);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// Whatever a device says of itself, it starts, or it does not; and nothing is left.

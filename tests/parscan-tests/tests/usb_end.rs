@@ -56,7 +56,7 @@ impl Waiting {
     fn end_with(&self, pc: &ScannerPc, status: NtStatus) {
         for request in self.all() {
             let result = pc.finish_request(request);
-            assert_eq!((result.status, result.information), (status, 0));
+            assert_eq!(result.outcome(), (status, 0));
         }
     }
 }
@@ -72,11 +72,10 @@ fn a_button_ends_the_wait_whatever_room_there_is() {
         pc.scanner.press(&[0xA1, 0xA2, 0xA3, 0xA4, 0xA5]);
         let event = pc.finish_request(&event);
         let fits = room.min(5);
-        assert_eq!((event.status, event.information), (NtStatus::SUCCESS, fits));
+        assert_eq!(event.outcome(), (NtStatus::SUCCESS, fits));
         assert_eq!(event.output[..fits], [0xA1, 0xA2, 0xA3, 0xA4, 0xA5][..fits]);
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -91,8 +90,7 @@ fn every_request_can_be_cancelled() {
         waiting.end_with(&pc, NtStatus::CANCELLED);
         pc.scanner.set_silent(BULK_OUT, false);
         assert_eq!(pc.write(file, &[1; 100]).information, 100);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -117,10 +115,9 @@ fn a_transfer_can_be_cancelled_at_every_urb() {
         assert_eq!(came, usize::try_from(k - 1).unwrap() * 0x1_0000, "URB {k}");
         assert!(read.output[..came] == image[..came], "URB {k}");
         let next = pc.read(file, 512);
-        assert_eq!((next.status, next.information), (NtStatus::SUCCESS, 512));
+        assert_eq!(next.outcome(), (NtStatus::SUCCESS, 512));
         assert!(next.output == image[came..came + 512], "URB {k}");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -132,13 +129,10 @@ fn cancel_io_ends_the_requests_of_one_pipe_of_the_handle() {
         let waiting = Waiting::start(&pc, file);
         let others = Waiting::start(&pc, other);
         let cancel = pc.control(file, IOCTL_CANCEL_IO, &pipe_type(pipe), 0);
-        assert_eq!((cancel.status, cancel.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(cancel.outcome(), (NtStatus::SUCCESS, 0));
         for request in waiting.of(pipe) {
             let result = pc.finish_request(request);
-            assert_eq!(
-                (result.status, result.information),
-                (NtStatus::CANCELLED, 0)
-            );
+            assert_eq!(result.outcome(), (NtStatus::CANCELLED, 0));
         }
         check(pc.machine.run_for(SECOND));
         let ended = waiting
@@ -153,8 +147,7 @@ fn cancel_io_ends_the_requests_of_one_pipe_of_the_handle() {
         // Documented: all pipes are those of other handles, too.
         others.end_with(&pc, NtStatus::CANCELLED);
         pc.close(file);
-        pc.close(other);
-        pc.finish();
+        pc.close_and_finish(other);
     }
 }
 
@@ -175,7 +168,7 @@ fn pipes_that_are_not_there_are_refused() {
             (4, NtStatus::INVALID_PARAMETER),
         ] {
             let result = pc.control(file, code, &pipe_type(pipe), 0);
-            assert_eq!((result.status, result.information), (status, 0), "{pipe}");
+            assert_eq!(result.outcome(), (status, 0), "{pipe}");
         }
         let short = pc.control(file, code, &[0; 3], 0);
         assert_eq!(short.status, NtStatus::INVALID_PARAMETER);
@@ -183,8 +176,7 @@ fn pipes_that_are_not_there_are_refused() {
     let event = pc.control(file, usbscan_h::IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8);
     assert_eq!(event.status, NtStatus::INVALID_PARAMETER);
     assert_eq!(pc.write(file, &[1]).status, NtStatus::INVALID_PARAMETER);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// A reset ends what is under way on the pipe, for every handle, and what is queued goes on.
@@ -196,7 +188,7 @@ fn a_pipe_is_reset_while_it_is_used() {
         let waiting = Waiting::start(&pc, file);
         let others = Waiting::start(&pc, other);
         let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
-        assert_eq!((reset.status, reset.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(reset.outcome(), (NtStatus::SUCCESS, 0));
         for reads in [&waiting.reads, &others.reads] {
             // Either may have been the first.
             let ended = reads.iter().filter(|read| pc.machine.is_done(read));
@@ -204,7 +196,7 @@ fn a_pipe_is_reset_while_it_is_used() {
                 panic!("one read ends");
             };
             let first = pc.finish_request(first);
-            assert_eq!((first.status, first.information), (NtStatus::CANCELLED, 0));
+            assert_eq!(first.outcome(), (NtStatus::CANCELLED, 0));
         }
         check(pc.machine.run_for(10 * MS));
         assert!(!pc.machine.is_done(&waiting.events[0]));
@@ -221,8 +213,7 @@ fn a_pipe_is_reset_while_it_is_used() {
         let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0);
         assert_eq!(reset.status, NtStatus::SUCCESS);
         pc.close(file);
-        pc.close(other);
-        pc.finish();
+        pc.close_and_finish(other);
     }
 }
 
@@ -239,8 +230,7 @@ fn a_reset_that_the_device_does_not_answer_can_be_cancelled() {
     pc.scanner.set_silent(0, false);
     pc.scanner.send(BULK_IN, b"it works", false);
     assert_eq!(pc.read(file, 64).information, 8);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// A reset is a control request, too: it ends.
@@ -255,13 +245,12 @@ fn a_reset_is_given_its_time() {
         }
         pc.scanner.set_silent(0, true);
         let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
-        assert_eq!((reset.status, reset.information), (NtStatus::IO_TIMEOUT, 0));
+        assert_eq!(reset.outcome(), (NtStatus::IO_TIMEOUT, 0));
         assert_eq!(reset.took / SECOND, seconds, "{set:?}");
         pc.scanner.set_silent(0, false);
         pc.scanner.send(BULK_IN, b"it works", false);
         assert_eq!(pc.read(file, 64).information, 8);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -277,7 +266,7 @@ fn requests_are_given_their_time_and_no_less() {
         let (file, other) = (pc.open(), pc.open());
         if let Some((read, write, event)) = set {
             let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(read, write, event), 0);
-            assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 0));
+            assert_eq!(result.outcome(), (NtStatus::SUCCESS, 0));
         }
         pc.scanner.set_silent(BULK_OUT, true);
         let others = pc.wait_on_event(other, 8);
@@ -291,10 +280,7 @@ fn requests_are_given_their_time_and_no_less() {
                 continue;
             }
             let result = pc.finish_request(request);
-            assert_eq!(
-                (result.status, result.information),
-                (NtStatus::IO_TIMEOUT, 0)
-            );
+            assert_eq!(result.outcome(), (NtStatus::IO_TIMEOUT, 0));
             let time = u64::from(*seconds) * SECOND;
             assert!(
                 (time..time + 100 * MS).contains(&result.took),
@@ -308,8 +294,7 @@ fn requests_are_given_their_time_and_no_less() {
         }
         assert!(!pc.machine.is_done(&others), "a time-out is of a handle");
         pc.close(file);
-        pc.close(other);
-        pc.finish();
+        pc.close_and_finish(other);
     }
 }
 
@@ -331,11 +316,10 @@ fn the_time_is_that_of_the_whole_read() {
     pc.scanner.send(BULK_IN, &vec![1; 0x1_0000], false);
     for (status, came) in [(NtStatus::SUCCESS, 0x1_0000), (NtStatus::IO_TIMEOUT, 0)] {
         let read = pc.read(file, 0x2_0000);
-        assert_eq!((read.status, read.information), (status, came));
+        assert_eq!(read.outcome(), (status, came));
         assert!((SECOND..SECOND + 100 * MS).contains(&read.took));
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 #[test]
@@ -384,8 +368,7 @@ fn before_the_device_sleeps_its_requests_end() {
         let event = pc.wait_on_event(file, 8);
         pc.scanner.press(&[1]);
         assert_eq!(pc.finish_request(&event).status, NtStatus::SUCCESS);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -404,8 +387,7 @@ fn a_stopped_device_is_not_ready_and_starts_again() {
     assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
     pc.scanner.send(BULK_IN, b"again", false);
     assert_eq!(pc.read(file, 64).information, 5);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// Stopped, and started again with other endpoints: what a handle knows of its pipes is no longer
@@ -440,18 +422,17 @@ fn a_handle_belongs_to_the_endpoints_that_it_was_opened_with() {
             let refused = (NtStatus::INVALID_DEVICE_STATE, 0);
             for code in usbscan_h::REQUESTS {
                 let result = pc.control(file, code, &[0; 24], 68);
-                assert_eq!((result.status, result.information), refused, "{code:#x}");
+                assert_eq!(result.outcome(), refused, "{code:#x}");
             }
             for result in [pc.read(file, 64), pc.write(file, &[1; 100])] {
-                assert_eq!((result.status, result.information), refused);
+                assert_eq!(result.outcome(), refused);
             }
             assert_eq!(pc.machine.urb_count(), before);
         }
         let new = pc.open();
         assert_eq!(pc.write(new, &[1; 100]).information, 100);
         pc.close(new);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -479,8 +460,7 @@ fn a_stopped_device_that_wakes_up_is_not_ready_yet() {
         }
         assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
         assert_eq!(pc.read_registers(file, 0, 4).status, NtStatus::SUCCESS);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -493,10 +473,7 @@ fn a_removal_ends_what_is_pending() {
         check(pc.machine.unplug(pc.node));
         waiting.end_with(&pc, NtStatus::NO_SUCH_DEVICE);
         let late = pc.read(file, 64);
-        assert_eq!(
-            (late.status, late.information),
-            (NtStatus::DELETE_PENDING, 0)
-        );
+        assert_eq!(late.outcome(), (NtStatus::DELETE_PENDING, 0));
         assert!(pc.try_open(r"\\.\Usbscan0", file.caller).is_err());
         pc.close(file);
         check(pc.machine.run_until_idle());

@@ -1,4 +1,4 @@
-//! A scanner that nobody uses is suspended if the registry says so, comes back when it is opened, and
+//! A scanner that no program uses is suspended if the registry says so, comes back when it is opened, and
 //! wakes up by its button.
 
 use std::{cell::Cell, rc::Rc};
@@ -75,8 +75,17 @@ fn use_once(pc: &ScannerPc) {
     pc.close(file);
 }
 
-/// Nothing is suspended that nobody asked for; a device that cannot wake up only if that is said,
+/// Nothing is suspended that the registry does not ask for; a device that cannot wake up only if that is said,
 /// too, as Microsoft documents it for WinUSB.
+/// The last handle is closed, and the scanner suspended; then the end.
+#[track_caller]
+fn finish_suspended(pc: ScannerPc, file: Opened) {
+    pc.close(file);
+    check(pc.machine.run_for(SECOND));
+    assert_eq!(power(&pc), D2);
+    pc.finish();
+}
+
 #[test]
 fn the_registry_says_whether_a_scanner_is_suspended() {
     let [enabled, state, timeout, ignore] = SUSPEND;
@@ -159,10 +168,7 @@ fn an_open_brings_it_back() {
         assert_eq!(registers.output, [9; 4]);
         assert!(pc.machine.now() - before >= after);
         works(&pc, file);
-        pc.close(file);
-        check(pc.machine.run_for(SECOND));
-        assert_eq!(power(&pc), D2);
-        pc.finish();
+        finish_suspended(pc, file);
     }
 }
 
@@ -184,10 +190,7 @@ fn a_scanner_that_does_not_come_back_is_not_ready() {
         }
         pc.machine.set_power_up(pc.node, PowerUp::default());
         works(&pc, file);
-        pc.close(file);
-        check(pc.machine.run_for(SECOND));
-        assert_eq!(power(&pc), D2);
-        pc.finish();
+        finish_suspended(pc, file);
     }
 }
 
@@ -250,7 +253,7 @@ fn a_hub_that_refuses_is_asked_again() {
     }
 }
 
-/// A hub that never finds the time holds nobody up.
+/// A hub that never finds the time holds no request up.
 #[test]
 fn an_idle_request_that_stays_out_is_cancelled() {
     let pc = setup(&SUSPEND).started();
@@ -295,8 +298,7 @@ fn low_resources_leave_it_awake() {
     check(pc.machine.run_for(2 * SECOND));
     pc.scanner.send(BULK_IN, &[1; 512], false);
     assert_eq!(pc.finish_request(&read).status, NtStatus::SUCCESS);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// What happens at each kernel call of a suspension and of the way back.
@@ -409,53 +411,35 @@ fn the_system_can_sleep_at_every_moment() {
 
 #[test]
 fn it_can_be_stopped_at_every_moment() {
-    at_every_call(
-        |seed| Config {
-            seed,
-            ..Config::default()
-        },
-        |pc| {
-            let node = pc.node;
-            Box::new(move |machine| {
-                assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
-                let idle = machine.usb_idle(node);
-                assert!(!idle.request && !idle.wake, "{idle:?}");
-                assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
-            })
-        },
-    );
+    at_every_call(Config::seeded, |pc| {
+        let node = pc.node;
+        Box::new(move |machine| {
+            assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
+            let idle = machine.usb_idle(node);
+            assert!(!idle.request && !idle.wake, "{idle:?}");
+            assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+        })
+    });
 }
 
 #[test]
 fn it_can_be_unplugged_at_every_moment() {
-    at_every_call(
-        |seed| Config {
-            seed,
-            ..Config::default()
-        },
-        |pc| {
-            let node = pc.node;
-            Box::new(move |machine| {
-                check(machine.unplug(node));
-            })
-        },
-    );
+    at_every_call(Config::seeded, |pc| {
+        let node = pc.node;
+        Box::new(move |machine| {
+            check(machine.unplug(node));
+        })
+    });
 }
 
 #[test]
 fn it_can_be_removed_at_every_moment() {
-    at_every_call(
-        |seed| Config {
-            seed,
-            ..Config::default()
-        },
-        |pc| {
-            let node = pc.node;
-            Box::new(move |machine| {
-                assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-            })
-        },
-    );
+    at_every_call(Config::seeded, |pc| {
+        let node = pc.node;
+        Box::new(move |machine| {
+            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
+        })
+    });
 }
 
 /// The button of a scanner that is suspended: it comes back, without an open, and is suspended again.
@@ -471,15 +455,14 @@ fn its_signal_wakes_it_up() {
         check(pc.machine.run_for(100 * MS));
         assert_eq!(power(&pc), D0);
         assert!(!pc.machine.usb_idle(pc.node).wake);
-        assert!(!pc.machine.signal_wake(pc.node), "nobody listens");
+        assert!(!pc.machine.signal_wake(pc.node), "no request waits for it");
     }
     // What it has to say is heard by who opens it next.
     pc.scanner.press(&[5]);
     let file = pc.open();
     let event = pc.wait_on_event(file, 8);
     assert_eq!(pc.finish_request(&event).output[..1], [5]);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// A signal and an open at once.
@@ -549,7 +532,7 @@ fn the_registry_says_whether_it_wakes_the_system() {
             );
             use_once(&pc);
         }
-        // Shutdown: from there nobody wakes anything.
+        // Shutdown: from there nothing wakes up.
         check(pc.machine.run_for(SECOND));
         check(pc.machine.shut_down());
         assert_eq!(power(&pc), D3);
@@ -619,7 +602,7 @@ fn every_failing_call_is_survived() {
 }
 
 /// The documents want no `SELECT_CONFIGURATION` of nothing when a device stops or is removed, and
-/// nobody asked for it: the start's is the last URB.
+/// no registry value asked for it: the start's is the last URB.
 #[test]
 fn a_stop_and_a_removal_send_nothing() {
     let pc = ScannerPc::new();

@@ -69,7 +69,7 @@ fn on_pipe(pc: &ScannerPc, file: Opened, code: u32, pipe: u32) {
 }
 
 fn ended(result: &IoResult) -> (NtStatus, usize) {
-    (result.status, result.information)
+    result.outcome()
 }
 
 /// The end comes with the packet number `packet` of the request that `start` begins.
@@ -142,8 +142,7 @@ fn a_scan_of_eight_mebibytes_loses_nothing_at_any_urb() {
             (told, rounds) = (next, rounds + 1);
         }
         assert!(rounds > MEBIBYTES_8 / CHUNK, "{end:?}: {rounds} times");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -168,8 +167,7 @@ fn a_read_of_eight_mebibytes_tells_what_came() {
             assert!(read.output[..sent] == image[..sent], "{end:?} at URB {urb}");
             pc.scanner.forget(BULK_IN);
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -189,8 +187,7 @@ fn a_write_that_ends_early_tells_what_went() {
             let went = (packet - 1) * PACKET;
             assert_eq!(ended(&write), end.of_write(went), "{end:?} at URB {urb}");
             assert!(pc.scanner.written(BULK_OUT) == data[..went]);
-            pc.close(file);
-            pc.finish();
+            pc.close_and_finish(file);
         }
     }
 }
@@ -225,8 +222,7 @@ fn what_is_left_of_a_packet_is_kept_after_a_time_out() {
             assert!(image.starts_with(&got), "reads of {length}");
         }
         assert!(timeouts >= 2, "reads of {length}: {timeouts} time-outs");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -304,8 +300,7 @@ fn what_is_left_of_a_packet_is_dropped_by_an_abort() {
         leave_some(&pc, file);
         abort(&pc, file);
         assert!(begins_afresh(&pc, file), "{what}");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
     // Of another pipe, or another handle's: not this one's.
     let pc = ScannerPc::new();
@@ -317,8 +312,7 @@ fn what_is_left_of_a_packet_is_dropped_by_an_abort() {
         assert_eq!(ended(&rest), (NtStatus::SUCCESS, 324));
     }
     pc.close(file);
-    pc.close(other);
-    pc.finish();
+    pc.close_and_finish(other);
 }
 
 /// A transfer that is done in the frame in which it is cancelled succeeds. The request, whose time
@@ -341,8 +335,7 @@ fn a_time_out_that_meets_the_end_of_a_urb_is_a_time_out() {
     let sent: Vec<_> = urbs.iter().filter(|urb| urb.endpoint == BULK_OUT).collect();
     assert_eq!(sent.len(), 1, "the second one was not sent");
     assert_eq!(sent[0].status, NtStatus::SUCCESS);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// The time that no program has set is that of a device which says nothing. A slow scan is none.
@@ -371,8 +364,7 @@ fn the_default_time_begins_anew_with_each_urb_that_moved_bytes() {
         assert!(read.output[..came] == image[..came]);
         let took = read.took / SECOND;
         assert!((seconds..seconds + 2).contains(&took), "{took} s");
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
     // A device that says nothing more.
     let pc = ScannerPc::new();
@@ -393,8 +385,7 @@ fn the_default_time_begins_anew_with_each_urb_that_moved_bytes() {
     let write = pc.write(file, &image[..3 * CHUNK]);
     assert_eq!(ended(&write), (NtStatus::SUCCESS, 3 * CHUNK));
     assert_eq!(write.took / SECOND, 300);
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// A bus driver of KMDF has `DO_BUFFERED_IO` unless it says otherwise: the data is in the I/O
@@ -440,6 +431,5 @@ fn a_device_with_buffered_io_reads_and_writes() {
         assert_eq!(ended(&write), end.of_write(came), "{end:?}");
         assert_eq!(pc.scanner.written(BULK_OUT).len() - before, came);
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }

@@ -88,7 +88,7 @@ impl Chunk {
         else {
             panic!("six requests");
         };
-        let ended = |result: &IoResult| (result.status, result.information);
+        let ended = |result: &IoResult| result.outcome();
         assert_eq!(ended(command), (NtStatus::SUCCESS, LAMP_ON.len()));
         for write in [w0, w1, w2] {
             assert_eq!(ended(write), (NtStatus::SUCCESS, 0));
@@ -149,14 +149,14 @@ fn eight_megabytes_arrive_while_all_else_goes_on() {
     let mut image = Vec::new();
     for number in 0..PIECES {
         image.extend(scan.chunk(number, PIECE).finish(pc));
-        assert!(!pc.machine.is_done(&scan.button), "nobody pressed it");
+        assert!(!pc.machine.is_done(&scan.button), "it was not pressed");
     }
     assert!(image == Scanner::image(1, length));
     let commands = &pc.scanner.written(BULK_OUT)[sent..];
     assert!(commands == LAMP_ON.repeat(usize::try_from(PIECES).unwrap()));
     pc.scanner.press(&[1, 2, 3]);
     let button = pc.finish_request(&scan.button);
-    assert_eq!((button.status, button.information), (NtStatus::SUCCESS, 3));
+    assert_eq!(button.outcome(), (NtStatus::SUCCESS, 3));
 
     let urbs = pc.urbs_since(before);
     let pieces = u64::from(PIECES);
@@ -371,8 +371,7 @@ fn sleeps_at(k: u64, [kind, up, down]: [usize; 3]) -> bool {
         pc.scanner.press(&[1]);
         assert_eq!(pc.finish_request(&button).status, NtStatus::SUCCESS);
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
     slept
 }
 

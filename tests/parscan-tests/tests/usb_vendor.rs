@@ -126,7 +126,7 @@ fn registers_of_every_length_are_the_urbs_of_the_pages() {
                 let before = pc.machine.urb_count();
                 let written =
                     pc.write_registers(file, block(offset, length.into(), address, index));
-                let ended = (written.status, written.information);
+                let ended = written.outcome();
                 assert_eq!(ended, (NtStatus::SUCCESS, 0), "{length} bytes");
                 asked.assert_sent(&pc, before, &data);
 
@@ -134,15 +134,14 @@ fn registers_of_every_length_are_the_urbs_of_the_pages() {
                 let before = pc.machine.urb_count();
                 let input = block(offset, length.into(), 0, index).bytes(caller);
                 let read = pc.control(file, IOCTL_READ_REGISTERS, &input, length.into());
-                let ended = (read.status, read.information);
+                let ended = read.outcome();
                 assert_eq!(ended, (NtStatus::SUCCESS, length.into()), "{length} bytes");
                 assert!(read.output == data, "{length} bytes");
                 asked.assert_sent(&pc, before, &data);
             }
             pc.machine.user_free(address);
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -154,7 +153,7 @@ fn any_request_of_every_length_is_the_urb_of_the_page() {
             let data = bytes(length);
             let address = pc.machine.user_alloc(caller, &data);
             pc.scanner.answer_vendor(REQUEST, &data);
-            // Both directions as zero and not, and a request type that nobody may honour.
+            // Both directions as zero and not, and a request type that the driver may not honour.
             for ((offset, index), direction_in) in NUMBERS.into_iter().zip([0, 1, 0xFF, 0]) {
                 let is_in = direction_in != 0;
                 let asked = Asked {
@@ -176,7 +175,7 @@ fn any_request_of_every_length_is_the_urb_of_the_page() {
                     (false, length) => (length, 0),
                 };
                 let sent = pc.send_request(file, request, output);
-                let ended = (sent.status, sent.information);
+                let ended = sent.outcome();
                 assert_eq!(ended, (NtStatus::SUCCESS, moved), "{length} bytes");
                 asked.assert_sent(&pc, before, &data);
                 if is_in {
@@ -187,8 +186,7 @@ fn any_request_of_every_length_is_the_urb_of_the_page() {
             }
             pc.machine.user_free(address);
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -209,8 +207,7 @@ fn a_length_that_the_host_cannot_do_ends_with_its_status() {
         assert_eq!(read.status, status, "{length} bytes");
         assert_eq!(read.information != 0, status.is_success());
     }
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }
 
 /// What a caller sends, in all three requests that have a length.
@@ -246,14 +243,13 @@ fn lengths_beyond_those_of_usb_reach_no_device() {
                     // The output as long as the request says, where there is as much.
                     let output = usize::try_from(length).unwrap().min(most + 4);
                     let result = pc.control(file, code, &input, output);
-                    let ended = (result.status, result.information);
+                    let ended = result.outcome();
                     assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{length:#x}");
                 }
             }
         }
         assert_eq!(pc.machine.urb_count(), before);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -266,21 +262,20 @@ fn buffers_one_byte_short_reach_no_device() {
         for (code, is_in, input) in inputs(caller, 64, address) {
             for length in [0, 1, input.len() - 1] {
                 let result = pc.control(file, code, &input[..length], 64);
-                let ended = (result.status, result.information);
+                let ended = result.outcome();
                 assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{code:#x}");
             }
             if is_in {
                 // One byte less, one more, and the block itself as output.
                 for output in [0, 63, 65, input.len()] {
                     let result = pc.control(file, code, &input, output);
-                    let ended = (result.status, result.information);
+                    let ended = result.outcome();
                     assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{output}");
                 }
             }
         }
         assert_eq!(pc.machine.urb_count(), before);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -339,7 +334,7 @@ fn bad_pointers_reach_no_device() {
                         continue;
                     }
                     let result = pc.control(file, code, &input, 0);
-                    let ended = (result.status, result.information);
+                    let ended = result.outcome();
                     assert_eq!(ended, (status, 0), "{length} bytes at {data:#x}");
                 }
             }
@@ -350,7 +345,7 @@ fn bad_pointers_reach_no_device() {
             for (code, _, input) in inputs(caller, 0, data) {
                 pc.scanner.answer_vendor(REQUEST, &[]);
                 let result = pc.control(file, code, &input, 0);
-                let ended = (result.status, result.information);
+                let ended = result.outcome();
                 assert_eq!(ended, (NtStatus::SUCCESS, 0), "{data:#x}");
             }
         }
@@ -361,8 +356,7 @@ fn bad_pointers_reach_no_device() {
             assert_eq!(written.status, NtStatus::SUCCESS, "{data:#x}");
             assert_eq!(pc.scanner.registers(0x100, 4096), [1; 4096]);
         }
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -377,14 +371,13 @@ fn the_pointer_of_a_read_is_not_looked_at() {
             for (code, is_in, input) in inputs(caller, 64, data) {
                 if is_in {
                     let result = pc.control(file, code, &input, 64);
-                    let ended = (result.status, result.information);
+                    let ended = result.outcome();
                     assert_eq!(ended, (NtStatus::SUCCESS, 64));
                 }
             }
         }
         assert_eq!(pc.machine.touches(address), 0);
-        pc.close(file);
-        pc.finish();
+        pc.close_and_finish(file);
     }
 }
 
@@ -456,8 +449,7 @@ fn memory_that_changes_at_any_byte_is_read_once() {
                 for step in steps {
                     changes_at_byte(&pc, file, length, mischief, step);
                 }
-                pc.close(file);
-                pc.finish();
+                pc.close_and_finish(file);
             }
         }
     }
@@ -500,13 +492,10 @@ fn memory_that_changes_at_any_kernel_call_is_read_once() {
 }
 
 fn happens_at_every_kernel_call(caller: Caller, length: usize, mischief: Mischief) {
-    let pc = ScannerSetup {
-        config: Config {
-            preempt_per_mille: 0,
-            ..Config::default()
-        },
-        ..ScannerSetup::default()
-    }
+    let pc = ScannerSetup::with_config(Config {
+        preempt_per_mille: 0,
+        ..Config::default()
+    })
     .started();
     let file = pc.open_as(r"\\.\Usbscan0", caller);
     // Requests in which it came in time, and too late.
@@ -530,7 +519,7 @@ fn happens_at_every_kernel_call(caller: Caller, length: usize, mischief: Mischie
         match data_sent(&pc, before, &ended, mischief) {
             None => early += 1,
             Some(data) if data == vec![OLD; length] => late += 1,
-            // All of it, or nothing: nobody else runs while it is captured.
+            // All of it, or nothing: no other thread runs while it is captured.
             Some(data) => {
                 assert!(matches!(mischief, Mischief::Overwrite));
                 assert_eq!(data, vec![NEW; length]);
@@ -539,6 +528,5 @@ fn happens_at_every_kernel_call(caller: Caller, length: usize, mischief: Mischie
         }
     }
     assert!(early > 0 && late > 0, "{mischief:?}: {early}, {late}");
-    pc.close(file);
-    pc.finish();
+    pc.close_and_finish(file);
 }

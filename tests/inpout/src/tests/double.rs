@@ -257,15 +257,15 @@ impl System for Computer {
     }
 
     fn devices(&self, _: SetupClass) -> Result<Vec<DeviceNode>, Error> {
-        panic!("nobody asks")
+        panic!("not asked here")
     }
 
     fn devices_without_class(&self) -> Result<Vec<DeviceNode>, Error> {
-        panic!("nobody asks")
+        panic!("not asked here")
     }
 
     fn service(&self, _: &str) -> Result<Option<Service>, Error> {
-        panic!("nobody asks")
+        panic!("not asked here")
     }
 
     fn is_elevated(&self) -> bool {
@@ -366,17 +366,17 @@ impl Transport for Open {
                 bytes.truncate(result.output as usize);
                 [&result.to_bytes()[..], &bytes].concat()
             }
-            other => panic!("nobody sends {other:?}"),
+            other => panic!("{other:?} is not sent here"),
         };
         output[..answer.len()].copy_from_slice(&answer);
         Ok(answer.len())
     }
 
     fn read(&self, _: &mut [u8], _: &Limits) -> Result<usize, Failure> {
-        panic!("nobody reads")
+        panic!("not read here")
     }
 
     fn write(&self, _: &[u8], _: &Limits) -> Result<usize, Failure> {
-        panic!("nobody writes")
+        panic!("not written here")
     }
 }

@@ -91,7 +91,7 @@ fn a_machine_without_ports_has_nothing() {
     assert_eq!(
         process.read(BASE, Uchar),
         0xFF,
-        "nobody looks at every access"
+        "no trace looks at every access"
     );
     computer.pass(2000);
     process.write(BASE, Uchar, 2);

@@ -5,9 +5,9 @@ use alloc::boxed::Box;
 use super::{
     ChipViolation, ChipViolationKind, Violations,
     base::{Base, DATA, DCR, DCR_DIRECTION, DSR},
-    chip_options, read_bytes, write_bytes,
+    chip_options,
 };
-use crate::{LineTrace, Nanos, Peripheral, PortDevice, Width};
+use crate::{Nanos, Peripheral};
 
 /// Offset of the address register.
 pub(super) const ADDRESS: u16 = 3;
@@ -299,28 +299,9 @@ impl Epp {
     }
 }
 
-impl PortDevice for Epp {
-    fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
-        self.base.connector.catch_up(now);
-        read_bytes(offset, width, |offset| self.read_byte(block, offset))
-    }
-
-    fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
-        self.base.connector.catch_up(now);
-        write_bytes(offset, width, value, |offset, byte| {
-            self.write_byte(block, offset, byte);
-        });
-    }
-
-    fn advance(&mut self, now: Nanos) {
-        self.base.connector.look(now);
-    }
-
+byte_wide_port!(
+    Epp,
     fn held_until(&self) -> Nanos {
         self.base.connector.now()
     }
-
-    fn trace(&self) -> Option<&LineTrace> {
-        self.base.connector.trace()
-    }
-}
+);

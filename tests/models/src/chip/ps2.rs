@@ -4,13 +4,13 @@ use alloc::boxed::Box;
 
 use super::{
     base::{Base, DATA, DCR, DSR},
-    chip_options, read_bytes, write_bytes,
+    chip_options,
 };
-use crate::{LineTrace, Nanos, Peripheral, PortDevice, Width};
+use crate::Peripheral;
 
 /// A bidirectional port: an [`Spp`](crate::Spp) whose DCR bit 5 turns the data drivers off.
 ///
-/// With bit 5 at 1, DATA reads what the peripheral drives, and 0xFF when nobody drives; a write to
+/// With bit 5 at 1, DATA reads what the peripheral drives, and 0xFF when nothing drives; a write to
 /// DATA is latched and shows when the drivers are on again. It keeps no trace unless built
 /// [`with_trace`](Self::with_trace).
 pub struct Ps2 {
@@ -60,24 +60,4 @@ impl Ps2 {
     }
 }
 
-impl PortDevice for Ps2 {
-    fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
-        self.base.connector.catch_up(now);
-        read_bytes(offset, width, |offset| self.read_byte(block, offset))
-    }
-
-    fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
-        self.base.connector.catch_up(now);
-        write_bytes(offset, width, value, |offset, byte| {
-            self.write_byte(block, offset, byte);
-        });
-    }
-
-    fn advance(&mut self, now: Nanos) {
-        self.base.connector.look(now);
-    }
-
-    fn trace(&self) -> Option<&LineTrace> {
-        self.base.connector.trace()
-    }
-}
+byte_wide_port!(Ps2);

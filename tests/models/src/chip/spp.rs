@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 
 use super::{
     base::{Base, DATA, DCR, DSR},
-    chip_options, read_bytes, write_bytes,
+    chip_options,
 };
-use crate::{LineTrace, Nanos, Peripheral, PortDevice, Width};
+use crate::Peripheral;
 
 // Offset in block 1.
 const ECR: u16 = 2;
@@ -109,30 +109,12 @@ impl Spp {
     }
 }
 
-impl PortDevice for Spp {
-    fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
-        self.base.connector.catch_up(now);
-        read_bytes(offset, width, |offset| self.read_byte(block, offset))
-    }
-
-    fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
-        self.base.connector.catch_up(now);
-        write_bytes(offset, width, value, |offset, byte| {
-            self.write_byte(block, offset, byte);
-        });
-    }
-
-    fn advance(&mut self, now: Nanos) {
-        self.base.connector.look(now);
-    }
-
-    fn trace(&self) -> Option<&LineTrace> {
-        self.base.connector.trace()
-    }
-}
+byte_wide_port!(Spp);
 
 #[cfg(test)]
 mod tests {
+    use crate::{PortDevice as _, Width};
+
     use super::*;
     use crate::{Condition, Line, PeripheralLines, Printer, Unconnected};
     use proptest::prelude::*;

@@ -190,7 +190,7 @@ fn run(chip: &Rc<RefCell<dyn Chip>>, device: &Peripheral1284, acts: Vec<(Nanos, 
     assert_eq!(
         chip.read(now, 0, 0, Width::Byte),
         data,
-        "nobody else drives"
+        "nothing else drives"
     );
     // And it works.
     chip.write(now + 1_000, 0, 0, Width::Byte, 0x41);

@@ -38,6 +38,14 @@ pub struct IoResult {
     pub took: Nanos,
 }
 
+impl IoResult {
+    /// Status and Information together, as they are compared.
+    #[must_use]
+    pub const fn outcome(&self) -> (NtStatus, usize) {
+        (self.status, self.information)
+    }
+}
+
 pub(crate) struct Slot {
     pub(crate) irp: Option<Va>,
     pub(crate) result: Option<IoResult>,

@@ -109,3 +109,15 @@ pub(crate) fn up(b: &Bench) -> Result<Handle, Bugcheck> {
     assert_eq!(status, NtStatus::SUCCESS);
     Ok(b.machine.open(r"\\.\MISB", Caller::User64)?.expect("open"))
 }
+
+/// A test of a started device that a program has open, for twenty orders of the threads.
+pub(crate) fn each_seed(
+    test: impl Fn(&Bench, &Machine, Handle) -> Result<(), Bugcheck>,
+) -> Result<(), Bugcheck> {
+    for seed in 0..20 {
+        let b = bench(Config::seeded(seed), 0);
+        let h = up(&b)?;
+        test(&b, &b.machine, h)?;
+    }
+    Ok(())
+}

@@ -87,7 +87,7 @@ pub(crate) struct Sent {
     pub(crate) pending: Pending,
 }
 
-/// A machine with a started USB device, and nobody on top of its PDO.
+/// A machine with a started USB device, and no driver on top of its PDO.
 pub(crate) struct Client<F = Scanner> {
     pub(crate) machine: Machine,
     pub(crate) device: F,
@@ -102,10 +102,7 @@ impl Client {
 
 impl<F: UsbFunction + Clone + 'static> Client<F> {
     pub(crate) fn with(seed: u64, device: F) -> Self {
-        let machine = Machine::boot(Config {
-            seed,
-            ..Config::default()
-        });
+        let machine = Machine::boot(Config::seeded(seed));
         let spec = DeviceSpec::usb_image(0x1209, 0x0001, 0x0102, "1");
         let node = machine.plug_usb(spec, Rc::new(RefCell::new(device.clone())));
         assert_eq!(machine.start(node), Ok(NtStatus::SUCCESS));

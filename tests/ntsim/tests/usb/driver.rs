@@ -26,10 +26,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(seed: u64) -> Self {
-        let machine = Machine::boot(Config {
-            seed,
-            ..Config::default()
-        });
+        let machine = Machine::boot(Config::seeded(seed));
         let scanner = Scanner::new(Speed::High);
         let sin = ("Sin", RegValue::Dword(0));
         let driver = machine

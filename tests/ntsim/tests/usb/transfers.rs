@@ -74,7 +74,7 @@ fn an_image_takes_the_time_of_its_bus() {
         );
         let sent = c.send(&transfer(pipes[0], IN | SHORT_OK, buffer, 0x1_0000));
         let (result, back) = c.finish(&sent).expect("kept");
-        assert_eq!((result.status, result.information), (NtStatus::SUCCESS, 0));
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, 0));
         assert_eq!(transferred(&back), 0x1_0000);
         assert!((min..max).contains(&result.took), "{}", result.took);
         let data = c.machine.read_memory(buffer, 0x1_0000).expect("read");

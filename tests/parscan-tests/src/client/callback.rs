@@ -6,7 +6,7 @@ use super::{
     puppet::{argument, table},
     status,
 };
-use crate::parallel_h::{parclass, pnp, port};
+use crate::parallel_h::{SAFE_MODE, parclass, pnp, port};
 
 /// A routine of a callback table, with its arguments after the context.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,17 @@ pub(super) struct Call {
 }
 
 impl Callback<'_> {
+    /// `NegotiateIeeeMode` as most clients call it: in the safe mode, to begin with the forward mode.
+    #[must_use]
+    pub const fn negotiate(forward: u16, reverse: u16) -> Self {
+        Self::NegotiateIeeeMode {
+            forward,
+            reverse,
+            safety: SAFE_MODE,
+            is_forward: true,
+        }
+    }
+
     pub(super) fn call(self) -> Call {
         let simple = |place, values| Call {
             place,

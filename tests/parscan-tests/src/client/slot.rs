@@ -144,6 +144,13 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// [`Slot::start`] of an internal request without buffers.
+    #[must_use]
+    #[track_caller]
+    pub fn start_order(&self, code: u32) -> Asynchronous<'a> {
+        self.start(&Request::internal(code, &[], 0))
+    }
+
     /// Sends an IRP of the client's own, and waits. The result has the whole system buffer, and
     /// Information whatever the status.
     #[track_caller]
@@ -166,6 +173,13 @@ impl<'a> Slot<'a> {
         let words = [code, flags, length, irql, client as u64, options];
         let reply = self.command(puppet::SEND, &words, &[], output);
         self.result(reply, began)
+    }
+
+    /// `IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT` of a client, 0 to 7: its status.
+    #[track_caller]
+    pub fn disconnect_interrupt(&self, client: usize) -> NtStatus {
+        let code = parallel_h::IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT;
+        self.interrupt(code, client, 0).status
     }
 
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`

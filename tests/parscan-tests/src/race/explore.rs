@@ -40,6 +40,37 @@ pub(crate) struct Cast {
     pub(crate) end: Box<dyn FnOnce()>,
 }
 
+impl Cast {
+    /// A scene whose first actor is watched for 50 ms and whose threads are held for long.
+    pub(crate) fn new(
+        machine: Machine,
+        driver: DriverId,
+        actors: Vec<Actor>,
+        end: impl FnOnce() + 'static,
+    ) -> Self {
+        Self {
+            machine,
+            driver,
+            actors,
+            window: 50 * MS,
+            held: LONG,
+            end: Box::new(end),
+        }
+    }
+
+    /// The first actor is watched for so long.
+    pub(crate) const fn within(mut self, window: Nanos) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// A thread is held at most for so long.
+    pub(crate) const fn held_for(mut self, held: Nanos) -> Self {
+        self.held = held;
+        self
+    }
+}
+
 type Part = Box<dyn FnOnce(&Machine)>;
 
 /// What one thread does.

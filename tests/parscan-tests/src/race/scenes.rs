@@ -5,16 +5,19 @@
 //! request allows for what happens to it in the scene.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     rc::Rc,
 };
 
-use ntsim::{Caller, Config, IoResult, Machine, NtStatus, RegValue, Resource, usb::HubIdle};
+use ntsim::{
+    Caller, Config, DevNode, DriverId, Handle, IoResult, Machine, NtStatus, Pending, RegValue,
+    Resource, usb::HubIdle,
+};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
-    LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
+    LPT1_REGISTERS, MS, Setup, assert_nothing_left, check,
     client::{
-        Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot,
+        Callback, Client, DEVICE, PASSIVE, PORT, Slot,
         puppet::{isr, note},
     },
     modes::{Chip, ModesPc, pc_with},
@@ -22,7 +25,7 @@ use parscan_tests::{
     parallel_h::{
         IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
         IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT, SAFE_MODE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
     },
     port_programs::{
         Ack, EDGE, EDGES, Edges, FOREVER, LinesPc, WAIT_EDGE, Wire, ack_pc, with_interrupt,
@@ -31,153 +34,137 @@ use parscan_tests::{
     usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
 };
 
-use crate::explore::{Cast, LONG, Scene, actor};
+use crate::explore::{Actor, Cast, Scene, actor};
 
 /// The interrupt of LPT1, as Windows translates it on this machine.
 const VECTOR: u32 = 0x37;
 
+const fn scene(name: &'static str, about: &'static str, build: fn(Config) -> Cast) -> Scene {
+    Scene { name, about, build }
+}
+
 /// All of them.
 pub(crate) const SCENES: &[Scene] = &[
-    Scene {
-        name: "requests-end",
-        about: "user request x completion x CLEANUP, CLOSE and removal",
-        build: requests_end,
-    },
-    Scene {
-        name: "relations-without-power",
-        about: "QUERY_DEVICE_RELATIONS of a port that has no power",
-        build: relations_without_power,
-    },
-    Scene {
-        name: "deferred-checks",
-        about: "free x allocate and free x deferred port checks",
-        build: deferred_checks,
-    },
-    Scene {
-        name: "connections",
-        about: "disconnect of the last client x connect of a new one",
-        build: connections,
-    },
-    Scene {
-        name: "two-opens",
-        about: "close of one open x callbacks of a client that connected by another",
-        build: two_opens,
-    },
-    Scene {
-        name: "interrupt-at-removal",
-        about: "CONNECT_INTERRUPT x removal x interrupt",
-        build: interrupt_at_removal,
-    },
-    Scene {
-        name: "allocate-free-cancel",
-        about: "allocate x free x cancel x interrupt",
-        build: allocate_free_cancel,
-    },
-    Scene {
-        name: "interrupt-takes",
-        about: "allocate x free x interrupt x deferred DPC",
-        build: interrupt_takes,
-    },
-    Scene {
-        name: "interrupt-and-disconnect",
-        about: "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client",
-        build: interrupt_and_disconnect,
-    },
-    Scene {
-        name: "checks-and-removal",
-        about: "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal",
-        build: checks_and_removal,
-    },
-    Scene {
-        name: "callback-and-disconnect",
-        about: "callback x disconnect",
-        build: callback_and_disconnect,
-    },
-    Scene {
-        name: "stop-start",
-        about: "STOP and START x request",
-        build: stop_start,
-    },
-    Scene {
-        name: "sleep-wake",
-        about: "sleep and wake x request",
-        build: sleep_wake,
-    },
-    Scene {
-        name: "cancel-cleanup",
-        about: "cancel x completion x CLEANUP x CLOSE",
-        build: cancel_cleanup,
-    },
-    Scene {
-        name: "open-and-removal",
-        about: "CREATE, request and CLOSE x removal x unload",
-        build: open_and_removal,
-    },
-    Scene {
-        name: "edge-told",
-        about: "WAIT_EDGE x interrupt x cancel: the edge is told once",
-        build: edge_told,
-    },
-    Scene {
-        name: "edge-end",
-        about: "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal",
-        build: edge_end,
-    },
-    Scene {
-        name: "scanner-read",
-        about: "bulk queue: request x completion x cancel x CLEANUP x removal",
-        build: scanner_read,
-    },
-    Scene {
-        name: "scanner-read-data",
-        about: "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal",
-        build: scanner_read_data,
-    },
-    Scene {
-        name: "scanner-event",
-        about: "event queue: the same",
-        build: scanner_event,
-    },
-    Scene {
-        name: "scanner-event-data",
-        about: "event queue: the end of a request whose event is there x the same",
-        build: scanner_event_data,
-    },
-    Scene {
-        name: "scanner-control",
-        about: "control queue: the same",
-        build: scanner_control,
-    },
-    Scene {
-        name: "scanner-in-call",
-        about: "control queue: URBs that end in the call x the same",
-        build: scanner_in_call,
-    },
-    Scene {
-        name: "scanner-reset",
-        about: "reset queue: the same",
-        build: scanner_reset,
-    },
-    Scene {
-        name: "scanner-two-handles",
-        about: "two handles of a scanner on one pipe x close x completion",
-        build: scanner_two_handles,
-    },
-    Scene {
-        name: "scanner-sleep",
-        about: "sleep and wake x read",
-        build: scanner_sleep,
-    },
-    Scene {
-        name: "scanner-idle",
-        about: "a scanner is to be suspended x open and close x sleep and wake-up x removal",
-        build: |config| scanner_idle(config, 0),
-    },
-    Scene {
-        name: "scanner-resume",
-        about: "a suspended scanner signals x open and close x sleep and wake-up x removal",
-        build: |config| scanner_idle(config, 100 * MS),
-    },
+    scene(
+        "requests-end",
+        "user request x completion x CLEANUP, CLOSE and removal",
+        requests_end,
+    ),
+    scene(
+        "relations-without-power",
+        "QUERY_DEVICE_RELATIONS of a port that has no power",
+        relations_without_power,
+    ),
+    scene(
+        "deferred-checks",
+        "free x allocate and free x deferred port checks",
+        deferred_checks,
+    ),
+    scene(
+        "connections",
+        "disconnect of the last client x connect of a new one",
+        connections,
+    ),
+    scene(
+        "two-opens",
+        "close of one open x callbacks of a client that connected by another",
+        two_opens,
+    ),
+    scene(
+        "interrupt-at-removal",
+        "CONNECT_INTERRUPT x removal x interrupt",
+        interrupt_at_removal,
+    ),
+    scene(
+        "allocate-free-cancel",
+        "allocate x free x cancel x interrupt",
+        allocate_free_cancel,
+    ),
+    scene(
+        "interrupt-takes",
+        "allocate x free x interrupt x deferred DPC",
+        interrupt_takes,
+    ),
+    scene(
+        "interrupt-and-disconnect",
+        "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client",
+        interrupt_and_disconnect,
+    ),
+    scene(
+        "checks-and-removal",
+        "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal",
+        checks_and_removal,
+    ),
+    scene(
+        "callback-and-disconnect",
+        "callback x disconnect",
+        callback_and_disconnect,
+    ),
+    scene("stop-start", "STOP and START x request", stop_start),
+    scene("sleep-wake", "sleep and wake x request", sleep_wake),
+    scene(
+        "cancel-cleanup",
+        "cancel x completion x CLEANUP x CLOSE",
+        cancel_cleanup,
+    ),
+    scene(
+        "open-and-removal",
+        "CREATE, request and CLOSE x removal x unload",
+        open_and_removal,
+    ),
+    scene(
+        "edge-told",
+        "WAIT_EDGE x interrupt x cancel: the edge is told once",
+        edge_told,
+    ),
+    scene(
+        "edge-end",
+        "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal",
+        edge_end,
+    ),
+    scene(
+        "scanner-read",
+        "bulk queue: request x completion x cancel x CLEANUP x removal",
+        scanner_read,
+    ),
+    scene(
+        "scanner-read-data",
+        "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal",
+        scanner_read_data,
+    ),
+    scene("scanner-event", "event queue: the same", scanner_event),
+    scene(
+        "scanner-event-data",
+        "event queue: the end of a request whose event is there x the same",
+        scanner_event_data,
+    ),
+    scene(
+        "scanner-control",
+        "control queue: the same",
+        scanner_control,
+    ),
+    scene(
+        "scanner-in-call",
+        "control queue: URBs that end in the call x the same",
+        scanner_in_call,
+    ),
+    scene("scanner-reset", "reset queue: the same", scanner_reset),
+    scene(
+        "scanner-two-handles",
+        "two handles of a scanner on one pipe x close x completion",
+        scanner_two_handles,
+    ),
+    scene("scanner-sleep", "sleep and wake x read", scanner_sleep),
+    scene(
+        "scanner-idle",
+        "a scanner is to be suspended x open and close x sleep and wake-up x removal",
+        |config| scanner_idle(config, 0),
+    ),
+    scene(
+        "scanner-resume",
+        "a suspended scanner signals x open and close x sleep and wake-up x removal",
+        |config| scanner_idle(config, 100 * MS),
+    ),
 ];
 
 /// Something that a part takes out of the scene.
@@ -224,55 +211,137 @@ const ENDS: &[NtStatus] = &[
 /// How a request may end while another client has the port.
 const BUSY: &[NtStatus] = &[NtStatus::SUCCESS, NtStatus::DEVICE_BUSY];
 
-fn initialize(machine: &Machine, handle: ntsim::Handle) -> IoResult {
+fn initialize(machine: &Machine, handle: Handle) -> IoResult {
     let code = IOCTL_PAR_SET_INFORMATION;
     check(machine.device_io_control(handle, code, &[PARALLEL_INIT], 0))
 }
 
-/// A started port, whose device nobody has open.
-fn started(config: Config) -> Pc {
-    let setup = Setup {
-        config,
-        ..Setup::default()
-    };
-    setup.started()
+/// A started port, whose device no client has open: the machine, the driver, the devnode.
+fn started(config: Config) -> (Machine, DriverId, DevNode) {
+    let pc = Setup::with_config(config).started();
+    (pc.machine, pc.driver, pc.node)
 }
 
 /// A program's handle of the device.
-fn open(machine: &Machine) -> ntsim::Handle {
-    check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)).expect("LPT1")
+fn open(machine: &Machine) -> Handle {
+    check(machine.open(r"\\.\LPT1", Caller::User64)).expect("LPT1")
 }
 
 /// The port is removed, and its driver unloaded.
-fn remove(machine: &Machine, node: ntsim::DevNode, driver: ntsim::DriverId) {
+fn remove(machine: &Machine, node: DevNode, driver: DriverId) {
     assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
     unload(machine, driver);
 }
 
 /// The driver's last words: nothing left on the machine.
-fn unload(machine: &Machine, driver: ntsim::DriverId) {
+fn unload(machine: &Machine, driver: DriverId) {
     check(machine.unload(driver));
     assert_nothing_left(machine);
+}
+
+/// What an actor sees of something that another takes out of the scene in the end.
+fn seen<T>(place: &Place<T>) -> Ref<'_, T> {
+    Ref::map(place.borrow(), |value| {
+        value.as_ref().expect("not taken yet")
+    })
+}
+
+// What several scenes have.
+
+/// The line is pulled.
+fn interrupt() -> Actor {
+    actor("interrupt", |machine| {
+        check(machine.interrupt(VECTOR));
+    })
+}
+
+/// The system sleeps, if every device lets it, and wakes up.
+fn sleep() -> Actor {
+    actor("sleep", |machine| {
+        if check(machine.sleep()).is_success() {
+            check(machine.wake());
+            check(machine.settle());
+        }
+    })
+}
+
+/// The device is pulled out.
+fn unplug(name: &'static str, node: DevNode) -> Actor {
+    actor(name, move |machine| {
+        assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+    })
+}
+
+/// The same while a client has it open: REMOVE comes when the client has closed it.
+fn surprise_removal(node: DevNode) -> Actor {
+    actor("removal", move |machine| {
+        machine.disconnect(node);
+        let _ = machine.start_thread("surprise removal", move |machine| {
+            assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+        });
+    })
+}
+
+/// A request is cancelled, if it was sent.
+fn cancel(request: Place<Pending>) -> Actor {
+    actor("cancel", move |machine| {
+        let pending = request.borrow().clone();
+        if let Some(pending) = pending {
+            check(machine.cancel(&pending));
+        }
+    })
+}
+
+#[track_caller]
+fn ordered(slot: &Slot<'_>, code: u32) {
+    assert_eq!(slot.order(code), NtStatus::SUCCESS);
+}
+
+#[track_caller]
+fn expect_free(machine: &Machine, lpt1: Handle) {
+    let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
+    assert_eq!(free.output, [1], "the port is free at last");
+}
+
+/// A program's request while a client has the port for a time: it may take longer than the program
+/// waits.
+#[track_caller]
+fn expect_busy_or_done(machine: &Machine, lpt1: Handle) {
+    let result = initialize(machine, lpt1);
+    expect("the program's request", &result, BUSY);
+}
+
+/// The end of a scene that leaves the device at work.
+fn serves_and_ends(machine: &Machine, lpt1: Handle, node: DevNode, driver: DriverId) {
+    let result = initialize(machine, lpt1);
+    expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
+    check(machine.close(lpt1));
+    remove(machine, node, driver);
+}
+
+/// A client that has the port object open and an interrupt routine connected.
+fn interrupt_client(pc: &ModesPc, number: usize, options: u64) -> (&'static Client, Slot<'static>) {
+    let client = leak(Client::load(pc));
+    let port = client.open(PORT);
+    port.port_information();
+    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, number, options);
+    assert_eq!(connected.status, NtStatus::SUCCESS);
+    (client, port)
 }
 
 /// One program waits for a request; another sends one; the first closes the handle, and the device
 /// is pulled out.
 fn requests_end(config: Config) -> Cast {
-    let Pc {
-        machine,
-        driver,
-        node,
-        ..
-    } = started(config);
+    let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
     let first = machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
     check(machine.run_for(2 * MS));
     let second: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let result = Rc::clone(&second);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("requester", move |machine| {
                 *result.borrow_mut() = Some(initialize(machine, lpt1));
             }),
@@ -282,42 +351,35 @@ fn requests_end(config: Config) -> Cast {
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 700 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             // Of a handle that was closed before the request came there is no request.
             let mut allowed = ENDS.to_vec();
             allowed.push(NtStatus::INVALID_HANDLE);
             expect("the second request", &take(&second), &allowed);
             unload(&machine, driver);
-        }),
-    }
+        },
+    )
+    .within(700 * MS)
 }
 
 /// The device's D0 failed; the PnP manager asks what is behind the port.
 fn relations_without_power(config: Config) -> Cast {
-    let Pc {
-        machine,
-        driver,
-        node,
-        ..
-    } = started(config);
+    let (machine, driver, node) = started(config);
     // SET_POWER, device, D3.
     let (status, _) = check(machine.send_power_irp(node, 2, [0, 1, 4, 0]));
     assert_eq!(status, NtStatus::SUCCESS);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![actor("enumeration", move |machine| {
+        vec![actor("enumeration", move |machine| {
             check(machine.enumerate(node));
         })],
-        window: 35 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             unload(&machine, driver);
-        }),
-    }
+        },
+    )
+    .within(35 * MS)
 }
 
 fn interrupt_pc(config: Config) -> ModesPc {
@@ -350,18 +412,15 @@ fn deferred_checks(config: Config) -> Cast {
     }
     let lpt1 = pc.open();
     let _ = client.notes();
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        NtStatus::SUCCESS
-    );
+    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
     let port = place(port);
     let (owner, program) = (Rc::clone(&port), Rc::new(Cell::new(false)));
     let done = Rc::clone(&program);
     let machine = pc.machine.clone();
-    Cast {
-        machine: machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        machine.clone(),
+        pc.driver,
+        vec![
             actor("owner", move |_| {
                 owner
                     .borrow()
@@ -378,13 +437,10 @@ fn deferred_checks(config: Config) -> Cast {
                 done.set(true);
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             assert!(program.get());
             check(machine.run_for(100 * MS));
-            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
-            assert_eq!(free.output, [1], "the port is free at last");
+            expect_free(&machine, lpt1);
             let notes = client.notes();
             for number in [3, 0] {
                 let told = notes
@@ -398,13 +454,13 @@ fn deferred_checks(config: Config) -> Cast {
             check(machine.close(lpt1));
             let port = take(&port);
             for number in [3, 0] {
-                let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, number, 0);
+                let _ = port.disconnect_interrupt(number);
             }
             port.close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A callback of a client that is connected, which a device serves to no other.
@@ -429,12 +485,7 @@ fn expect_served_if_free(what: &str, slot: &Slot<'_>) {
 
 #[track_caller]
 fn expect_served_with_lock(what: &str, slot: &Slot<'_>) {
-    let negotiate = Callback::NegotiateIeeeMode {
-        forward: modes::CENTRONICS,
-        reverse: modes::NIBBLE,
-        safety: SAFE_MODE,
-        is_forward: true,
-    };
+    let negotiate = Callback::negotiate(modes::CENTRONICS, modes::NIBBLE);
     let answer = slot.call(negotiate, PASSIVE).status();
     assert_eq!(
         answer,
@@ -447,10 +498,7 @@ fn expect_served_with_lock(what: &str, slot: &Slot<'_>) {
 }
 
 fn client_pc(config: Config) -> ModesPc {
-    let setup = Setup {
-        config,
-        ..Setup::default()
-    };
+    let setup = Setup::with_config(config);
     pc_with(Chip::EcpEpp, &Peripheral1284::new(), setup)
 }
 
@@ -463,10 +511,10 @@ fn connections(config: Config) -> Cast {
     let (old, new) = (place(old), place(new));
     let (going, coming) = (Rc::clone(&old), Rc::clone(&new));
     let machine = pc.machine.clone();
-    Cast {
+    Cast::new(
         machine,
-        driver: pc.driver,
-        actors: vec![
+        pc.driver,
+        vec![
             actor("disconnect", move |_| {
                 let slot = going.borrow();
                 let status = slot
@@ -479,21 +527,16 @@ fn connections(config: Config) -> Cast {
                 coming.borrow().as_ref().expect("a slot").connect();
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let (old, new) = (take(&old), take(&new));
             expect_served("the new client", &new);
-            assert_eq!(
-                new.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-                NtStatus::SUCCESS
-            );
+            ordered(&new, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
             old.close();
             new.close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A class driver that is attached above the device is connected and works; a program's open of the
@@ -506,10 +549,10 @@ fn two_opens(config: Config) -> Cast {
     class.connect();
     let class = place(class);
     let works = Rc::clone(&class);
-    Cast {
-        machine: pc.machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        pc.machine.clone(),
+        pc.driver,
+        vec![
             actor("close", move |machine| {
                 check(machine.close(program));
             }),
@@ -517,32 +560,22 @@ fn two_opens(config: Config) -> Cast {
                 expect_served_if_free("a client", works.borrow().as_ref().expect("a slot"));
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let class = take(&class);
             expect_served("a client, after another open was closed", &class);
-            assert_eq!(
-                class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-                NtStatus::SUCCESS
-            );
+            ordered(&class, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
             class.close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A client connects its interrupt routine while the port is pulled out, and the line is pulled.
 /// Another one is connected, whose routine takes the port and has it freed by the driver's DPC.
 fn interrupt_at_removal(config: Config) -> Cast {
     let pc = interrupt_pc(config);
-    let client = leak(Client::load(&pc));
-    let port = client.open(PORT);
-    port.port_information();
-    let options = isr::CLAIM | isr::TRY | isr::FREE;
-    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, options);
-    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let (client, port) = interrupt_client(&pc, 0, isr::CLAIM | isr::TRY | isr::FREE);
     let _ = client.notes();
     let node = pc.node;
     let port = place(port);
@@ -551,46 +584,34 @@ fn interrupt_at_removal(config: Config) -> Cast {
     let connected = Rc::new(Cell::new(NtStatus::PENDING));
     let (set, at_end) = (Rc::clone(&connected), Rc::clone(&connected));
     let machine = pc.machine.clone();
-    Cast {
-        machine: machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        machine.clone(),
+        pc.driver,
+        vec![
             actor("connect", move |_| {
-                let slot = connecting.borrow();
-                let slot = slot.as_ref().expect("a slot");
+                let slot = seen(&connecting);
                 set.set(
                     slot.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::CLAIM)
                         .status,
                 );
             }),
-            actor("removal", move |machine| {
-                machine.disconnect(node);
-                // REMOVE comes when the client has closed its open.
-                let gone = machine.start_thread("surprise removal", move |machine| {
-                    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-                });
-                let _ = gone;
-            }),
-            actor("interrupt", move |machine| {
-                check(machine.interrupt(VECTOR));
-            }),
+            surprise_removal(node),
+            interrupt(),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             check(machine.run_for(MS));
-            // Whoever was told SUCCESS may disconnect; nothing calls the routine any more.
+            // A client that was told SUCCESS may disconnect; nothing calls the routine any more.
             let slot = take(&closing);
-            let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 0, 0);
+            let _ = slot.disconnect_interrupt(0);
             if at_end.get() == NtStatus::SUCCESS {
-                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+                let _ = slot.disconnect_interrupt(3);
             }
             slot.close();
             check(machine.run_for(100 * MS));
             client.leave();
             unload(&machine, pc.driver);
-        }),
-    }
+        },
+    )
 }
 
 /// A port request that waits for its owner is cancelled while the owner frees the port; another
@@ -601,15 +622,8 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let owner = client.open(PORT);
     owner.port_information();
     let waiter = leak(client.open(PORT));
-    assert_eq!(
-        owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        NtStatus::SUCCESS
-    );
-    let waiting = waiter.start(&Request::internal(
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        &[],
-        0,
-    ));
+    ordered(&owner, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+    let waiting = waiter.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
     assert_eq!(waiting.dispatched, NtStatus::PENDING);
     let lpt1 = pc.open();
     let owner = place(owner);
@@ -618,10 +632,10 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let cancelled = Rc::clone(&waiting);
     let waiting = Rc::new(RefCell::new(Some(waiting)));
     let machine = pc.machine.clone();
-    Cast {
-        machine: machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        machine.clone(),
+        pc.driver,
+        vec![
             actor("owner", move |_| {
                 let slot = frees.borrow();
                 slot.as_ref()
@@ -632,25 +646,17 @@ fn allocate_free_cancel(config: Config) -> Cast {
                 let _ = cancelled.cancel();
             }),
             actor("program", move |machine| {
-                let result = initialize(machine, lpt1);
-                expect("the program's request", &result, BUSY);
+                expect_busy_or_done(machine, lpt1);
             }),
-            actor("interrupt", move |machine| {
-                check(machine.interrupt(VECTOR));
-            }),
+            interrupt(),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let waiting = Rc::into_inner(take(&waiting)).expect("no actor has it");
             let result = waiting.finish();
             let allowed = [NtStatus::SUCCESS, NtStatus::CANCELLED];
             expect("PORT_ALLOCATE", &result, &allowed);
             if result.status == NtStatus::SUCCESS {
-                assert_eq!(
-                    waiter.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-                    NtStatus::SUCCESS
-                );
+                ordered(waiter, IOCTL_INTERNAL_PARALLEL_PORT_FREE);
             }
             let result = initialize(&machine, lpt1);
             expect("a request of the free port", &result, &[NtStatus::SUCCESS]);
@@ -660,149 +666,109 @@ fn allocate_free_cancel(config: Config) -> Cast {
             waiter.give_back();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A client's interrupt routine takes the port from a program and gives it back in its DPC; a
 /// program and a client want it at the same time.
 fn interrupt_takes(config: Config) -> Cast {
     let pc = interrupt_pc(config);
-    let client = leak(Client::load(&pc));
-    let port = client.open(PORT);
-    port.port_information();
-    let options = isr::CLAIM | isr::TRY | isr::FREE;
-    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
-    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let (client, port) = interrupt_client(&pc, 3, isr::CLAIM | isr::TRY | isr::FREE);
     let lpt1 = pc.open();
     let port = place(port);
     let (takes, machine) = (Rc::clone(&port), pc.machine.clone());
-    Cast {
-        machine: machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        machine.clone(),
+        pc.driver,
+        vec![
             actor("client", move |_| {
-                let slot = takes.borrow();
-                let slot = slot.as_ref().expect("the port");
+                let slot = seen(&takes);
                 if slot.call(Callback::TryAllocatePort, PASSIVE).boolean() {
                     slot.call(Callback::FreePort, PASSIVE);
                 }
             }),
-            actor("interrupt", move |machine| {
-                check(machine.interrupt(VECTOR));
-            }),
+            interrupt(),
             actor("program", move |machine| {
-                let result = initialize(machine, lpt1);
-                expect("the program's request", &result, BUSY);
+                expect_busy_or_done(machine, lpt1);
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             check(machine.run_for(100 * MS));
-            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
-            assert_eq!(free.output, [1], "the port is free at last");
+            expect_free(&machine, lpt1);
             check(machine.close(lpt1));
             let port = take(&port);
-            let _ = port.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            let _ = port.disconnect_interrupt(3);
             port.close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A client's interrupt routine takes the port, and has it freed by the driver's DPC, while the client
 /// disconnects the routine: what it took is freed all the same.
 fn interrupt_and_disconnect(config: Config) -> Cast {
     let pc = interrupt_pc(config);
-    let client = leak(Client::load(&pc));
-    let port = client.open(PORT);
-    port.port_information();
-    let options = isr::CLAIM | isr::TRY | isr::FREE;
-    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, options);
-    assert_eq!(connected.status, NtStatus::SUCCESS);
+    let (client, port) = interrupt_client(&pc, 3, isr::CLAIM | isr::TRY | isr::FREE);
     let lpt1 = pc.open();
     let port = place(port);
     let (goes, machine) = (Rc::clone(&port), pc.machine.clone());
-    Cast {
-        machine: machine.clone(),
-        driver: pc.driver,
-        actors: vec![
-            actor("interrupt", move |machine| {
-                check(machine.interrupt(VECTOR));
-            }),
+    Cast::new(
+        machine.clone(),
+        pc.driver,
+        vec![
+            interrupt(),
             actor("disconnect", move |_| {
-                let slot = goes.borrow();
-                let slot = slot.as_ref().expect("the port");
+                let slot = seen(&goes);
                 let result = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
                 assert_eq!(result.status, NtStatus::SUCCESS);
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             check(machine.run_for(100 * MS));
-            let free = check(machine.device_io_control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1));
-            assert_eq!(free.output, [1], "the port is free at last");
+            expect_free(&machine, lpt1);
             check(machine.close(lpt1));
             take(&port).close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A client's deferred routine takes the port and frees it, so that it is called again, until the
 /// driver leaves the calls to its DPC. Meanwhile the client disconnects, and the port is pulled out.
 fn checks_and_removal(config: Config) -> Cast {
     let pc = interrupt_pc(config);
-    let client = leak(Client::load(&pc));
-    let port = client.open(PORT);
-    port.port_information();
-    let connected = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::TAKE);
-    assert_eq!(connected.status, NtStatus::SUCCESS);
-    assert_eq!(
-        port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        NtStatus::SUCCESS
-    );
+    let (client, port) = interrupt_client(&pc, 3, isr::TAKE);
+    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
     let node = pc.node;
     let port = place(port);
     let (frees, goes) = (Rc::clone(&port), Rc::clone(&port));
-    Cast {
-        machine: pc.machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        pc.machine.clone(),
+        pc.driver,
+        vec![
             actor("owner", move |_| {
-                let slot = frees.borrow();
-                let slot = slot.as_ref().expect("the port");
+                let slot = seen(&frees);
                 slot.call(Callback::FreePort, PASSIVE);
             }),
             actor("disconnect", move |_| {
-                let slot = goes.borrow();
-                let slot = slot.as_ref().expect("the port");
+                let slot = seen(&goes);
                 // The port may be gone by then, and its clients with it.
-                let _ = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+                let _ = slot.disconnect_interrupt(3);
             }),
-            actor("removal", move |machine| {
-                machine.disconnect(node);
-                // REMOVE comes when the client has closed its open.
-                let _ = machine.start_thread("surprise removal", move |machine| {
-                    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-                });
-            }),
+            surprise_removal(node),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let machine = pc.machine.clone();
             check(machine.run_for(MS));
             take(&port).close();
             check(machine.run_for(100 * MS));
             client.leave();
             unload(&machine, pc.driver);
-        }),
-    }
+        },
+    )
 }
 
 /// The client disconnects while a callback of it is under way, and another thread frees the lock.
@@ -814,51 +780,39 @@ fn callback_and_disconnect(config: Config) -> Cast {
     class.lock();
     let class = place(class);
     let (calls, goes) = (Rc::clone(&class), Rc::clone(&class));
-    Cast {
-        machine: pc.machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        pc.machine.clone(),
+        pc.driver,
+        vec![
             actor("callback", move |_| {
-                let slot = calls.borrow();
-                let slot = slot.as_ref().expect("a slot");
+                let slot = seen(&calls);
                 let answer = slot.call(Callback::ParallelWrite(b"x"), PASSIVE);
                 let allowed = [NtStatus::SUCCESS, NtStatus::INVALID_DEVICE_STATE];
                 assert!(allowed.contains(&answer.status()), "{}", answer.status());
             }),
             actor("disconnect", move |_| {
-                let slot = goes.borrow();
-                let slot = slot.as_ref().expect("a slot");
-                assert_eq!(
-                    slot.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
-                    NtStatus::SUCCESS
-                );
+                let slot = seen(&goes);
+                ordered(&slot, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let class = take(&class);
             class.unlock();
             class.close();
             client.leave();
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// A request comes while the device is stopped for new resources and started again.
 fn stop_start(config: Config) -> Cast {
-    let Pc {
-        machine,
-        driver,
-        node,
-        ..
-    } = started(config);
+    let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("request", move |machine| {
                 let result = initialize(machine, lpt1);
                 let mut allowed = BUSY.to_vec();
@@ -873,30 +827,21 @@ fn stop_start(config: Config) -> Cast {
                 }
             }),
         ],
-        window: 700 * MS,
-        held: LONG,
-        end: Box::new(move || {
-            let result = initialize(&machine, lpt1);
-            expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
-            check(machine.close(lpt1));
-            remove(&machine, node, driver);
-        }),
-    }
+        move || {
+            serves_and_ends(&machine, lpt1, node, driver);
+        },
+    )
+    .within(700 * MS)
 }
 
 /// A request comes while the system goes to sleep and wakes up.
 fn sleep_wake(config: Config) -> Cast {
-    let Pc {
-        machine,
-        driver,
-        node,
-        ..
-    } = started(config);
+    let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("request", move |machine| {
                 let result = initialize(machine, lpt1);
                 let mut allowed = BUSY.to_vec();
@@ -908,32 +853,18 @@ fn sleep_wake(config: Config) -> Cast {
                 ]);
                 expect("a request", &result, &allowed);
             }),
-            actor("sleep", move |machine| {
-                if check(machine.sleep()).is_success() {
-                    check(machine.wake());
-                    check(machine.settle());
-                }
-            }),
+            sleep(),
         ],
-        window: 700 * MS,
-        held: LONG,
-        end: Box::new(move || {
-            let result = initialize(&machine, lpt1);
-            expect("a request afterwards", &result, &[NtStatus::SUCCESS]);
-            check(machine.close(lpt1));
-            remove(&machine, node, driver);
-        }),
-    }
+        move || {
+            serves_and_ends(&machine, lpt1, node, driver);
+        },
+    )
+    .within(700 * MS)
 }
 
 /// A queued request is cancelled, completed, cleaned up and closed at once.
 fn cancel_cleanup(config: Config) -> Cast {
-    let Pc {
-        machine,
-        driver,
-        node,
-        ..
-    } = started(config);
+    let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
     let started = |machine: &Machine| {
         machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0)
@@ -941,10 +872,10 @@ fn cancel_cleanup(config: Config) -> Cast {
     let (first, second) = (started(&machine), started(&machine));
     check(machine.run_for(2 * MS));
     let (one, other) = (first.clone(), second.clone());
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("cancel of the one that is served", move |machine| {
                 check(machine.cancel(&one));
             }),
@@ -955,53 +886,41 @@ fn cancel_cleanup(config: Config) -> Cast {
                 check(machine.close(lpt1));
             }),
         ],
-        window: 700 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             expect("the first request", &check(machine.finish(&first)), ENDS);
             expect("the second request", &check(machine.finish(&second)), ENDS);
             remove(&machine, node, driver);
-        }),
-    }
+        },
+    )
+    .within(700 * MS)
 }
 
 /// A program opens the device, asks and closes; the device is pulled out.
 fn open_and_removal(config: Config) -> Cast {
-    let Pc {
-        machine,
+    let (machine, driver, node) = started(config);
+    Cast::new(
+        machine.clone(),
         driver,
-        node,
-        ..
-    } = started(config);
-    Cast {
-        machine: machine.clone(),
-        driver,
-        actors: vec![
+        vec![
             actor("program", move |machine| {
-                if let Ok(lpt1) = check(machine.open(r"\\.\LPT1", ntsim::Caller::User64)) {
+                if let Ok(lpt1) = check(machine.open(r"\\.\LPT1", Caller::User64)) {
                     expect("a request", &initialize(machine, lpt1), ENDS);
                     check(machine.close(lpt1));
                 }
             }),
-            actor("removal", move |machine| {
-                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-            }),
+            unplug("removal", node),
         ],
-        window: 700 * MS,
-        held: LONG,
-        end: Box::new(move || unload(&machine, driver)),
-    }
+        move || unload(&machine, driver),
+    )
+    .within(700 * MS)
 }
 
 fn edge_pc(config: Config) -> (LinesPc, Ack) {
-    let setup = Setup {
-        config,
-        ..Setup::default()
-    };
+    let setup = Setup::with_config(config);
     ack_pc(with_interrupt(setup, true, Some(1)))
 }
 
-fn start_wait_edge(machine: &Machine, lpt1: ntsim::Handle) -> ntsim::Pending {
+fn start_wait_edge(machine: &Machine, lpt1: Handle) -> Pending {
     let input = FOREVER.to_le_bytes();
     machine.start_io_control(lpt1, WAIT_EDGE, &input, EDGES + EDGE)
 }
@@ -1013,13 +932,13 @@ fn edge_told(config: Config) -> Cast {
     let lpt1 = pc.open();
     let first = pc.wait_edge(lpt1, 0, 1);
     assert_eq!(Edges::of(&first).edges, []);
-    let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
+    let request: Rc<RefCell<Option<Pending>>> = Rc::default();
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
-    Cast {
-        machine: pc.machine.clone(),
-        driver: pc.driver,
-        actors: vec![
+    Cast::new(
+        pc.machine.clone(),
+        pc.driver,
+        vec![
             actor("request", move |machine| {
                 let pending = start_wait_edge(machine, lpt1);
                 *sent.borrow_mut() = Some(pending.clone());
@@ -1028,16 +947,9 @@ fn edge_told(config: Config) -> Cast {
             actor("interrupt", move |machine| {
                 assert!(ack.pulse(machine, Wire::IDLE), "it is the watch's");
             }),
-            actor("cancel", move |machine| {
-                let pending = asked.borrow().clone();
-                if let Some(pending) = pending {
-                    check(machine.cancel(&pending));
-                }
-            }),
+            cancel(asked),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let result = take(&result);
             expect(
                 "WAIT_EDGE",
@@ -1057,8 +969,8 @@ fn edge_told(config: Config) -> Cast {
             check(pc.machine.close(lpt1));
             assert!(!pc.interrupts(), "the interrupt is enabled without a watch");
             pc.finish();
-        }),
-    }
+        },
+    )
 }
 
 /// The first request for edges comes while the line is pulled, the handle is closed and the device
@@ -1074,10 +986,10 @@ fn edge_end(config: Config) -> Cast {
     } = pc;
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let ended = Rc::clone(&result);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("request", move |machine| {
                 let pending = start_wait_edge(machine, lpt1);
                 *ended.borrow_mut() = Some(check(machine.finish(&pending)));
@@ -1090,15 +1002,13 @@ fn edge_end(config: Config) -> Cast {
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 50 * MS,
-        held: LONG,
-        end: Box::new(move || {
+        move || {
             let mut allowed = ENDS.to_vec();
             allowed.push(NtStatus::INVALID_HANDLE);
             expect("WAIT_EDGE", &take(&result), &allowed);
             unload(&machine, driver);
-        }),
-    }
+        },
+    )
 }
 
 // ---- the scanner ----
@@ -1108,11 +1018,7 @@ fn edge_end(config: Config) -> Cast {
 const SCANNER_HELD: u64 = 300 * MS;
 
 fn scanner(config: Config) -> ScannerPc {
-    ScannerSetup {
-        config,
-        ..ScannerSetup::default()
-    }
-    .started()
+    ScannerSetup::with_config(config).started()
 }
 
 /// What may become of a request to a scanner that is cancelled, closed, reset or removed.
@@ -1145,7 +1051,7 @@ const BULK_IN: u8 = 0x81;
 /// everywhere, too, if it needs no other actor.
 fn queue_scene(
     mut config: Config,
-    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, Handle) -> Pending + 'static,
     answer: impl FnOnce(&parscan_models::Scanner) + 'static,
 ) -> Cast {
     config.urbs_in_call = false;
@@ -1154,7 +1060,7 @@ fn queue_scene(
 
 fn queue_scene_on(
     pc: ScannerPc,
-    begin: impl Fn(&Machine, &parscan_models::Scanner, ntsim::Handle) -> ntsim::Pending + 'static,
+    begin: impl Fn(&Machine, &parscan_models::Scanner, Handle) -> Pending + 'static,
     answer: impl FnOnce(&parscan_models::Scanner) + 'static,
 ) -> Cast {
     let file = pc.open();
@@ -1164,38 +1070,33 @@ fn queue_scene_on(
         driver,
         node,
     } = pc;
-    let request: Rc<RefCell<Option<ntsim::Pending>>> = Rc::default();
+    let request: Rc<RefCell<Option<Pending>>> = Rc::default();
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
     let sends = scanner.clone();
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("request", move |machine| {
                 let pending = begin(machine, &sends, file.handle);
                 *sent.borrow_mut() = Some(pending.clone());
                 *ended.borrow_mut() = Some(check(machine.finish(&pending)));
             }),
             actor("device", move |_| answer(&scanner)),
-            actor("cancel", move |machine| {
-                let pending = asked.borrow().clone();
-                if let Some(pending) = pending {
-                    check(machine.cancel(&pending));
-                }
-            }),
+            cancel(asked),
             actor("close and removal", move |machine| {
                 check(machine.close(file.handle));
                 assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             }),
         ],
-        window: 100 * MS,
-        held: SCANNER_HELD,
-        end: Box::new(move || {
+        move || {
             expect_read("the request", &take(&result), 100_000, SCANNER_ENDS);
             unload(&machine, driver);
-        }),
-    }
+        },
+    )
+    .within(100 * MS)
+    .held_for(SCANNER_HELD)
 }
 
 fn scanner_read(config: Config) -> Cast {
@@ -1238,7 +1139,7 @@ fn scanner_event_data(config: Config) -> Cast {
     )
 }
 
-fn wait_on_event(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+fn wait_on_event(machine: &Machine, handle: Handle) -> Pending {
     machine.start_io_control(handle, usbscan_h::IOCTL_WAIT_ON_DEVICE_EVENT, &[], 8)
 }
 
@@ -1258,13 +1159,13 @@ fn scanner_in_call(config: Config) -> Cast {
     )
 }
 
-fn read_registers(machine: &Machine, handle: ntsim::Handle) -> ntsim::Pending {
+fn read_registers(machine: &Machine, handle: Handle) -> Pending {
     let block = usbscan_h::IoBlock {
         offset: 0,
         length: 4,
         ..usbscan_h::IoBlock::default()
     };
-    let input = block.bytes(ntsim::Caller::User64);
+    let input = block.bytes(Caller::User64);
     machine.start_io_control(handle, usbscan_h::IOCTL_READ_REGISTERS, &input, 4)
 }
 
@@ -1293,10 +1194,10 @@ fn scanner_two_handles(config: Config) -> Cast {
     check(machine.run_for(MS));
     let (waits, result) = (first.clone(), Rc::new(RefCell::new(None)));
     let set = Rc::clone(&result);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("second read", move |machine| {
                 let read = machine.start_read(other.handle, 1000);
                 *set.borrow_mut() = Some(check(machine.finish(&read)));
@@ -1317,14 +1218,14 @@ fn scanner_two_handles(config: Config) -> Cast {
                 }
             }),
         ],
-        window: 100 * MS,
-        held: SCANNER_HELD,
-        end: Box::new(move || {
+        move || {
             expect_read("the second read", &take(&result), 1000, SCANNER_ENDS);
             check(machine.close(other.handle));
             remove(&machine, node, driver);
-        }),
-    }
+        },
+    )
+    .within(100 * MS)
+    .held_for(SCANNER_HELD)
 }
 
 /// A read waits while the system sleeps and wakes up, and the scanner is pulled out.
@@ -1339,41 +1240,33 @@ fn scanner_sleep(config: Config) -> Cast {
     } = pc;
     let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
     let set = Rc::clone(&result);
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("read", move |machine| {
                 scanner.send(BULK_IN, &[7; 600], true);
                 let read = machine.start_read(file.handle, 1000);
                 *set.borrow_mut() = Some(check(machine.finish(&read)));
             }),
-            actor("sleep", move |machine| {
-                if check(machine.sleep()).is_success() {
-                    check(machine.wake());
-                    check(machine.settle());
-                }
-            }),
+            sleep(),
         ],
-        window: 100 * MS,
-        held: SCANNER_HELD,
-        end: Box::new(move || {
+        move || {
             let mut allowed = SCANNER_ENDS.to_vec();
             allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
             expect_read("the read", &take(&result), 1000, &allowed);
             check(machine.close(file.handle));
             remove(&machine, node, driver);
-        }),
-    }
+        },
+    )
+    .within(100 * MS)
+    .held_for(SCANNER_HELD)
 }
 
-/// A scanner that nobody uses is about to be suspended, or was so long ago that it is. It is opened and
+/// A scanner that no program uses is about to be suspended, or was so long ago that it is. It is opened and
 /// closed, signals, sleeps with the system, and is removed.
 fn scanner_idle(config: Config, before: u64) -> Cast {
-    let setup = ScannerSetup {
-        config,
-        ..ScannerSetup::default()
-    };
+    let setup = ScannerSetup::with_config(config);
     setup.scanner.set_remote_wakeup();
     let pc = setup
         .with_numbers(&[
@@ -1392,10 +1285,10 @@ fn scanner_idle(config: Config, before: u64) -> Cast {
     assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
     assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
     check(machine.run_for(before));
-    Cast {
-        machine: machine.clone(),
+    Cast::new(
+        machine.clone(),
         driver,
-        actors: vec![
+        vec![
             actor("open", move |machine| {
                 let _ = machine.signal_wake(node);
                 let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
@@ -1412,21 +1305,14 @@ fn scanner_idle(config: Config, before: u64) -> Cast {
                 expect("the read", &check(read), &allowed);
                 check(machine.close(handle));
             }),
-            actor("sleep", move |machine| {
-                if check(machine.sleep()).is_success() {
-                    check(machine.wake());
-                    check(machine.settle());
-                }
-            }),
-            actor("unplug", move |machine| {
-                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-            }),
+            sleep(),
+            unplug("unplug", node),
         ],
-        window: 100 * MS,
-        held: SCANNER_HELD,
-        end: Box::new(move || {
+        move || {
             check(machine.run_for(100 * MS));
             unload(&machine, driver);
-        }),
-    }
+        },
+    )
+    .within(100 * MS)
+    .held_for(SCANNER_HELD)
 }

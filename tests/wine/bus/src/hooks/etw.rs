@@ -1,4 +1,4 @@
-//! Event tracing, which Wine 8.0 lacks, and the error log, which is empty there: nobody listens, and
+//! Event tracing, which Wine 8.0 lacks, and the error log, which is empty there: no session listens, and
 //! what is logged goes to Wine's own routines.
 
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -71,6 +71,6 @@ unsafe extern "system" fn etw_write_transfer(
     _count: u32,
     _data: Ptr,
 ) -> Status {
-    broken!("EtwWriteTransfer, and nobody listens");
+    broken!("EtwWriteTransfer, and no session listens");
     NOT_SUPPORTED
 }
