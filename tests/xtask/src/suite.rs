@@ -124,45 +124,20 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            let all = cargo(
-                workspace,
-                &[
-                    "clippy",
-                    "--target",
-                    TARGET,
-                    driver::KIT,
-                    "-p",
-                    "parscan",
-                    "-p",
-                    "faulty-driver",
-                    "-p",
-                    "parscan-class-driver",
-                    "-p",
-                    "null-driver",
-                    "-p",
-                    "parscan-wine-bus",
-                    "--locked",
-                    "--",
-                    "-D",
-                    "warnings",
-                ],
-            );
-            let arm64 = cargo(
-                workspace,
-                &[
-                    "clippy",
-                    "--target",
-                    Arch::Arm64.target(),
-                    driver::KIT,
-                    "-p",
-                    "parscan",
-                    "--locked",
-                    "--",
-                    "-D",
-                    "warnings",
-                ],
-            );
-            Ok(vec![all, arm64])
+            let clippy = |targets: &[&str], packages: &[&str]| {
+                let mut command = cargo(workspace, &["clippy", "--locked", driver::KIT]);
+                for target in targets {
+                    command.args(["--target", target]);
+                }
+                for package in packages {
+                    command.args(["-p", package]);
+                }
+                command.args(["--", "-D", "warnings"]);
+                command
+            };
+            let both = [TARGET, Arch::Arm64.target()];
+            let tests = [&driver::TEST_DRIVERS[..], &["parscan", "parscan-wine-bus"]].concat();
+            Ok(vec![clippy(&both, &["parscan"]), clippy(&[TARGET], &tests)])
         },
     },
     Step {
@@ -290,10 +265,10 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            Ok(vec![
-                xtask(workspace, &["build"])?,
-                xtask(workspace, &["build", "--arch", "arm64"])?,
-            ])
+            Ok(vec![xtask(
+                workspace,
+                &["build", "--arch", "x64", "--arch", "arm64"],
+            )?])
         },
     },
     Step {
