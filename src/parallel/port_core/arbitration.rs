@@ -7,7 +7,7 @@ use crate::{
     ieee1284::daisy,
     ioctl::{Status, parallel::PortRequest},
     kernel::{Accepts, AcquireTimeout, Disposition, Irp, Owner, Waits, event},
-    trace::Event,
+    trace::TraceEvent,
 };
 
 impl PortCore {
@@ -28,7 +28,7 @@ impl PortCore {
         if let (Err(Status::DEVICE_BUSY), AcquireTimeout::Awake(waited)) =
             (entered, acquire_timeout)
         {
-            event(self.number.label(), &Event::PortBusy { waited });
+            event(self.number.label(), &TraceEvent::PortBusy { waited });
         }
         entered?;
         self.taken(false);
@@ -141,7 +141,7 @@ impl PortCore {
     }
 
     fn taken(&self, by_client: bool) {
-        event(self.number.label(), &Event::PortTaken { by_client });
+        event(self.number.label(), &TraceEvent::PortTaken { by_client });
     }
 
     /// A request that waited for the port has it. What it asked for besides is done now.
