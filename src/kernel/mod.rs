@@ -41,7 +41,7 @@ pub(crate) use idle::{Suspend, SuspendSettings};
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoPort, IoRange, PortSpace};
-pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
+pub(crate) use irp::{Create, Disposition, FileId, Irp, Request};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
 pub(crate) use pending::{Pending, PendingOwner};
 pub(crate) use pnp::{
@@ -67,7 +67,7 @@ pub(crate) use usb::{
 pub(crate) use user::Requester;
 pub(crate) use wait::{Mutex, MutexGuard, Waiter, Waits};
 pub(crate) use work::{PassiveWork, WorkItem};
-pub(crate) use worker::{Task, Worker};
+pub(crate) use worker::{Server, Task, Worker};
 
 use crate::ioctl::Status;
 

@@ -145,19 +145,6 @@ impl Buffer {
     pub(in crate::kernel) const fn start(&mut self) -> NonNull<u8> {
         self.memory
     }
-
-    /// The bytes as their address and number; the end of it is [`Buffer::from_raw`].
-    pub(in crate::kernel) fn into_raw(self) -> (*mut u8, usize) {
-        let raw = (self.memory.as_ptr(), self.length);
-        core::mem::forget(self);
-        raw
-    }
-
-    /// # Safety
-    /// [`Buffer::into_raw`] gave both, and this is done once.
-    pub(in crate::kernel) unsafe fn from_raw(memory: NonNull<u8>, length: usize) -> Self {
-        Self { memory, length }
-    }
 }
 
 // SAFETY: the bytes are its own.

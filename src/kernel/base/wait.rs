@@ -7,7 +7,7 @@ use crate::kernel::{
     cancel::Cancellation,
     sync::{Event, Rundown, Waitable, wait_any},
     time::PreciseTimer,
-    worker::Worker,
+    worker::WorkerThread,
 };
 use crate::{ioctl::Status, sharing::Stop};
 
@@ -68,7 +68,7 @@ impl Waiter {
 pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
     /// Whose request it is, if it is one.
-    worker: Option<&'a Worker>,
+    worker: Option<&'a WorkerThread>,
     blocking: Blocking<'a>,
 }
 
@@ -83,7 +83,10 @@ impl<'a> Waits<'a> {
     }
 
     /// The waits of a request, which its cancellation ends, too.
-    pub(in crate::kernel) const fn of_request(worker: &'a Worker, blocking: Blocking<'a>) -> Self {
+    pub(in crate::kernel) const fn of_request(
+        worker: &'a WorkerThread,
+        blocking: Blocking<'a>,
+    ) -> Self {
         Self {
             waiter: worker.waiter(),
             worker: Some(worker),
@@ -92,7 +95,7 @@ impl<'a> Waits<'a> {
     }
 
     fn cancellation(&self) -> Option<&'a Cancellation> {
-        self.worker.map(Worker::cancellation)
+        self.worker.map(WorkerThread::cancellation)
     }
 
     /// Whether the request shall go on.

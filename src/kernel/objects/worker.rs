@@ -6,7 +6,7 @@ use core::{
 };
 
 use wdk_sys::{
-    _KTHREAD, DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
+    _KTHREAD, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
     THREAD_ALL_ACCESS,
     ntddk::{
         KeSetPriorityThread, ObReferenceObjectByHandle, ObfDereferenceObject, PsCreateSystemThread,
@@ -30,14 +30,32 @@ use crate::{ioctl::Status, sharing::Serving};
 /// have.
 const LOW_PRIORITY: i32 = 7;
 
-/// A thread that serves the queued requests of one device object, one at a time, in order.
-pub(crate) struct Worker {
-    queue: Queue<Refusal>,
+/// A thread that serves the queued requests of one device object, one at a time, in order: each as
+/// the `Q` that dispatch has parsed it to, which travels with its IRP.
+pub(crate) struct Worker<Q> {
+    queue: Queue<Refusal<Q>>,
+    thread: WorkerThread,
+}
+
+/// What a worker's thread serves.
+pub(crate) trait Server: Send + Sync + 'static {
+    /// A request as it travels with its IRP to the thread.
+    type Carried: Send + 'static;
+
+    /// Its worker, always the same.
+    fn worker(&self) -> &Worker<Self::Carried>;
+
+    /// A request that was queued to the worker, now in its thread.
+    fn serve(&self, task: Task, request: Self::Carried) -> Disposition;
+}
+
+/// The thread of a worker, whatever it serves.
+pub(in crate::kernel) struct WorkerThread {
     /// Something was queued, or the worker shall stop.
     wake: Event,
     /// Whose waits end when the worker shall stop.
     waiter: Waiter,
-    thread: SpinLock<Option<Thread>>,
+    handle: SpinLock<Option<Thread>>,
     /// The thread's object, while it has one that its priority can be changed by.
     object: AtomicPtr<_KTHREAD>,
     /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
@@ -55,42 +73,47 @@ struct Thread(HANDLE);
 // SAFETY: a kernel handle is good in every thread.
 unsafe impl Send for Thread {}
 
-impl Worker {
+impl<Q: Send + 'static> Worker<Q> {
     /// A worker for the requests of `device`, not started yet.
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device, Refusal(Status::DEVICE_NOT_READY))?,
-            wake: Event::synchronization()?,
-            waiter: Waiter::try_new()?,
-            thread: SpinLock::new(None),
-            object: AtomicPtr::new(ptr::null_mut()),
-            priority: AtomicI32::new(0),
-            serving: SpinLock::new(Serving::Nothing),
-            changed: Event::notification()?,
-            cancellation: Cancellation::try_new()?,
+            queue: Queue::try_new(device, Refusal::new(Status::DEVICE_NOT_READY))?,
+            thread: WorkerThread {
+                wake: Event::synchronization()?,
+                waiter: Waiter::try_new()?,
+                handle: SpinLock::new(None),
+                object: AtomicPtr::new(ptr::null_mut()),
+                priority: AtomicI32::new(0),
+                serving: SpinLock::new(Serving::Nothing),
+                changed: Event::notification()?,
+                cancellation: Cancellation::try_new()?,
+            },
         })
     }
 
-    /// Starts the thread, unless it runs. `device` is the one that this worker belongs to: its
-    /// role's `serve` is called. PnP path only.
+    /// Starts the thread of `server`'s worker, unless it runs. `server` is part of its device
+    /// object's role, and stays where it is until [`Worker::stop`]. PnP path only.
     ///
     /// # Errors
     /// What `PsCreateSystemThread` says.
-    pub(crate) fn start<R: Role>(&self, device: Device<'_, R>, _: Passive) -> Result<(), Status> {
-        if self.thread.with(|thread| thread.is_some()) {
+    pub(crate) fn start<S: Server<Carried = Q>>(server: &S, _: Passive) -> Result<(), Status> {
+        let this = server.worker();
+        let own = &this.thread;
+        if own.handle.with(|thread| thread.is_some()) {
             return Ok(());
         }
-        self.waiter.resume();
+        own.waiter.resume();
         let mut attributes = OBJECT_ATTRIBUTES {
             Length: size::<OBJECT_ATTRIBUTES>(),
             Attributes: OBJ_KERNEL_HANDLE,
             ..OBJECT_ATTRIBUTES::default()
         };
         let mut handle: HANDLE = ptr::null_mut();
-        // SAFETY: at PASSIVE_LEVEL. `stop` joins the thread before the device object goes.
+        // SAFETY: at PASSIVE_LEVEL. `stop` joins the thread before the role goes, and with it the
+        // server.
         check(unsafe {
             PsCreateSystemThread(
                 &raw mut handle,
@@ -98,14 +121,14 @@ impl Worker {
                 &raw mut attributes,
                 ptr::null_mut(),
                 ptr::null_mut(),
-                Some(thread::<R>),
-                device.raw().cast(),
+                Some(thread::<S>),
+                ptr::from_ref(server).cast_mut().cast(),
             )
         })?;
-        self.object.store(object_of(handle), Ordering::Release);
+        own.object.store(object_of(handle), Ordering::Release);
         let new = Thread(handle);
-        self.thread.with(move |thread| *thread = Some(new));
-        self.refuse(Status::SUCCESS);
+        own.handle.with(move |thread| *thread = Some(new));
+        this.refuse(Status::SUCCESS);
         Ok(())
     }
 
@@ -113,16 +136,17 @@ impl Worker {
     /// refused with `status`. A stopped worker stays so. PnP path only.
     pub(crate) fn stop(&self, status: Status, _: Passive) {
         self.refuse(status);
-        self.waiter.stop(status);
+        let own = &self.thread;
+        own.waiter.stop(status);
         self.queue.end_all(Pick::Oldest, status);
-        if let Some(Thread(handle)) = self.thread.with(Option::take) {
-            self.wake.set();
+        if let Some(Thread(handle)) = own.handle.with(Option::take) {
+            own.wake.set();
             // SAFETY: our handle, at PASSIVE_LEVEL; the thread ends soon, for every wait of its
             // tasks does.
             let _ = unsafe { ZwWaitForSingleObject(handle, 0, ptr::null_mut()) };
             // SAFETY: our handle, closed once.
             let _ = unsafe { ZwClose(handle) };
-            let object = self.object.swap(ptr::null_mut(), Ordering::AcqRel);
+            let object = own.object.swap(ptr::null_mut(), Ordering::AcqRel);
             if !object.is_null() {
                 // SAFETY: `object_of` referenced it; the thread, which used it, has ended.
                 unsafe { ObfDereferenceObject(object.cast()) };
@@ -131,19 +155,69 @@ impl Worker {
     }
 
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn queue(&self, irp: Irp) -> Disposition {
-        let mut program = irp.program();
-        if let (None, Some(open)) = (program, irp.open()) {
-            open.set_used();
-        }
-        let pending = match self.queue.insert(irp, &mut program) {
+    pub(crate) fn queue(&self, irp: Irp, request: Q) -> Disposition {
+        let mut program = irp.waiting_program();
+        let pending = match self.queue.insert(irp, &mut program, request) {
             Ok(pending) => pending,
-            Err((irp, refusal)) => irp.complete(refusal).pending(),
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         };
-        self.wake.set();
+        self.thread.wake.set();
         pending
     }
 
+    /// What the queue answers from now on: success opens it.
+    fn refuse(&self, status: Status) {
+        self.queue.with(move |refusal, _| refusal.status = status);
+    }
+
+    /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
+    /// as it notices. None is left then: requests that drivers made do not keep the open alive.
+    ///
+    /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
+    /// the queue to the thread sees it.
+    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
+        self.queue.end_all(Pick::Of(file), Status::CANCELLED);
+        while self.thread.ends_soon(file) {
+            self.thread.changed.wait(passive.blocking());
+        }
+    }
+
+    /// The next request, which is being served from now on.
+    fn next(&self) -> Option<(Irp, Q)> {
+        let own = &self.thread;
+        own.set_serving(Serving::Next);
+        let next = self.queue.next(Pick::Oldest);
+        own.set_serving(
+            next.as_ref()
+                .map_or(Serving::Nothing, |(irp, _)| Serving::Request(irp.file())),
+        );
+        if let Some((irp, _)) = &next {
+            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
+            unsafe { own.cancellation.follow(irp) };
+        }
+        next
+    }
+
+    fn run<S: Server<Carried = Q>>(&self, server: &S, passive: Passive) {
+        let own = &self.thread;
+        loop {
+            while let Some((irp, request)) = self.next() {
+                let task = Task {
+                    irp,
+                    worker: own,
+                    passive,
+                };
+                let _ = server.serve(task, request);
+            }
+            if own.waiter.check().is_err() {
+                return;
+            }
+            own.wake.wait(passive.blocking());
+        }
+    }
+}
+
+impl WorkerThread {
     pub(in crate::kernel) const fn waiter(&self) -> &Waiter {
         &self.waiter
     }
@@ -177,25 +251,6 @@ impl Worker {
         (!object.is_null()).then(|| unsafe { KeSetPriorityThread(object, priority) })
     }
 
-    /// What the queue answers from now on: success opens it.
-    fn refuse(&self, status: Status) {
-        self.queue.with(move |refusal, _| refusal.0 = status);
-    }
-
-    /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
-    /// as it notices. None is left then: requests that drivers made do not keep the open alive.
-    ///
-    /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
-    /// the queue to the thread sees it.
-    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
-        while let Some(queued) = self.queue.next(Pick::Of(file)) {
-            let _ = queued.complete(Status::CANCELLED);
-        }
-        while self.ends_soon(file) {
-            self.changed.wait(passive.blocking());
-        }
-    }
-
     /// Whether a request is being served, or will be in a moment, that is of this open. One that is
     /// being served shall end.
     fn ends_soon(&self, file: FileId) -> bool {
@@ -208,37 +263,6 @@ impl Worker {
         let (cancellation, changed) = (&self.cancellation, &self.changed);
         self.serving
             .with(move |it| it.set(what, changed, || cancellation.begin()));
-    }
-
-    /// The next request, which is being served from now on.
-    fn next(&self) -> Option<Irp> {
-        self.set_serving(Serving::Next);
-        let irp = self.queue.next(Pick::Oldest);
-        self.set_serving(
-            irp.as_ref()
-                .map_or(Serving::Nothing, |irp| Serving::Request(irp.file())),
-        );
-        if let Some(irp) = &irp {
-            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
-            unsafe { self.cancellation.follow(irp) };
-        }
-        irp
-    }
-
-    fn run<R: Role>(&self, role: &R, passive: Passive) {
-        loop {
-            while let Some(irp) = self.next() {
-                let _ = role.serve(Task {
-                    irp,
-                    worker: self,
-                    passive,
-                });
-            }
-            if self.waiter.check().is_err() {
-                return;
-            }
-            self.wake.wait(passive.blocking());
-        }
     }
 }
 
@@ -264,19 +288,15 @@ fn object_of(handle: HANDLE) -> *mut _KTHREAD {
     }
 }
 
-unsafe extern "C" fn thread<R: Role>(context: PVOID) {
-    if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
+unsafe extern "C" fn thread<S: Server>(context: PVOID) {
+    if let Some(server) = NonNull::new(context.cast::<S>()) {
         // SAFETY: the kernel calls this.
         let routine = unsafe { Routine::new() };
         // SAFETY: a system thread runs at PASSIVE_LEVEL.
         let passive = unsafe { Passive::of(&routine) };
-        // SAFETY: the device object outlives its worker.
-        let device = unsafe { Device::<R>::from_raw(object) };
-        // SAFETY: the role, too: it is dropped after the worker was stopped.
-        let role = unsafe { device.role() };
-        if let Some(worker) = role.worker() {
-            worker.run(role, passive);
-        }
+        // SAFETY: `start` passed it, and it is dropped after the worker was stopped.
+        let server = unsafe { server.as_ref() };
+        server.worker().run(server, passive);
     }
     // SAFETY: this is a system thread that PsCreateSystemThread made.
     let _ = unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
@@ -286,7 +306,7 @@ unsafe extern "C" fn thread<R: Role>(context: PVOID) {
 #[must_use = "a task must be completed"]
 pub(crate) struct Task<'a> {
     irp: Irp,
-    worker: &'a Worker,
+    worker: &'a WorkerThread,
     passive: Passive<'a>,
 }
 

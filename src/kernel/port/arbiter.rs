@@ -11,7 +11,7 @@ use crate::kernel::{
     queue::{Admission, Pick, Queue},
 };
 use crate::{
-    ioctl::Status,
+    ioctl::{Status, parallel::QueuedPortRequest},
     sharing::{Arbiter, Arrival, Flag as _, Look, Next, Oldest},
 };
 use wait_list::{WaitEntry, WaitEntryRef, WaitList};
@@ -83,14 +83,26 @@ pub(in crate::kernel) struct IrpArrival {
     granted: bool,
 }
 
-impl Admission for ArbiterState {
-    type Arrival = IrpArrival;
+/// What an IRP that waits for the port carries.
+pub(in crate::kernel) struct WaitingIrp {
+    /// Its place in the order of arrival, once it has one.
+    ticket: u64,
+    /// What it asks for.
+    request: QueuedPortRequest,
+}
 
-    fn admit(&mut self, arrival: &mut IrpArrival) -> Result<u64, Status> {
+impl Admission for ArbiterState {
+    type Arriving = IrpArrival;
+    type Carried = WaitingIrp;
+
+    fn admit(&mut self, arrival: &mut IrpArrival, waiting: &mut WaitingIrp) -> Result<(), Status> {
         // SAFETY: `PortArbiter::acquire_for_irp` passed its own, and waits for this call.
         let taken = unsafe { &*arrival.taken };
         match self.arbiter.acquire(taken, arrival.owner)? {
-            Arrival::Waits(ticket) => Ok(ticket),
+            Arrival::Waits(ticket) => {
+                waiting.ticket = ticket;
+                Ok(())
+            }
             Arrival::Has => {
                 arrival.granted = true;
                 // A queue takes errors for a refusal only.
@@ -98,7 +110,14 @@ impl Admission for ArbiterState {
             }
         }
     }
+
+    fn ticket(waiting: &WaitingIrp) -> u64 {
+        waiting.ticket
+    }
 }
+
+/// What goes on with an IRP that has the port now: it is completed there.
+pub(crate) type Grant<'a> = &'a dyn Fn(Irp, QueuedPortRequest) -> Disposition;
 
 /// How long a thread waits for the port, in milliseconds.
 #[derive(Clone, Copy)]
@@ -182,22 +201,24 @@ impl PortArbiter {
     pub(crate) fn acquire_for_irp(
         &self,
         irp: Irp,
-        grant: &dyn Fn(Irp) -> Disposition,
+        request: QueuedPortRequest,
+        grant: Grant<'_>,
     ) -> Disposition {
         let owner = Owner::Open(irp.file());
         if self.try_acquire(owner) {
-            return grant(irp);
+            return grant(irp, request);
         }
         let mut arrival = IrpArrival {
             taken: &raw const self.taken,
             owner,
             granted: false,
         };
-        match self.queue.insert(irp, &mut arrival) {
+        let waiting = WaitingIrp { ticket: 0, request };
+        match self.queue.insert(irp, &mut arrival, waiting) {
             Ok(pending) => pending,
             // It became free in between.
-            Err((irp, _)) if arrival.granted => grant(irp).pending(),
-            Err((irp, refusal)) => irp.complete(refusal).pending(),
+            Err((irp, _, _)) if arrival.granted => grant(irp, request).pending(),
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         }
     }
 
@@ -283,7 +304,7 @@ impl PortArbiter {
 
     /// Frees the port, if its owner is one that `is` accepts, and passes it on. An IRP that gets
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn release(&self, is: Accepts<'_>, grant: &dyn Fn(Irp) -> Disposition) -> bool {
+    pub(crate) fn release(&self, is: Accepts<'_>, grant: Grant<'_>) -> bool {
         let left = self.queue.with(move |state, _| {
             let left = state.arbiter.release(is)?;
             if left.was_system {
@@ -298,12 +319,12 @@ impl PortArbiter {
     }
 
     /// Gives the port to the client that waits longest, until one keeps it or none is left.
-    fn pass_on(&self, grant: &dyn Fn(Irp) -> Disposition) {
+    fn pass_on(&self, grant: Grant<'_>) {
         while let Next::Irp(before) = self.next() {
-            if let Some(irp) = self.queue.next(Pick::Before(before)) {
+            if let Some((irp, waiting)) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
                 self.queue.with(move |state, _| state.arbiter.give(owner));
-                let _ = grant(irp);
+                let _ = grant(irp, waiting.request);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     ieee1284::{Fault, Session},
     ioctl::Status,
     kernel::{MutexGuard, RundownGuard, Waits, event},
-    trace::{Cause, Event},
+    trace::{Cause, TraceEvent},
 };
 
 /// Having the port for an operation.
@@ -184,7 +184,7 @@ impl DeviceCore {
             None if timed_out => (Cause::ReadTime, session.mode_name(), 0),
             _ => return,
         };
-        let what = Event::TimedOut {
+        let what = TraceEvent::TimedOut {
             cause,
             mode,
             event: number,

@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use parscan_core::{
     ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program},
     ioctl::parallel::port_programs::{
-        Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, verify,
+        Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, RunRequest, RunResult, verify,
     },
 };
 use parscan_models::{PortAccess, check_program};
@@ -129,8 +129,8 @@ pub fn run(input: &Input) {
         data: input.data,
     };
     let parsed = if input.whole {
-        match RunInput::parse(input.request) {
-            Ok(parsed) => parsed,
+        match RunRequest::parse(input.request, RunResult::SIZE) {
+            Ok(parsed) => parsed.parts(input.request),
             Err(_) => return,
         }
     } else {

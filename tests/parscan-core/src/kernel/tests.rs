@@ -72,9 +72,6 @@ fn pool_is_given_back_by_the_last_owner() {
     }
     let mut buffer = Buffer::try_zeroed(5).unwrap();
     buffer[4] = 7;
-    let (memory, length) = buffer.into_raw();
-    // SAFETY: as it came.
-    let buffer = unsafe { Buffer::from_raw(ptr::NonNull::new(memory).unwrap(), length) };
     assert_eq!(*buffer, [0, 0, 0, 0, 7]);
     let place = PoolBox::try_new(Box::new(3)).unwrap().into_raw();
     // SAFETY: made above.
@@ -204,20 +201,23 @@ fn opens_come_are_found_and_go() {
 }
 
 /// A queue with IRPs of two opens: a thread serves them, one cancels, one cleans an open up, the
-/// other's IRPs carry memory.
+/// other's go on; each carries memory.
 #[test]
 fn each_irp_of_a_queue_is_completed_once() {
     let files = [16, 32].map(|address| FileId(ptr::without_provenance_mut(address)));
     for _ in 0..TIMES {
-        let queue = Queue::try_new(DEVICE, Refusal(Status::SUCCESS)).unwrap();
+        let queue = Queue::try_new(DEVICE, Refusal::new(Status::SUCCESS)).unwrap();
         let sent: Vec<Sent> = (0..6).map(|index| Sent::new(files[index % 2])).collect();
         scope(|scope| {
             scope.spawn(|| {
                 for irp in &sent {
-                    let carried = Buffer::try_zeroed(8).ok();
-                    match queue.insert_with(irp.arrive(), &mut None, carried) {
+                    let carried = (7_u64, Buffer::try_zeroed(8).unwrap());
+                    match queue.insert(irp.arrive(), &mut None, carried) {
                         Ok(_) => {}
-                        Err((irp, refusal)) => drop(irp.complete(refusal)),
+                        Err((irp, carried, refusal)) => {
+                            assert_eq!((carried.0, carried.1.len()), (7, 8));
+                            drop(irp.complete(refusal));
+                        }
                     }
                 }
             });
@@ -228,15 +228,15 @@ fn each_irp_of_a_queue_is_completed_once() {
             });
             for pick in [Pick::Oldest, Pick::Of(files[1]), Pick::Before(1)] {
                 let _ = queue.with(|_, queued| (queued.count, queued.first));
-                while let Some((irp, carried)) = queue.next_with(pick) {
-                    assert!(carried.is_some());
+                while let Some((irp, (number, buffer))) = queue.next(pick) {
+                    assert_eq!((number, buffer.len()), (7, 8));
                     let _ = irp.complete(Status::SUCCESS);
                 }
                 yield_now();
             }
-            queue.with(|refusal, _| refusal.0 = Status::DELETE_PENDING);
+            queue.with(|refusal, _| refusal.status = Status::DELETE_PENDING);
         });
-        while let Some(irp) = queue.next(Pick::Oldest) {
+        while let Some((irp, _)) = queue.next(Pick::Oldest) {
             let _ = irp.complete(Status::SUCCESS);
         }
         assert_eq!(queue.with(|_, queued| queued.count), 0);

@@ -352,7 +352,7 @@ impl Meter {
             ),
             (
                 "GET_PORT of port programs",
-                port_programs::GET_PORT,
+                port_programs::IOCTL_PARSCAN_GET_PORT,
                 &[],
                 64,
             ),
