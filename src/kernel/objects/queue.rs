@@ -4,7 +4,7 @@ use core::{
     cell::UnsafeCell,
     mem::offset_of,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
 use wdk_sys::{
@@ -28,13 +28,14 @@ use crate::kernel::{
 /// same lock.
 ///
 /// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
-pub(in crate::kernel) struct Queue<S>(PoolBox<QueueState<S>>);
+pub(in crate::kernel) struct Queue<S: Admission>(PoolBox<QueueState<S>>);
 
 #[repr(C)]
-struct QueueState<S> {
+struct QueueState<S: Admission> {
     /// First, for the callbacks are given its address.
     links: Links,
     state: UnsafeCell<S>,
+    aside: S::Aside,
 }
 
 /// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock
@@ -44,7 +45,10 @@ struct Links {
     csq: UnsafeCell<IO_CSQ>,
     lock: UnsafeCell<KSPIN_LOCK>,
     list: UnsafeCell<LIST_ENTRY>,
-    length: UnsafeCell<u32>,
+    /// Changed under the lock; looked at without it, too.
+    length: AtomicU32,
+    /// The IRP that [`Pick::ToServe`] has found last, while its call lasts.
+    found: UnsafeCell<PIRP>,
     remove_lock: RemoveLock,
 }
 
@@ -57,24 +61,15 @@ impl Links {
         // SAFETY: `Queue::csq` made the pointer of a QueueState, which begins with its links.
         unsafe { &*csq.cast::<Self>() }
     }
-
-    /// Changes the number of IRPs. Under the lock.
-    ///
-    /// # Safety
-    /// The lock is held.
-    unsafe fn count(&self, change: impl FnOnce(u32) -> u32) {
-        let length = self.length.get();
-        // SAFETY: the caller's promise.
-        let now = unsafe { length.read() };
-        // SAFETY: likewise.
-        unsafe { length.write(change(now)) };
-    }
 }
 
 /// What a queue keeps under its lock.
 pub(in crate::kernel) trait Admission: Send + 'static {
     /// What is known of an arriving IRP, and what became of it.
     type Arrival;
+
+    /// What is used beside the lock, too.
+    type Aside: Sync;
 
     /// How many may wait: of another the status is `STATUS_INVALID_DEVICE_STATE`.
     const MOST: u32 = u32::MAX;
@@ -84,6 +79,9 @@ pub(in crate::kernel) trait Admission: Send + 'static {
     /// # Errors
     /// It may not: the IRP goes back to whoever brought it, with the status.
     fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status>;
+
+    /// An IRP that came through this open leaves the queue by [`Pick::ToServe`]. Under the lock.
+    fn taken(_aside: &Self::Aside, _file: FileId) {}
 }
 
 /// Whether a request of a program's open may queue; of others it may. Whoever cleans the open up
@@ -99,27 +97,13 @@ pub(in crate::kernel) fn admit_of(program: Option<OpenRef>) -> Result<u64, Statu
     }
 }
 
-/// A queue that lets everybody in while its status is a success.
-pub(in crate::kernel) struct Refusal(pub(in crate::kernel) Status);
-
-impl Admission for Refusal {
-    /// [`Irp::program`]
-    type Arrival = Option<OpenRef>;
-
-    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
-        if self.0.is_success() {
-            admit_of(*program)
-        } else {
-            Err(self.0)
-        }
-    }
-}
-
 /// Which IRP to take out of a queue: the oldest one that meets a condition.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) enum Pick {
     /// None.
     Oldest,
+    /// None, and [`Admission::taken`] is told of it.
+    ToServe,
     /// It came through this open.
     Of(FileId),
     /// Its ticket is lower.
@@ -127,9 +111,9 @@ pub(in crate::kernel) enum Pick {
 }
 
 // SAFETY: everything is accessed under the queue's spin lock.
-unsafe impl<S: Send> Send for Queue<S> {}
-// SAFETY: likewise.
-unsafe impl<S: Send> Sync for Queue<S> {}
+unsafe impl<S: Admission<Aside: Send>> Send for Queue<S> {}
+// SAFETY: likewise; what is aside may be used by several threads.
+unsafe impl<S: Admission> Sync for Queue<S> {}
 
 impl<S: Admission> Queue<S> {
     /// A queue for the IRPs of `device`.
@@ -139,16 +123,19 @@ impl<S: Admission> Queue<S> {
     pub(in crate::kernel) fn try_new<R: Role>(
         device: Device<'_, R>,
         state: S,
+        aside: S::Aside,
     ) -> Result<Self, Status> {
         let queue = Self(PoolBox::try_new(QueueState {
             links: Links {
                 csq: UnsafeCell::new(IO_CSQ::default()),
                 lock: UnsafeCell::new(0),
                 list: UnsafeCell::new(LIST_ENTRY::default()),
-                length: UnsafeCell::new(0),
+                length: AtomicU32::new(0),
+                found: UnsafeCell::new(ptr::null_mut()),
                 remove_lock: device.remove_lock(),
             },
             state: UnsafeCell::new(state),
+            aside,
         })?);
         let list = queue.0.links.list.get();
         let empty = LIST_ENTRY {
@@ -162,7 +149,7 @@ impl<S: Admission> Queue<S> {
             IoCsqInitializeEx(
                 queue.csq(),
                 Some(insert::<S>),
-                Some(remove),
+                Some(remove::<S>),
                 Some(peek_next),
                 Some(acquire_lock),
                 Some(release_lock),
@@ -194,8 +181,7 @@ impl<S: Admission> Queue<S> {
             entry = unsafe { (*entry).Flink };
         }
         let queued = Queued {
-            // SAFETY: under the lock.
-            count: unsafe { links.length.get().read() },
+            count: links.length.load(Ordering::Relaxed),
             first: (entry != head).then(|| {
                 // SAFETY: an entry of the list belongs to a live IRP.
                 unsafe { ticket_of(irp_of(entry)).read() }
@@ -206,6 +192,17 @@ impl<S: Admission> Queue<S> {
         // SAFETY: acquired above.
         unsafe { release_lock(self.csq(), irql) };
         result
+    }
+
+    /// What is used beside the lock, too.
+    pub(in crate::kernel) fn aside(&self) -> &S::Aside {
+        &self.0.aside
+    }
+
+    /// Whether there is no IRP. One that arrives meanwhile may be missed: whoever waits for it is
+    /// woken after its arrival.
+    pub(in crate::kernel) fn is_empty(&self) -> bool {
+        self.0.links.length.load(Ordering::Relaxed) == 0
     }
 
     /// Queues the IRP, which is pending from now on. At <= `DISPATCH_LEVEL`.
@@ -367,8 +364,7 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     let state = unsafe { &mut *inner.state.get() };
     let links = &inner.links;
     let ticket = match state.admit(arrival) {
-        // SAFETY: the lock is held.
-        Ok(_) if unsafe { links.length.get().read() } >= S::MOST => {
+        Ok(_) if links.length.load(Ordering::Relaxed) >= S::MOST => {
             return Status::INVALID_DEVICE_STATE.0;
         }
         Ok(ticket) => ticket,
@@ -376,8 +372,11 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     };
     // SAFETY: the IRP is being queued: the word is ours.
     unsafe { ticket_of(irp).write(ticket) };
-    // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_add(1)) };
+    // As many as there are IRPs: it does not overflow. Changed under the lock alone.
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_add(1), Ordering::Relaxed);
     // SAFETY: the IRP is being queued: its list entry is ours.
     let entry = unsafe { entry_of(irp) };
     let head = links.list.get();
@@ -396,11 +395,19 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     Status::SUCCESS.0
 }
 
-unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
-    // SAFETY: a Csq of ours.
-    let links = unsafe { Links::of(csq) };
+unsafe extern "C" fn remove<S: Admission>(csq: PIO_CSQ, irp: PIRP) {
+    // SAFETY: `Queue::csq` made the pointer of a QueueState.
+    let inner = unsafe { &*csq.cast::<QueueState<S>>() };
+    let links = &inner.links;
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_sub(1), Ordering::Relaxed);
     // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_sub(1)) };
+    if unsafe { links.found.get().replace(ptr::null_mut()) } == irp {
+        // SAFETY: an IRP in the list is live.
+        S::taken(&inner.aside, unsafe { file_of(irp) });
+    }
     // SAFETY: the IRP is in the list.
     let entry = unsafe { entry_of(irp) };
     // SAFETY: likewise.
@@ -425,16 +432,23 @@ unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP 
     };
     // SAFETY: an entry of the list, or its head, whose lock is held.
     let mut entry = unsafe { (*before).Flink };
+    let mut found = ptr::null_mut();
     while entry != head {
         let irp = irp_of(entry);
         // SAFETY: an IRP in the list is live.
         if unsafe { meets(irp, pick) } {
-            return irp;
+            found = irp;
+            break;
         }
         // SAFETY: an entry of the list.
         entry = unsafe { (*entry).Flink };
     }
-    ptr::null_mut()
+    if let Some(Pick::ToServe) = pick {
+        // SAFETY: the lock is held, until this IRP is removed, or the next one is looked for
+        // because another thread cancels this one.
+        unsafe { links.found.get().write(found) };
+    }
+    found
 }
 
 /// Whether a queued IRP is one that is asked for.
@@ -443,19 +457,29 @@ unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP 
 /// `irp` is in the list, whose lock is held.
 unsafe fn meets(irp: PIRP, pick: Option<&Pick>) -> bool {
     match pick {
-        None | Some(Pick::Oldest) => true,
+        None | Some(Pick::Oldest | Pick::ToServe) => true,
         Some(Pick::Before(ticket)) => {
             // SAFETY: `insert` wrote it.
             let own = unsafe { ticket_of(irp).read() };
             own < *ticket
         }
-        Some(Pick::Of(file)) => NonNull::new(irp).map(current_slot).is_some_and(|slot| {
-            // SAFETY: an IRP in the list has a current stack location.
-            let stack = unsafe { slot.read() };
-            // SAFETY: likewise.
-            unsafe { (*stack).FileObject == file.0 }
-        }),
+        // SAFETY: likewise.
+        Some(Pick::Of(file)) => unsafe { file_of(irp) == *file },
     }
+}
+
+/// The open that a queued IRP came through.
+///
+/// # Safety
+/// `irp` is in the list, whose lock is held.
+unsafe fn file_of(irp: PIRP) -> FileId {
+    let file = NonNull::new(irp).map(current_slot).map(|slot| {
+        // SAFETY: an IRP in the list has a current stack location.
+        let stack = unsafe { slot.read() };
+        // SAFETY: likewise.
+        unsafe { (*stack).FileObject }
+    });
+    FileId(file.unwrap_or(ptr::null_mut()))
 }
 
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {

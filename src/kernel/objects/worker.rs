@@ -2,7 +2,7 @@
 
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
 
 use wdk_sys::{
@@ -20,7 +20,8 @@ use crate::kernel::{
     check,
     irp::FileId,
     irql::Routine,
-    queue::{Pick, Queue, Refusal},
+    open::OpenRef,
+    queue::{Admission, Pick, Queue, admit_of},
     size,
     sync::Event,
 };
@@ -32,7 +33,7 @@ const LOW_PRIORITY: i32 = 7;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order.
 pub(crate) struct Worker {
-    queue: Queue<Refusal>,
+    queue: Queue<WorkerQueue>,
     /// Something was queued, or the worker shall stop.
     wake: Event,
     /// Whose waits end when the worker shall stop.
@@ -42,11 +43,39 @@ pub(crate) struct Worker {
     object: AtomicPtr<_KTHREAD>,
     /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
     priority: AtomicI32,
-    serving: SpinLock<Serving<FileId>>,
-    /// That has changed since the last one who waits for it reset this, under its lock.
+    /// A request ended whose end a thread waits for.
     changed: Event,
-    /// Of the request that is being served.
+}
+
+/// A queue that lets every request in while its status is a success.
+struct WorkerQueue(Status);
+
+/// The request that is being served.
+struct Served {
+    serving: Serving<AtomicUsize>,
     cancellation: Cancellation,
+}
+
+impl Admission for WorkerQueue {
+    /// [`Irp::program`]
+    type Arrival = Option<OpenRef>;
+    type Aside = Served;
+
+    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
+        if self.0.is_success() {
+            admit_of(*program)
+        } else {
+            Err(self.0)
+        }
+    }
+
+    fn taken(served: &Served, file: FileId) {
+        let Served {
+            serving,
+            cancellation,
+        } = served;
+        serving.begin(file.address(), || cancellation.begin());
+    }
 }
 
 /// The handle of a system thread.
@@ -62,15 +91,20 @@ impl Worker {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device, Refusal(Status::DEVICE_NOT_READY))?,
+            queue: Queue::try_new(
+                device,
+                WorkerQueue(Status::DEVICE_NOT_READY),
+                Served {
+                    serving: Serving::new(AtomicUsize::new(0)),
+                    cancellation: Cancellation::try_new()?,
+                },
+            )?,
             wake: Event::synchronization()?,
             waiter: Waiter::try_new()?,
             thread: SpinLock::new(None),
             object: AtomicPtr::new(ptr::null_mut()),
             priority: AtomicI32::new(0),
-            serving: SpinLock::new(Serving::Nothing),
             changed: Event::notification()?,
-            cancellation: Cancellation::try_new()?,
         })
     }
 
@@ -132,8 +166,9 @@ impl Worker {
 
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
     pub(crate) fn queue(&self, irp: Irp) -> Disposition {
-        let mut program = irp.program();
-        if let (None, Some(open)) = (program, irp.open()) {
+        let open = irp.open();
+        let mut program = open.filter(|_| irp.is_from_user());
+        if let (None, Some(open)) = (program, open) {
             open.set_used();
         }
         let pending = match self.queue.insert(irp, &mut program) {
@@ -148,8 +183,8 @@ impl Worker {
         &self.waiter
     }
 
-    pub(in crate::kernel) const fn cancellation(&self) -> &Cancellation {
-        &self.cancellation
+    pub(in crate::kernel) fn cancellation(&self) -> &Cancellation {
+        &self.queue.aside().cancellation
     }
 
     /// In the worker's thread: every thread that programs use comes before it from now on.
@@ -196,33 +231,27 @@ impl Worker {
         }
     }
 
-    /// Whether a request is being served, or will be in a moment, that is of this open. One that is
-    /// being served shall end.
+    /// Whether a request of this open is being served, which shall end.
     fn ends_soon(&self, file: FileId) -> bool {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.ends_soon(&file, changed, || cancellation.request()))
-    }
-
-    fn set_serving(&self, what: Serving<FileId>) {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.set(what, changed, || cancellation.begin()));
+        let Served {
+            serving,
+            cancellation,
+        } = self.queue.aside();
+        let changed = &self.changed;
+        // Under the lock, so that the note is not the next request's.
+        self.queue
+            .with(|_, _| serving.ends_soon(file.address(), changed, || cancellation.request()))
     }
 
     /// The next request, which is being served from now on.
     fn next(&self) -> Option<Irp> {
-        self.set_serving(Serving::Next);
-        let irp = self.queue.next(Pick::Oldest);
-        self.set_serving(
-            irp.as_ref()
-                .map_or(Serving::Nothing, |irp| Serving::Request(irp.file())),
-        );
-        if let Some(irp) = &irp {
-            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
-            unsafe { self.cancellation.follow(irp) };
+        if self.queue.is_empty() {
+            return None;
         }
-        irp
+        let irp = self.queue.next(Pick::ToServe)?;
+        // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
+        unsafe { self.cancellation().follow(&irp) };
+        Some(irp)
     }
 
     fn run<R: Role>(&self, role: &R, passive: Passive) {
@@ -336,7 +365,10 @@ impl Task<'_> {
     /// The request, which ends now. Its end may be that of its open, too.
     fn ended(self) -> Irp {
         Cancellation::let_go(&self.irp);
-        self.worker.set_serving(Serving::Nothing);
+        let worker = self.worker;
+        if worker.queue.aside().serving.end() {
+            worker.changed.set();
+        }
         self.irp
     }
 

@@ -134,12 +134,23 @@ unsafe impl<E: Send> Sync for PipeQueue<E> {}
 /// Whether there is a pump.
 struct Busy(bool);
 
-impl Admission for Busy {
+/// What is known of an arriving request.
+struct PipeArrival {
     /// [`Irp::program`]
-    type Arrival = Option<OpenRef>;
+    program: Option<OpenRef>,
+    /// Requests may begin now. If the queue takes this one, whoever brought it is the pump.
+    begins: bool,
+}
 
-    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
-        admit_of(*program)
+impl Admission for Busy {
+    type Arrival = PipeArrival;
+    type Aside = ();
+
+    fn admit(&mut self, arrival: &mut PipeArrival) -> Result<u64, Status> {
+        let ticket = admit_of(arrival.program)?;
+        arrival.begins &= !self.0;
+        self.0 |= arrival.begins;
+        Ok(ticket)
     }
 }
 
@@ -161,7 +172,7 @@ impl<E: TransferPlan> PipeQueue<E> {
     ) -> Result<Shared<Self>, Status> {
         let part = options.direct.then(PartialMdl::try_new).transpose()?;
         let pipe_queue = Shared::try_new(Self {
-            queue: Queue::try_new(device, Busy(false))?,
+            queue: Queue::try_new(device, Busy(false), ())?,
             flight: SpinLock::new(Flight::IDLE),
             urb: UnsafeCell::new(Urb::EMPTY),
             work: UnsafeCell::new(PumpState::new(
@@ -220,13 +231,22 @@ unsafe impl Send for Held {}
 impl<E: TransferPlan> Shared<PipeQueue<E>> {
     /// Queues a request, which may have brought memory with it. At <= `DISPATCH_LEVEL`.
     pub(crate) fn request(&self, irp: Irp, carried: Option<Buffer>) -> Disposition {
-        let mut program = irp.program();
-        let pending = match self.queue.insert_with(irp, &mut program, carried) {
-            Ok(pending) => pending,
-            Err((irp, refusal)) => return irp.complete(refusal).pending(),
+        let mut arrival = PipeArrival {
+            program: irp.program(),
+            begins: !self.urb_gate.is_held(self.pipe_mask),
         };
-        self.resume();
-        pending
+        match self.queue.insert_with(irp, &mut arrival, carried) {
+            Ok(pending) => {
+                if arrival.begins {
+                    Pump::new(self).serve_queue();
+                } else {
+                    // What held it may have ended before it was there.
+                    self.resume();
+                }
+                pending
+            }
+            Err((irp, refusal)) => irp.complete(refusal).pending(),
+        }
     }
 
     /// Goes on with the queue, if nobody does. At <= `DISPATCH_LEVEL`.
