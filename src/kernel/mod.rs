@@ -47,7 +47,7 @@ pub(crate) use pending::{Pending, PendingOwner};
 pub(crate) use pnp::{
     BusInformation, ChildDevice, ChildText, FunctionDevice, ID_UNITS, Pnp, State,
 };
-pub(crate) use pool::{Buffer, Shared};
+pub(crate) use pool::{Buffer, Shared, Slot};
 pub(crate) use registry::{Key, PciIdentity, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;

@@ -4,9 +4,10 @@ use core::{
     any::TypeId,
     ffi::c_void,
     ops::{Deref, DerefMut},
+    ptr,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence},
 };
 
 use wdk_sys::{
@@ -122,6 +123,61 @@ impl<T> Drop for PoolBox<T> {
         unsafe { self.0.drop_in_place() };
         // SAFETY: `try_new` allocated it.
         unsafe { free(self.0.cast(), TAG) };
+    }
+}
+
+/// The place of a value that one thread at a time takes out and puts back.
+pub(crate) struct Slot<T>(AtomicPtr<T>);
+
+impl<T: Send> Slot<T> {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_new(value: T) -> Result<Self, Status> {
+        let value = PoolBox::try_new(value)?;
+        Ok(Self(AtomicPtr::new(value.into_raw().as_ptr())))
+    }
+
+    /// Takes the value out until the guard is dropped; `None`: another thread has it. At any IRQL.
+    pub(crate) fn take(&self) -> Option<SlotGuard<'_, T>> {
+        let value = NonNull::new(self.0.swap(ptr::null_mut(), Ordering::Acquire))?;
+        Some(SlotGuard { slot: self, value })
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        if let Some(value) = NonNull::new(*self.0.get_mut()) {
+            // SAFETY: `try_new` made it of a box, and no guard has it.
+            drop(unsafe { PoolBox::from_raw(value) });
+        }
+    }
+}
+
+/// Having the value of a [`Slot`], until this is dropped.
+pub(crate) struct SlotGuard<'a, T> {
+    slot: &'a Slot<T>,
+    value: NonNull<T>,
+}
+
+impl<T> Deref for SlotGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the value is out of its slot: no other thread reaches it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> DerefMut for SlotGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: likewise.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T> Drop for SlotGuard<'_, T> {
+    fn drop(&mut self) {
+        self.slot.0.store(self.value.as_ptr(), Ordering::Release);
     }
 }
 

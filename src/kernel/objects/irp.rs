@@ -674,6 +674,11 @@ impl FileId {
         unsafe { length.read() != 0 }
     }
 
+    /// Two opens have different ones.
+    pub(in crate::kernel) fn address(self) -> usize {
+        self.0.addr()
+    }
+
     /// A request that did not come through an open.
     pub(crate) fn is_none(self) -> bool {
         self.0.is_null()

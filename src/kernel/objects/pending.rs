@@ -40,6 +40,7 @@ impl Admission for PendingPlace {
     type Arriving = Option<OpenRef>;
     /// Its ticket: when its time is over, on the clock of [`milliseconds`].
     type Carried = u64;
+    type Aside = ();
 
     const MOST: u32 = 1;
 
@@ -65,7 +66,7 @@ impl Pending {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device, PendingPlace(Status::DEVICE_NOT_READY))?,
+            queue: Queue::try_new(device, PendingPlace(Status::DEVICE_NOT_READY), ())?,
             timer: PoolBox::try_new(Timer::new())?,
             has_timer: AtomicBool::new(false),
         })

@@ -2,10 +2,9 @@
 
 use core::{
     cell::UnsafeCell,
-    marker::PhantomData,
     mem::offset_of,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
 use wdk_sys::{
@@ -29,13 +28,14 @@ use crate::kernel::{
 /// what `S` keeps under the same lock.
 ///
 /// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
-pub(in crate::kernel) struct Queue<S>(PoolBox<QueueState<S>>);
+pub(in crate::kernel) struct Queue<S: Admission>(PoolBox<QueueState<S>>);
 
 #[repr(C)]
-struct QueueState<S> {
+struct QueueState<S: Admission> {
     /// First, for the callbacks are given its address.
     links: Links,
     state: UnsafeCell<S>,
+    aside: S::Aside,
 }
 
 /// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock
@@ -45,7 +45,10 @@ struct Links {
     csq: UnsafeCell<IO_CSQ>,
     lock: UnsafeCell<KSPIN_LOCK>,
     list: UnsafeCell<LIST_ENTRY>,
-    length: UnsafeCell<u32>,
+    /// Changed under the lock; looked at without it, too.
+    length: AtomicU32,
+    /// The IRP that [`Pick::ToServe`] has found last, while its call lasts.
+    found: UnsafeCell<PIRP>,
     remove_lock: RemoveLock,
 }
 
@@ -58,18 +61,6 @@ impl Links {
         // SAFETY: `Queue::csq` made the pointer of a QueueState, which begins with its links.
         unsafe { &*csq.cast::<Self>() }
     }
-
-    /// Changes the number of IRPs. Under the lock.
-    ///
-    /// # Safety
-    /// The lock is held.
-    unsafe fn count(&self, change: impl FnOnce(u32) -> u32) {
-        let length = self.length.get();
-        // SAFETY: the caller's promise.
-        let now = unsafe { length.read() };
-        // SAFETY: likewise.
-        unsafe { length.write(change(now)) };
-    }
 }
 
 /// What a queue keeps under its lock.
@@ -80,6 +71,9 @@ pub(in crate::kernel) trait Admission: Send + 'static {
     /// What travels with an IRP through the queue: its request as dispatch has parsed it. It is in
     /// the IRP itself, so it has no more than [`CARRIED_BYTES`], and needs no memory.
     type Carried: Send + 'static;
+
+    /// What is used beside the lock, too.
+    type Aside: Sync;
 
     /// How many may wait: of another the status is `STATUS_INVALID_DEVICE_STATE`.
     const MOST: u32 = u32::MAX;
@@ -93,6 +87,9 @@ pub(in crate::kernel) trait Admission: Send + 'static {
         arrival: &mut Self::Arriving,
         carried: &mut Self::Carried,
     ) -> Result<(), Status>;
+
+    /// An IRP that came through this open leaves the queue by [`Pick::ToServe`]. Under the lock.
+    fn taken(_aside: &Self::Aside, _file: FileId) {}
 
     /// The ticket of a queued IRP, where IRPs are taken out by tickets ([`Pick::Before`]). Tickets
     /// rise.
@@ -114,40 +111,13 @@ pub(in crate::kernel) fn admit_of(program: Option<OpenRef>) -> Result<(), Status
     }
 }
 
-/// A queue that lets every IRP in while its status is a success.
-pub(in crate::kernel) struct Refusal<C> {
-    pub(in crate::kernel) status: Status,
-    carried: PhantomData<fn() -> C>,
-}
-
-impl<C> Refusal<C> {
-    pub(in crate::kernel) const fn new(status: Status) -> Self {
-        Self {
-            status,
-            carried: PhantomData,
-        }
-    }
-}
-
-impl<C: Send + 'static> Admission for Refusal<C> {
-    /// [`Irp::program`]
-    type Arriving = Option<OpenRef>;
-    type Carried = C;
-
-    fn admit(&mut self, program: &mut Option<OpenRef>, _: &mut C) -> Result<(), Status> {
-        if self.status.is_success() {
-            admit_of(*program)
-        } else {
-            Err(self.status)
-        }
-    }
-}
-
 /// Which IRP to take out of a queue: the oldest one that meets a condition.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) enum Pick {
     /// None.
     Oldest,
+    /// None, and [`Admission::taken`] is told of it.
+    ToServe,
     /// It came through this open.
     Of(FileId),
     /// Its ticket is lower.
@@ -155,9 +125,9 @@ pub(in crate::kernel) enum Pick {
 }
 
 // SAFETY: everything is accessed under the queue's spin lock.
-unsafe impl<S: Send> Send for Queue<S> {}
-// SAFETY: likewise.
-unsafe impl<S: Send> Sync for Queue<S> {}
+unsafe impl<S: Admission<Aside: Send>> Send for Queue<S> {}
+// SAFETY: likewise; what is aside may be used by several threads.
+unsafe impl<S: Admission> Sync for Queue<S> {}
 
 impl<S: Admission> Queue<S> {
     /// A queue for the IRPs of `device`.
@@ -167,16 +137,19 @@ impl<S: Admission> Queue<S> {
     pub(in crate::kernel) fn try_new<R: Role>(
         device: Device<'_, R>,
         state: S,
+        aside: S::Aside,
     ) -> Result<Self, Status> {
         let queue = Self(PoolBox::try_new(QueueState {
             links: Links {
                 csq: UnsafeCell::new(IO_CSQ::default()),
                 lock: UnsafeCell::new(0),
                 list: UnsafeCell::new(LIST_ENTRY::default()),
-                length: UnsafeCell::new(0),
+                length: AtomicU32::new(0),
+                found: UnsafeCell::new(ptr::null_mut()),
                 remove_lock: device.remove_lock(),
             },
             state: UnsafeCell::new(state),
+            aside,
         })?);
         let list = queue.0.links.list.get();
         let empty = LIST_ENTRY {
@@ -190,7 +163,7 @@ impl<S: Admission> Queue<S> {
             IoCsqInitializeEx(
                 queue.csq(),
                 Some(insert::<S>),
-                Some(remove),
+                Some(remove::<S>),
                 Some(peek_next::<S>),
                 Some(acquire_lock),
                 Some(release_lock),
@@ -222,8 +195,7 @@ impl<S: Admission> Queue<S> {
             entry = unsafe { (*entry).Flink };
         }
         let queued = Queued {
-            // SAFETY: under the lock.
-            count: unsafe { links.length.get().read() },
+            count: links.length.load(Ordering::Relaxed),
             first: (entry != head).then(|| {
                 // SAFETY: an entry of the list is a live IRP's, and `insert` wrote what it carries.
                 S::ticket(unsafe { &*carried_by::<S>(irp_of(entry)) })
@@ -234,6 +206,17 @@ impl<S: Admission> Queue<S> {
         // SAFETY: acquired above.
         unsafe { release_lock(self.csq(), irql) };
         result
+    }
+
+    /// What is used beside the lock, too.
+    pub(in crate::kernel) fn aside(&self) -> &S::Aside {
+        &self.0.aside
+    }
+
+    /// Whether there is no IRP. One that arrives meanwhile may be missed: the thread that serves
+    /// the queue is woken after its arrival.
+    pub(in crate::kernel) fn is_empty(&self) -> bool {
+        self.0.links.length.load(Ordering::Relaxed) == 0
     }
 
     /// Queues the IRP, which is pending from now on. At <= `DISPATCH_LEVEL`.
@@ -363,15 +346,17 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     // SAFETY: `Queue::insert` wrote it, and nothing else has the IRP before it is in the list.
     let carried = unsafe { &mut *carried_by::<S>(irp) };
     match state.admit(arrival, carried) {
-        // SAFETY: the lock is held.
-        Ok(()) if unsafe { links.length.get().read() } >= S::MOST => {
+        Ok(()) if links.length.load(Ordering::Relaxed) >= S::MOST => {
             return Status::INVALID_DEVICE_STATE.0;
         }
         Ok(()) => {}
         Err(refusal) => return refusal.0,
     }
-    // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_add(1)) };
+    // As many as there are IRPs: it does not overflow. Changed under the lock alone.
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_add(1), Ordering::Relaxed);
     // SAFETY: the IRP is being queued: its list entry is ours.
     let entry = unsafe { entry_of(irp) };
     let head = links.list.get();
@@ -390,11 +375,19 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     Status::SUCCESS.0
 }
 
-unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
-    // SAFETY: a Csq of ours.
-    let links = unsafe { Links::of(csq) };
+unsafe extern "C" fn remove<S: Admission>(csq: PIO_CSQ, irp: PIRP) {
+    // SAFETY: `Queue::csq` made the pointer of a QueueState.
+    let inner = unsafe { &*csq.cast::<QueueState<S>>() };
+    let links = &inner.links;
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_sub(1), Ordering::Relaxed);
     // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_sub(1)) };
+    if unsafe { links.found.get().replace(ptr::null_mut()) } == irp {
+        // SAFETY: an IRP in the list is live.
+        S::taken(&inner.aside, unsafe { file_of(irp) });
+    }
     // SAFETY: the IRP is in the list.
     let entry = unsafe { entry_of(irp) };
     // SAFETY: likewise.
@@ -419,16 +412,23 @@ unsafe extern "C" fn peek_next<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: P
     };
     // SAFETY: an entry of the list, or its head, whose lock is held.
     let mut entry = unsafe { (*before).Flink };
+    let mut found = ptr::null_mut();
     while entry != head {
         let irp = irp_of(entry);
         // SAFETY: an IRP in the list is live.
         if unsafe { meets::<S>(irp, pick) } {
-            return irp;
+            found = irp;
+            break;
         }
         // SAFETY: an entry of the list.
         entry = unsafe { (*entry).Flink };
     }
-    ptr::null_mut()
+    if let Some(Pick::ToServe) = pick {
+        // SAFETY: the lock is held, until this IRP is removed, or the next one is looked for
+        // because another thread cancels this one.
+        unsafe { links.found.get().write(found) };
+    }
+    found
 }
 
 /// Whether a queued IRP is one that is asked for.
@@ -437,18 +437,28 @@ unsafe extern "C" fn peek_next<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: P
 /// `irp` is in the list, whose lock is held.
 unsafe fn meets<S: Admission>(irp: PIRP, pick: Option<&Pick>) -> bool {
     match pick {
-        None | Some(Pick::Oldest) => true,
+        None | Some(Pick::Oldest | Pick::ToServe) => true,
         Some(Pick::Before(ticket)) => {
             // SAFETY: `insert` wrote it.
             S::ticket(unsafe { &*carried_by::<S>(irp) }) < *ticket
         }
-        Some(Pick::Of(file)) => NonNull::new(irp).map(current_slot).is_some_and(|slot| {
-            // SAFETY: an IRP in the list has a current stack location.
-            let stack = unsafe { slot.read() };
-            // SAFETY: likewise.
-            unsafe { (*stack).FileObject == file.0 }
-        }),
+        // SAFETY: likewise.
+        Some(Pick::Of(file)) => unsafe { file_of(irp) == *file },
     }
+}
+
+/// The open that a queued IRP came through.
+///
+/// # Safety
+/// `irp` is in the list, whose lock is held.
+unsafe fn file_of(irp: PIRP) -> FileId {
+    let file = NonNull::new(irp).map(current_slot).map(|slot| {
+        // SAFETY: an IRP in the list has a current stack location.
+        let stack = unsafe { slot.read() };
+        // SAFETY: likewise.
+        unsafe { (*stack).FileObject }
+    });
+    FileId(file.unwrap_or(ptr::null_mut()))
 }
 
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {

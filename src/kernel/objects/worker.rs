@@ -1,8 +1,9 @@
 //! The thread of a device object, and the requests that it serves.
 
 use core::{
+    marker::PhantomData,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
 
 use wdk_sys::{
@@ -20,7 +21,8 @@ use crate::kernel::{
     check,
     irp::FileId,
     irql::Routine,
-    queue::{Pick, Queue, Refusal},
+    open::OpenRef,
+    queue::{Admission, Pick, Queue, admit_of},
     size,
     sync::Event,
 };
@@ -32,10 +34,7 @@ const LOW_PRIORITY: i32 = 7;
 
 /// A thread that serves the queued requests of one device object, one at a time, in order: each as
 /// the `Q` that dispatch has parsed it to, which travels with its IRP.
-pub(crate) struct Worker<Q> {
-    queue: Queue<Refusal<Q>>,
-    thread: WorkerThread,
-}
+pub(crate) struct Worker<Q: Send + 'static>(Queue<WorkerQueue<Q>>);
 
 /// What a worker's thread serves.
 pub(crate) trait Server: Send + Sync + 'static {
@@ -49,7 +48,7 @@ pub(crate) trait Server: Send + Sync + 'static {
     fn serve(&self, task: Task, request: Self::Carried) -> Disposition;
 }
 
-/// The thread of a worker, whatever it serves.
+/// The thread of a worker, whatever it serves: it is beside the lock of the worker's queue.
 pub(in crate::kernel) struct WorkerThread {
     /// Something was queued, or the worker shall stop.
     wake: Event,
@@ -60,11 +59,40 @@ pub(in crate::kernel) struct WorkerThread {
     object: AtomicPtr<_KTHREAD>,
     /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
     priority: AtomicI32,
-    serving: SpinLock<Serving<FileId>>,
-    /// That has changed since the last one who waits for it reset this, under its lock.
-    changed: Event,
-    /// Of the request that is being served.
+    /// Whose request is being served.
+    serving: Serving<AtomicUsize>,
+    /// That of the request that is being served.
     cancellation: Cancellation,
+    /// A request ended whose end a thread waits for.
+    changed: Event,
+}
+
+/// A queue that lets every request in while its status is a success.
+struct WorkerQueue<Q> {
+    status: Status,
+    carried: PhantomData<fn() -> Q>,
+}
+
+impl<Q: Send + 'static> Admission for WorkerQueue<Q> {
+    /// [`Irp::program`]
+    type Arriving = Option<OpenRef>;
+    type Carried = Q;
+    type Aside = WorkerThread;
+
+    fn admit(&mut self, program: &mut Option<OpenRef>, _: &mut Q) -> Result<(), Status> {
+        if self.status.is_success() {
+            admit_of(*program)
+        } else {
+            Err(self.status)
+        }
+    }
+
+    fn taken(thread: &WorkerThread, file: FileId) {
+        let cancellation = &thread.cancellation;
+        thread
+            .serving
+            .begin(file.address(), || cancellation.begin());
+    }
 }
 
 /// The handle of a system thread.
@@ -79,19 +107,27 @@ impl<Q: Send + 'static> Worker<Q> {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
-        Ok(Self {
-            queue: Queue::try_new(device, Refusal::new(Status::DEVICE_NOT_READY))?,
-            thread: WorkerThread {
+        Ok(Self(Queue::try_new(
+            device,
+            WorkerQueue {
+                status: Status::DEVICE_NOT_READY,
+                carried: PhantomData,
+            },
+            WorkerThread {
                 wake: Event::synchronization()?,
                 waiter: Waiter::try_new()?,
                 handle: SpinLock::new(None),
                 object: AtomicPtr::new(ptr::null_mut()),
                 priority: AtomicI32::new(0),
-                serving: SpinLock::new(Serving::Nothing),
+                serving: Serving::new(AtomicUsize::new(0)),
                 changed: Event::notification()?,
                 cancellation: Cancellation::try_new()?,
             },
-        })
+        )?))
+    }
+
+    fn thread(&self) -> &WorkerThread {
+        self.0.aside()
     }
 
     /// Starts the thread of `server`'s worker, unless it runs. `server` is part of its device
@@ -101,7 +137,7 @@ impl<Q: Send + 'static> Worker<Q> {
     /// What `PsCreateSystemThread` says.
     pub(crate) fn start<S: Server<Carried = Q>>(server: &S, _: Passive) -> Result<(), Status> {
         let this = server.worker();
-        let own = &this.thread;
+        let own = this.thread();
         if own.handle.with(|thread| thread.is_some()) {
             return Ok(());
         }
@@ -136,9 +172,9 @@ impl<Q: Send + 'static> Worker<Q> {
     /// refused with `status`. A stopped worker stays so. PnP path only.
     pub(crate) fn stop(&self, status: Status, _: Passive) {
         self.refuse(status);
-        let own = &self.thread;
+        let own = self.thread();
         own.waiter.stop(status);
-        self.queue.end_all(Pick::Oldest, status);
+        self.0.end_all(Pick::Oldest, status);
         if let Some(Thread(handle)) = own.handle.with(Option::take) {
             own.wake.set();
             // SAFETY: our handle, at PASSIVE_LEVEL; the thread ends soon, for every wait of its
@@ -157,17 +193,17 @@ impl<Q: Send + 'static> Worker<Q> {
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
     pub(crate) fn queue(&self, irp: Irp, request: Q) -> Disposition {
         let mut program = irp.waiting_program();
-        let pending = match self.queue.insert(irp, &mut program, request) {
+        let pending = match self.0.insert(irp, &mut program, request) {
             Ok(pending) => pending,
             Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         };
-        self.thread.wake.set();
+        self.thread().wake.set();
         pending
     }
 
     /// What the queue answers from now on: success opens it.
     fn refuse(&self, status: Status) {
-        self.queue.with(move |refusal, _| refusal.status = status);
+        self.0.with(move |queue, _| queue.status = status);
     }
 
     /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
@@ -176,30 +212,35 @@ impl<Q: Send + 'static> Worker<Q> {
     /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
     /// the queue to the thread sees it.
     pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
-        self.queue.end_all(Pick::Of(file), Status::CANCELLED);
-        while self.thread.ends_soon(file) {
-            self.thread.changed.wait(passive.blocking());
+        self.0.end_all(Pick::Of(file), Status::CANCELLED);
+        while self.ends_soon(file) {
+            self.thread().changed.wait(passive.blocking());
         }
     }
 
     /// The next request, which is being served from now on.
     fn next(&self) -> Option<(Irp, Q)> {
-        let own = &self.thread;
-        own.set_serving(Serving::Next);
-        let next = self.queue.next(Pick::Oldest);
-        own.set_serving(
-            next.as_ref()
-                .map_or(Serving::Nothing, |(irp, _)| Serving::Request(irp.file())),
-        );
-        if let Some((irp, _)) = &next {
-            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
-            unsafe { own.cancellation.follow(irp) };
+        if self.0.is_empty() {
+            return None;
         }
-        next
+        let (irp, request) = self.0.next(Pick::ToServe)?;
+        // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
+        unsafe { self.thread().cancellation.follow(&irp) };
+        Some((irp, request))
+    }
+
+    /// Whether a request of this open is being served, which shall end.
+    fn ends_soon(&self, file: FileId) -> bool {
+        let own = self.thread();
+        // Under the lock, so that the note is not the next request's.
+        self.0.with(|_, _| {
+            let end = || own.cancellation.request();
+            own.serving.ends_soon(file.address(), &own.changed, end)
+        })
     }
 
     fn run<S: Server<Carried = Q>>(&self, server: &S, passive: Passive) {
-        let own = &self.thread;
+        let own = self.thread();
         loop {
             while let Some((irp, request)) = self.next() {
                 let task = Task {
@@ -249,20 +290,6 @@ impl WorkerThread {
         // SAFETY: the thread runs, and is one that this driver made; at PASSIVE_LEVEL, as workers
         // are.
         (!object.is_null()).then(|| unsafe { KeSetPriorityThread(object, priority) })
-    }
-
-    /// Whether a request is being served, or will be in a moment, that is of this open. One that is
-    /// being served shall end.
-    fn ends_soon(&self, file: FileId) -> bool {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.ends_soon(&file, changed, || cancellation.request()))
-    }
-
-    fn set_serving(&self, what: Serving<FileId>) {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.set(what, changed, || cancellation.begin()));
     }
 }
 
@@ -356,7 +383,10 @@ impl Task<'_> {
     /// The request, which ends now. Its end may be that of its open, too.
     fn ended(self) -> Irp {
         Cancellation::let_go(&self.irp);
-        self.worker.set_serving(Serving::Nothing);
+        let worker = self.worker;
+        if worker.serving.end() {
+            worker.changed.set();
+        }
         self.irp
     }
 

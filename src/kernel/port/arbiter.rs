@@ -8,7 +8,7 @@ use crate::kernel::{
     Device, Disposition, Irp, Role, Waiter, Waits,
     irp::FileId,
     milliseconds,
-    queue::{Admission, Pick, Queue},
+    queue::{Admission, Pick, Queue, Queued},
 };
 use crate::{
     ioctl::{Status, parallel::QueuedPortRequest},
@@ -94,6 +94,7 @@ pub(in crate::kernel) struct WaitingIrp {
 impl Admission for ArbiterState {
     type Arriving = IrpArrival;
     type Carried = WaitingIrp;
+    type Aside = ();
 
     fn admit(&mut self, arrival: &mut IrpArrival, waiting: &mut WaitingIrp) -> Result<(), Status> {
         // SAFETY: `PortArbiter::acquire_for_irp` passed its own, and waits for this call.
@@ -119,6 +120,27 @@ impl Admission for ArbiterState {
 /// What goes on with an IRP that has the port now: it is completed there.
 pub(crate) type Grant<'a> = &'a dyn Fn(Irp, QueuedPortRequest) -> Disposition;
 
+impl ArbiterState {
+    /// Who is next. A thread gets the port at once.
+    fn next(&mut self, taken: &AtomicBool, queued: Queued) -> Next {
+        let oldest = Oldest {
+            irp: queued.first,
+            thread: self.threads.first().map(|it| (it.ticket, it.owner)),
+        };
+        let next = self.arbiter.next(taken, oldest);
+        match next {
+            Next::System => self.threads.for_each(WaitingThread::tell),
+            Next::Thread => {
+                if let Some(thread) = self.threads.take_first() {
+                    thread.tell();
+                }
+            }
+            Next::Done | Next::Irp(_) => {}
+        }
+        next
+    }
+}
+
 /// How long a thread waits for the port, in milliseconds.
 #[derive(Clone, Copy)]
 pub(crate) enum AcquireTimeout {
@@ -142,6 +164,7 @@ impl PortArbiter {
                     arbiter: Arbiter::new(Owner::System),
                     threads: WaitList::new(),
                 },
+                (),
             )?,
             taken: AtomicBool::new(true),
         })
@@ -305,50 +328,38 @@ impl PortArbiter {
     /// Frees the port, if its owner is one that `is` accepts, and passes it on. An IRP that gets
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
     pub(crate) fn release(&self, is: Accepts<'_>, grant: Grant<'_>) -> bool {
-        let left = self.queue.with(move |state, _| {
+        let taken = &self.taken;
+        let next = self.queue.with(move |state, queued| {
             let left = state.arbiter.release(is)?;
             if left.was_system {
                 state.threads.for_each(WaitingThread::tell);
             }
-            Some(left)
+            Some(if left.pass_on {
+                state.next(taken, queued)
+            } else {
+                Next::Done
+            })
         });
-        if left.is_some_and(|left| left.pass_on) {
-            self.pass_on(grant);
+        if let Some(Next::Irp(before)) = next {
+            self.pass_on(before, grant);
         }
-        left.is_some()
+        next.is_some()
     }
 
-    /// Gives the port to the client that waits longest, until one keeps it or none is left.
-    fn pass_on(&self, grant: Grant<'_>) {
-        while let Next::Irp(before) = self.next() {
+    /// Gives the port to the client that waits longest, until one keeps it or none is left. The
+    /// first is an IRP whose ticket is lower than `before`.
+    #[cold]
+    fn pass_on(&self, before: u64, grant: Grant<'_>) {
+        let taken = &self.taken;
+        let mut next = Next::Irp(before);
+        while let Next::Irp(before) = next {
             if let Some((irp, waiting)) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
                 self.queue.with(move |state, _| state.arbiter.give(owner));
                 let _ = grant(irp, waiting.request);
             }
+            next = self.queue.with(|state, queued| state.next(taken, queued));
         }
-    }
-
-    /// Who is next. A thread gets the port at once.
-    fn next(&self) -> Next {
-        let taken = &self.taken;
-        self.queue.with(|state, queued| {
-            let oldest = Oldest {
-                irp: queued.first,
-                thread: state.threads.first().map(|it| (it.ticket, it.owner)),
-            };
-            let next = state.arbiter.next(taken, oldest);
-            match next {
-                Next::System => state.threads.for_each(WaitingThread::tell),
-                Next::Thread => {
-                    if let Some(thread) = state.threads.take_first() {
-                        thread.tell();
-                    }
-                }
-                Next::Done | Next::Irp(_) => {}
-            }
-            next
-        })
     }
 
     /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the

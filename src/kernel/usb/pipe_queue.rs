@@ -144,13 +144,24 @@ unsafe impl<E: TransferPlan> Sync for PipeQueue<E> {}
 /// Whether there is a pump.
 struct Busy<C>(bool, PhantomData<fn() -> C>);
 
-impl<C: Send + 'static> Admission for Busy<C> {
+/// What is known of an arriving request.
+struct PipeArrival {
     /// [`Irp::program`]
-    type Arriving = Option<OpenRef>;
-    type Carried = C;
+    program: Option<OpenRef>,
+    /// Requests may begin now. If the queue takes this one, its sender's thread is the pump.
+    begins: bool,
+}
 
-    fn admit(&mut self, program: &mut Option<OpenRef>, _: &mut C) -> Result<(), Status> {
-        admit_of(*program)
+impl<C: Send + 'static> Admission for Busy<C> {
+    type Arriving = PipeArrival;
+    type Carried = C;
+    type Aside = ();
+
+    fn admit(&mut self, arrival: &mut PipeArrival, _: &mut C) -> Result<(), Status> {
+        admit_of(arrival.program)?;
+        arrival.begins &= !self.0;
+        self.0 |= arrival.begins;
+        Ok(())
     }
 }
 
@@ -172,7 +183,7 @@ impl<E: TransferPlan> PipeQueue<E> {
     ) -> Result<Shared<Self>, Status> {
         let part = options.direct.then(PartialMdl::try_new).transpose()?;
         let pipe_queue = Shared::try_new(Self {
-            queue: Queue::try_new(device, Busy(false, PhantomData))?,
+            queue: Queue::try_new(device, Busy(false, PhantomData), ())?,
             flight: SpinLock::new(Flight::IDLE),
             urb: UnsafeCell::new(Urb::EMPTY),
             work: UnsafeCell::new(PumpState::new(
@@ -231,13 +242,22 @@ unsafe impl Send for Held {}
 impl<E: TransferPlan> Shared<PipeQueue<E>> {
     /// Queues a request. At <= `DISPATCH_LEVEL`.
     pub(crate) fn request(&self, irp: Irp, request: E::Carried) -> Disposition {
-        let mut program = irp.program();
-        let pending = match self.queue.insert(irp, &mut program, request) {
-            Ok(pending) => pending,
-            Err((irp, _, refusal)) => return irp.complete(refusal).pending(),
+        let mut arrival = PipeArrival {
+            program: irp.program(),
+            begins: !self.urb_gate.is_held(self.pipe_mask),
         };
-        self.resume();
-        pending
+        match self.queue.insert(irp, &mut arrival, request) {
+            Ok(pending) => {
+                if arrival.begins {
+                    Pump::new(self).serve_queue();
+                } else {
+                    // What held it may have ended before it was there.
+                    self.resume();
+                }
+                pending
+            }
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
+        }
     }
 
     /// Goes on with the queue, if nobody does. At <= `DISPATCH_LEVEL`.

@@ -195,7 +195,7 @@ impl DeviceCore {
         // What is known now holds on: the memory is there before anything moves.
         let room = irp.output_length().min(LONGEST_ANSWER);
         self.with_port(task.waits(), None, |session, port| {
-            let hardware = port.hardware();
+            let hardware = *port.hardware();
             let program = verify(&input, irp.output_length(), chip(self.port(), &hardware))
                 .map_err(|_| Status::INVALID_PARAMETER)?;
             let output = usize::try_from(program.cost().output).unwrap_or(room);
@@ -253,7 +253,7 @@ impl DeviceCore {
     /// The device is used otherwise than by programs: lines that a program has left are put at
     /// rest first.
     pub(in crate::parallel) fn settle(&self, session: &mut Session, port: &mut OwnedPort<'_>) {
-        self.port().disable_edges(&port.hardware());
+        self.port().disable_edges(port.hardware());
         if self.port().raw().used() {
             port.hardware().set_ecr(Ecr::SPP.bits());
             port.write(Register::Dcr, AT_REST.control);

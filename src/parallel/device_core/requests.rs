@@ -21,8 +21,6 @@ const ID_PREFIX: usize = 2;
 /// What the open program has chosen; the defaults come back when it closes the device.
 #[derive(Clone, Copy)]
 pub(in crate::parallel) struct Preferences {
-    /// Modes and addresses of the peripheral, once a request has needed the port.
-    pub(in crate::parallel) session: Option<Session>,
     /// Modes that must not be used (`IOCTL_PAR_GET_DEVICE_CAPS`).
     pub(in crate::parallel) excluded: IeeeModes,
     /// `SERIAL_TIMEOUTS`
@@ -32,7 +30,6 @@ pub(in crate::parallel) struct Preferences {
 impl Preferences {
     /// No limits, the default modes.
     pub(in crate::parallel) const DEFAULT: Self = Self {
-        session: None,
         excluded: IeeeModes::empty(),
         timeouts: SerialTimeouts {
             read_interval: 0,
@@ -202,16 +199,18 @@ impl DeviceCore {
         };
         let limit = self.write_limit(data.len());
         let mut written = 0;
-        let result = self.with_power(task.waits(), limit, |session, port| {
+        let mut ended = Status::SUCCESS;
+        let result = self.with_power(task.waits(), limit, &mut |session, port| {
             // With a time-out a fault is waited for as a busy peripheral is.
             session.set_patient(limit.is_some());
             // After a sleep, the rest.
             let rest = data.get(written..).unwrap_or_default();
             let (count, status) = Self::write_bytes(session, port, rest);
             written += count;
-            unless_asleep(status)
+            ended = status;
+            status
         });
-        task.complete_transfer(result.unwrap_or_else(|why| why), written)
+        task.complete_transfer(result.map_or_else(|why| why, |()| ended), written)
     }
 
     /// The bytes of a direct write, as they are now: their owner may change them at any time.
@@ -252,16 +251,18 @@ impl DeviceCore {
     fn read_with_power(&self, waits: Waits<'_>, buffer: &mut [u8]) -> (Status, usize) {
         let limit = self.read_limit(buffer.len());
         let mut read = 0;
-        let result = self.with_power(waits, limit, |session, port| {
+        let mut ended = Status::SUCCESS;
+        let result = self.with_power(waits, limit, &mut |session, port| {
             let (count, status) = Self::read_bytes(session, port, limit, buffer);
             read = count;
-            match status {
+            ended = match status {
                 // What is there is what there was.
-                Status::POWER_STATE_INVALID if count > 0 => Ok(Status::SUCCESS),
-                status => unless_asleep(status),
-            }
+                Status::POWER_STATE_INVALID if count > 0 => Status::SUCCESS,
+                status => status,
+            };
+            ended
         });
-        (result.unwrap_or_else(|why| why), read)
+        (result.map_or_else(|why| why, |()| ended), read)
     }
 
     /// The time of a write, in milliseconds.
@@ -355,9 +356,12 @@ impl DeviceCore {
         task: &Task,
         mut operation: impl FnMut(&mut Session, &mut OwnedPort<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
-        self.with_power(task.waits(), None, |session, port| {
-            operation(session, port).map_err(|fault| status_of(fault, port))
-        })
+        let mut result = Err(Status::UNSUCCESSFUL);
+        self.with_power(task.waits(), None, &mut |session, port| {
+            result = operation(session, port).map_err(|fault| status_of(fault, port));
+            result.as_ref().map_or_else(|why| *why, |_| Status::SUCCESS)
+        })?;
+        result
     }
 }
 
@@ -367,14 +371,6 @@ enum Id<'id> {
     Text(&'id [u8]),
     /// `PAR_DEVICE_ID_SIZE_INFORMATION`
     Size(DeviceIdSize),
-}
-
-/// The status of a transfer, an error only if it shall go on when the port has power again.
-fn unless_asleep(status: Status) -> Result<Status, Status> {
-    match status {
-        Status::POWER_STATE_INVALID => Err(status),
-        status => Ok(status),
-    }
 }
 
 /// The status of a request that ended with a fault.

@@ -103,6 +103,12 @@ impl PortCore {
         }
     }
 
+    /// As [`PortCore::free_if`], for its owner.
+    pub(in crate::parallel) fn free_for(&self, owner: Owner) {
+        self.restore();
+        self.release(&|other| other == owner);
+    }
+
     /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
     /// and the end of the chain selected, it goes to the client that waits longest. Whether it was
     /// so. At <= `DISPATCH_LEVEL`.
@@ -111,6 +117,10 @@ impl PortCore {
             return false;
         }
         self.restore();
+        self.release(is)
+    }
+
+    fn release(&self, is: Accepts<'_>) -> bool {
         let freed = self
             .arbiter
             .release(is, &|irp, request| self.grant(irp, request));

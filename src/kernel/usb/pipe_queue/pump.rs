@@ -96,14 +96,15 @@ impl<E: TransferPlan> Pump<E> {
     fn next_request(self) -> Option<(Self, Irp, E::Carried)> {
         let pipe_queue = &self.0;
         loop {
-            // Before it leaves the queue, so that nobody who ends requests misses it.
-            self.announce();
-            if !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask)
-                && let Some((irp, request)) = pipe_queue.queue.next(Pick::Oldest)
-            {
-                return Some((self, irp, request));
+            // A request that is missed here is seen below, under the lock.
+            if !pipe_queue.queue.is_empty() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask) {
+                // Before it leaves the queue, so that no thread that ends requests misses it.
+                self.announce();
+                if let Some((irp, request)) = pipe_queue.queue.next(Pick::Oldest) {
+                    return Some((self, irp, request));
+                }
+                self.retire();
             }
-            self.retire();
             let more = pipe_queue.queue.with(|busy, queued| {
                 busy.0 =
                     queued.first.is_some() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask);
