@@ -116,7 +116,7 @@ fn put_number(room: &mut [u16], number: u32) -> usize {
     let mut rest = number;
     for place in digits.iter_mut().rev() {
         // A decimal digit fits.
-        *place = u16::from(b'0') + (rest % 10 & 0xF) as u16;
+        *place = u16::from(b'0') + ((rest % 10) & 0xF) as u16;
         length += 1;
         rest /= 10;
         if rest == 0 {
