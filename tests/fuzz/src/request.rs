@@ -87,10 +87,9 @@ pub fn run(input: &Input) {
             0
         }
         // The ID has its own check, when it is there.
-        UserRequest::Queued(Later::QueryDeviceId)
-        | UserRequest::Queued(Later::QueryRawDeviceId) => 0,
+        UserRequest::Queued(Later::QueryDeviceId | Later::QueryRawDeviceId) => 0,
         UserRequest::Queued(Later::QueryDeviceIdSize) => size_of::<u32>(),
-        UserRequest::Immediate(Now::GetMode) | UserRequest::Immediate(Now::GetDefaultModes) => {
+        UserRequest::Immediate(Now::GetMode | Now::GetDefaultModes) => {
             NegotiationMask::DEFAULT.to_bytes().len()
         }
         UserRequest::Queued(Later::Negotiate(offered)) => {
@@ -104,12 +103,11 @@ pub fn run(input: &Input) {
             assert_eq!(excluded.bits(), expected);
             size_of::<u16>()
         }
-        UserRequest::Queued(Later::SetWriteAddress(address))
-        | UserRequest::Queued(Later::SetReadAddress(address)) => {
+        UserRequest::Queued(Later::SetWriteAddress(address) | Later::SetReadAddress(address)) => {
             assert_eq!(address, bytes[0]);
             0
         }
-        UserRequest::Immediate(Now::IsPortFree) | UserRequest::Immediate(Now::QueryLocation) => 1,
+        UserRequest::Immediate(Now::IsPortFree | Now::QueryLocation) => 1,
         UserRequest::Immediate(Now::SetTimeouts(timeouts)) => {
             assert_eq!(timeouts.to_bytes(), bytes[..20]);
             let length = bytes.len();

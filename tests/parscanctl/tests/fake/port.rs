@@ -185,10 +185,12 @@ impl Transport for Open {
                 let modes = printer.modes.difference(excluded);
                 answer(output, &modes.to_bytes())
             }
-            UserRequest::Queued(Later::SetWriteAddress(_))
-            | UserRequest::Queued(Later::SetReadAddress(_))
-            | UserRequest::Queued(Later::Claim)
-            | UserRequest::Queued(Later::Release { .. }) => Ok(0),
+            UserRequest::Queued(
+                Later::SetWriteAddress(_)
+                | Later::SetReadAddress(_)
+                | Later::Claim
+                | Later::Release { .. },
+            ) => Ok(0),
             UserRequest::Immediate(Now::IsPortFree) => answer(output, &[1]),
             UserRequest::Immediate(Now::QueryLocation) => {
                 answer(output, &[printer.location.as_bytes(), b"\0"].concat())
