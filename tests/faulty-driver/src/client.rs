@@ -10,13 +10,8 @@
 use core::ptr::{null, null_mut};
 
 use crate::api::*;
-use crate::driver::{Dispatch, create_close};
+use crate::driver::create_close;
 use crate::server::Table;
-
-const CREATE: usize = 0;
-const CLOSE: usize = 2;
-const DEVICE_CONTROL: usize = 0x0E;
-const CLEANUP: usize = 0x12;
 
 #[repr(C)]
 struct Client {
@@ -31,21 +26,20 @@ struct Client {
 const EXTENSION_SIZE: u32 = size_of::<Client>() as u32;
 
 pub(crate) unsafe fn entry(driver: *mut DRIVER_OBJECT, exclusive: bool) -> Status {
-    let table = unsafe { (&raw mut (*driver).MajorFunction).cast::<Dispatch>() };
-    let entries: [(usize, Dispatch); 4] = [
-        (CREATE, create_close),
-        (CLOSE, create_close),
-        (CLEANUP, create_close),
-        (DEVICE_CONTROL, control),
+    let entries: [(u8, Dispatch); 4] = [
+        (IRP_MJ_CREATE, create_close),
+        (IRP_MJ_CLOSE, create_close),
+        (IRP_MJ_CLEANUP, create_close),
+        (IRP_MJ_DEVICE_CONTROL, control),
     ];
     let name = ustr(w!("\\Device\\Accomplice"));
     let link = ustr(w!("\\DosDevices\\ACCOMPLICE"));
     let mut device = null_mut();
     unsafe {
         for (major, routine) in entries {
-            table.add(major).write(routine);
+            (*driver).MajorFunction[usize::from(major)] = Some(routine);
         }
-        (*driver).DriverUnload = unload as *const () as usize;
+        (*driver).DriverUnload = Some(unload);
         let status = IoCreateDevice(
             driver,
             EXTENSION_SIZE,
@@ -101,7 +95,7 @@ unsafe fn threaded(
     output: u32,
 ) -> (Status, usize) {
     let mut event: KEVENT = unsafe { core::mem::zeroed() };
-    let mut iosb = [0_u64; 2];
+    let mut iosb = IO_STATUS_BLOCK::default();
     unsafe {
         KeInitializeEvent(&raw mut event, 0, 0);
         let irp = IoBuildDeviceIoControlRequest(
@@ -124,11 +118,9 @@ unsafe fn threaded(
         if status == PENDING {
             wait(&raw mut event);
         }
-        #[allow(clippy::cast_possible_truncation, reason = "an NTSTATUS")]
-        let answer = (iosb[0] as u32).cast_signed();
+        let answer = iosb.Status;
         if no_file && (status == PENDING || status == answer) {
-            #[allow(clippy::cast_possible_truncation, reason = "64 bits")]
-            (answer, iosb[1] as usize)
+            (answer, iosb.Information)
         } else {
             (UNSUCCESSFUL, 0)
         }
@@ -140,7 +132,7 @@ unsafe fn send_own(c: *mut Client) -> Status {
     unsafe {
         let next = current((*c).own).sub(1);
         (*next).MajorFunction = 0x0F;
-        (*next).Parameters[2] = code(0x811) as usize;
+        (*next).Parameters.DeviceIoControl.IoControlCode = code(0x811);
         set_completion((*c).own, keep, (&raw mut (*c).event).cast());
         IofCallDriver((*c).target, (*c).own)
     }
@@ -277,7 +269,7 @@ unsafe fn by_handle() -> (Status, usize) {
     };
     let mut handle = null_mut();
     let mut file = null_mut();
-    let mut iosb = [0_u64; 2];
+    let mut iosb = IO_STATUS_BLOCK::default();
     unsafe {
         let status = ZwCreateFile(
             &raw mut handle,

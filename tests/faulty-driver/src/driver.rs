@@ -11,17 +11,6 @@ use core::ptr::{null, null_mut};
 use crate::api::*;
 use crate::{client, power, server, sins, user};
 
-pub(crate) const CREATE: usize = 0;
-const CLOSE: usize = 2;
-const DEVICE_CONTROL: usize = 0x0E;
-const INTERNAL_DEVICE_CONTROL: usize = 0x0F;
-const READ: usize = 3;
-const WRITE: usize = 4;
-const CLEANUP: usize = 0x12;
-const POWER: usize = 0x16;
-const SYSTEM_CONTROL: usize = 0x17;
-const PNP: usize = 0x1B;
-
 #[allow(clippy::cast_possible_truncation, reason = "a small structure")]
 const EXTENSION_SIZE: u32 = size_of::<Extension>() as u32;
 
@@ -70,8 +59,6 @@ pub(crate) fn remove_lock(device: *mut DEVICE_OBJECT) -> Ptr {
     unsafe { (&raw mut (*extension(device)).remove_lock).cast() }
 }
 
-pub(crate) type Dispatch = unsafe extern "C" fn(*mut DEVICE_OBJECT, *mut IRP) -> Status;
-
 /// The image's entry point.
 ///
 /// # Safety
@@ -89,27 +76,26 @@ unsafe extern "system" fn DriverEntry(
     if role != 0 {
         return unsafe { client::entry(driver, role == 2) };
     }
-    let table = unsafe { (&raw mut (*driver).MajorFunction).cast::<Dispatch>() };
-    let entries: [(usize, Dispatch); 10] = [
-        (READ, read_write),
-        (WRITE, read_write),
-        (CREATE, create_close),
-        (CLOSE, create_close),
-        (CLEANUP, cleanup),
-        (DEVICE_CONTROL, control),
-        (INTERNAL_DEVICE_CONTROL, server::internal),
-        (POWER, power::power),
-        (SYSTEM_CONTROL, wmi),
-        (PNP, pnp),
+    let entries: [(u8, Dispatch); 10] = [
+        (IRP_MJ_READ, read_write),
+        (IRP_MJ_WRITE, read_write),
+        (IRP_MJ_CREATE, create_close),
+        (IRP_MJ_CLOSE, create_close),
+        (IRP_MJ_CLEANUP, cleanup),
+        (IRP_MJ_DEVICE_CONTROL, control),
+        (IRP_MJ_INTERNAL_DEVICE_CONTROL, server::internal),
+        (IRP_MJ_POWER, power::power),
+        (IRP_MJ_SYSTEM_CONTROL, wmi),
+        (IRP_MJ_PNP, pnp),
     ];
     for (major, routine) in entries {
-        if !(sin(21) && major == POWER) {
-            unsafe { table.add(major).write(routine) };
+        if !(sin(21) && major == IRP_MJ_POWER) {
+            unsafe { (*driver).MajorFunction[usize::from(major)] = Some(routine) };
         }
     }
     unsafe {
-        (*driver).DriverUnload = unload as *const () as usize;
-        (*(*driver).DriverExtension).AddDevice = add_device as *const () as usize;
+        (*driver).DriverUnload = Some(unload);
+        (*(*driver).DriverExtension).AddDevice = Some(add_device);
     }
     SUCCESS
 }
@@ -356,11 +342,11 @@ unsafe extern "C" fn read_write(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> S
     let length = argument_low(irp, 0) as usize;
     let major = unsafe { (*current(irp)).MajorFunction };
     if sin(50) || sin(51) {
-        let read = usize::from(major) == READ;
+        let read = major == IRP_MJ_READ;
         let status = unsafe { user::transfer(irp, read, length) };
         return finish(irp, status, if status < 0 { 0 } else { length });
     }
-    if usize::from(major) == READ && length > 0 {
+    if major == IRP_MJ_READ && length > 0 {
         unsafe { memset(buffer(irp).cast(), 0x5A, length) };
     }
     finish(irp, SUCCESS, length)
@@ -903,16 +889,11 @@ unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
             )
         }
         _ => {
-            let information = unsafe { (&raw const (*irp).IoStatus).cast::<usize>().add(1).read() };
+            let information = unsafe { (*irp).IoStatus.Information };
             if sin(38) && minor > 0x20 {
                 return finish(irp, SUCCESS, 0);
             }
             finish(irp, status(irp), information)
         }
     }
-}
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    unsafe { KeBugCheckEx(0xE2, 0, 0, 0, 0) }
 }

@@ -73,7 +73,7 @@ unsafe extern "C" fn isr_event(_interrupt: Ptr, context: Ptr) -> u8 {
 #[inline(never)]
 unsafe fn send_and_leave(target: *mut DEVICE_OBJECT) {
     let mut event: KEVENT = unsafe { core::mem::zeroed() };
-    let mut iosb = [0_u64; 2];
+    let mut iosb = IO_STATUS_BLOCK::default();
     unsafe {
         KeInitializeEvent(&raw mut event, 0, 0);
         let own = IoBuildDeviceIoControlRequest(
@@ -94,7 +94,7 @@ unsafe fn send_and_leave(target: *mut DEVICE_OBJECT) {
 /// A threaded request that the lower device answers at once.
 unsafe fn threaded(device: *mut DEVICE_OBJECT, signalled: u8, irql: u8) {
     let mut event: KEVENT = unsafe { core::mem::zeroed() };
-    let mut iosb = [0_u64; 2];
+    let mut iosb = IO_STATUS_BLOCK::default();
     unsafe {
         KeInitializeEvent(&raw mut event, 0, signalled);
         let lower = (*extension(device)).lower;
@@ -518,7 +518,7 @@ pub(crate) unsafe fn commit(
             76 => {
                 let event: *mut KEVENT = ExAllocatePool2(NON_PAGED, 32, TAG).cast();
                 KeInitializeEvent(event, 0, 0);
-                let mut iosb = [0_u64; 2];
+                let mut iosb = IO_STATUS_BLOCK::default();
                 let own = IoBuildDeviceIoControlRequest(
                     0x22_0000,
                     (*ext).lower,
@@ -657,8 +657,8 @@ pub(crate) unsafe fn commit(
                 let next = current(own).sub(1);
                 (*next).MajorFunction = 0x1B;
                 (*next).MinorFunction = if number == 155 { 9 } else { 1 };
-                (*next).Parameters[0] = ExAllocatePool2(NON_PAGED, 64, TAG) as usize;
-                (*own).IoStatus[0] = u64::from(NOT_SUPPORTED.cast_unsigned());
+                (*next).Parameters.Others[0] = ExAllocatePool2(NON_PAGED, 64, TAG) as usize;
+                (*own).IoStatus.Status = NOT_SUPPORTED;
                 set_completion(own, keep_quietly, null_mut());
                 IofCallDriver((*ext).lower, own);
             }
@@ -712,7 +712,7 @@ pub(crate) unsafe fn commit(
                 let own = IoAllocateIrp(6, 0);
                 let next = current(own).sub(1);
                 (*next).MajorFunction = 0x0F;
-                (*next).Parameters[2] = crate::server::CODE_COPY_ALL as usize;
+                (*next).Parameters.DeviceIoControl.IoControlCode = crate::server::CODE_COPY_ALL;
                 set_completion(own, keep_quietly, null_mut());
                 IofCallDriver(device, own);
             }
@@ -1060,7 +1060,7 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
         let answer = crate::api::status(own);
         IoFreeIrp(own);
-        let mut iosb = [0_u64; 2];
+        let mut iosb = IO_STATUS_BLOCK::default();
         let own = IoBuildDeviceIoControlRequest(
             0x22_0000,
             (*ext).lower,

@@ -56,7 +56,7 @@ pub(crate) fn submit(device: *mut DEVICE_OBJECT, irp: *mut IRP, length: usize) -
         }
         let next = current(irp).sub(1);
         (*next).MajorFunction = 0x0F;
-        (*next).Parameters = [urb as usize, 0, SUBMIT_URB, 0];
+        (*next).Parameters.Others = [urb as usize, 0, SUBMIT_URB, 0];
         set_completion(irp, done, urb.cast());
         mark_pending(irp);
         IofCallDriver((*extension(device)).lower, irp);
@@ -167,7 +167,7 @@ fn submit_idle(device: *mut DEVICE_OBJECT, what: u32) {
         (*next).MajorFunction = 0x0F;
         let length = if what == 5 { 8 } else { 16 };
         let info = (&raw mut IDLE).addr();
-        (*next).Parameters = [0, length, SUBMIT_IDLE_NOTIFICATION, info];
+        (*next).Parameters.Others = [0, length, SUBMIT_IDLE_NOTIFICATION, info];
         set_completion(irp, came_back, null_mut());
         if what == 6 {
             let old = KfRaiseIrql(2);

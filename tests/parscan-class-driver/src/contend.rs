@@ -416,7 +416,7 @@ unsafe extern "C" fn granted(_device: *mut DEVICE_OBJECT, irp: *mut IRP, context
         return MORE_PROCESSING_REQUIRED;
     };
     // SAFETY: the IRP is back.
-    let status = unsafe { irp.as_ref() }.map_or(INVALID_PARAMETER, |irp| irp.Status);
+    let status = unsafe { irp.as_ref() }.map_or(INVALID_PARAMETER, |irp| irp.IoStatus.Status);
     if status == nt::SUCCESS {
         client.take();
     } else {

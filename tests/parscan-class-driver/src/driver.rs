@@ -11,6 +11,7 @@ use crate::{
     nt::{
         self, DEVICE_OBJECT, DRIVER_OBJECT, Dispatch, INVALID_DEVICE_REQUEST, INVALID_PARAMETER,
         IRP, SUCCESS, Status, UNICODE_STRING,
+        control_device::{self, wide},
     },
     puppet::{self, RESULTS, UNTOUCHED, WORDS},
     request,
@@ -44,29 +45,8 @@ pub(crate) fn device() -> *mut DEVICE_OBJECT {
     DEVICE.load(SeqCst)
 }
 
-/// An ASCII literal in UTF-16.
-const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
-    let mut units = [0; N];
-    let mut at = 0;
-    while at < N {
-        units[at] = text[at] as u16;
-        at += 1;
-    }
-    units
-}
-
 static NAME: [u16; 21] = wide(br"\Device\ParscanClient");
 static LINK: [u16; 25] = wide(br"\DosDevices\ParscanClient");
-
-fn string(units: &'static [u16]) -> UNICODE_STRING {
-    // Both names are short.
-    let length = u16::try_from(size_of_val(units)).unwrap_or(0);
-    UNICODE_STRING {
-        Length: length,
-        MaximumLength: length,
-        Buffer: units.as_ptr().cast_mut(),
-    }
-}
 
 /// The image's entry point: makes the control device.
 ///
@@ -77,42 +57,23 @@ unsafe extern "system" fn DriverEntry(
     driver: *mut DRIVER_OBJECT,
     _path: *const UNICODE_STRING,
 ) -> Status {
-    let (name, link) = (string(&NAME), string(&LINK));
-    let mut device = ptr::null_mut();
-    // SAFETY: the driver object is this driver's; the name is only read.
-    let status = unsafe {
-        nt::IoCreateDevice(
-            driver,
-            0,
-            &raw const name,
-            FILE_DEVICE_UNKNOWN,
-            FILE_DEVICE_SECURE_OPEN,
-            0,
-            &raw mut device,
-        )
+    // SAFETY: this driver's object.
+    let device = match unsafe { control_device::create(driver, 0, &NAME, &LINK) } {
+        Ok(device) => device,
+        Err(status) => return status,
     };
-    if status < 0 {
-        return status;
-    }
-    // SAFETY: both names are only read.
-    let status = unsafe { nt::IoCreateSymbolicLink(&raw const link, &raw const name) };
-    if status < 0 {
-        // SAFETY: just made.
-        unsafe { nt::IoDeleteDevice(device) };
-        return status;
-    }
     DEVICE.store(device, SeqCst);
     // SAFETY: the I/O manager's object, for this driver to fill.
     if let Some(driver) = unsafe { driver.as_mut() } {
         driver.DriverUnload = Some(unload);
-        let routines: [(usize, Dispatch); 4] = [
+        let routines: [(u8, Dispatch); 4] = [
             (nt::IRP_MJ_CREATE, succeed),
             (nt::IRP_MJ_CLOSE, succeed),
             (nt::IRP_MJ_CLEANUP, succeed),
-            (usize::from(nt::IRP_MJ_DEVICE_CONTROL), control),
+            (nt::IRP_MJ_DEVICE_CONTROL, control),
         ];
         for (major, routine) in routines {
-            if let Some(place) = driver.MajorFunction.get_mut(major) {
+            if let Some(place) = driver.MajorFunction.get_mut(usize::from(major)) {
                 *place = Some(routine);
             }
         }
@@ -124,15 +85,9 @@ unsafe extern "system" fn DriverEntry(
     SUCCESS
 }
 
-const FILE_DEVICE_UNKNOWN: u32 = 0x22;
-const FILE_DEVICE_SECURE_OPEN: u32 = 0x100;
-
 unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {
-    let link = string(&LINK);
-    // SAFETY: the name is only read.
-    unsafe { nt::IoDeleteSymbolicLink(&raw const link) };
-    // SAFETY: the control device, which nobody has open any more.
-    unsafe { nt::IoDeleteDevice(device()) };
+    // SAFETY: DriverEntry made it, and a driver is unloaded when no client has it open any more.
+    unsafe { control_device::delete(device(), &LINK) };
 }
 
 /// CREATE, CLEANUP, CLOSE.
@@ -143,8 +98,8 @@ unsafe extern "C" fn succeed(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Stat
 fn complete(irp: *mut IRP, status: Status, information: usize) -> Status {
     // SAFETY: the IRP is with this driver.
     if let Some(irp) = unsafe { irp.as_mut() } {
-        irp.Status = status;
-        irp.Information = information;
+        irp.IoStatus.Status = status;
+        irp.IoStatus.Information = information;
     }
     // SAFETY: and is not touched after this.
     unsafe { nt::IofCompleteRequest(irp, 0) };
@@ -165,15 +120,14 @@ fn command(irp: *mut IRP) -> Result<usize, Status> {
     let irp = unsafe { irp.as_ref() }.ok_or(INVALID_PARAMETER)?;
     // SAFETY: and so is its present stack location.
     let location = unsafe { irp.CurrentStackLocation.as_ref() }.ok_or(INVALID_PARAMETER)?;
-    // Each length is a ULONG with padding behind it.
+    let parameters = location.device_io_control();
     let (input, length) = (
-        location.InputBufferLength & 0xFFFF_FFFF,
-        location.OutputBufferLength & 0xFFFF_FFFF,
+        parameters.InputBufferLength as usize,
+        parameters.OutputBufferLength as usize,
     );
     if irp.SystemBuffer.is_null() || input < WORDS * 8 || length < RESULTS * 8 {
         return Err(INVALID_PARAMETER);
     }
-    let code = u32::try_from(location.IoControlCode & 0xFFFF_FFFF);
     // SAFETY: a buffered request's system buffer has both lengths, and is this driver's now.
     let buffer = unsafe { slice::from_raw_parts_mut(irp.SystemBuffer, input.max(length)) };
     let mut output = Pool::try_filled(length - RESULTS * 8, UNTOUCHED)?;
@@ -185,7 +139,11 @@ fn command(irp: *mut IRP) -> Result<usize, Status> {
     for (word, bytes) in words.iter_mut().zip(head.chunks_exact(8)) {
         *word = bytes.try_into().map_or(0, u64::from_le_bytes);
     }
-    let answer = carry_out(code.unwrap_or(0), &Command { words, data }, &mut output)?;
+    let answer = carry_out(
+        parameters.IoControlCode,
+        &Command { words, data },
+        &mut output,
+    )?;
     let (head, data) = buffer
         .split_at_mut_checked(RESULTS * 8)
         .ok_or(INVALID_PARAMETER)?;
@@ -253,12 +211,4 @@ fn call(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, Status> {
 /// A status as a word of an answer.
 pub(crate) fn status_word(status: Status) -> u64 {
     u64::from(status.cast_unsigned())
-}
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    /// `MANUALLY_INITIATED_CRASH`
-    const CODE: u32 = 0xE2;
-    // SAFETY: no conditions.
-    unsafe { nt::KeBugCheckEx(CODE, 0, 0, 0, 0) }
 }

@@ -9,7 +9,7 @@ use core::{
 
 use crate::nt::{
     self, DEVICE_OBJECT, DISPATCH_LEVEL, DpcRoutine, FILE_OBJECT, INSUFFICIENT_RESOURCES,
-    IO_STACK_LOCATION, IRP, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IoStatusBlock,
+    IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL,
     KDPC, KEVENT, Opaque, PASSIVE_LEVEL, PENDING, Ptr, Status, UNICODE_STRING,
 };
 
@@ -27,7 +27,7 @@ impl Pool {
         // SAFETY: a valid flag, at most DISPATCH_LEVEL like all of this driver but its interrupt
         // routines, and not zero bytes.
         let at = unsafe { nt::ExAllocatePool2(nt::NON_PAGED, length, nt::TAG) };
-        let at = NonNull::new(at).ok_or(INSUFFICIENT_RESOURCES)?;
+        let at = NonNull::new(at.cast()).ok_or(INSUFFICIENT_RESOURCES)?;
         // SAFETY: the block is this long, and nobody else's.
         unsafe { at.write_bytes(value, length) };
         Ok(Self { at, length })
@@ -66,7 +66,7 @@ impl DerefMut for Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // SAFETY: allocated with this tag, and freed once.
-        unsafe { nt::ExFreePoolWithTag(self.at.as_ptr(), nt::TAG) };
+        unsafe { nt::ExFreePoolWithTag(self.at.as_ptr().cast(), nt::TAG) };
     }
 }
 
@@ -102,7 +102,7 @@ impl Event {
 /// Waits for ever, not alertable (`Executive`, `KernelMode`).
 fn wait(event: *mut KEVENT) {
     // SAFETY: the callers' events are initialised and outlive the wait.
-    unsafe { nt::KeWaitForSingleObject(event, 0, 0, 0, ptr::null()) };
+    unsafe { nt::KeWaitForSingleObject(event.cast(), 0, 0, 0, ptr::null()) };
 }
 
 /// A DPC that lives as long as the driver.
@@ -235,8 +235,8 @@ impl Control {
         self,
         irp: *mut IRP,
         target: Target,
-        input: usize,
-        output: usize,
+        input: u32,
+        output: u32,
     ) -> Option<&'static mut IO_STACK_LOCATION> {
         // SAFETY: the caller's IRP.
         let irp = unsafe { irp.as_mut() }?;
@@ -250,9 +250,9 @@ impl Control {
         } else {
             IRP_MJ_DEVICE_CONTROL
         };
-        next.IoControlCode = self.code as usize;
-        next.InputBufferLength = input;
-        next.OutputBufferLength = output;
+        next.Parameters.DeviceIoControl.IoControlCode = self.code;
+        next.Parameters.DeviceIoControl.InputBufferLength = input;
+        next.Parameters.DeviceIoControl.OutputBufferLength = output;
         next.FileObject = if self.file {
             target.file
         } else {
@@ -266,7 +266,7 @@ impl Control {
         let mut event: KEVENT = Opaque([0; 3]);
         // SAFETY: it stays where it is until this function ends, which waits for the request.
         unsafe { nt::KeInitializeEvent(&raw mut event, 0, 0) };
-        let mut block = IoStatusBlock::default();
+        let mut block = IO_STATUS_BLOCK::default();
         let (Ok(input_length), Ok(output_length)) =
             (u32::try_from(input.len()), u32::try_from(output.len()))
         else {
@@ -277,9 +277,9 @@ impl Control {
             nt::IoBuildDeviceIoControlRequest(
                 self.code,
                 target.device,
-                input.as_ptr(),
+                input.as_ptr().cast_mut().cast(),
                 input_length,
-                output.as_mut_ptr(),
+                output.as_mut_ptr().cast(),
                 output_length,
                 u8::from(self.internal),
                 &raw mut event,
@@ -287,7 +287,7 @@ impl Control {
             )
         };
         // SAFETY: just built.
-        if unsafe { self.fill(irp, target, input.len(), output.len()) }.is_none() {
+        if unsafe { self.fill(irp, target, input_length, output_length) }.is_none() {
             return Outcome::of(INSUFFICIENT_RESOURCES);
         }
         // SAFETY: the IRP was built for this device, and is not touched any more.
@@ -295,12 +295,12 @@ impl Control {
         let mut status = dispatched;
         if dispatched == PENDING {
             wait(&raw mut event);
-            status = block.status;
+            status = block.Status;
         }
         Outcome {
             status,
             // The I/O manager leaves the block alone when a request fails at once.
-            information: block.information,
+            information: block.Information,
             dispatched,
         }
     }

@@ -117,6 +117,8 @@ fn start(
     output: usize,
     level: u8,
 ) -> Result<Answer, Status> {
+    let input_length = u32::try_from(input.len()).map_err(|_| nt::INVALID_PARAMETER)?;
+    let output_length = u32::try_from(output).map_err(|_| nt::INVALID_PARAMETER)?;
     let (number, request) = REQUESTS
         .iter()
         .enumerate()
@@ -142,7 +144,7 @@ fn start(
         irp.SystemBuffer = address;
     }
     // SAFETY: it is not sent yet.
-    if let Some(next) = unsafe { control.fill(irp, target, input.len(), output) } {
+    if let Some(next) = unsafe { control.fill(irp, target, input_length, output_length) } {
         next.CompletionRoutine = Some(completed);
         next.Context = ptr::from_ref(request).cast_mut().cast();
         next.Control = nt::INVOKE_ALWAYS;
@@ -188,7 +190,7 @@ pub(crate) fn result(command: &Command<'_>, output: &mut [u8]) -> Result<Answer,
     }
     // SAFETY: it came back, and nobody else has it.
     if let Some(irp) = unsafe { irp.as_ref() } {
-        (outcome.status, outcome.information) = (irp.Status, irp.Information);
+        (outcome.status, outcome.information) = (irp.IoStatus.Status, irp.IoStatus.Information);
     }
     // SAFETY: it was allocated, came back, and is forgotten below.
     unsafe { nt::IoFreeIrp(irp) };

@@ -66,6 +66,16 @@ const DEBUG_TESTS: &[&str] = &[
 /// Scenes of race for the debug image.
 const DEBUG_SCENES: &str = "requests-end,deferred-checks,connections,scanner-read";
 
+/// What is a driver, or a part of one: built for Windows only.
+const DRIVERS: [&str; 6] = [
+    "parscan",
+    "faulty-driver",
+    "parscan-class-driver",
+    "null-driver",
+    "kernel-declarations",
+    "parscan-wine-bus",
+];
+
 const STEPS: &[Step] = &[
     Step {
         name: "setup",
@@ -94,28 +104,15 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            Ok(vec![cargo(
-                workspace,
-                &[
-                    "clippy",
-                    "--workspace",
-                    "--exclude",
-                    "parscan",
-                    "--exclude",
-                    "faulty-driver",
-                    "--exclude",
-                    "parscan-class-driver",
-                    "--exclude",
-                    "null-driver",
-                    "--exclude",
-                    "parscan-wine-bus",
-                    "--all-targets",
-                    "--locked",
-                    "--",
-                    "-D",
-                    "warnings",
-                ],
-            )])
+            let mut clippy = cargo(workspace, &["clippy", "--workspace"]);
+            clippy.args(each("--exclude", &DRIVERS)).args([
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]);
+            Ok(vec![clippy])
         },
     },
     Step {
@@ -126,18 +123,17 @@ const STEPS: &[Step] = &[
         commands: |workspace| {
             let clippy = |targets: &[&str], packages: &[&str]| {
                 let mut command = cargo(workspace, &["clippy", "--locked", driver::KIT]);
-                for target in targets {
-                    command.args(["--target", target]);
-                }
-                for package in packages {
-                    command.args(["-p", package]);
-                }
+                command.args(each("--target", targets));
+                command.args(each("-p", packages));
                 command.args(["--", "-D", "warnings"]);
                 command
             };
+            // The bindings of both at the same time, then the rest.
             let both = [TARGET, Arch::Arm64.target()];
-            let tests = [&driver::TEST_DRIVERS[..], &["parscan", "parscan-wine-bus"]].concat();
-            Ok(vec![clippy(&both, &["parscan"]), clippy(&[TARGET], &tests)])
+            Ok(vec![
+                clippy(&both, &["parscan"]),
+                clippy(&[TARGET], &DRIVERS),
+            ])
         },
     },
     Step {
@@ -400,46 +396,13 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            let mut host = cargo(
-                workspace,
-                &[
-                    "doc",
-                    "--no-deps",
-                    "--locked",
-                    "--workspace",
-                    "--exclude",
-                    "parscan",
-                    "--exclude",
-                    "faulty-driver",
-                    "--exclude",
-                    "parscan-class-driver",
-                    "--exclude",
-                    "null-driver",
-                    "--exclude",
-                    "parscan-wine-bus",
-                ],
-            );
-            let mut driver = cargo(
-                workspace,
-                &[
-                    "doc",
-                    "--no-deps",
-                    "--locked",
-                    "--target",
-                    TARGET,
-                    driver::KIT,
-                    "-p",
-                    "parscan",
-                    "-p",
-                    "faulty-driver",
-                    "-p",
-                    "parscan-class-driver",
-                    "-p",
-                    "null-driver",
-                    "-p",
-                    "parscan-wine-bus",
-                ],
-            );
+            let doc = ["doc", "--no-deps", "--locked"];
+            let mut host = cargo(workspace, &doc);
+            host.arg("--workspace").args(each("--exclude", &DRIVERS));
+            let mut driver = cargo(workspace, &doc);
+            driver
+                .args(["--target", TARGET, driver::KIT])
+                .args(each("-p", &DRIVERS));
             host.env("RUSTDOCFLAGS", "-D warnings");
             driver.env("RUSTDOCFLAGS", "-D warnings");
             Ok(vec![host, driver])
@@ -451,6 +414,14 @@ fn cargo(workspace: &Workspace, args: &[&str]) -> Command {
     let mut command = workspace.cargo();
     command.args(args);
     command
+}
+
+/// The packages as arguments, with this option before each.
+fn each<'a>(option: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
+    packages
+        .iter()
+        .flat_map(|package| [option, package])
+        .collect()
 }
 
 /// This program with another command line.

@@ -1,0 +1,239 @@
+//! Devices that come, start, stop and go.
+
+use super::Machine;
+use crate::bugcheck::Bugcheck;
+use crate::hardware::{DeviceSpec, Resource};
+use crate::{DevNode, DeviceIds, DriverId, NodeState, NtStatus, iomgr, pnp, sched};
+
+impl Machine {
+    /// Changes the resources that the next [`Machine::start`] gives the device.
+    pub fn set_resources(&self, node: DevNode, raw: &[Resource], translated: &[Resource]) {
+        self.with(|k| {
+            let spec = &mut k.pnp.nodes[node.0].spec;
+            spec.raw = raw.to_vec();
+            spec.translated = translated.to_vec();
+        });
+    }
+
+    /// Other devices have these resources.
+    pub fn occupy(&self, resources: &[Resource]) {
+        self.with(|k| k.pnp.occupied.extend_from_slice(resources));
+    }
+
+    /// What the device was assigned last.
+    #[must_use]
+    pub fn assigned(&self, node: DevNode) -> Vec<Resource> {
+        self.with(|k| k.pnp.nodes[node.0].spec.translated.clone())
+    }
+
+    /// `IRP_MN_FILTER_RESOURCE_REQUIREMENTS` with an `IO_RESOURCE_REQUIREMENTS_LIST` as bytes
+    /// (empty = none). Gives the status and the list that came back.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn filter_resource_requirements(
+        &self,
+        node: DevNode,
+        list: &[u8],
+    ) -> Result<(NtStatus, Vec<u8>), Bugcheck> {
+        let list = list.to_vec();
+        sched::call("FILTER_RESOURCE_REQUIREMENTS", move || {
+            pnp::exclusive(|| pnp::filter_requirements(node, &list))
+        })
+    }
+
+    /// Plugs a device into the machine's bus.
+    #[must_use]
+    pub fn plug(&self, spec: DeviceSpec) -> DevNode {
+        self.with(|k| pnp::plug(k, spec))
+    }
+
+    /// Calls the driver's AddDevice for the device.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn add_device(&self, node: DevNode, driver: DriverId) -> Result<NtStatus, Bugcheck> {
+        sched::call("AddDevice", move || {
+            pnp::exclusive(|| pnp::add_device(node, driver))
+        })
+    }
+
+    /// Starts the device with its resources; then capabilities, state and children. After a failed
+    /// start the device gets its REMOVE.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn start(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("START_DEVICE", move || pnp::exclusive(|| pnp::start(node)))
+    }
+
+    /// Asks for the device's children again.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn enumerate(&self, node: DevNode) -> Result<(), Bugcheck> {
+        sched::call("enumeration", move || {
+            pnp::exclusive(|| pnp::enumerate(node));
+        })
+    }
+
+    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal everybody who was asked gets
+    /// `IRP_MN_CANCEL_STOP_DEVICE`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn query_stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("QUERY_STOP", move || {
+            pnp::exclusive(|| pnp::query_stop(node))
+        })
+    }
+
+    /// `IRP_MN_STOP_DEVICE`. [`Machine::start`] starts the device again.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("STOP", move || pnp::exclusive(|| pnp::stop(node)))
+    }
+
+    /// `IRP_MN_CANCEL_STOP_DEVICE`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn cancel_stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("CANCEL_STOP", move || {
+            pnp::exclusive(|| pnp::simple(node, 6))
+        })
+    }
+
+    /// `IRP_MN_QUERY_REMOVE_DEVICE`, children first; refused without asking while a handle is open.
+    /// After a refusal everybody who was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn query_remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("QUERY_REMOVE", move || {
+            pnp::exclusive(|| pnp::query_remove(node))
+        })
+    }
+
+    /// `IRP_MN_CANCEL_REMOVE_DEVICE`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn cancel_remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("CANCEL_REMOVE", move || {
+            pnp::exclusive(|| pnp::simple(node, 3))
+        })
+    }
+
+    /// The device disappears: `IRP_MN_SURPRISE_REMOVAL` for its children and itself, then REMOVE;
+    /// REMOVE waits until the last handle is closed.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn unplug(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("surprise removal", move || {
+            pnp::exclusive(|| pnp::unplug(node))
+        })
+    }
+
+    /// `IRP_MN_REMOVE_DEVICE` for children and device, as after a granted query or a disable. The
+    /// device stays on the bus and can be added again.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
+        sched::call("REMOVE", move || pnp::exclusive(|| pnp::remove(node)))
+    }
+
+    /// Sends any PnP IRP, also one with a minor that does not exist. `arguments` are
+    /// `Parameters.Others`. The device's state does not change.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_pnp_irp(
+        &self,
+        node: DevNode,
+        minor: u8,
+        arguments: [usize; 4],
+    ) -> Result<(NtStatus, usize), Bugcheck> {
+        self.send_irp(node, iomgr::PNP, minor, arguments)
+    }
+
+    /// The same as a filter above sends it that has set a status.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_answered_pnp_irp(
+        &self,
+        node: DevNode,
+        minor: u8,
+        status: NtStatus,
+    ) -> Result<(NtStatus, usize), Bugcheck> {
+        sched::call("an IRP", move || {
+            pnp::send(node, iomgr::PNP, minor, status, 0, |_| ())
+        })
+    }
+
+    /// The device is off its bus, and nobody has noticed: what needs it fails. Its
+    /// [`Machine::unplug`] is to follow.
+    pub fn disconnect(&self, node: DevNode) {
+        self.with(|k| pnp::disconnect(k, node));
+    }
+
+    /// Sends an `IRP_MJ_SYSTEM_CONTROL`; see [`Machine::send_pnp_irp`].
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_wmi_irp(
+        &self,
+        node: DevNode,
+        minor: u8,
+        arguments: [usize; 4],
+    ) -> Result<(NtStatus, usize), Bugcheck> {
+        self.send_irp(node, iomgr::SYSTEM_CONTROL, minor, arguments)
+    }
+
+    #[allow(clippy::unused_self, reason = "every operation takes the machine")]
+    fn send_irp(
+        &self,
+        node: DevNode,
+        major: u8,
+        minor: u8,
+        arguments: [usize; 4],
+    ) -> Result<(NtStatus, usize), Bugcheck> {
+        sched::call("an IRP", move || {
+            pnp::send(node, major, minor, NtStatus::NOT_SUPPORTED, 0, |sl| {
+                sl.set_arg1(arguments[0]);
+                sl.set_arg2(arguments[1]);
+                sl.set_arg3(arguments[2]);
+                sl.set_arg4(arguments[3]);
+            })
+        })
+    }
+
+    /// The device's state.
+    #[must_use]
+    pub fn node_state(&self, node: DevNode) -> NodeState {
+        self.with(|k| k.pnp.nodes[node.0].state)
+    }
+
+    /// The device's children that are there, with `Enumerator\Device\Instance`.
+    #[must_use]
+    pub fn children(&self, node: DevNode) -> Vec<(DevNode, String)> {
+        self.with(|k| {
+            k.pnp.nodes[node.0]
+                .children
+                .iter()
+                .filter_map(|c| Some((*c, pnp::instance_path(k, k.pnp.nodes[c.0].pdo)?)))
+                .collect()
+        })
+    }
+
+    /// What the device says of itself: ids, text, capabilities.
+    #[must_use]
+    pub fn device_ids(&self, node: DevNode) -> DeviceIds {
+        self.with(|k| pnp::device_ids(k, node))
+    }
+}
