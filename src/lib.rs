@@ -1,7 +1,8 @@
 //! parscan: a Windows kernel driver (WDM) for parallel ports and USB still-image devices.
 //!
 //! # The map
-//! A request travels one way: IRP → dispatch → parsed request → role → protocol → completion.
+//! A request travels one way: IRP → dispatch → parsed request → role → protocol → completion. It is
+//! parsed once, in dispatch; what waits in a queue has the parsed request with its IRP.
 //!
 //! | module | what lives there |
 //! |---|---|
@@ -36,7 +37,7 @@ extern crate wdk_panic;
 use ioctl::Status;
 use kernel::{
     Device, Disposition, Driver, Irp, Key, Passive, PhysicalDevice, Pnp, PortSpace, Property,
-    Request, Task, Wide, Worker,
+    Request, Wide,
 };
 
 /// What serves `alloc`, should the driver need it: nonpaged pool, through `try_` functions only.
@@ -136,23 +137,6 @@ impl kernel::Role for DeviceRole {
             Self::Port(port) => port.request(device.state(), irp, request),
             Self::ParallelDevice(parallel) => parallel.request(device.state(), irp, request),
             Self::StillImage(scanner) => scanner.request(device, irp, request),
-        }
-    }
-
-    fn worker(&self) -> Option<&Worker> {
-        match self {
-            Self::Port(_) => None,
-            Self::ParallelDevice(device) => Some(device.worker()),
-            Self::StillImage(scanner) => Some(scanner.worker()),
-        }
-    }
-
-    fn serve(&self, task: Task) -> Disposition {
-        match self {
-            // A port has no worker.
-            Self::Port(_) => task.complete(Status::INVALID_DEVICE_REQUEST),
-            Self::ParallelDevice(device) => device.serve(task),
-            Self::StillImage(scanner) => scanner.serve(task),
         }
     }
 }

@@ -31,7 +31,7 @@ fn readiness(port: &mut impl Port) -> Option<Readiness> {
 
 /// A second, longer look at a fault.
 fn confirm<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
-    let (dsr, _) = steady_lines(lines.port)?;
+    let dsr = steady_lines(lines.port)?;
     if dsr.contains(Dsr::N_FAULT) {
         // It was nothing.
         Ok(())
@@ -91,9 +91,9 @@ pub(super) fn write<P: Port>(
 }
 
 /// Bytes that are sent before the processor is offered to others.
-const BURST: usize = 60;
-/// Bytes that are sent while no other thread can have the processor: 16 us on a slow port.
-const FEW: usize = 4;
+const BURST: usize = 56;
+/// Bytes that are sent while no other thread can have the processor: 32 us on a slow port.
+const FEW: usize = 8;
 
 /// Sends bytes for as long as the peripheral is ready at the first look, and nothing asks the
 /// writer to end: the accesses of the protocol, and little else. How many.

@@ -72,7 +72,7 @@ pub fn initialize(
 /// # Errors
 /// [`Interrupted`]: the wait ended early.
 pub fn read_condition(port: &mut impl Port) -> Result<Condition, Interrupted> {
-    steady_lines(port).map(|(lines, _)| Condition::of(lines))
+    steady_lines(port).map(Condition::of)
 }
 
 fn lines(port: &mut impl Port) -> Dsr {

@@ -8,6 +8,8 @@ use super::{Condition, Dcr, Dsr, Interrupted, Port, Register};
 
 /// Between the two looks at the lines that must agree, in milliseconds.
 const SAMPLE_MS: u32 = 1;
+/// Between two looks at a peripheral that shows itself ready, in microseconds.
+const READY_US: u32 = 20;
 /// How many looks at most.
 const SAMPLES: u32 = 10;
 /// What a register that does not read back shows.
@@ -19,16 +21,35 @@ const WRITE_ONLY: u8 = 0xFF;
 /// # Errors
 /// [`Interrupted`]: the wait ended early.
 pub fn steady_condition(port: &mut impl Port) -> Result<Option<Condition>, Interrupted> {
-    let (lines, agree) = steady_lines(port)?;
+    let before = lines(port);
+    let (lines, agree) = settled(port, before)?;
     Ok(agree.then(|| Condition::of(lines)))
 }
 
-/// The status lines, and whether two looks agreed.
+/// The status lines, for a request that asks for them and does no more with them than to tell.
+///
+/// A peripheral that shows itself ready is believed after a moment: no other state looks so while
+/// its lines change, and a thread that slept would cost more than the answer.
 ///
 /// # Errors
 /// [`Interrupted`]: the wait ended early.
-pub(super) fn steady_lines(port: &mut impl Port) -> Result<(Dsr, bool), Interrupted> {
+pub(super) fn steady_lines(port: &mut impl Port) -> Result<Dsr, Interrupted> {
     let mut before = lines(port);
+    if Condition::of(before).is_ready() && before.contains(Dsr::N_ACK) {
+        port.yield_now()?;
+        port.stall(READY_US);
+        let now = lines(port);
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Ok(settled(port, before)?.0)
+}
+
+/// The lines when two looks agree, the first of which saw `before`; or those of the last look, and
+/// that none did.
+fn settled(port: &mut impl Port, mut before: Dsr) -> Result<(Dsr, bool), Interrupted> {
     for _ in 0..SAMPLES {
         port.sleep(SAMPLE_MS)?;
         let now = lines(port);

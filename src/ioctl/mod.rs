@@ -5,15 +5,24 @@
 //!
 //! A code is dispatched on (device object, major function, code), never on the code alone: eight
 //! numbers of `ntddpar.h` and `parallel.h` mean different things as a user request and as an
-//! internal one. Hence one table a device and major: [`parallel::UserRequest`],
-//! [`usbscan::UsbscanRequest`].
+//! internal one. Hence one parser a device and major: [`parallel::UserRequest`],
+//! [`parallel::DeviceRequest`], [`parallel::PortRequest`], [`usbscan::UsbscanRequest`].
 //!
-//! To add a request: one file beside the others with its code, its structure and its checks, and
-//! one line in the table of its device. What each request does is in the page that follows.
+//! Each is called once for a request, in the dispatch routine. What it gives says where the request
+//! is answered, at once (`Immediate`) or by a queue (`Queued`), and is all that is known of it from
+//! there on: it travels with the IRP. So nothing is checked twice, and no code is looked at again.
+//!
+//! Structures are tables of members, from which both ways come: the driver's, and that of the
+//! client library and parscanctl, which use the same types.
+//!
+//! To add a request: one file beside the others with its code, its structure and its checks, one
+//! arm in the parser of its device, and one arm where it is done, which the compiler asks for then.
+//! What each request does is in the page that follows.
 //!
 #![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
+mod layout;
 pub mod parallel;
 mod status;
 pub mod usbscan;

@@ -41,13 +41,13 @@ pub(crate) use idle::{Suspend, SuspendSettings};
 pub(crate) use interface::{Interface, SymbolicLink};
 pub(crate) use interrupt::{Interrupt, InterruptOwner};
 pub(crate) use io_port::{IoPort, IoRange, PortSpace};
-pub(crate) use irp::{Create, Disposition, FileId, Irp, Request, TransferKind};
+pub(crate) use irp::{Create, Disposition, FileId, Irp, Request};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
 pub(crate) use pending::{Pending, PendingOwner};
 pub(crate) use pnp::{
     BusInformation, ChildDevice, ChildText, FunctionDevice, ID_UNITS, Pnp, State,
 };
-pub(crate) use pool::{Buffer, Shared};
+pub(crate) use pool::{Buffer, Shared, Slot};
 pub(crate) use registry::{Key, PciIdentity, Property, Text};
 pub(crate) use resources::{Bus, InterruptResource, Resource, Resources};
 pub(crate) use security::SecurityDescriptor;
@@ -67,7 +67,7 @@ pub(crate) use usb::{
 pub(crate) use user::Requester;
 pub(crate) use wait::{Mutex, MutexGuard, Waiter, Waits};
 pub(crate) use work::{PassiveWork, WorkItem};
-pub(crate) use worker::{Task, Worker};
+pub(crate) use worker::{Server, Task, Worker};
 
 use crate::ioctl::Status;
 

@@ -22,7 +22,7 @@ use wdk_sys::{
 use super::{Device, Guid, Passive, Role, milliseconds};
 use crate::{
     ioctl::Status,
-    trace::{self, Event, KINDS, Label, Level, Limit, Step, status_letters},
+    trace::{self, KINDS, Label, Level, Limit, Step, TraceEvent, status_letters},
 };
 
 // wdm.h has them, but mingw-w64's lacks two.
@@ -185,7 +185,7 @@ fn is_listened(level: Level) -> bool {
 /// Writes an event of a device, if a session listens to it, and not too many of its kind went out
 /// lately. At <= `DISPATCH_LEVEL`.
 #[inline]
-pub(crate) fn event(device: Label, event: &Event) {
+pub(crate) fn event(device: Label, event: &TraceEvent) {
     if is_listened(event.kind().level) {
         write(device, event);
     }
@@ -193,7 +193,7 @@ pub(crate) fn event(device: Label, event: &Event) {
 
 #[cold]
 #[inline(never)]
-fn write(device: Label, event: &Event) {
+fn write(device: Label, event: &TraceEvent) {
     let kind = event.kind();
     let admitted = LIMITS
         .get(kind.index)
@@ -260,7 +260,7 @@ pub(super) fn start_ended<R: Role>(
     result: Result<(), StartFailure>,
 ) {
     match result {
-        Ok(()) => event(label, &Event::Started),
+        Ok(()) => event(label, &TraceEvent::Started),
         Err(failure) => failed(device.raw().cast(), label, failure),
     }
 }
@@ -278,7 +278,7 @@ pub(super) fn add_failed(driver: *mut DRIVER_OBJECT, status: Status) {
 #[inline(never)]
 fn failed(object: *mut c_void, label: Label, failure: StartFailure) {
     let StartFailure { step, status } = failure;
-    event(label, &Event::StartFailed { step, status });
+    event(label, &TraceEvent::StartFailed { step, status });
     log(object, label, step, status);
 }
 

@@ -5,12 +5,12 @@ use crate::{
     DeviceRole,
     ioctl::{
         Status,
-        parallel::{DeviceRequest, UserRequest},
+        parallel::{DeviceRequest, QueuedDeviceRequest, QueuedRequest, RunRequest, UserRequest},
     },
     kernel::{
         At, BusInformation, ChildDevice, ChildText, Create, Device, Disposition, Guid, ID_UNITS,
-        Interface, Irp, Passive, PortSpace, Request, Shared, SpinLock, StartFailure, State,
-        SymbolicLink, Task, TransferKind, Wide, WorkItem, Worker,
+        Interface, Irp, Passive, PortSpace, Request, Server, Shared, SpinLock, StartFailure, State,
+        SymbolicLink, Task, Wide, WorkItem, Worker,
     },
     trace::{Label, Step},
 };
@@ -36,7 +36,7 @@ pub(crate) struct ParallelDevice {
     _space: PortSpace,
     core: Shared<DeviceCore>,
     identity: Shared<Identity>,
-    worker: Worker,
+    worker: Worker<WorkerRequest>,
     work: WorkItem,
     names: SpinLock<Names>,
 }
@@ -75,30 +75,25 @@ impl ParallelDevice {
         self.core.number().label()
     }
 
-    pub(crate) const fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     /// A request to the device object, in the requester's thread.
     pub(crate) fn request(&self, state: State, irp: Irp, request: Request) -> Disposition {
-        let is_write = matches!(request, Request::Write { .. });
         match request {
             Request::Create(_) | Request::Cleanup(_) | Request::Close(_) => {
                 self.open_or_close(state, irp, request)
             }
-            Request::DeviceControl { code } => self.device_control(state, irp, code),
-            Request::Read { offset } | Request::Write { offset } => match state.serves() {
+            Request::DeviceControl { code } => match state.serves() {
+                Ok(()) => self.device_control(irp, code),
                 Err(status) => irp.complete(status),
-                // A stream has no places, but for those that mean "here" and "at the end".
-                Ok(()) if offset != 0 && !(is_write && HERE.contains(&offset)) => {
-                    irp.complete(Status::INVALID_PARAMETER)
-                }
-                Ok(()) if irp.transfer_length() == 0 => irp.complete(Status::SUCCESS),
-                Ok(()) => self.worker.queue(irp),
             },
+            Request::Read { offset } => self.transfer(state, irp, offset == 0, WorkerRequest::Read),
+            Request::Write { offset } => {
+                // A stream has no places, but for those that mean "here" and "at the end".
+                let here = offset == 0 || HERE.contains(&offset);
+                self.transfer(state, irp, here, WorkerRequest::Write)
+            }
             // Its turn comes when what was written before has gone out.
             Request::Flush => match state.serves() {
-                Ok(()) => self.worker.queue(irp),
+                Ok(()) => self.worker.queue(irp, WorkerRequest::Flush),
                 Err(status) => irp.complete(status),
             },
             Request::QueryInformation { class } => match (state, class) {
@@ -110,11 +105,22 @@ impl ParallelDevice {
                 (_, FILE_POSITION_INFORMATION) => irp.answer(&[0; 8]),
                 _ => irp.complete(Status::INVALID_PARAMETER),
             },
-            Request::InternalDeviceControl { code, .. } => {
-                self.internal_device_control(state, irp, code)
-            }
+            Request::InternalDeviceControl { code, .. } => match state.serves() {
+                Ok(()) => self.internal_device_control(irp, code),
+                Err(status) => irp.complete(status),
+            },
             Request::Foreign => irp.complete(Status::INVALID_PARAMETER),
             Request::Other => irp.complete(Status::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// `IRP_MJ_READ` and `IRP_MJ_WRITE`, at a place of the stream or not.
+    fn transfer(&self, state: State, irp: Irp, here: bool, request: WorkerRequest) -> Disposition {
+        match state.serves() {
+            Err(status) => irp.complete(status),
+            Ok(()) if !here => irp.complete(Status::INVALID_PARAMETER),
+            Ok(()) if irp.transfer_length() == 0 => irp.complete(Status::SUCCESS),
+            Ok(()) => self.worker.queue(irp, request),
         }
     }
 
@@ -144,56 +150,44 @@ impl ParallelDevice {
 
     /// `IRP_MJ_DEVICE_CONTROL`
     #[inline(never)]
-    fn device_control(&self, state: State, irp: Irp, code: u32) -> Disposition {
-        let parsed = state
-            .serves()
-            .and_then(|()| UserRequest::parse(code, irp.input(), irp.output_length()));
-        match parsed {
-            // IOCTL_PARSCAN_GET_PORT
-            Ok(UserRequest::GetPort) => self.get_port(irp),
-            // IOCTL_PARSCAN_RUN
-            Ok(UserRequest::Run) => self.run(irp),
-            // The first one needs the port.
-            // IOCTL_PARSCAN_WAIT_EDGE
-            Ok(UserRequest::WaitEdge(milliseconds)) if self.core.watches_edges() => {
+    fn device_control(&self, irp: Irp, code: u32) -> Disposition {
+        match UserRequest::parse(code, irp.input(), irp.output_length()) {
+            Ok(UserRequest::Immediate(request)) => self.core.answer(irp, request),
+            Ok(UserRequest::Queued(QueuedRequest::Run(run))) => self.run(irp, run),
+            // The first one begins the watch, and needs the port for that.
+            Ok(UserRequest::Queued(QueuedRequest::WaitEdge(milliseconds)))
+                if self.core.watches_edges() =>
+            {
                 self.core.wait_for_edges(irp, milliseconds)
             }
-            Ok(request) => match self.core.answer_at_once(request, irp) {
-                Ok(answered) => answered,
-                // The others need the port, and may take seconds.
-                Err(irp) => self.worker.queue(irp),
-            },
+            Ok(UserRequest::Queued(request)) => {
+                self.worker.queue(irp, WorkerRequest::Request(request))
+            }
             Err(status) => irp.complete(status),
         }
     }
 
     #[inline(never)]
-    fn get_port(&self, irp: Irp) -> Disposition {
-        match self.core.describe() {
-            Ok(description) => irp.answer(&description),
-            Err(status) => irp.complete(status),
-        }
-    }
-
-    #[inline(never)]
-    fn run(&self, irp: Irp) -> Disposition {
-        match self.core.run_now(&irp) {
+    fn run(&self, irp: Irp, run: RunRequest) -> Disposition {
+        match self.core.run_now(&irp, run) {
             Direct::Done(answer) => irp.answer(answer.as_bytes()),
             Direct::Refused(status) => irp.complete(status),
-            Direct::Later => self.worker.queue(irp),
+            Direct::Later => {
+                let request = WorkerRequest::Request(QueuedRequest::Run(run));
+                self.worker.queue(irp, request)
+            }
         }
     }
 
     /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`
     #[inline(never)]
-    fn internal_device_control(&self, state: State, irp: Irp, code: u32) -> Disposition {
-        let parsed = state
-            .serves()
-            .and_then(|()| DeviceRequest::parse(code, irp.output_length()));
-        match parsed.map(|request| self.core.answer_internal(request, irp.file())) {
-            Ok(Some(Ok(answer))) => answer.complete(irp),
-            Ok(Some(Err(status))) | Err(status) => irp.complete(status),
-            Ok(None) => self.worker.queue(irp),
+    fn internal_device_control(&self, irp: Irp, code: u32) -> Disposition {
+        match DeviceRequest::parse(code, irp.output_length()) {
+            Ok(DeviceRequest::Immediate(request)) => self.core.answer_internal(irp, request),
+            Ok(DeviceRequest::Queued(request)) => {
+                self.worker.queue(irp, WorkerRequest::Internal(request))
+            }
+            Err(status) => irp.complete(status),
         }
     }
 
@@ -220,30 +214,38 @@ impl ParallelDevice {
         }
         Status::SUCCESS
     }
+}
 
-    /// A queued request, in the worker's thread.
-    pub(crate) fn serve(&self, task: Task) -> Disposition {
-        let irp = task.irp();
-        match irp.transfer() {
-            Some(TransferKind::Read) => self.core.read_request(task),
-            Some(TransferKind::Write) => self.core.write_request(task),
-            Some(TransferKind::Flush) => task.complete(Status::SUCCESS),
-            // They were parsed before they were queued, and their buffers are ours: the same comes
-            // out.
-            None if irp.is_internal() => {
-                match DeviceRequest::parse(irp.code(), irp.output_length()) {
-                    Ok(request) => self.core.serve_internal(task, request),
-                    Err(status) => task.complete(status),
-                }
-            }
-            None => match UserRequest::parse(irp.code(), irp.input(), irp.output_length()) {
-                // IOCTL_PARSCAN_WAIT_EDGE
-                Ok(UserRequest::WaitEdge(milliseconds)) => {
-                    DeviceCore::begin_edges(&self.core, task, milliseconds)
-                }
-                Ok(request) => self.core.control(task, request),
-                Err(status) => task.complete(status),
-            },
+/// What the worker of a parallel device serves.
+#[derive(Clone, Copy)]
+pub(crate) enum WorkerRequest {
+    /// `IRP_MJ_READ`
+    Read,
+    /// `IRP_MJ_WRITE`
+    Write,
+    /// `IRP_MJ_FLUSH_BUFFERS`
+    Flush,
+    /// A device control request.
+    Request(QueuedRequest),
+    /// An internal one.
+    Internal(QueuedDeviceRequest),
+}
+
+impl Server for ParallelDevice {
+    type Carried = WorkerRequest;
+
+    fn worker(&self) -> &Worker<WorkerRequest> {
+        &self.worker
+    }
+
+    fn serve(&self, task: Task, request: WorkerRequest) -> Disposition {
+        match request {
+            WorkerRequest::Read => self.core.read_request(task),
+            WorkerRequest::Write => self.core.write_request(task),
+            // What was written before it has gone out.
+            WorkerRequest::Flush => task.complete(Status::SUCCESS),
+            WorkerRequest::Request(request) => DeviceCore::serve(&self.core, task, request),
+            WorkerRequest::Internal(request) => self.core.serve_internal(task, request),
         }
     }
 }
@@ -260,7 +262,7 @@ impl ChildDevice<DeviceRole> for ParallelDevice {
                 Some(interface.at(Step::Worker)?)
             }
         };
-        self.worker.start(device, passive).at(Step::Worker)?;
+        Worker::start(self, passive).at(Step::Worker)?;
         self.core.start(passive);
         // A name that is taken does not keep the device from working: there is the interface.
         let target = place.device_name(number);

@@ -165,7 +165,10 @@ impl PortCore {
     /// The control register and nAck are another client's, or a transfer's: edges do not count. By
     /// who has the port, at <= `DISPATCH_LEVEL`.
     pub(super) fn disable_edges(&self, hardware: &Hardware) {
-        self.edges().chip.with(|()| self.disable(Some(hardware)));
+        // Only who has the port enables them, or has made way for the caller.
+        if self.edges().control_bit() != 0 {
+            self.edges().chip.with(|()| self.disable(Some(hardware)));
+        }
     }
 
     /// As [`PortCore::disable_edges`], if a device other than the one that watches has the port
@@ -301,7 +304,7 @@ impl DeviceCore {
             if this.watches_edges() {
                 return Ok(());
             }
-            this.port().watch(this, &port.hardware(), task.passive())
+            this.port().watch(this, port.hardware(), task.passive())
         })
         .flatten()
     }

@@ -526,7 +526,7 @@ impl<'a> OwnedPort<'a> {
         limit: Option<u64>,
     ) -> Self {
         Self {
-            ranges: inside.value().ranges,
+            ranges: inside.get().ranges,
             inside,
             waits,
             deadline: limit.map(|limit| milliseconds().saturating_add(limit)),
@@ -553,8 +553,8 @@ impl<'a> OwnedPort<'a> {
     }
 
     /// The hardware.
-    pub(super) fn hardware(&self) -> Hardware {
-        self.inside.value()
+    pub(super) fn hardware(&self) -> &Hardware {
+        self.inside.get()
     }
 
     /// Gives the rest of the operation, the way back to rest, a chance: only the removal of the

@@ -1,5 +1,7 @@
 //! The raw lines of a port between two port programs: what its registers hold, and who set it.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Hardware, hardware::NonBlockingPort};
 use crate::{
     ieee1284::{Dcr, Outputs, Port, Register},
@@ -74,15 +76,32 @@ pub(super) fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs, bit
 }
 
 /// The raw lines of a port, in its [`PortCore`](super::PortCore).
-pub(super) struct LinesState(SpinLock<RawLines>);
+pub(super) struct LinesState {
+    lines: SpinLock<RawLines>,
+    /// A program has set them, or they are known. Changed under the lock; whoever has the port
+    /// looks at it without.
+    used: AtomicBool,
+}
 
 impl LinesState {
     pub(super) const fn new() -> Self {
-        Self(SpinLock::new(RawLines::NEW))
+        Self {
+            lines: SpinLock::new(RawLines::NEW),
+            used: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn get(&self) -> RawLines {
-        self.0.with(|lines| *lines)
+        self.lines.with(|lines| *lines)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut RawLines) -> T + Send) -> T {
+        let used = &self.used;
+        self.lines.with(move |lines| {
+            let result = change(lines);
+            used.store(lines.known || lines.left, Ordering::Release);
+            result
+        })
     }
 
     /// A program begins to use the lines.
@@ -92,12 +111,12 @@ impl LinesState {
             lines.claimed = true;
             lines.at_claim = lines.outputs;
         }
-        self.0.with(move |place| *place = lines);
+        self.change(move |place| *place = lines);
     }
 
     /// A program has used them.
     pub(super) fn set(&self, outputs: Outputs) {
-        self.0.with(move |lines| {
+        self.change(move |lines| {
             lines.left |= lines.outputs != outputs;
             lines.outputs = outputs;
         });
@@ -115,7 +134,7 @@ impl LinesState {
             change(&mut port, lines.outputs, lines.at_claim, bit);
             self.set(lines.at_claim);
         }
-        self.0.with(|lines| {
+        self.change(|lines| {
             lines.claimed = false;
             // Others may use the port from now on.
             lines.known = false;
@@ -138,7 +157,10 @@ impl LinesState {
 
     /// The port is used otherwise than by a program: whether it is to be put at rest first.
     pub(super) fn used(&self) -> bool {
-        self.0.with(|lines| {
+        if !self.used.load(Ordering::Acquire) {
+            return false;
+        }
+        self.change(|lines| {
             lines.known = false;
             if lines.left {
                 lines.outputs = AT_REST;
@@ -161,7 +183,7 @@ impl LinesState {
             port.write(Register::Data, outputs.data);
             port.write(Register::Dcr, outputs.control);
         } else {
-            self.0.with(|lines| {
+            self.change(|lines| {
                 lines.left = false;
                 lines.known = false;
                 lines.outputs = AT_REST;

@@ -5,7 +5,7 @@
 //! so `tests/interleavings` runs the same code in every order that two and three processors can
 //! bring about.
 //!
-//! What is used without a lock is an atomic behind a small trait ([`Flag`], [`Stage`]); an event
+//! What is used without a lock is an atomic behind a small trait ([`Flag`], [`Stage`], [`Word`]); an event
 //! that is set and reset under the lock is a [`Signal`].
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub use serving::Serving;
 pub use stop::Stop;
 pub use urb_gate::UrbGate;
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 
 /// A notification event: those who wait for it go on while it is set.
 pub trait Signal {
@@ -82,6 +82,31 @@ impl Stage for AtomicU8 {
     }
 
     fn read(&self) -> u8 {
+        self.load(Ordering::Acquire)
+    }
+}
+
+/// A word that is used without a lock. At any IRQL.
+pub trait Word {
+    /// Acquires and releases. The value before.
+    fn replace(&self, value: usize) -> usize;
+    /// Changes `from` to `to`, acquires and releases. Whether it was `from`.
+    fn change(&self, from: usize, to: usize) -> bool;
+    /// Acquires.
+    fn read(&self) -> usize;
+}
+
+impl Word for AtomicUsize {
+    fn replace(&self, value: usize) -> usize {
+        self.swap(value, Ordering::AcqRel)
+    }
+
+    fn change(&self, from: usize, to: usize) -> bool {
+        self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn read(&self) -> usize {
         self.load(Ordering::Acquire)
     }
 }

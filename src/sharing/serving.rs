@@ -1,42 +1,56 @@
-//! What a thread serves that takes requests out of a queue, for those who end the requests of an
-//! open.
+//! Whose request a thread serves that takes requests out of a queue, for those who end the requests
+//! of an open.
 
-use super::Signal;
+use super::{Signal, Word};
 
-/// What the thread is about. Its methods run under one lock.
+/// No request is served.
+const NOTHING: usize = 0;
+/// A request is served; the other bits are its open.
+const REQUEST: usize = 2;
+/// Likewise, and a thread waits for its end.
+const AWAITED: usize = 1;
+
+/// The request that the thread serves, as its open: an address, which is a multiple of 4, or 0 for a
+/// request that came through none.
 ///
-/// `changed` is the same event every time. A thread that waits for the end of a request looks with
-/// [`Serving::ends_soon`] and waits for the event.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Serving<O> {
-    /// Nothing, or a request that has ended.
-    Nothing,
-    /// It is taking a request out of the queue: of whom is not known yet.
-    Next,
-    /// A request of this open.
-    Request(O),
-}
+/// A request is served from the moment it leaves the queue, under whose lock [`Serving::begin`] and
+/// [`Serving::ends_soon`] run. So a thread that has emptied the queue of an open's requests finds
+/// every other one of them here. [`Serving::end`] needs no lock.
+pub struct Serving<W>(W);
 
-impl<O: PartialEq> Serving<O> {
-    /// The thread is about something else. Before a request is served, `begin` clears the note that
-    /// the one before was to end.
-    pub fn set(&mut self, what: Self, changed: &impl Signal, begin: impl FnOnce()) {
-        if let Self::Request(_) = what {
-            begin();
-        }
-        *self = what;
-        changed.set();
+impl<W: Word> Serving<W> {
+    /// Of a word of 0.
+    pub const fn new(word: W) -> Self {
+        Self(word)
     }
 
-    /// Whether a request is being served, or will be in a moment, that is of this open. One that is
-    /// being served shall `end`.
-    pub fn ends_soon(&self, open: &O, changed: &impl Signal, end: impl FnOnce()) -> bool {
-        match self {
-            Self::Next => {}
-            Self::Request(other) if other == open => end(),
-            Self::Nothing | Self::Request(_) => return false,
+    /// A request of `open` leaves the queue. `begin` clears the note that the one before was to
+    /// end.
+    pub fn begin(&self, open: usize, begin: impl FnOnce()) {
+        begin();
+        self.0.replace(open | REQUEST);
+    }
+
+    /// The request is about to be completed. Whether a thread waits for that, which is to be told.
+    pub fn end(&self) -> bool {
+        self.0.replace(NOTHING) & AWAITED != 0
+    }
+
+    /// Whether a request of this open is being served. It shall `end`, and the caller waits for
+    /// `changed` before it asks again.
+    pub fn ends_soon(&self, open: usize, changed: &impl Signal, end: impl FnOnce()) -> bool {
+        let served = open | REQUEST;
+        if self.0.read() & !AWAITED != served {
+            return false;
         }
+        // Before the thread is asked to signal it.
         changed.reset();
-        true
+        if self.0.change(served, served | AWAITED) || self.0.read() == served | AWAITED {
+            end();
+            return true;
+        }
+        // It has ended meanwhile, and another thread that waits may have missed its signal.
+        changed.set();
+        false
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`Event`] | what can happen, with its level, its keyword, its fields and what to do about it |
+//! | [`TraceEvent`] | what can happen, with its level, its keyword, its fields and what to do about it |
 //! | [`wire`] | TraceLogging's format, in which events describe themselves |
 //! | [`Limit`] | how many of a kind go out |
 //! | [`Step`] | where a start failed, and what the event log says of it |
@@ -186,7 +186,7 @@ pub const fn usb_remedy(usbd_status: u32) -> &'static str {
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum TraceEvent {
     /// A device was started.
     Started,
     /// A device could not be started.
@@ -288,7 +288,7 @@ kinds! {
 const BUSY_REMEDY: &str = "Another program or driver keeps the port: end it (parscanctl doctor shows who has it), or raise ParscanPortTimeout.";
 const REFUSED_REMEDY: &str = "The bus did not give the device its power back: unplug and plug it, or disable and enable it in Device Manager.";
 
-impl Event {
+impl TraceEvent {
     /// What is the same for all events of its kind.
     #[must_use]
     pub const fn kind(&self) -> &'static EventKind {

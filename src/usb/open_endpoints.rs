@@ -69,7 +69,7 @@ impl Pipes {
             handle
                 .get(pipe)
                 .and_then(|index| self.table().get(index))
-                .map_or(0, |endpoint| endpoint.max_packet_size)
+                .map_or(0, |endpoint| endpoint.max_packet_size.into())
         };
         ChannelInfo {
             event: size(Pipe::Event),

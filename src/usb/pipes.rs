@@ -16,14 +16,6 @@ const MAX_PACKET_SIZE: u16 = 1024;
 const ENDPOINT_NUMBER: u8 = 0x0F;
 const ENDPOINT_IN: u8 = 0x80;
 
-/// Fills the places of endpoints that are not there.
-const NONE: PipeInformation = PipeInformation {
-    max_packet_size: 0,
-    endpoint_address: 0,
-    interval: 0,
-    pipe_type: RawPipeType::Control,
-};
-
 /// The endpoints of the interface that is used, in the order of their descriptors.
 ///
 /// It is the first interface of class 6 (still image) or FF (vendor); if there is none, the first
@@ -51,7 +43,7 @@ impl Pipes {
         let mut pipes = Self {
             interface: interface.number,
             endpoint_count: interface.endpoint_count,
-            first: [NONE; MAX_NUM_PIPES],
+            first: [PipeInformation::default(); MAX_NUM_PIPES],
         };
         let mut seen = 0;
         let mut count = 0usize;
@@ -157,12 +149,7 @@ fn endpoint(descriptor: &[u8]) -> Result<PipeInformation, Malformed> {
         max_packet_size: u16::from_le_bytes([m0, m1]) & PACKET_SIZE,
         endpoint_address: address,
         interval,
-        pipe_type: match attributes & 3 {
-            0 => RawPipeType::Control,
-            1 => RawPipeType::Isochronous,
-            2 => RawPipeType::Bulk,
-            _ => RawPipeType::Interrupt,
-        },
+        pipe_type: RawPipeType(u32::from(attributes & 3)),
     };
     let least = u16::from(endpoint.pipe().is_some());
     if (least..=MAX_PACKET_SIZE).contains(&endpoint.max_packet_size) {

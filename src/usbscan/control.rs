@@ -2,18 +2,56 @@
 
 use super::{BufferCache, Limits};
 use crate::{
-    ioctl::{
-        Status,
-        usbscan::{Bitness, UsbscanRequest, VendorDirection, VendorRequest},
-    },
+    ioctl::{Status, usbscan::ControlRequest},
     kernel::{
         Buffer, Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer,
         VendorTransfer,
     },
 };
 
-/// The requests that become one transfer on the default control pipe. What a vendor request sends
-/// came with it.
+/// A request as it travels to the control pipe, with the data that it sends.
+pub(super) struct ControlTransfer {
+    request: ControlRequest,
+    captured: Option<Buffer>,
+}
+
+impl ControlTransfer {
+    pub(super) const fn new(request: ControlRequest, captured: Option<Buffer>) -> Self {
+        Self { request, captured }
+    }
+
+    /// The transfer on the wire, but for its data.
+    const fn transfer(&self) -> UrbTransfer {
+        match self.request {
+            // IOCTL_GET_USB_DESCRIPTOR
+            ControlRequest::GetUsbDescriptor(descriptor) => UrbTransfer::Descriptor {
+                kind: descriptor.descriptor_type,
+                index: descriptor.index,
+                language: descriptor.language_id,
+            },
+            // IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS, IOCTL_SEND_USB_REQUEST
+            ControlRequest::Vendor(vendor) => UrbTransfer::Vendor(VendorTransfer {
+                flags: vendor.flags(),
+                request_type: vendor.request_type(),
+                request: vendor.request,
+                value: vendor.value,
+                index: vendor.index,
+            }),
+        }
+    }
+
+    /// Where its data is.
+    fn data(&self) -> Data {
+        let length = self.request.length();
+        if self.request.is_in() {
+            Data::Output { length }
+        } else {
+            Data::Carried { length }
+        }
+    }
+}
+
+/// The requests that become one transfer on the default control pipe.
 pub(super) struct Controls {
     state: ControlState,
     buffer_cache: Shared<BufferCache>,
@@ -21,9 +59,9 @@ pub(super) struct Controls {
 }
 
 enum ControlState {
-    /// The request that was parsed.
-    Parsed(Result<UsbscanRequest, Status>),
-    /// The transfer is done. Information.
+    /// The transfer is to be sent, or was.
+    Transfer(ControlTransfer),
+    /// It is done. Information.
     Done(usize),
 }
 
@@ -37,89 +75,59 @@ impl Controls {
         }
     }
 
-    /// Whether the request sends data to the device.
-    const fn is_out(&self) -> bool {
-        matches!(
-            self.state,
-            ControlState::Parsed(Ok(UsbscanRequest::Vendor(VendorRequest {
-                direction: VendorDirection::Out { .. },
-                ..
-            })))
-        )
+    /// The transfer is over. What it carried goes back.
+    fn end(&mut self, information: usize) {
+        let before = core::mem::replace(&mut self.state, ControlState::Done(information));
+        if let ControlState::Transfer(ControlTransfer {
+            captured: Some(captured),
+            ..
+        }) = before
+        {
+            self.buffer_cache.put(captured);
+        }
     }
-}
-
-/// Parses the request of an `IRP_MJ_DEVICE_CONTROL`.
-///
-/// # Errors
-/// As [`UsbscanRequest::parse`].
-pub(super) fn parse(irp: &Irp) -> Result<UsbscanRequest, Status> {
-    let bitness = if irp.is_from_32_bit_process() {
-        Bitness::Bits32
-    } else {
-        Bitness::Native
-    };
-    UsbscanRequest::parse(irp.code(), irp.input(), irp.output_length(), bitness)
-}
-
-/// The transfer of a vendor request, but for its data.
-const fn vendor(request: VendorRequest) -> UrbTransfer {
-    UrbTransfer::Vendor(VendorTransfer {
-        flags: request.flags(),
-        request_type: request.request_type(),
-        request: request.request,
-        value: request.value,
-        index: request.index,
-    })
 }
 
 impl TransferPlan for Controls {
-    fn begin(&mut self, irp: &Irp) -> TimeLimit {
-        // It was parsed before it was queued, and its buffer is ours: the same comes out. The
-        // answer will overwrite it.
-        self.state = ControlState::Parsed(parse(irp));
-        self.limits.of_control(!self.is_out())
+    type Carried = ControlTransfer;
+
+    fn begin(&mut self, _irp: &Irp, request: ControlTransfer) -> TimeLimit {
+        let limit = self.limits.of_control(request.request.is_in());
+        self.state = ControlState::Transfer(request);
+        limit
     }
 
     fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
-        match self.state {
+        match &self.state {
+            ControlState::Transfer(transfer) => {
+                PlanStep::Transfer(transfer.transfer(), transfer.data())
+            }
             ControlState::Done(information) => {
-                PlanStep::End(PlanEnd::With(Status::SUCCESS, information))
+                PlanStep::End(PlanEnd::With(Status::SUCCESS, *information))
             }
-            ControlState::Parsed(Err(status)) => PlanStep::End(PlanEnd::With(status, 0)),
-            ControlState::Parsed(Ok(UsbscanRequest::Vendor(request))) => {
-                let length = usize::from(request.length);
-                let data = match request.direction {
-                    VendorDirection::In => Data::Output { length },
-                    VendorDirection::Out { .. } => Data::Carried { length },
-                };
-                PlanStep::Transfer(vendor(request), data)
+        }
+    }
+
+    fn carried(&mut self) -> &mut [u8] {
+        match &mut self.state {
+            ControlState::Transfer(transfer) => {
+                transfer.captured.as_deref_mut().unwrap_or_default()
             }
-            ControlState::Parsed(Ok(UsbscanRequest::GetUsbDescriptor(request))) => {
-                PlanStep::Transfer(
-                    UrbTransfer::Descriptor {
-                        kind: request.descriptor_type,
-                        index: request.index,
-                        language: request.language_id,
-                    },
-                    Data::Output {
-                        length: request.length.into(),
-                    },
-                )
-            }
-            // Others are answered without the device.
-            ControlState::Parsed(Ok(_)) => {
-                PlanStep::End(PlanEnd::With(Status::INVALID_DEVICE_REQUEST, 0))
-            }
+            ControlState::Done(_) => &mut [],
         }
     }
 
     fn moved(&mut self, count: usize) {
         // With more than 0 the request block would be copied over the caller's buffer.
-        self.state = ControlState::Done(if self.is_out() { 0 } else { count });
+        let is_in = match &self.state {
+            ControlState::Transfer(transfer) => transfer.request.is_in(),
+            ControlState::Done(_) => false,
+        };
+        self.end(if is_in { count } else { 0 });
     }
 
-    fn give_back(&mut self, carried: Buffer) {
-        self.buffer_cache.put(carried);
+    fn ended(&mut self) {
+        // A transfer that failed is over, too.
+        self.end(0);
     }
 }

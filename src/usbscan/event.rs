@@ -26,7 +26,9 @@ impl Events {
 }
 
 impl TransferPlan for Events {
-    fn begin(&mut self, _irp: &Irp) -> TimeLimit {
+    type Carried = ();
+
+    fn begin(&mut self, _irp: &Irp, (): ()) -> TimeLimit {
         self.packet = None;
         self.limits.of(Pipe::Event)
     }

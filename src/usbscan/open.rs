@@ -3,16 +3,22 @@
 use core::num::NonZeroU16;
 
 use super::{
-    BufferCache, Limits, OpenPipe, ScannerCore, control::Controls, event::Events, read::Reads,
+    BufferCache, Limits, OpenPipe, ScannerCore,
+    control::{ControlTransfer, Controls},
+    event::Events,
+    read::Reads,
     write::Writes,
 };
 use crate::{
     DeviceRole,
     ioctl::{
         Status,
-        usbscan::{Pipe, PipeType, Timeouts, VendorDirection, VendorRequest},
+        usbscan::{ControlRequest, Pipe, PipeType, Timeouts},
     },
-    kernel::{Device, Disposition, FileId, Irp, PipeQueue, PipeQueueOptions, Requester, Shared},
+    kernel::{
+        Buffer, Device, Disposition, FileId, Irp, PipeQueue, PipeQueueOptions, Requester, Shared,
+        TransferPlan,
+    },
     usb::{BulkRead, OpenEndpoints},
 };
 
@@ -148,33 +154,39 @@ impl Open {
         }
     }
 
-    /// `IOCTL_GET_USB_DESCRIPTOR`
-    pub(super) fn descriptor(&self, irp: Irp) -> Disposition {
-        self.control.request(irp, None)
-    }
-
-    /// A vendor request. What it sends is captured here, in the requester's context.
-    pub(super) fn vendor(
+    /// A request that becomes a transfer on the control pipe. The `data` that it sends is captured
+    /// here, in the requester's context.
+    pub(super) fn control(
         &self,
         irp: Irp,
-        request: VendorRequest,
+        request: ControlRequest,
+        data: Option<u64>,
         requester: Requester<'_>,
     ) -> Disposition {
-        let length = usize::from(request.length);
-        let address = match request.direction {
-            VendorDirection::Out { data } if length != 0 => data,
-            _ => return self.control.request(irp, None),
+        let captured = match data {
+            Some(address) => match self.capture(address, request.length(), requester) {
+                Ok(captured) => Some(captured),
+                Err(status) => return irp.complete(status),
+            },
+            None => None,
         };
-        let mut buffer = match self.buffer_cache.take(length) {
-            Ok(buffer) => buffer,
-            Err(status) => return irp.complete(status),
-        };
+        let transfer = ControlTransfer::new(request, captured);
+        self.control.request(irp, transfer)
+    }
+
+    fn capture(
+        &self,
+        address: u64,
+        length: usize,
+        requester: Requester<'_>,
+    ) -> Result<Buffer, Status> {
+        let mut buffer = self.buffer_cache.take(length)?;
         let room = buffer.get_mut(..length).unwrap_or_default();
         match requester.capture(address, room) {
-            Ok(()) => self.control.request(irp, Some(buffer)),
+            Ok(()) => Ok(buffer),
             Err(status) => {
                 self.buffer_cache.put(buffer);
-                irp.complete(status)
+                Err(status)
             }
         }
     }
@@ -237,9 +249,9 @@ pub(super) trait OnPipe {
     fn resume(&self);
 }
 
-impl<E: crate::kernel::TransferPlan> OnPipe for Shared<PipeQueue<E>> {
+impl<E: TransferPlan<Carried = ()>> OnPipe for Shared<PipeQueue<E>> {
     fn request(&self, irp: Irp) -> Disposition {
-        Self::request(self, irp, None)
+        Self::request(self, irp, ())
     }
 
     fn end(&self, status: Status) {

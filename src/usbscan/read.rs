@@ -47,7 +47,10 @@ impl Reads {
 }
 
 impl TransferPlan for Reads {
-    fn begin(&mut self, irp: &Irp) -> TimeLimit {
+    /// The whole of it is the length, which the IRP has.
+    type Carried = ();
+
+    fn begin(&mut self, irp: &Irp, (): ()) -> TimeLimit {
         self.stream.begin(irp.transfer_length());
         self.limits.of(Pipe::ReadData)
     }

@@ -1,22 +1,24 @@
 //! The device object of a still-image device.
 
-use super::{Open, ScannerCore, control::parse, suspend::suspend_settings};
+use core::ops::Range;
+
+use super::{Open, ScannerCore, suspend::suspend_settings};
 use crate::{
     DeviceRole,
     ioctl::{
         Status,
         usbscan::{
-            DriverVersion, FILE_DEVICE_USB_SCAN, Pipe, PipeType, UsbscanRequest, pipe_configuration,
+            Bitness, DriverVersion, FILE_DEVICE_USB_SCAN, ImmediateUsbscanRequest, Pipe,
+            PipeConfiguration, PipeType, UsbscanRequest,
         },
     },
     kernel::{
         At, Create, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface,
         Irp, Key, Lower, Passive, PassiveWork, PhysicalDevice, Request, Requester, Resources,
-        SecurityDescriptor, Shared, SpinLock, StartFailure, State, Suspend, SymbolicLink, Task,
-        Wide, Worker, flush_deferred,
+        SecurityDescriptor, Server, Shared, SpinLock, StartFailure, State, Suspend, SymbolicLink,
+        Task, Wide, Worker, flush_deferred,
     },
     trace::{Label, Step},
-    usb::Pipes,
 };
 
 /// `GUID_DEVINTERFACE_IMAGE` (wiaintfc.h), which is also the setup class.
@@ -36,7 +38,7 @@ pub(crate) struct Scanner {
     link: SpinLock<Option<SymbolicLink>>,
     core: Shared<ScannerCore>,
     /// Resets pipes.
-    worker: Worker,
+    worker: Worker<PipeType>,
     work: PassiveWork,
     suspend: Shared<Suspend>,
 }
@@ -85,10 +87,6 @@ impl Scanner {
     /// What events call the device.
     pub(crate) fn label(&self) -> Label {
         self.core.label()
-    }
-
-    pub(crate) const fn worker(&self) -> &Worker {
-        &self.worker
     }
 
     /// A request, in the requester's thread.
@@ -178,57 +176,58 @@ impl Scanner {
 
     /// `IRP_MJ_DEVICE_CONTROL`
     fn control(&self, open: &Open, irp: Irp, requester: Requester<'_>) -> Disposition {
-        let request = match parse(&irp) {
-            Ok(request) => request,
-            Err(status) => return irp.complete(status),
+        let bitness = if irp.is_from_32_bit_process() {
+            Bitness::Bits32
+        } else {
+            Bitness::Native
         };
-        match request {
-            // IOCTL_GET_VERSION
-            UsbscanRequest::GetVersion => irp.answer(&DriverVersion::CURRENT.to_bytes()),
-            // IOCTL_GET_DEVICE_DESCRIPTOR
-            UsbscanRequest::GetDeviceDescriptor => match self.core.descriptor() {
-                Some(descriptor) => irp.answer(&descriptor.to_bytes()),
-                None => irp.complete(Status::DEVICE_NOT_READY),
-            },
-            UsbscanRequest::GetChannelAlign
-            | UsbscanRequest::GetPipeConfiguration
-            | UsbscanRequest::CancelIo(_)
-            | UsbscanRequest::ResetPipe(_) => match self.core.pipes() {
-                Some(pipes) => self.on_pipes(open, &pipes, irp, request),
-                None => irp.complete(Status::DEVICE_NOT_READY),
-            },
-            // IOCTL_SET_TIMEOUT
-            UsbscanRequest::SetTimeout(timeouts) => {
-                open.set_timeouts(timeouts);
-                irp.complete(Status::SUCCESS)
-            }
+        match UsbscanRequest::parse(irp.code(), irp.input(), irp.output_length(), bitness) {
+            Ok(UsbscanRequest::Immediate(request)) => self.answer(open, irp, request),
             // IOCTL_WAIT_ON_DEVICE_EVENT
-            UsbscanRequest::WaitOnDeviceEvent => open.transfer(Pipe::Event, irp),
-            // IOCTL_GET_USB_DESCRIPTOR
-            UsbscanRequest::GetUsbDescriptor(_) => open.descriptor(irp),
-            // IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS, IOCTL_SEND_USB_REQUEST
-            UsbscanRequest::Vendor(vendor) => open.vendor(irp, vendor, requester),
+            Ok(UsbscanRequest::WaitOnDeviceEvent) => open.transfer(Pipe::Event, irp),
+            Ok(UsbscanRequest::Control { request, data }) => {
+                open.control(irp, request, data, requester)
+            }
+            // The worker waits for the device, and does it.
+            Ok(UsbscanRequest::ResetPipe(which)) => match self.select(open, which) {
+                Ok(_) => self.worker.queue(irp, which),
+                Err(status) => irp.complete(status),
+            },
+            Err(status) => irp.complete(status),
         }
     }
 
-    /// The requests that are about the endpoints.
-    fn on_pipes(
-        &self,
-        open: &Open,
-        pipes: &Pipes,
-        irp: Irp,
-        request: UsbscanRequest,
-    ) -> Disposition {
+    /// Answers a request without the device.
+    fn answer(&self, open: &Open, irp: Irp, request: ImmediateUsbscanRequest) -> Disposition {
         match request {
+            // IOCTL_GET_VERSION
+            ImmediateUsbscanRequest::GetVersion => irp.answer(&DriverVersion::CURRENT.to_bytes()),
+            // IOCTL_GET_DEVICE_DESCRIPTOR
+            ImmediateUsbscanRequest::GetDeviceDescriptor => match self.core.descriptor() {
+                Some(descriptor) => irp.answer(&descriptor.to_bytes()),
+                None => irp.complete(Status::DEVICE_NOT_READY),
+            },
             // IOCTL_GET_CHANNEL_ALIGN_RQST
-            UsbscanRequest::GetChannelAlign => {
-                irp.answer(&pipes.channel_info(open.pipes()).to_bytes())
-            }
+            ImmediateUsbscanRequest::GetChannelAlign => match self.core.pipes() {
+                Some(pipes) => irp.answer(&pipes.channel_info(open.pipes()).to_bytes()),
+                None => irp.complete(Status::DEVICE_NOT_READY),
+            },
             // IOCTL_GET_PIPE_CONFIGURATION
-            UsbscanRequest::GetPipeConfiguration => irp.answer(&pipe_configuration(pipes.table())),
+            ImmediateUsbscanRequest::GetPipeConfiguration => match self.core.pipes() {
+                Some(pipes) => {
+                    let pipes = pipes.table();
+                    irp.answer(&PipeConfiguration { pipes }.to_bytes())
+                }
+                None => irp.complete(Status::DEVICE_NOT_READY),
+            },
+            // IOCTL_SET_TIMEOUT
+            ImmediateUsbscanRequest::SetTimeout(timeouts) => {
+                open.set_timeouts(timeouts);
+                irp.complete(Status::SUCCESS)
+            }
             // IOCTL_CANCEL_IO
-            UsbscanRequest::CancelIo(which) => {
-                if let Err(status) = pipes.select(open.pipes(), which) {
+            ImmediateUsbscanRequest::CancelIo(which) => {
+                if let Err(status) = self.select(open, which) {
                     return irp.complete(status);
                 }
                 match which {
@@ -241,41 +240,27 @@ impl Scanner {
                 }
                 irp.complete(Status::SUCCESS)
             }
-            // IOCTL_RESET_PIPE
-            UsbscanRequest::ResetPipe(which) => match pipes.select(open.pipes(), which) {
-                Err(status) => irp.complete(status),
-                // It waits for the device.
-                Ok(_) => self.worker.queue(irp),
-            },
-            _ => irp.complete(Status::INVALID_DEVICE_REQUEST),
         }
     }
 
-    /// A request that was queued to the worker, now in its thread.
-    pub(crate) fn serve(&self, task: Task) -> Disposition {
-        let status = match self.reset(&task) {
-            Ok(()) => Status::SUCCESS,
-            Err(status) => status,
-        };
-        task.complete(status)
+    /// The pipes that a request of this handle is about.
+    ///
+    /// # Errors
+    /// `STATUS_DEVICE_NOT_READY`: the device was never started. As [`Pipes::select`].
+    fn select(&self, open: &Open, which: PipeType) -> Result<Range<usize>, Status> {
+        let pipes = self.core.pipes().ok_or(Status::DEVICE_NOT_READY)?;
+        pipes.select(open.pipes(), which)
     }
 
-    /// `IOCTL_RESET_PIPE`
-    fn reset(&self, task: &Task) -> Result<(), Status> {
-        let irp = task.irp();
-        let open = irp.kept_for_open::<Open>();
-        let (open, pipes) = open
-            .zip(self.core.pipes())
-            .ok_or(Status::DEVICE_NOT_READY)?;
-        // It was parsed before it was queued.
-        let UsbscanRequest::ResetPipe(which) = parse(irp)? else {
-            return Err(Status::INVALID_DEVICE_REQUEST);
-        };
+    /// `IOCTL_RESET_PIPE`, in the worker's thread.
+    fn reset(&self, task: &Task, which: PipeType) -> Result<(), Status> {
+        let open = task.irp().kept_for_open::<Open>();
+        let open = open.ok_or(Status::DEVICE_NOT_READY)?;
         while self.core.urb_gate().is_waking() {
             self.core.urb_gate().wait_for_change(&task.waits())?;
         }
         let (waits, limit) = (task.waits(), open.reset_limit());
-        for index in pipes.select(open.pipes(), which)? {
+        for index in self.select(&open, which)? {
             let pipe = open.endpoint(&self.core, index);
             self.core.reset_pipe(&pipe, &waits, limit, task.passive())?;
         }
@@ -295,6 +280,23 @@ impl Scanner {
     }
 }
 
+impl Server for Scanner {
+    type Carried = PipeType;
+
+    fn worker(&self) -> &Worker<PipeType> {
+        &self.worker
+    }
+
+    fn serve(&self, task: Task, which: PipeType) -> Disposition {
+        // IOCTL_RESET_PIPE
+        let status = match self.reset(&task, which) {
+            Ok(()) => Status::SUCCESS,
+            Err(status) => status,
+        };
+        task.complete(status)
+    }
+}
+
 impl FunctionDevice<DeviceRole> for Scanner {
     fn lower(&self) -> Lower {
         self.core.lower()
@@ -306,7 +308,7 @@ impl FunctionDevice<DeviceRole> for Scanner {
 
     fn start(
         &self,
-        device: Device<'_, DeviceRole>,
+        _device: Device<'_, DeviceRole>,
         _raw: Resources<'_>,
         _resources: Resources<'_>,
         passive: Passive,
@@ -315,7 +317,7 @@ impl FunctionDevice<DeviceRole> for Scanner {
         self.core.start(passive)?;
         let settings = suspend_settings(self.pdo, &self.core, passive);
         self.suspend.configure(settings, passive);
-        self.worker.start(device, passive).at(Step::Worker)?;
+        Worker::start(self, passive).at(Step::Worker)?;
         self.core.urb_gate().open();
         // Without it the device works, too, and is found by its interface.
         if let Ok(key) = Key::of_software(self.pdo, passive) {

@@ -33,7 +33,10 @@ impl Writes {
 }
 
 impl TransferPlan for Writes {
-    fn begin(&mut self, irp: &Irp) -> TimeLimit {
+    /// The whole of it is the length, which the IRP has.
+    type Carried = ();
+
+    fn begin(&mut self, irp: &Irp, (): ()) -> TimeLimit {
         self.write = BulkWrite::new(irp.transfer_length(), self.max_packet_size);
         self.limits.of(Pipe::WriteData)
     }

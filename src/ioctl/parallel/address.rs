@@ -11,7 +11,7 @@ pub const IOCTL_PAR_SET_READ_ADDRESS: u32 = buffered_code(FILE_DEVICE_PARALLEL_P
 ///
 /// # Errors
 /// `STATUS_INVALID_PARAMETER`: there is no input.
-pub(super) fn parse(input: &[u8], _output_length: usize) -> Result<u8, Status> {
+pub(super) fn parse(input: &[u8]) -> Result<u8, Status> {
     let [address] = take(input).ok_or(Status::INVALID_PARAMETER)?;
     Ok(address)
 }
@@ -24,7 +24,7 @@ mod tests {
     fn one_byte_is_needed() {
         assert_eq!(IOCTL_PAR_SET_WRITE_ADDRESS, 0x0016_001C);
         assert_eq!(IOCTL_PAR_SET_READ_ADDRESS, 0x0016_0020);
-        assert_eq!(parse(&[], 0), Err(Status::INVALID_PARAMETER));
-        assert_eq!(parse(&[0x7F, 1], 0), Ok(0x7F));
+        assert_eq!(parse(&[]), Err(Status::INVALID_PARAMETER));
+        assert_eq!(parse(&[0x7F, 1]), Ok(0x7F));
     }
 }

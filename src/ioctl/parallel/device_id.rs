@@ -1,6 +1,7 @@
 //! The device ID: `IOCTL_PAR_QUERY_DEVICE_ID`, `_SIZE` and `IOCTL_PAR_QUERY_RAW_DEVICE_ID`.
 
 use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits};
+use crate::ioctl::layout::layout;
 
 /// 0x0016000C. No input. Output: the ID without its length prefix, and a NUL.
 pub const IOCTL_PAR_QUERY_DEVICE_ID: u32 = buffered_code(FILE_DEVICE_PARALLEL_PORT, 3);
@@ -10,26 +11,24 @@ pub const IOCTL_PAR_QUERY_DEVICE_ID_SIZE: u32 = buffered_code(FILE_DEVICE_PARALL
 /// 0x00160030. No input. Output: the two prefix bytes as the device sent them, the ID, and a NUL.
 pub const IOCTL_PAR_QUERY_RAW_DEVICE_ID: u32 = buffered_code(FILE_DEVICE_PARALLEL_PORT, 12);
 
-/// A checked `IOCTL_PAR_QUERY_DEVICE_ID` or `_RAW_`. How much room it needs is known when the
-/// device has answered.
-///
-/// # Errors
-/// None here; `STATUS_BUFFER_TOO_SMALL` later, if the answer does not fit.
-#[allow(
-    clippy::unnecessary_wraps,
-    reason = "the form of the table of requests"
-)]
-pub(super) fn parse_id(_input: &[u8], _output_length: usize) -> Result<(), Status> {
-    Ok(())
+/// `PAR_DEVICE_ID_SIZE_INFORMATION`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceIdSize {
+    /// `DeviceIdSize`
+    pub size: u32,
 }
+
+layout! { DeviceIdSize, 4: {
+    0x00 => size: u32,
+} }
 
 /// A checked `IOCTL_PAR_QUERY_DEVICE_ID_SIZE`.
 ///
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than four bytes. (The page lists no status for
 /// it.)
-pub(super) fn parse_size(_input: &[u8], output_length: usize) -> Result<(), Status> {
-    fits(output_length, 4)
+pub(super) fn parse_size(output_length: usize) -> Result<(), Status> {
+    fits(output_length, DeviceIdSize::SIZE)
 }
 
 #[cfg(test)]
@@ -45,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_size_needs_four_bytes() {
-        assert_eq!(parse_size(&[], 3), Err(Status::BUFFER_TOO_SMALL));
-        assert_eq!(parse_size(&[], 4), Ok(()));
+        assert_eq!(parse_size(3), Err(Status::BUFFER_TOO_SMALL));
+        assert_eq!(parse_size(4), Ok(()));
     }
 }

@@ -18,12 +18,14 @@ mod timeouts;
 
 pub use address::{IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS};
 pub use device_id::{
-    IOCTL_PAR_QUERY_DEVICE_ID, IOCTL_PAR_QUERY_DEVICE_ID_SIZE, IOCTL_PAR_QUERY_RAW_DEVICE_ID,
+    DeviceIdSize, IOCTL_PAR_QUERY_DEVICE_ID, IOCTL_PAR_QUERY_DEVICE_ID_SIZE,
+    IOCTL_PAR_QUERY_RAW_DEVICE_ID,
 };
 pub use internal::{
-    ChipMode, DeviceRequest, DeviceRoutines, InterruptInformation, InterruptServiceRoutine,
-    MoreParallelPortInformation, ParallelPnpInformation, ParallelPortInformation,
-    ParclassInformation, PortRequest, PortRoutines, SelectCommand,
+    ChipMode, DeviceRequest, DeviceRoutines, ImmediateDeviceRequest, ImmediatePortRequest,
+    InterruptInformation, InterruptServiceRoutine, MoreParallelPortInformation,
+    ParallelPnpInformation, ParallelPortInformation, ParclassInformation, PortRequest,
+    PortRoutines, QueuedDeviceRequest, QueuedPortRequest, SelectCommand,
 };
 pub use modes::IeeeModes;
 pub use negotiation::{
@@ -32,40 +34,32 @@ pub use negotiation::{
 };
 pub use port_programs::{
     IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN,
-    IOCTL_PARSCAN_WAIT_EDGE,
+    IOCTL_PARSCAN_WAIT_EDGE, RunRequest,
 };
 pub use port_state::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION};
-pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus, QueryInformation};
+pub use query_information::{IOCTL_PAR_QUERY_INFORMATION, ParStatus};
 pub use set_information::{IOCTL_PAR_SET_INFORMATION, SetInformation};
 pub use timeouts::{IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, SerialTimeouts};
 
 use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, take};
 
-/// A request whose buffers have been checked.
+/// A request whose buffers have been checked, by where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserRequest {
-    /// `IOCTL_PAR_QUERY_INFORMATION`
-    QueryInformation(QueryInformation),
-    /// `IOCTL_PAR_SET_INFORMATION`
-    SetInformation(SetInformation),
-    /// `IOCTL_PAR_QUERY_DEVICE_ID`
-    QueryDeviceId,
-    /// `IOCTL_PAR_QUERY_DEVICE_ID_SIZE`
-    QueryDeviceIdSize,
-    /// `IOCTL_PAR_QUERY_RAW_DEVICE_ID`
-    QueryRawDeviceId,
+    /// In its sender's thread: it needs no port.
+    Immediate(ImmediateRequest),
+    /// By the device's worker, for it needs the port, and may take seconds. This value is all that
+    /// the worker is told: it travels with the IRP.
+    Queued(QueuedRequest),
+}
+
+/// A request that is answered in its sender's thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImmediateRequest {
     /// `IOCTL_IEEE1284_GET_MODE`
     GetMode,
-    /// `IOCTL_IEEE1284_NEGOTIATE`, with the modes to choose from
-    Negotiate(NegotiationMask),
     /// `IOCTL_PAR_GET_DEFAULT_MODES`
     GetDefaultModes,
-    /// `IOCTL_PAR_GET_DEVICE_CAPS`, with the modes that must not be used
-    GetDeviceCaps(IeeeModes),
-    /// `IOCTL_PAR_SET_WRITE_ADDRESS`
-    SetWriteAddress(u8),
-    /// `IOCTL_PAR_SET_READ_ADDRESS`
-    SetReadAddress(u8),
     /// `IOCTL_PAR_IS_PORT_FREE`
     IsPortFree,
     /// `IOCTL_PAR_QUERY_LOCATION`
@@ -76,6 +70,29 @@ pub enum UserRequest {
     GetTimeouts,
     /// `IOCTL_PARSCAN_GET_PORT`
     GetPort,
+}
+
+/// A request that needs the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuedRequest {
+    /// `IOCTL_PAR_QUERY_INFORMATION`
+    QueryInformation,
+    /// `IOCTL_PAR_SET_INFORMATION`
+    SetInformation(SetInformation),
+    /// `IOCTL_PAR_QUERY_DEVICE_ID`
+    QueryDeviceId,
+    /// `IOCTL_PAR_QUERY_DEVICE_ID_SIZE`
+    QueryDeviceIdSize,
+    /// `IOCTL_PAR_QUERY_RAW_DEVICE_ID`
+    QueryRawDeviceId,
+    /// `IOCTL_IEEE1284_NEGOTIATE`, with the modes to choose from
+    Negotiate(NegotiationMask),
+    /// `IOCTL_PAR_GET_DEVICE_CAPS`, with the modes that must not be used
+    GetDeviceCaps(IeeeModes),
+    /// `IOCTL_PAR_SET_WRITE_ADDRESS`
+    SetWriteAddress(u8),
+    /// `IOCTL_PAR_SET_READ_ADDRESS`
+    SetReadAddress(u8),
     /// `IOCTL_PARSCAN_CLAIM`
     Claim,
     /// `IOCTL_PARSCAN_RELEASE`
@@ -83,79 +100,13 @@ pub enum UserRequest {
         /// Data and control lines become what they were at the claim.
         restore: bool,
     },
-    /// `IOCTL_PARSCAN_RUN`. The program is verified when the port is known.
-    Run,
+    /// `IOCTL_PARSCAN_RUN`. The program is verified when the port is known. A short one on a claimed
+    /// port needs no worker.
+    Run(RunRequest),
     /// `IOCTL_PARSCAN_WAIT_EDGE`, with the time to wait, in milliseconds, or
-    /// [`FOREVER`](port_programs::FOREVER).
+    /// [`FOREVER`](port_programs::FOREVER). Only the first one needs the worker.
     WaitEdge(u32),
 }
-
-/// What one line of the table does with the caller's input bytes and output length.
-type Parse = fn(&[u8], usize) -> Result<UserRequest, Status>;
-
-/// Code and parser of every request that the device answers.
-const USER_REQUESTS: &[(u32, Parse)] = &[
-    (IOCTL_PAR_QUERY_INFORMATION, |input, output| {
-        QueryInformation::parse(input, output).map(UserRequest::QueryInformation)
-    }),
-    (IOCTL_PAR_SET_INFORMATION, |input, output| {
-        SetInformation::parse(input, output).map(UserRequest::SetInformation)
-    }),
-    (IOCTL_PAR_QUERY_DEVICE_ID, |input, output| {
-        device_id::parse_id(input, output).map(|()| UserRequest::QueryDeviceId)
-    }),
-    (IOCTL_PAR_QUERY_DEVICE_ID_SIZE, |input, output| {
-        device_id::parse_size(input, output).map(|()| UserRequest::QueryDeviceIdSize)
-    }),
-    (IOCTL_IEEE1284_GET_MODE, |input, output| {
-        negotiation::parse_mask_query(input, output).map(|()| UserRequest::GetMode)
-    }),
-    (IOCTL_IEEE1284_NEGOTIATE, |input, output| {
-        negotiation::parse_negotiate(input, output).map(UserRequest::Negotiate)
-    }),
-    (IOCTL_PAR_SET_WRITE_ADDRESS, |input, output| {
-        address::parse(input, output).map(UserRequest::SetWriteAddress)
-    }),
-    (IOCTL_PAR_SET_READ_ADDRESS, |input, output| {
-        address::parse(input, output).map(UserRequest::SetReadAddress)
-    }),
-    (IOCTL_PAR_GET_DEVICE_CAPS, |input, output| {
-        negotiation::parse_device_caps(input, output).map(UserRequest::GetDeviceCaps)
-    }),
-    (IOCTL_PAR_GET_DEFAULT_MODES, |input, output| {
-        negotiation::parse_mask_query(input, output).map(|()| UserRequest::GetDefaultModes)
-    }),
-    (IOCTL_PAR_QUERY_RAW_DEVICE_ID, |input, output| {
-        device_id::parse_id(input, output).map(|()| UserRequest::QueryRawDeviceId)
-    }),
-    (IOCTL_PAR_IS_PORT_FREE, |input, output| {
-        port_state::parse_is_free(input, output).map(|()| UserRequest::IsPortFree)
-    }),
-    (IOCTL_PAR_QUERY_LOCATION, |input, output| {
-        port_state::parse_location(input, output).map(|()| UserRequest::QueryLocation)
-    }),
-    (IOCTL_SERIAL_SET_TIMEOUTS, |input, output| {
-        SerialTimeouts::parse(input, output).map(UserRequest::SetTimeouts)
-    }),
-    (IOCTL_SERIAL_GET_TIMEOUTS, |input, output| {
-        SerialTimeouts::parse_get(input, output).map(|()| UserRequest::GetTimeouts)
-    }),
-    (IOCTL_PARSCAN_GET_PORT, |input, output| {
-        port_programs::parse_get_port(input, output).map(|()| UserRequest::GetPort)
-    }),
-    (IOCTL_PARSCAN_CLAIM, |input, output| {
-        port_programs::parse_claim(input, output).map(|()| UserRequest::Claim)
-    }),
-    (IOCTL_PARSCAN_RELEASE, |input, output| {
-        port_programs::parse_release(input, output).map(|restore| UserRequest::Release { restore })
-    }),
-    (IOCTL_PARSCAN_RUN, |input, output| {
-        port_programs::parse_run(input, output).map(|()| UserRequest::Run)
-    }),
-    (IOCTL_PARSCAN_WAIT_EDGE, |input, output| {
-        port_programs::parse_wait_edge(input, output).map(UserRequest::WaitEdge)
-    }),
-];
 
 impl UserRequest {
     /// Parses an `IRP_MJ_DEVICE_CONTROL` to a parallel device.
@@ -165,12 +116,75 @@ impl UserRequest {
     /// of parallel devices, where most drivers say `STATUS_INVALID_DEVICE_REQUEST`); else the
     /// status of the request's own checks.
     pub fn parse(code: u32, input: &[u8], output_length: usize) -> Result<Self, Status> {
-        USER_REQUESTS
-            .iter()
-            .find(|(known, _)| *known == code)
-            .map_or(Err(Status::INVALID_PARAMETER), |(_, parse)| {
-                parse(input, output_length)
-            })
+        use {ImmediateRequest as Now, QueuedRequest as Later};
+        let output = output_length;
+        Ok(match code {
+            IOCTL_PAR_QUERY_INFORMATION => {
+                query_information::parse(output)?;
+                Self::Queued(Later::QueryInformation)
+            }
+            IOCTL_PAR_SET_INFORMATION => {
+                Self::Queued(Later::SetInformation(SetInformation::parse(input)?))
+            }
+            // How much room it needs is known when the device has answered.
+            IOCTL_PAR_QUERY_DEVICE_ID => Self::Queued(Later::QueryDeviceId),
+            IOCTL_PAR_QUERY_RAW_DEVICE_ID => Self::Queued(Later::QueryRawDeviceId),
+            IOCTL_PAR_QUERY_DEVICE_ID_SIZE => {
+                device_id::parse_size(output)?;
+                Self::Queued(Later::QueryDeviceIdSize)
+            }
+            IOCTL_IEEE1284_GET_MODE => {
+                negotiation::parse_mask_query(output)?;
+                Self::Immediate(Now::GetMode)
+            }
+            IOCTL_PAR_GET_DEFAULT_MODES => {
+                negotiation::parse_mask_query(output)?;
+                Self::Immediate(Now::GetDefaultModes)
+            }
+            IOCTL_IEEE1284_NEGOTIATE => Self::Queued(Later::Negotiate(
+                negotiation::parse_negotiate(input, output)?,
+            )),
+            IOCTL_PAR_GET_DEVICE_CAPS => Self::Queued(Later::GetDeviceCaps(
+                negotiation::parse_device_caps(input, output)?,
+            )),
+            IOCTL_PAR_SET_WRITE_ADDRESS => {
+                Self::Queued(Later::SetWriteAddress(address::parse(input)?))
+            }
+            IOCTL_PAR_SET_READ_ADDRESS => {
+                Self::Queued(Later::SetReadAddress(address::parse(input)?))
+            }
+            IOCTL_PAR_IS_PORT_FREE => {
+                port_state::parse_is_free(output)?;
+                Self::Immediate(Now::IsPortFree)
+            }
+            IOCTL_PAR_QUERY_LOCATION => {
+                port_state::parse_location(output)?;
+                Self::Immediate(Now::QueryLocation)
+            }
+            IOCTL_SERIAL_SET_TIMEOUTS => {
+                Self::Immediate(Now::SetTimeouts(SerialTimeouts::parse(input)?))
+            }
+            IOCTL_SERIAL_GET_TIMEOUTS => {
+                SerialTimeouts::parse_get(output)?;
+                Self::Immediate(Now::GetTimeouts)
+            }
+            IOCTL_PARSCAN_GET_PORT => {
+                port_programs::parse_get_port(output)?;
+                Self::Immediate(Now::GetPort)
+            }
+            IOCTL_PARSCAN_CLAIM => {
+                port_programs::parse_claim(input)?;
+                Self::Queued(Later::Claim)
+            }
+            IOCTL_PARSCAN_RELEASE => Self::Queued(Later::Release {
+                restore: port_programs::parse_release(input)?,
+            }),
+            IOCTL_PARSCAN_RUN => Self::Queued(Later::Run(RunRequest::parse(input, output)?)),
+            IOCTL_PARSCAN_WAIT_EDGE => Self::Queued(Later::WaitEdge(
+                port_programs::parse_wait_edge(input, output)?,
+            )),
+            _ => return Err(Status::INVALID_PARAMETER),
+        })
     }
 }
 

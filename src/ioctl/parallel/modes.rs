@@ -40,4 +40,16 @@ impl IeeeModes {
         .union(Self::ECP_HW_NOIRQ)
         .union(Self::ECP_HW_IRQ)
         .union(Self::ECP_SW);
+
+    /// A mask as `IOCTL_PAR_GET_DEVICE_CAPS` has it, in and out.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 2] {
+        self.bits().to_le_bytes()
+    }
+
+    /// Reads a mask; bits without a name stay.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 2]) -> Self {
+        Self::from_bits_retain(u16::from_le_bytes(bytes))
+    }
 }

@@ -32,9 +32,18 @@ impl NegotiationMask {
     /// The structure, four bytes.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 4] {
-        let [r0, r1] = self.read.bits().to_le_bytes();
-        let [w0, w1] = self.write.bits().to_le_bytes();
+        let [r0, r1] = self.read.to_bytes();
+        let [w0, w1] = self.write.to_bytes();
         [r0, r1, w0, w1]
+    }
+
+    /// Reads the structure.
+    #[must_use]
+    pub const fn from_bytes([r0, r1, w0, w1]: [u8; 4]) -> Self {
+        Self {
+            read: IeeeModes::from_bytes([r0, r1]),
+            write: IeeeModes::from_bytes([w0, w1]),
+        }
     }
 }
 
@@ -42,7 +51,7 @@ impl NegotiationMask {
 ///
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than four bytes.
-pub(super) fn parse_mask_query(_input: &[u8], output_length: usize) -> Result<(), Status> {
+pub(super) fn parse_mask_query(output_length: usize) -> Result<(), Status> {
     fits(output_length, 4)
 }
 
@@ -56,12 +65,9 @@ pub(super) fn parse_negotiate(
     input: &[u8],
     output_length: usize,
 ) -> Result<NegotiationMask, Status> {
-    let [r0, r1, w0, w1] = take(input).ok_or(Status::INVALID_PARAMETER)?;
+    let mask = take(input).ok_or(Status::INVALID_PARAMETER)?;
     fits(output_length, 4)?;
-    Ok(NegotiationMask {
-        read: IeeeModes::from_bits_retain(u16::from_le_bytes([r0, r1])),
-        write: IeeeModes::from_bits_retain(u16::from_le_bytes([w0, w1])),
-    })
+    Ok(NegotiationMask::from_bytes(mask))
 }
 
 /// A checked `IOCTL_PAR_GET_DEVICE_CAPS`: the modes that must not be used. A short input excludes
@@ -71,8 +77,7 @@ pub(super) fn parse_negotiate(
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than two bytes.
 pub(super) fn parse_device_caps(input: &[u8], output_length: usize) -> Result<IeeeModes, Status> {
     fits(output_length, 2)?;
-    let excluded = take(input).map_or(0, u16::from_le_bytes);
-    Ok(IeeeModes::from_bits_retain(excluded))
+    Ok(take(input).map_or(IeeeModes::empty(), IeeeModes::from_bytes))
 }
 
 #[cfg(test)]
@@ -99,7 +104,7 @@ mod tests {
     fn a_short_input_is_reported_before_a_short_output() {
         assert_eq!(parse_negotiate(&[0; 3], 0), Err(Status::INVALID_PARAMETER));
         assert_eq!(parse_negotiate(&[0; 4], 3), Err(Status::BUFFER_TOO_SMALL));
-        assert_eq!(parse_mask_query(&[], 3), Err(Status::BUFFER_TOO_SMALL));
+        assert_eq!(parse_mask_query(3), Err(Status::BUFFER_TOO_SMALL));
         assert_eq!(parse_device_caps(&[], 1), Err(Status::BUFFER_TOO_SMALL));
     }
 

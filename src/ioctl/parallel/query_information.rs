@@ -2,7 +2,7 @@
 
 use bitflags::bitflags;
 
-use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code};
+use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits};
 
 /// 0x00160004. No input. Output: `PAR_QUERY_INFORMATION`, one byte.
 pub const IOCTL_PAR_QUERY_INFORMATION: u32 = buffered_code(FILE_DEVICE_PARALLEL_PORT, 1);
@@ -27,27 +27,26 @@ bitflags! {
     }
 }
 
-/// A checked `IOCTL_PAR_QUERY_INFORMATION`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueryInformation;
-
-impl QueryInformation {
-    /// Checks the output length; input, if there is any, is ignored.
-    ///
-    /// # Errors
-    /// `STATUS_BUFFER_TOO_SMALL`: no room for `PAR_QUERY_INFORMATION` (1 byte).
-    pub fn parse(_input: &[u8], output_length: usize) -> Result<Self, Status> {
-        if output_length < 1 {
-            return Err(Status::BUFFER_TOO_SMALL);
-        }
-        Ok(Self)
-    }
-
-    /// The answer, `PAR_QUERY_INFORMATION`.
+impl ParStatus {
+    /// `PAR_QUERY_INFORMATION`
     #[must_use]
-    pub const fn answer(self, status: ParStatus) -> [u8; 1] {
-        [status.bits()]
+    pub const fn to_bytes(self) -> [u8; 1] {
+        [self.bits()]
     }
+
+    /// Reads `PAR_QUERY_INFORMATION`.
+    #[must_use]
+    pub const fn from_bytes([status]: [u8; 1]) -> Self {
+        Self::from_bits_retain(status)
+    }
+}
+
+/// A checked `IOCTL_PAR_QUERY_INFORMATION`.
+///
+/// # Errors
+/// `STATUS_BUFFER_TOO_SMALL`: no room for `PAR_QUERY_INFORMATION` (1 byte).
+pub(super) fn parse(output_length: usize) -> Result<(), Status> {
+    fits(output_length, 1)
 }
 
 #[cfg(test)]
@@ -56,14 +55,8 @@ mod tests {
 
     #[test]
     fn one_byte_of_output_is_enough() {
-        assert_eq!(
-            QueryInformation::parse(&[], 0),
-            Err(Status::BUFFER_TOO_SMALL)
-        );
-        assert_eq!(QueryInformation::parse(&[], 1), Ok(QueryInformation));
-        assert_eq!(
-            QueryInformation.answer(ParStatus::SELECTED | ParStatus::BUSY),
-            [0xC0]
-        );
+        assert_eq!(parse(0), Err(Status::BUFFER_TOO_SMALL));
+        assert_eq!(parse(1), Ok(()));
+        assert_eq!((ParStatus::SELECTED | ParStatus::BUSY).to_bytes(), [0xC0]);
     }
 }

@@ -13,12 +13,18 @@ const PARALLEL_INIT: u8 = 0x01;
 pub struct SetInformation;
 
 impl SetInformation {
+    /// `PAR_SET_INFORMATION`
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 1] {
+        [PARALLEL_INIT]
+    }
+
     /// Checks the input. Longer buffers are allowed; only their first byte is read.
     ///
     /// # Errors
     /// * `STATUS_BUFFER_TOO_SMALL`: the input is shorter than `PAR_SET_INFORMATION` (1 byte).
     /// * `STATUS_INVALID_PARAMETER`: `Init` is not `PARALLEL_INIT`.
-    pub fn parse(input: &[u8], _output_length: usize) -> Result<Self, Status> {
+    pub fn parse(input: &[u8]) -> Result<Self, Status> {
         match input.first() {
             None => Err(Status::BUFFER_TOO_SMALL),
             Some(&PARALLEL_INIT) => Ok(Self),
@@ -33,12 +39,12 @@ mod tests {
 
     #[test]
     fn init_must_be_parallel_init() {
-        assert_eq!(SetInformation::parse(&[], 0), Err(Status::BUFFER_TOO_SMALL));
-        assert_eq!(SetInformation::parse(&[1], 0), Ok(SetInformation));
-        assert_eq!(SetInformation::parse(&[1, 0xFF], 9), Ok(SetInformation));
+        assert_eq!(SetInformation::parse(&[]), Err(Status::BUFFER_TOO_SMALL));
+        assert_eq!(SetInformation::parse(&[1]), Ok(SetInformation));
+        assert_eq!(SetInformation::parse(&[1, 0xFF]), Ok(SetInformation));
         for init in (0..=u8::MAX).filter(|init| *init != 1) {
             assert_eq!(
-                SetInformation::parse(&[init], 0),
+                SetInformation::parse(&[init]),
                 Err(Status::INVALID_PARAMETER),
                 "{init:#x}"
             );

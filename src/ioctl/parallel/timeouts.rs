@@ -1,7 +1,8 @@
 //! The two requests of serial ports that a parallel device takes: `IOCTL_SERIAL_SET_TIMEOUTS` and
 //! `IOCTL_SERIAL_GET_TIMEOUTS` (ntddser.h).
 
-use super::{Status, buffered_code, fits, take};
+use super::{Status, buffered_code, fits};
+use crate::ioctl::layout::layout;
 
 /// `FILE_DEVICE_SERIAL_PORT` (devioctl.h).
 const FILE_DEVICE_SERIAL_PORT: u32 = 0x1B;
@@ -26,6 +27,14 @@ pub struct SerialTimeouts {
     pub write_constant: u32,
 }
 
+layout! { SerialTimeouts, 20: {
+    0x00 => read_interval: u32,
+    0x04 => read_multiplier: u32,
+    0x08 => read_constant: u32,
+    0x0C => write_multiplier: u32,
+    0x10 => write_constant: u32,
+} }
+
 impl SerialTimeouts {
     /// Checks the input of `IOCTL_SERIAL_SET_TIMEOUTS`.
     ///
@@ -33,19 +42,9 @@ impl SerialTimeouts {
     /// * `STATUS_BUFFER_TOO_SMALL`: the input is shorter than the structure.
     /// * `STATUS_INVALID_PARAMETER`: `ReadIntervalTimeout` and `ReadTotalTimeoutConstant` are both
     ///   `MAXULONG`.
-    pub(super) fn parse(input: &[u8], _output_length: usize) -> Result<Self, Status> {
-        let bytes: [u8; 20] = take(input).ok_or(Status::BUFFER_TOO_SMALL)?;
-        let mut fields = bytes
-            .chunks_exact(4)
-            .map(|field| take(field).map_or(0, u32::from_le_bytes));
-        let mut field = || fields.next().unwrap_or(0);
-        let timeouts = Self {
-            read_interval: field(),
-            read_multiplier: field(),
-            read_constant: field(),
-            write_multiplier: field(),
-            write_constant: field(),
-        };
+    pub(super) fn parse(input: &[u8]) -> Result<Self, Status> {
+        let bytes = input.first_chunk().ok_or(Status::BUFFER_TOO_SMALL)?;
+        let timeouts = Self::from_bytes(bytes);
         if timeouts.read_interval == u32::MAX && timeouts.read_constant == u32::MAX {
             return Err(Status::INVALID_PARAMETER);
         }
@@ -56,26 +55,8 @@ impl SerialTimeouts {
     ///
     /// # Errors
     /// `STATUS_BUFFER_TOO_SMALL`: it is shorter than the structure.
-    pub(super) fn parse_get(_input: &[u8], output_length: usize) -> Result<(), Status> {
-        fits(output_length, 20)
-    }
-
-    /// The structure, 20 bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        let fields = [
-            self.read_interval,
-            self.read_multiplier,
-            self.read_constant,
-            self.write_multiplier,
-            self.write_constant,
-        ];
-        let all = fields.into_iter().flat_map(u32::to_le_bytes);
-        for (place, byte) in bytes.iter_mut().zip(all) {
-            *place = byte;
-        }
-        bytes
+    pub(super) fn parse_get(output_length: usize) -> Result<(), Status> {
+        fits(output_length, Self::SIZE)
     }
 
     /// How long a write of `bytes` may take, in milliseconds. `None`: as long as it wants.
@@ -125,7 +106,7 @@ mod tests {
     #[test]
     fn what_was_set_comes_back() {
         let input = bytes([1, 2, 3, 4, 0xFFFF_FFFF]);
-        let timeouts = SerialTimeouts::parse(&input, 0).unwrap();
+        let timeouts = SerialTimeouts::parse(&input).unwrap();
         assert_eq!(timeouts.write_constant, u32::MAX);
         assert_eq!(timeouts.to_bytes(), input);
     }
@@ -133,17 +114,14 @@ mod tests {
     #[test]
     fn short_and_forbidden_ones_are_refused() {
         assert_eq!(
-            SerialTimeouts::parse(&[0; 19], 0),
+            SerialTimeouts::parse(&[0; 19]),
             Err(Status::BUFFER_TOO_SMALL)
         );
         assert_eq!(
-            SerialTimeouts::parse(&bytes([u32::MAX, 0, u32::MAX, 0, 0]), 0),
+            SerialTimeouts::parse(&bytes([u32::MAX, 0, u32::MAX, 0, 0])),
             Err(Status::INVALID_PARAMETER)
         );
-        assert_eq!(
-            SerialTimeouts::parse_get(&[], 19),
-            Err(Status::BUFFER_TOO_SMALL)
-        );
+        assert_eq!(SerialTimeouts::parse_get(19), Err(Status::BUFFER_TOO_SMALL));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `IOCTL_GET_CHANNEL_ALIGN_RQST`: the packet sizes of a handle's pipes.
 
-use super::{Status, fits, structure, usbscan_code};
+use super::{Status, fits, usbscan_code};
+use crate::ioctl::layout::layout;
 
 /// 0x80002014. No input. Output: `CHANNEL_INFO`, 12 bytes.
 pub const IOCTL_GET_CHANNEL_ALIGN_RQST: u32 = usbscan_code(5);
@@ -9,32 +10,25 @@ pub const IOCTL_GET_CHANNEL_ALIGN_RQST: u32 = usbscan_code(5);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelInfo {
     /// `EventChannelSize`, interrupt
-    pub event: u16,
+    pub event: u32,
     /// `uReadDataAlignment`, bulk IN
-    pub read_data: u16,
+    pub read_data: u32,
     /// `uWriteDataAlignment`, bulk OUT
-    pub write_data: u16,
+    pub write_data: u32,
 }
 
-impl ChannelInfo {
-    /// The structure, 12 bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 12] {
-        let members = [self.event, self.read_data, self.write_data];
-        structure(
-            members
-                .into_iter()
-                .flat_map(|size| u32::from(size).to_le_bytes()),
-        )
-    }
-}
+layout! { ChannelInfo, 12: {
+    0x00 => event: u32,
+    0x04 => read_data: u32,
+    0x08 => write_data: u32,
+} }
 
 /// A checked `IOCTL_GET_CHANNEL_ALIGN_RQST`.
 ///
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than `CHANNEL_INFO`.
 pub(super) fn parse(output_length: usize) -> Result<(), Status> {
-    fits(output_length, 12)
+    fits(output_length, ChannelInfo::SIZE)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `IOCTL_GET_DEVICE_DESCRIPTOR`: who made the device.
 
-use super::{Status, fits, structure, usbscan_code};
+use super::{Status, fits, usbscan_code};
+use crate::ioctl::layout::layout;
 
 /// 0x80002018. Input: none that matters (the page lists the output structure as input, too).
 /// Output: `DEVICE_DESCRIPTOR`, 8 bytes.
@@ -8,7 +9,7 @@ pub const IOCTL_GET_DEVICE_DESCRIPTOR: u32 = usbscan_code(6);
 
 /// `DEVICE_DESCRIPTOR` of usbscan.h: four `USHORT`s, the last of which, `usLanguageId`, is not
 /// used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceDescriptor {
     /// `usVendorId`
     pub vendor_id: u16,
@@ -18,21 +19,18 @@ pub struct DeviceDescriptor {
     pub bcd_device: u16,
 }
 
-impl DeviceDescriptor {
-    /// The structure, 8 bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 8] {
-        let members = [self.vendor_id, self.product_id, self.bcd_device];
-        structure(members.into_iter().flat_map(u16::to_le_bytes))
-    }
-}
+layout! { DeviceDescriptor, 8: {
+    0x00 => vendor_id: u16,
+    0x02 => product_id: u16,
+    0x04 => bcd_device: u16,
+} }
 
 /// A checked `IOCTL_GET_DEVICE_DESCRIPTOR`.
 ///
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than `DEVICE_DESCRIPTOR`.
 pub(super) fn parse(output_length: usize) -> Result<(), Status> {
-    fits(output_length, 8)
+    fits(output_length, DeviceDescriptor::SIZE)
 }
 
 #[cfg(test)]

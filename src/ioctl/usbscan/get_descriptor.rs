@@ -22,6 +22,13 @@ pub struct GetDescriptor {
 }
 
 impl GetDescriptor {
+    /// `USBSCAN_GET_DESCRIPTOR`
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 4] {
+        let [l0, l1] = self.language_id.to_le_bytes();
+        [self.descriptor_type, self.index, l0, l1]
+    }
+
     /// Checks both buffers.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! `IO_BLOCK` and `IO_BLOCK_EX`, the two structures with a pointer.
 
-use super::{Bitness, Status, VendorDirection, VendorRequest};
+use super::{Bitness, Status};
 
-/// The members of `IO_BLOCK`, which `IO_BLOCK_EX` begins with.
+/// `IO_BLOCK`, whose members `IO_BLOCK_EX` begins with.
 ///
 /// | member | native | 32 bits |
 /// |---|---|---|
@@ -15,35 +15,66 @@ use super::{Bitness, Status, VendorDirection, VendorRequest};
 /// | `IO_BLOCK_EX` ends | 24 | 20 |
 ///
 /// From a 64-bit caller both are 24 bytes: only the code tells them apart.
-#[derive(Clone, Copy)]
-pub(super) struct IoBlock {
-    /// The low 16 bits of `uOffset`
-    value: u16,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoBlock {
+    /// `uOffset`
+    pub offset: u32,
     /// `uLength`
-    pub(super) length: u16,
-    /// `pbyData`
-    data: u64,
-    /// The low 16 bits of `uIndex`
-    index: u16,
-    bitness: Bitness,
+    pub length: u32,
+    /// `pbyData`, zero-extended
+    pub data: u64,
+    /// `uIndex`
+    pub index: u32,
 }
 
-/// What `IO_BLOCK_EX` has after the members of `IO_BLOCK`. `bmRequestType` is not used: with it a
-/// client could forge standard requests.
-pub(super) struct BlockExtension {
+/// `IO_BLOCK_EX`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoBlockEx {
+    /// The members of `IO_BLOCK`.
+    pub block: IoBlock,
     /// `bRequest`
-    pub(super) request: u8,
+    pub request: u8,
+    /// `bmRequestType`. The driver does not use it: with it a client could forge standard requests.
+    pub request_type: u8,
     /// `fTransferDirectionIn`
-    pub(super) is_in: bool,
+    pub direction_in: bool,
+}
+
+/// A block of either kind, as a caller has it in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockBytes {
+    bytes: [u8; 24],
+    length: usize,
+}
+
+impl BlockBytes {
+    const EMPTY: Self = Self {
+        bytes: [0; 24],
+        length: 0,
+    };
+
+    /// The structure, its padding zero.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn push(mut self, member: &[u8]) -> Self {
+        let places = self.bytes.iter_mut().skip(self.length);
+        for (place, byte) in places.zip(member) {
+            *place = *byte;
+        }
+        self.length += member.len();
+        self
+    }
 }
 
 impl IoBlock {
-    /// An `IO_BLOCK`.
+    /// Reads the structure.
     ///
     /// # Errors
-    /// `STATUS_INVALID_PARAMETER`: the input is shorter than the structure, or `uLength` more than
-    /// wLength can say (65535).
-    pub(super) fn parse(input: &[u8], bitness: Bitness) -> Result<Self, Status> {
+    /// `STATUS_INVALID_PARAMETER`: the input is shorter.
+    pub fn parse(input: &[u8], bitness: Bitness) -> Result<Self, Status> {
         let padding = match bitness {
             Bitness::Native => 4,
             Bitness::Bits32 => 0,
@@ -55,26 +86,31 @@ impl IoBlock {
         Ok(block)
     }
 
-    /// An `IO_BLOCK_EX`.
-    ///
-    /// # Errors
-    /// As [`IoBlock::parse`].
-    pub(super) fn parse_ex(
-        input: &[u8],
-        bitness: Bitness,
-    ) -> Result<(Self, BlockExtension), Status> {
-        let (block, rest) = Self::split(input, bitness)?;
-        let ([request, _, direction_in, _], _) = split(rest)?;
-        let extension = BlockExtension {
-            request,
-            is_in: direction_in != 0,
-        };
-        Ok((block, extension))
+    /// The structure. Of `data` only what a pointer of the caller can say.
+    #[must_use]
+    pub fn to_bytes(self, bitness: Bitness) -> BlockBytes {
+        let members = self.members(bitness);
+        match bitness {
+            Bitness::Native => members.push(&[0; 4]),
+            Bitness::Bits32 => members,
+        }
     }
 
-    /// The common members, and the bytes after them.
+    fn members(self, bitness: Bitness) -> BlockBytes {
+        let [d0, d1, d2, d3, ..] = self.data.to_le_bytes();
+        let block = BlockBytes::EMPTY
+            .push(&self.offset.to_le_bytes())
+            .push(&self.length.to_le_bytes());
+        match bitness {
+            Bitness::Native => block.push(&self.data.to_le_bytes()),
+            Bitness::Bits32 => block.push(&[d0, d1, d2, d3]),
+        }
+        .push(&self.index.to_le_bytes())
+    }
+
+    /// The members, and the bytes after them.
     fn split(input: &[u8], bitness: Bitness) -> Result<(Self, &[u8]), Status> {
-        let ([v0, v1, ..], rest) = split::<4>(input)?;
+        let (offset, rest) = split(input)?;
         let (length, rest) = split(rest)?;
         let (data, rest) = match bitness {
             Bitness::Native => {
@@ -86,54 +122,42 @@ impl IoBlock {
                 (u32::from_le_bytes(data).into(), rest)
             }
         };
-        let ([i0, i1, ..], rest) = split::<4>(rest)?;
+        let (index, rest) = split(rest)?;
         let block = Self {
-            value: u16::from_le_bytes([v0, v1]),
-            length: u16::try_from(u32::from_le_bytes(length)).or(Err(Status::INVALID_PARAMETER))?,
+            offset: u32::from_le_bytes(offset),
+            length: u32::from_le_bytes(length),
             data,
-            index: u16::from_le_bytes([i0, i1]),
-            bitness,
+            index: u32::from_le_bytes(index),
         };
         Ok((block, rest))
     }
+}
 
-    /// The request that takes its data from the device.
-    pub(super) const fn device_to_host(self, request: u8) -> VendorRequest {
-        self.vendor(request, VendorDirection::In)
-    }
-
-    /// The request that sends `pbyData` to the device.
+impl IoBlockEx {
+    /// Reads the structure.
     ///
     /// # Errors
-    /// Where there is data:
-    /// * `STATUS_INVALID_PARAMETER`: `pbyData` is null.
-    /// * `STATUS_ACCESS_VIOLATION`: its end is beyond the caller's address space.
-    pub(super) fn host_to_device(self, request: u8) -> Result<VendorRequest, Status> {
-        if self.length != 0 {
-            if self.data == 0 {
-                return Err(Status::INVALID_PARAMETER);
-            }
-            let last = match self.bitness {
-                Bitness::Native => u64::MAX,
-                Bitness::Bits32 => u32::MAX.into(),
-            };
-            // Bytes that may follow the first one.
-            let following = u64::from(self.length).saturating_sub(1);
-            if last.saturating_sub(self.data) < following {
-                return Err(Status::ACCESS_VIOLATION);
-            }
-        }
-        Ok(self.vendor(request, VendorDirection::Out { data: self.data }))
+    /// `STATUS_INVALID_PARAMETER`: the input is shorter.
+    pub fn parse(input: &[u8], bitness: Bitness) -> Result<Self, Status> {
+        let (block, rest) = IoBlock::split(input, bitness)?;
+        let ([request, request_type, direction_in, _], _) = split(rest)?;
+        Ok(Self {
+            block,
+            request,
+            request_type,
+            direction_in: direction_in != 0,
+        })
     }
 
-    const fn vendor(self, request: u8, direction: VendorDirection) -> VendorRequest {
-        VendorRequest {
-            direction,
-            request,
-            value: self.value,
-            index: self.index,
-            length: self.length,
-        }
+    /// The structure.
+    #[must_use]
+    pub fn to_bytes(self, bitness: Bitness) -> BlockBytes {
+        self.block.members(bitness).push(&[
+            self.request,
+            self.request_type,
+            self.direction_in.into(),
+            0,
+        ])
     }
 }
 
@@ -144,4 +168,58 @@ impl IoBlock {
 fn split<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), Status> {
     let (first, rest) = bytes.split_first_chunk().ok_or(Status::INVALID_PARAMETER)?;
     Ok((*first, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: IoBlock = IoBlock {
+        offset: 0x1122_3344,
+        length: 5,
+        data: 0x7FFE_DCBA_9876,
+        index: 0x0A0B_0C0D,
+    };
+    const EXTENDED: IoBlockEx = IoBlockEx {
+        block: BLOCK,
+        request: 0x9A,
+        request_type: 0xC0,
+        direction_in: true,
+    };
+
+    /// Sizes and offsets as compiled from usbscan.h: uOffset 0, uLength 4, pbyData 8, uIndex 0x10
+    /// (0x0C), bRequest 0x14 (0x10), bmRequestType, fTransferDirectionIn.
+    #[test]
+    fn blocks_have_the_layout_of_a_64_bit_program() {
+        let block = BLOCK.to_bytes(Bitness::Native);
+        assert_eq!(
+            block.as_bytes(),
+            [
+                0x44, 0x33, 0x22, 0x11, 5, 0, 0, 0, 0x76, 0x98, 0xBA, 0xDC, 0xFE, 0x7F, 0, 0, 0x0D,
+                0x0C, 0x0B, 0x0A, 0, 0, 0, 0
+            ]
+        );
+        let extended = EXTENDED.to_bytes(Bitness::Native);
+        assert_eq!(extended.as_bytes()[..20], block.as_bytes()[..20]);
+        assert_eq!(extended.as_bytes()[20..], [0x9A, 0xC0, 1, 0]);
+    }
+
+    #[test]
+    fn blocks_have_the_layout_of_a_32_bit_program() {
+        let block = BLOCK.to_bytes(Bitness::Bits32);
+        assert_eq!(
+            block.as_bytes(),
+            [
+                0x44, 0x33, 0x22, 0x11, 5, 0, 0, 0, 0x76, 0x98, 0xBA, 0xDC, 0x0D, 0x0C, 0x0B, 0x0A
+            ]
+        );
+        let extended = IoBlockEx {
+            request_type: 0x40,
+            direction_in: false,
+            ..EXTENDED
+        }
+        .to_bytes(Bitness::Bits32);
+        assert_eq!(extended.as_bytes()[..16], *block.as_bytes());
+        assert_eq!(extended.as_bytes()[16..], [0x9A, 0x40, 0, 0]);
+    }
 }

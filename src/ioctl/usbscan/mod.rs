@@ -25,8 +25,9 @@ pub use channel_info::{ChannelInfo, IOCTL_GET_CHANNEL_ALIGN_RQST};
 pub use device_descriptor::{DeviceDescriptor, IOCTL_GET_DEVICE_DESCRIPTOR};
 pub use event::IOCTL_WAIT_ON_DEVICE_EVENT;
 pub use get_descriptor::{GetDescriptor, IOCTL_GET_USB_DESCRIPTOR};
+pub use io_block::{BlockBytes, IoBlock, IoBlockEx};
 pub use pipe_configuration::{
-    IOCTL_GET_PIPE_CONFIGURATION, MAX_NUM_PIPES, PipeInformation, RawPipeType, pipe_configuration,
+    IOCTL_GET_PIPE_CONFIGURATION, MAX_NUM_PIPES, PipeConfiguration, PipeInformation, RawPipeType,
 };
 pub use pipe_type::{IOCTL_CANCEL_IO, IOCTL_RESET_PIPE, Pipe, PipeType};
 pub use registers::{IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS};
@@ -58,73 +59,71 @@ pub enum Bitness {
     Bits32,
 }
 
-/// A request whose buffers have been checked.
+/// A request whose buffers have been checked, by where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsbscanRequest {
+    /// In its sender's thread, without the device.
+    Immediate(ImmediateUsbscanRequest),
+    /// `IOCTL_WAIT_ON_DEVICE_EVENT`: by the interrupt pipe of its handle, in order.
+    WaitOnDeviceEvent,
+    /// By the control pipe of its handle, in order.
+    Control {
+        /// The transfer. With the data that it sends it is all that the pipe's queue is told.
+        request: ControlRequest,
+        /// Where the data is that it sends: an address in the caller's memory, zero-extended, not
+        /// null, and not past the end of the caller's address space. Nothing else is known of it,
+        /// and only the requester's context has it. `None`: nothing is sent.
+        data: Option<u64>,
+    },
+    /// `IOCTL_RESET_PIPE`: by the device's worker.
+    ResetPipe(PipeType),
+}
+
+/// A request that is answered without the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImmediateUsbscanRequest {
     /// `IOCTL_GET_VERSION`
     GetVersion,
     /// `IOCTL_CANCEL_IO`
     CancelIo(PipeType),
-    /// `IOCTL_WAIT_ON_DEVICE_EVENT`
-    WaitOnDeviceEvent,
     /// `IOCTL_GET_CHANNEL_ALIGN_RQST`
     GetChannelAlign,
     /// `IOCTL_GET_DEVICE_DESCRIPTOR`
     GetDeviceDescriptor,
-    /// `IOCTL_RESET_PIPE`
-    ResetPipe(PipeType),
-    /// `IOCTL_GET_USB_DESCRIPTOR`
-    GetUsbDescriptor(GetDescriptor),
-    /// `IOCTL_READ_REGISTERS`, `IOCTL_WRITE_REGISTERS` or `IOCTL_SEND_USB_REQUEST`
-    Vendor(VendorRequest),
     /// `IOCTL_GET_PIPE_CONFIGURATION`
     GetPipeConfiguration,
     /// `IOCTL_SET_TIMEOUT`
     SetTimeout(Timeouts),
 }
 
-/// What one line of the table does with the caller's input bytes, output length and bitness.
-type ParseUsbscan = fn(&[u8], usize, Bitness) -> Result<UsbscanRequest, Status>;
+/// A request that becomes one transfer on the default control pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlRequest {
+    /// `IOCTL_GET_USB_DESCRIPTOR`
+    GetUsbDescriptor(GetDescriptor),
+    /// `IOCTL_READ_REGISTERS`, `IOCTL_WRITE_REGISTERS` or `IOCTL_SEND_USB_REQUEST`
+    Vendor(VendorRequest),
+}
 
-/// Code and parser of every request that the device answers.
-const USBSCAN_REQUESTS: &[(u32, ParseUsbscan)] = &[
-    (IOCTL_GET_VERSION, |_, output, _| {
-        version::parse(output).map(|()| UsbscanRequest::GetVersion)
-    }),
-    (IOCTL_CANCEL_IO, |input, _, _| {
-        PipeType::parse(input).map(UsbscanRequest::CancelIo)
-    }),
-    (IOCTL_WAIT_ON_DEVICE_EVENT, |_, _, _| {
-        Ok(UsbscanRequest::WaitOnDeviceEvent)
-    }),
-    (IOCTL_READ_REGISTERS, |input, output, bitness| {
-        registers::parse_read(input, output, bitness).map(UsbscanRequest::Vendor)
-    }),
-    (IOCTL_WRITE_REGISTERS, |input, _, bitness| {
-        registers::parse_write(input, bitness).map(UsbscanRequest::Vendor)
-    }),
-    (IOCTL_GET_CHANNEL_ALIGN_RQST, |_, output, _| {
-        channel_info::parse(output).map(|()| UsbscanRequest::GetChannelAlign)
-    }),
-    (IOCTL_GET_DEVICE_DESCRIPTOR, |_, output, _| {
-        device_descriptor::parse(output).map(|()| UsbscanRequest::GetDeviceDescriptor)
-    }),
-    (IOCTL_RESET_PIPE, |input, _, _| {
-        PipeType::parse(input).map(UsbscanRequest::ResetPipe)
-    }),
-    (IOCTL_GET_USB_DESCRIPTOR, |input, output, _| {
-        GetDescriptor::parse(input, output).map(UsbscanRequest::GetUsbDescriptor)
-    }),
-    (IOCTL_SEND_USB_REQUEST, |input, output, bitness| {
-        send_request::parse(input, output, bitness).map(UsbscanRequest::Vendor)
-    }),
-    (IOCTL_GET_PIPE_CONFIGURATION, |_, output, _| {
-        pipe_configuration::parse(output).map(|()| UsbscanRequest::GetPipeConfiguration)
-    }),
-    (IOCTL_SET_TIMEOUT, |input, _, _| {
-        Timeouts::parse(input).map(UsbscanRequest::SetTimeout)
-    }),
-];
+impl ControlRequest {
+    /// Bytes of its data: wLength.
+    #[must_use]
+    pub fn length(self) -> usize {
+        match self {
+            Self::GetUsbDescriptor(descriptor) => descriptor.length.into(),
+            Self::Vendor(vendor) => vendor.length.into(),
+        }
+    }
+
+    /// Whether the data comes from the device.
+    #[must_use]
+    pub const fn is_in(self) -> bool {
+        match self {
+            Self::GetUsbDescriptor(_) => true,
+            Self::Vendor(vendor) => matches!(vendor.direction, VendorDirection::In),
+        }
+    }
+}
 
 impl UsbscanRequest {
     /// Parses an `IRP_MJ_DEVICE_CONTROL` to a still-image device.
@@ -138,22 +137,46 @@ impl UsbscanRequest {
         output_length: usize,
         bitness: Bitness,
     ) -> Result<Self, Status> {
-        USBSCAN_REQUESTS
-            .iter()
-            .find(|(known, _)| *known == code)
-            .map_or(Err(Status::INVALID_DEVICE_REQUEST), |(_, parse)| {
-                parse(input, output_length, bitness)
-            })
+        use ImmediateUsbscanRequest as Now;
+        let output = output_length;
+        Ok(match code {
+            IOCTL_GET_VERSION => {
+                version::parse(output)?;
+                Self::Immediate(Now::GetVersion)
+            }
+            IOCTL_CANCEL_IO => Self::Immediate(Now::CancelIo(PipeType::parse(input)?)),
+            IOCTL_WAIT_ON_DEVICE_EVENT => Self::WaitOnDeviceEvent,
+            IOCTL_READ_REGISTERS => Self::vendor(registers::parse_read(input, output, bitness)?),
+            IOCTL_WRITE_REGISTERS => Self::vendor(registers::parse_write(input, bitness)?),
+            IOCTL_GET_CHANNEL_ALIGN_RQST => {
+                channel_info::parse(output)?;
+                Self::Immediate(Now::GetChannelAlign)
+            }
+            IOCTL_GET_DEVICE_DESCRIPTOR => {
+                device_descriptor::parse(output)?;
+                Self::Immediate(Now::GetDeviceDescriptor)
+            }
+            IOCTL_RESET_PIPE => Self::ResetPipe(PipeType::parse(input)?),
+            IOCTL_GET_USB_DESCRIPTOR => Self::Control {
+                request: ControlRequest::GetUsbDescriptor(GetDescriptor::parse(input, output)?),
+                data: None,
+            },
+            IOCTL_SEND_USB_REQUEST => Self::vendor(send_request::parse(input, output, bitness)?),
+            IOCTL_GET_PIPE_CONFIGURATION => {
+                pipe_configuration::parse(output)?;
+                Self::Immediate(Now::GetPipeConfiguration)
+            }
+            IOCTL_SET_TIMEOUT => Self::Immediate(Now::SetTimeout(Timeouts::parse(input)?)),
+            _ => return Err(Status::INVALID_DEVICE_REQUEST),
+        })
     }
-}
 
-/// A structure of `N` bytes from the bytes of its members; zeros where they end.
-fn structure<const N: usize>(members: impl IntoIterator<Item = u8>) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (place, byte) in bytes.iter_mut().zip(members) {
-        *place = byte;
+    const fn vendor((request, data): (VendorRequest, Option<u64>)) -> Self {
+        Self::Control {
+            request: ControlRequest::Vendor(request),
+            data,
+        }
     }
-    bytes
 }
 
 #[cfg(test)]

@@ -28,6 +28,18 @@ pub enum PipeType {
 }
 
 impl PipeType {
+    /// The structure.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 4] {
+        let number: u32 = match self {
+            Self::One(Pipe::Event) => 0,
+            Self::One(Pipe::ReadData) => 1,
+            Self::One(Pipe::WriteData) => 2,
+            Self::All => 3,
+        };
+        number.to_le_bytes()
+    }
+
     /// Checks the input of `IOCTL_CANCEL_IO` and `IOCTL_RESET_PIPE`. Whether the pipe is there is
     /// known by the handle.
     ///

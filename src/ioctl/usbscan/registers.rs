@@ -1,6 +1,6 @@
 //! `IOCTL_READ_REGISTERS` and `IOCTL_WRITE_REGISTERS`: vendor requests with a fixed bRequest.
 
-use super::{Bitness, Status, VendorRequest, io_block::IoBlock, usbscan_code};
+use super::{Bitness, IoBlock, Status, VendorRequest, usbscan_code, vendor_request::Parsed};
 
 /// 0x8000200C. Input: `IO_BLOCK`, 24 bytes (16 from a 32-bit caller). Output: `uLength` bytes.
 pub const IOCTL_READ_REGISTERS: u32 = usbscan_code(3);
@@ -26,12 +26,9 @@ pub(super) fn parse_read(
     input: &[u8],
     output_length: usize,
     bitness: Bitness,
-) -> Result<VendorRequest, Status> {
+) -> Result<Parsed, Status> {
     let block = IoBlock::parse(input, bitness)?;
-    if output_length != usize::from(block.length) {
-        return Err(Status::INVALID_PARAMETER);
-    }
-    Ok(block.device_to_host(request(block.length)))
+    VendorRequest::device_to_host(block, request, output_length)
 }
 
 /// A checked `IOCTL_WRITE_REGISTERS`.
@@ -40,9 +37,9 @@ pub(super) fn parse_read(
 /// * `STATUS_INVALID_PARAMETER`: the input is shorter than `IO_BLOCK`, `uLength` is more than
 ///   65535, or `pbyData` is null although `uLength` is not 0.
 /// * `STATUS_ACCESS_VIOLATION`: the data ends beyond the caller's address space.
-pub(super) fn parse_write(input: &[u8], bitness: Bitness) -> Result<VendorRequest, Status> {
+pub(super) fn parse_write(input: &[u8], bitness: Bitness) -> Result<Parsed, Status> {
     let block = IoBlock::parse(input, bitness)?;
-    block.host_to_device(request(block.length))
+    VendorRequest::host_to_device(block, request, bitness)
 }
 
 #[cfg(test)]
@@ -61,14 +58,15 @@ mod tests {
     #[test]
     fn both_layouts_are_read() {
         for (input, bitness) in [(&NATIVE[..], Bitness::Native), (&BITS32, Bitness::Bits32)] {
-            let write = parse_write(input, bitness).unwrap();
-            assert_eq!(write.direction, VendorDirection::Out { data: 0x0040_1000 });
+            let (write, data) = parse_write(input, bitness).unwrap();
+            assert_eq!(write.direction, VendorDirection::Out);
+            assert_eq!(data, Some(0x0040_1000));
             assert_eq!(
                 write.setup_packet(),
                 [0x40, 0x04, 0x45, 0x23, 0x78, 0, 3, 0]
             );
             assert_eq!(write.flags(), 0);
-            let read = parse_read(input, 3, bitness).unwrap();
+            let (read, _) = parse_read(input, 3, bitness).unwrap();
             assert_eq!(read.direction, VendorDirection::In);
             assert_eq!(read.setup_packet(), [0xC0, 0x04, 0x45, 0x23, 0x78, 0, 3, 0]);
             assert_eq!(read.flags(), 1);
@@ -90,9 +88,9 @@ mod tests {
         for (length, request) in [(0, 0x0C), (1, 0x0C), (2, 0x04), (0xFFFF, 0x04)] {
             let mut input = NATIVE;
             input[4..6].copy_from_slice(&u16::to_le_bytes(length));
-            let write = parse_write(&input, Bitness::Native).unwrap();
+            let (write, _) = parse_write(&input, Bitness::Native).unwrap();
             assert_eq!((write.request, write.length), (request, length));
-            let read = parse_read(&input, length.into(), Bitness::Native).unwrap();
+            let (read, _) = parse_read(&input, length.into(), Bitness::Native).unwrap();
             assert_eq!((read.request, read.length), (request, length));
         }
     }

@@ -1,6 +1,6 @@
 //! `IOCTL_SEND_USB_REQUEST`: a vendor request of the client's choice.
 
-use super::{Bitness, Status, VendorRequest, io_block::IoBlock, usbscan_code};
+use super::{Bitness, IoBlockEx, Status, VendorRequest, usbscan_code, vendor_request::Parsed};
 
 /// 0x80002024. Input: `IO_BLOCK_EX`, 24 bytes (20 from a 32-bit caller), and for a write `uLength`
 /// bytes at its `pbyData`. Output, for a read: `uLength` bytes.
@@ -21,15 +21,13 @@ pub(super) fn parse(
     input: &[u8],
     output_length: usize,
     bitness: Bitness,
-) -> Result<VendorRequest, Status> {
-    let (block, extension) = IoBlock::parse_ex(input, bitness)?;
-    if extension.is_in {
-        if output_length != usize::from(block.length) {
-            return Err(Status::INVALID_PARAMETER);
-        }
-        Ok(block.device_to_host(extension.request))
+) -> Result<Parsed, Status> {
+    let extended = IoBlockEx::parse(input, bitness)?;
+    let request = |_| extended.request;
+    if extended.direction_in {
+        VendorRequest::device_to_host(extended.block, request, output_length)
     } else {
-        block.host_to_device(extension.request)
+        VendorRequest::host_to_device(extended.block, request, bitness)
     }
 }
 
@@ -70,18 +68,14 @@ mod tests {
 
     #[test]
     fn the_type_is_vendor_whatever_the_client_says() {
-        let write = parse(&native(0), 0, Bitness::Native).unwrap();
-        assert_eq!(
-            write.direction,
-            VendorDirection::Out {
-                data: 0x7FFE_0040_1000
-            }
-        );
+        let (write, data) = parse(&native(0), 0, Bitness::Native).unwrap();
+        assert_eq!(write.direction, VendorDirection::Out);
+        assert_eq!(data, Some(0x7FFE_0040_1000));
         let wire = [0x9A, 0x34, 0x12, 0x78, 0x56, 2, 0];
         assert_eq!(write.setup_packet()[0], 0x40);
         assert_eq!(write.setup_packet()[1..], wire);
         for yes in [1, 0xFF] {
-            let read = parse(&native(yes), 2, Bitness::Native).unwrap();
+            let (read, _) = parse(&native(yes), 2, Bitness::Native).unwrap();
             assert_eq!(read.direction, VendorDirection::In);
             assert_eq!(read.setup_packet()[0], 0xC0);
             assert_eq!(read.setup_packet()[1..], wire);
@@ -94,8 +88,9 @@ mod tests {
             0x34, 0x12, 0, 0, 1, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x78, 0x56, 0, 0, 0x9A, 0x80, 0,
             0xCC,
         ];
-        let write = parse(&input, 0, Bitness::Bits32).unwrap();
-        assert_eq!(write.direction, VendorDirection::Out { data: 0xFFFF_FFFF });
+        let (write, data) = parse(&input, 0, Bitness::Bits32).unwrap();
+        assert_eq!(write.direction, VendorDirection::Out);
+        assert_eq!(data, Some(0xFFFF_FFFF));
         assert_eq!(
             write.setup_packet(),
             [0x40, 0x9A, 0x34, 0x12, 0x78, 0x56, 1, 0]

@@ -1,6 +1,7 @@
 //! `IOCTL_SET_TIMEOUT`: how long a handle's transfers may take.
 
 use super::{Pipe, Status, take, usbscan_code};
+use crate::ioctl::layout::layout;
 
 /// 0x8000202C. Input: `USBSCAN_TIMEOUT`, 12 bytes. No output.
 pub const IOCTL_SET_TIMEOUT: u32 = usbscan_code(11);
@@ -47,26 +48,33 @@ impl Timeout {
     }
 }
 
-/// `USBSCAN_TIMEOUT`: three `ULONG`s, in seconds. It belongs to a handle.
+/// `USBSCAN_TIMEOUT`: three `ULONG`s, in seconds; what they mean says [`Timeout::from_seconds`]. It
+/// belongs to a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// `TimeoutRead`: a whole `ReadFile`, or a control request that takes from the device
-    pub read: Timeout,
+    pub read: u32,
     /// `TimeoutWrite`: a whole `WriteFile`, or a control request that sends to the device
-    pub write: Timeout,
+    pub write: u32,
     /// `TimeoutEvent`: a whole `IOCTL_WAIT_ON_DEVICE_EVENT`
-    pub event: Timeout,
+    pub event: u32,
 }
+
+layout! { Timeouts, 12: {
+    0x00 => read: u32,
+    0x04 => write: u32,
+    0x08 => event: u32,
+} }
 
 impl Timeouts {
     /// That of the transfers on this pipe.
     #[must_use]
-    pub const fn of(self, pipe: Pipe) -> Timeout {
-        match pipe {
+    pub fn of(self, pipe: Pipe) -> Timeout {
+        Timeout::from_seconds(match pipe {
             Pipe::Event => self.event,
             Pipe::ReadData => self.read,
             Pipe::WriteData => self.write,
-        }
+        })
     }
 
     /// That of a control request, whose data comes from the device (`is_in`) or goes to it. The
@@ -75,7 +83,7 @@ impl Timeouts {
     /// it is the default.
     #[must_use]
     pub fn of_control(self, is_in: bool) -> Timeout {
-        let set = if is_in { self.read } else { self.write };
+        let set = Timeout::from_seconds(if is_in { self.read } else { self.write });
         if set == Timeout::FOR_EVER {
             Timeout::DEFAULT
         } else {
@@ -88,14 +96,9 @@ impl Timeouts {
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: it is shorter than 12 bytes.
     pub(super) fn parse(input: &[u8]) -> Result<Self, Status> {
-        let [r0, r1, r2, r3, w0, w1, w2, w3, e0, e1, e2, e3] =
-            take(input).ok_or(Status::INVALID_PARAMETER)?;
-        let timeout = |member| Timeout::from_seconds(u32::from_le_bytes(member));
-        Ok(Self {
-            read: timeout([r0, r1, r2, r3]),
-            write: timeout([w0, w1, w2, w3]),
-            event: timeout([e0, e1, e2, e3]),
-        })
+        take(input)
+            .map(|bytes| Self::from_bytes(&bytes))
+            .ok_or(Status::INVALID_PARAMETER)
     }
 }
 
@@ -104,9 +107,9 @@ impl Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            read: Timeout::DEFAULT,
-            write: Timeout::DEFAULT,
-            event: Timeout::FOR_EVER,
+            read: Timeout::DEFAULT.seconds,
+            write: Timeout::DEFAULT.seconds,
+            event: Timeout::FOR_EVER.seconds,
         }
     }
 }
@@ -119,9 +122,9 @@ mod tests {
     fn read_write_event() {
         let input = [1, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 9];
         let timeouts = Timeouts::parse(&input).unwrap();
-        assert_eq!(timeouts.read.milliseconds(), Some(1_000));
-        assert_eq!(timeouts.write, Timeout::FOR_EVER);
-        assert_eq!(timeouts.event, Timeout::MAXIMUM);
+        assert_eq!(timeouts.of(Pipe::ReadData).milliseconds(), Some(1_000));
+        assert_eq!(timeouts.of(Pipe::WriteData), Timeout::FOR_EVER);
+        assert_eq!(timeouts.of(Pipe::Event), Timeout::MAXIMUM);
         assert_eq!(
             Timeouts::parse(&input[..11]),
             Err(Status::INVALID_PARAMETER)
@@ -131,12 +134,13 @@ mod tests {
     #[test]
     fn the_default_is_two_minutes_and_for_ever_for_events() {
         let timeouts = Timeouts::default();
-        for timeout in [timeouts.read, timeouts.write] {
+        for timeout in [Pipe::ReadData, Pipe::WriteData].map(|pipe| timeouts.of(pipe)) {
             assert_eq!(timeout.milliseconds(), Some(120_000));
             assert_eq!(timeout.hundred_nanoseconds(), Some(1_200_000_000));
         }
-        assert_eq!(timeouts.event.milliseconds(), None);
-        assert_eq!(timeouts.event.hundred_nanoseconds(), None);
+        let event = timeouts.of(Pipe::Event);
+        assert_eq!(event.milliseconds(), None);
+        assert_eq!(event.hundred_nanoseconds(), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `IOCTL_GET_VERSION`: the driver's version.
 
-use super::{Status, fits, structure, usbscan_code};
+use super::{Status, fits, usbscan_code};
+use crate::ioctl::layout::layout;
 
 /// 0x80002000. No input. Output: `DRV_VERSION`, 12 bytes.
 pub const IOCTL_GET_VERSION: u32 = usbscan_code(0);
 
 /// `DRV_VERSION`: three `ULONG`s. Which numbers Windows' driver answers with is not documented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverVersion {
     /// `major`
     pub major: u32,
@@ -23,14 +24,13 @@ impl DriverVersion {
         minor: number(env!("CARGO_PKG_VERSION_MINOR")),
         internal: number(env!("CARGO_PKG_VERSION_PATCH")),
     };
-
-    /// The structure, 12 bytes.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; 12] {
-        let members = [self.major, self.minor, self.internal];
-        structure(members.into_iter().flat_map(u32::to_le_bytes))
-    }
 }
+
+layout! { DriverVersion, 12: {
+    0x00 => major: u32,
+    0x04 => minor: u32,
+    0x08 => internal: u32,
+} }
 
 /// A part of Cargo's version, which is decimal.
 const fn number(text: &str) -> u32 {
@@ -45,7 +45,7 @@ const fn number(text: &str) -> u32 {
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`: the output is shorter than `DRV_VERSION`.
 pub(super) fn parse(output_length: usize) -> Result<(), Status> {
-    fits(output_length, 12)
+    fits(output_length, DriverVersion::SIZE)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use core::{
     any::TypeId,
     ffi::c_void,
     ops::{Deref, DerefMut},
+    ptr,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence},
 };
 
 use wdk_sys::{
@@ -125,6 +126,61 @@ impl<T> Drop for PoolBox<T> {
     }
 }
 
+/// The place of a value that one thread at a time takes out and puts back.
+pub(crate) struct Slot<T>(AtomicPtr<T>);
+
+impl<T: Send> Slot<T> {
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES`
+    pub(crate) fn try_new(value: T) -> Result<Self, Status> {
+        let value = PoolBox::try_new(value)?;
+        Ok(Self(AtomicPtr::new(value.into_raw().as_ptr())))
+    }
+
+    /// Takes the value out until the guard is dropped; `None`: another thread has it. At any IRQL.
+    pub(crate) fn take(&self) -> Option<SlotGuard<'_, T>> {
+        let value = NonNull::new(self.0.swap(ptr::null_mut(), Ordering::Acquire))?;
+        Some(SlotGuard { slot: self, value })
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        if let Some(value) = NonNull::new(*self.0.get_mut()) {
+            // SAFETY: `try_new` made it of a box, and no guard has it.
+            drop(unsafe { PoolBox::from_raw(value) });
+        }
+    }
+}
+
+/// Having the value of a [`Slot`], until this is dropped.
+pub(crate) struct SlotGuard<'a, T> {
+    slot: &'a Slot<T>,
+    value: NonNull<T>,
+}
+
+impl<T> Deref for SlotGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the value is out of its slot: no other thread reaches it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> DerefMut for SlotGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: likewise.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T> Drop for SlotGuard<'_, T> {
+    fn drop(&mut self) {
+        self.slot.0.store(self.value.as_ptr(), Ordering::Release);
+    }
+}
+
 /// Bytes in nonpaged pool, zeroed. For the time of one request.
 pub(crate) struct Buffer {
     memory: NonNull<u8>,
@@ -144,19 +200,6 @@ impl Buffer {
     /// Where the bytes are, aligned as pool is.
     pub(in crate::kernel) const fn start(&mut self) -> NonNull<u8> {
         self.memory
-    }
-
-    /// The bytes as their address and number; the end of it is [`Buffer::from_raw`].
-    pub(in crate::kernel) fn into_raw(self) -> (*mut u8, usize) {
-        let raw = (self.memory.as_ptr(), self.length);
-        core::mem::forget(self);
-        raw
-    }
-
-    /// # Safety
-    /// [`Buffer::into_raw`] gave both, and this is done once.
-    pub(in crate::kernel) unsafe fn from_raw(memory: NonNull<u8>, length: usize) -> Self {
-        Self { memory, length }
     }
 }
 

@@ -73,17 +73,8 @@ impl<const N: usize> Wide<N> {
 
     /// The same text with a number behind it, in decimal.
     pub(crate) fn push_number(mut self, number: u32) -> Self {
-        let mut divisor = 1_000_000_000;
-        let mut seen = false;
-        while divisor > 0 {
-            let digit = number / divisor % 10;
-            seen |= digit != 0 || divisor == 1;
-            if seen {
-                // A decimal digit fits.
-                self.push_unit(u16::from(b'0') + (digit & 0xF) as u16);
-            }
-            divisor /= 10;
-        }
+        let room = self.units.get_mut(self.length..).unwrap_or_default();
+        self.length += put_number(room, number);
         self
     }
 
@@ -113,6 +104,30 @@ impl<const N: usize> Wide<N> {
     pub(in crate::kernel) fn unicode(&self) -> UNICODE_STRING {
         unicode(self.units())
     }
+}
+
+/// Puts a number at the beginning of `room`, in decimal, as far as it fits: how many units. One copy
+/// for texts of all lengths.
+#[inline(never)]
+fn put_number(room: &mut [u16], number: u32) -> usize {
+    // From the last digit on: a u32 has ten at the most.
+    let mut digits = [0; 10];
+    let mut length = 0;
+    let mut rest = number;
+    for place in digits.iter_mut().rev() {
+        // A decimal digit fits.
+        *place = u16::from(b'0') + ((rest % 10) & 0xF) as u16;
+        length += 1;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = digits.iter().skip(digits.len() - length);
+    room.iter_mut()
+        .zip(digits)
+        .map(|(place, digit)| *place = *digit)
+        .count()
 }
 
 /// `COUNT` texts in nonpaged pool: together they would be large for a kernel stack.

@@ -7,7 +7,7 @@ use crate::kernel::{
     cancel::Cancellation,
     sync::{Event, Rundown, Waitable, wait_any},
     time::PreciseTimer,
-    worker::Worker,
+    worker::WorkerThread,
 };
 use crate::{ioctl::Status, sharing::Stop};
 
@@ -68,7 +68,9 @@ impl Waiter {
 pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
     /// Whose request it is, if it is one.
-    worker: Option<&'a Worker>,
+    worker: Option<&'a WorkerThread>,
+    /// That of the request, if it is one.
+    cancellation: Option<&'a Cancellation>,
     blocking: Blocking<'a>,
 }
 
@@ -78,21 +80,22 @@ impl<'a> Waits<'a> {
         Self {
             waiter,
             worker: None,
+            cancellation: None,
             blocking,
         }
     }
 
     /// The waits of a request, which its cancellation ends, too.
-    pub(in crate::kernel) const fn of_request(worker: &'a Worker, blocking: Blocking<'a>) -> Self {
+    pub(in crate::kernel) const fn of_request(
+        worker: &'a WorkerThread,
+        blocking: Blocking<'a>,
+    ) -> Self {
         Self {
             waiter: worker.waiter(),
             worker: Some(worker),
+            cancellation: Some(worker.cancellation()),
             blocking,
         }
-    }
-
-    fn cancellation(&self) -> Option<&'a Cancellation> {
-        self.worker.map(Worker::cancellation)
     }
 
     /// Whether the request shall go on.
@@ -101,7 +104,7 @@ impl<'a> Waits<'a> {
     /// The status to end it with: why its waiter was stopped, or `STATUS_CANCELLED`.
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.waiter.check()?;
-        if self.cancellation().is_some_and(Cancellation::is_requested) {
+        if self.cancellation.is_some_and(Cancellation::is_requested) {
             return Err(Status::CANCELLED);
         }
         Ok(())
@@ -140,7 +143,7 @@ impl<'a> Waits<'a> {
     ) -> Result<Option<usize>, Status> {
         loop {
             self.check()?;
-            let cancelled = self.cancellation().map(|it| it.event().object());
+            let cancelled = self.cancellation.map(|it| it.event().object());
             let ends = [Some(self.waiter.stop.event().object()), cancelled];
             // Those that are there, first: their number is the index.
             let count = objects.iter().flatten().count();

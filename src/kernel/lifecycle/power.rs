@@ -39,7 +39,7 @@ use crate::kernel::{
     irql::{Routine, is_passive},
     supply::Conclusion,
 };
-use crate::{ioctl::Status, trace::Event};
+use crate::{ioctl::Status, trace::TraceEvent};
 
 const D0: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD0;
 const D2: DEVICE_POWER_STATE = _DEVICE_POWER_STATE::PowerDeviceD2;
@@ -172,7 +172,7 @@ pub(in crate::kernel) fn tell<R: Role>(device: Device<'_, R>, state: DEVICE_POWE
 }
 
 /// An event of the device, whose role the caller holds.
-fn tell_event<R: Role>(device: Device<'_, R>, what: &Event) {
+fn tell_event<R: Role>(device: Device<'_, R>, what: &TraceEvent) {
     // SAFETY: the caller's promise.
     event(unsafe { device.role() }.label(), what);
 }
@@ -587,7 +587,7 @@ unsafe fn conclude<R: Role>(
     let (held, sleeper) = loop {
         match supply.conclude(refused) {
             Conclusion::Lost => {
-                tell_event(device, &Event::PowerRefused);
+                tell_event(device, &TraceEvent::PowerRefused);
                 function.lost();
             }
             Conclusion::Over(held, sleeper) => break (held, sleeper),
@@ -653,7 +653,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 if supply.comes() && uses_hardware(device) {
                     function.wake(passive);
                     idle::woken(device, passive);
-                    tell_event(device, &Event::Power { works: true });
+                    tell_event(device, &TraceEvent::Power { works: true });
                 }
                 // A removal told D3 for good, or will when this is done.
                 if device.state() != State::Removed {
@@ -666,7 +666,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 if uses_hardware(device) {
                     function.sleep(passive);
                 }
-                tell_event(device, &Event::PowerRefused);
+                tell_event(device, &TraceEvent::PowerRefused);
                 function.lost();
             }
         });
@@ -681,7 +681,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
                 function.sleep(passive);
             }
             function.work().power().goes(is_suspending);
-            tell_event(device, &Event::Power { works: false });
+            tell_event(device, &TraceEvent::Power { works: false });
             tell(device, state);
         });
         let context = device.raw().cast();

@@ -57,8 +57,10 @@ impl Cancellation {
 
     /// Another request is served from now on. At <= `DISPATCH_LEVEL`.
     pub(in crate::kernel) fn begin(&self) {
-        self.requested.store(false, Ordering::Release);
-        self.event.reset();
+        // Mostly it is not set.
+        if self.requested.swap(false, Ordering::AcqRel) {
+            self.event.reset();
+        }
     }
 
     /// Follows the IRP, which is not queued, until [`Cancellation::let_go`]: it is not completed

@@ -5,8 +5,7 @@ use core::{marker::PhantomData, ptr::NonNull};
 use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, STATUS_SUCCESS};
 
 use crate::kernel::{
-    Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, Task, Worker, dispatch,
-    irql::Routine, trace,
+    Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, dispatch, irql::Routine, trace,
 };
 use crate::{ioctl::Status, trace::Label};
 
@@ -30,12 +29,6 @@ pub(crate) trait Role: Sized + Send + Sync + 'static {
 
     /// A request other than PnP, power and WMI. At <= `DISPATCH_LEVEL`, in the requester's thread.
     fn request(&self, device: Device<'_, Self>, irp: Irp, request: Request) -> Disposition;
-
-    /// The worker of the device object, if it has one.
-    fn worker(&self) -> Option<&Worker>;
-
-    /// A request that was queued to the worker, now in its thread.
-    fn serve(&self, task: Task) -> Disposition;
 }
 
 /// The driver object.

@@ -97,7 +97,7 @@ pub(crate) struct Create {
 
 /// Which way the bytes of a transfer go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TransferKind {
+pub(in crate::kernel) enum TransferKind {
     /// `IRP_MJ_READ`
     Read,
     /// `IRP_MJ_WRITE`
@@ -299,6 +299,19 @@ impl Irp {
         }
     }
 
+    /// As [`Irp::program`], for a request that waits. Notes that a driver uses its open, whose last
+    /// handle may be closed.
+    pub(in crate::kernel) fn waiting_program(&self) -> Option<OpenRef> {
+        let open = self.open();
+        if self.is_from_user() {
+            return open;
+        }
+        if let Some(open) = open {
+            open.set_used();
+        }
+        None
+    }
+
     /// Keeps `value` alive until the open that this `IRP_MJ_CREATE` makes is closed, whatever
     /// becomes of the device: the routines that a client was told to call find it.
     pub(crate) fn set_open_context<T: Send + Sync + 'static>(&self, value: &Shared<T>) {
@@ -356,13 +369,8 @@ impl Irp {
         unsafe { slice::from_raw_parts_mut(buffer, length) }
     }
 
-    /// Whether the request is an `IRP_MJ_INTERNAL_DEVICE_CONTROL`.
-    pub(crate) fn is_internal(&self) -> bool {
-        u32::from(self.stack().MajorFunction) == IRP_MJ_INTERNAL_DEVICE_CONTROL
-    }
-
     /// Whether the request is a read or a write.
-    pub(crate) fn transfer(&self) -> Option<TransferKind> {
+    pub(in crate::kernel) fn transfer(&self) -> Option<TransferKind> {
         match u32::from(self.stack().MajorFunction) {
             IRP_MJ_READ => Some(TransferKind::Read),
             IRP_MJ_WRITE => Some(TransferKind::Write),
@@ -664,6 +672,11 @@ impl FileId {
         let length = unsafe { &raw const (*self.0).FileName.Length };
         // SAFETY: it does not change while the IRP is ours.
         unsafe { length.read() != 0 }
+    }
+
+    /// Two opens have different ones.
+    pub(in crate::kernel) fn address(self) -> usize {
+        self.0.addr()
     }
 
     /// A request that did not come through an open.

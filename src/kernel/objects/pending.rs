@@ -35,23 +35,24 @@ pub(crate) trait PendingOwner: Send + Sync + 'static {
 /// Success: a request may wait.
 struct PendingPlace(Status);
 
-/// What is known of a request that is to wait.
-struct PendingArrival {
-    program: Option<OpenRef>,
-    /// Its ticket: when its time is over, on the clock of [`milliseconds`].
-    deadline: u64,
-}
-
 impl Admission for PendingPlace {
-    type Arrival = PendingArrival;
+    /// [`Irp::program`]
+    type Arriving = Option<OpenRef>;
+    /// Its ticket: when its time is over, on the clock of [`milliseconds`].
+    type Carried = u64;
+    type Aside = ();
 
     const MOST: u32 = 1;
 
-    fn admit(&mut self, arrival: &mut PendingArrival) -> Result<u64, Status> {
+    fn admit(&mut self, program: &mut Option<OpenRef>, _: &mut u64) -> Result<(), Status> {
         if !self.0.is_success() {
             return Err(self.0);
         }
-        admit_of(arrival.program).map(|_| arrival.deadline)
+        admit_of(*program)
+    }
+
+    fn ticket(deadline: &u64) -> u64 {
+        *deadline
     }
 }
 
@@ -65,7 +66,7 @@ impl Pending {
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
         Ok(Self {
-            queue: Queue::try_new(device, PendingPlace(Status::DEVICE_NOT_READY))?,
+            queue: Queue::try_new(device, PendingPlace(Status::DEVICE_NOT_READY), ())?,
             timer: PoolBox::try_new(Timer::new())?,
             has_timer: AtomicBool::new(false),
         })
@@ -115,30 +116,24 @@ impl Pending {
     /// Lets a request wait, for `milliseconds`, if there is such a limit. Who looks for what it
     /// waits for looks once more after this. At <= `DISPATCH_LEVEL`.
     pub(crate) fn wait(&self, irp: Irp, milliseconds_left: Option<u32>) -> Disposition {
-        let program = irp.program();
-        if let (None, Some(open)) = (program, irp.open()) {
-            open.set_used();
-        }
+        let mut program = irp.waiting_program();
         let deadline = milliseconds_left.map_or(u64::MAX, |left| {
             milliseconds().saturating_add(u64::from(left))
         });
-        match self
-            .queue
-            .insert(irp, &mut PendingArrival { program, deadline })
-        {
+        match self.queue.insert(irp, &mut program, deadline) {
             Ok(pending) => {
                 if let Some(left) = milliseconds_left {
                     self.start_timer(|_| Some(left.into()));
                 }
                 pending
             }
-            Err((irp, refusal)) => irp.complete(refusal).pending(),
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         }
     }
 
     /// Takes the request.
     pub(crate) fn next(&self) -> Option<Irp> {
-        self.queue.next(Pick::Oldest)
+        self.queue.next(Pick::Oldest).map(|(irp, _)| irp)
     }
 
     /// Takes the request if its time is over; of another the timer goes on. At <= `DISPATCH_LEVEL`.
@@ -151,7 +146,7 @@ impl Pending {
                 (deadline != u64::MAX).then(|| deadline.saturating_sub(now).max(1))
             });
         }
-        late
+        late.map(|(irp, _)| irp)
     }
 
     /// Starts the timer, with so many milliseconds, if a request waits. It may be another one than

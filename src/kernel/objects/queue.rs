@@ -4,7 +4,7 @@ use core::{
     cell::UnsafeCell,
     mem::offset_of,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
 use wdk_sys::{
@@ -17,24 +17,25 @@ use wdk_sys::{
 
 use crate::ioctl::Status;
 use crate::kernel::{
-    Buffer, Device, Disposition, Irp, Role, check,
+    Device, Disposition, Irp, Role, check,
     device::RemoveLock,
     irp::{FileId, current_slot},
     open::OpenRef,
     pool::PoolBox,
 };
 
-/// A cancel-safe FIFO of IRPs, on the kernel's own `IoCsq` functions, and what `S` keeps under the
-/// same lock.
+/// A cancel-safe FIFO of IRPs, each with what it carries, on the kernel's own `IoCsq` functions, and
+/// what `S` keeps under the same lock.
 ///
 /// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
-pub(in crate::kernel) struct Queue<S>(PoolBox<QueueState<S>>);
+pub(in crate::kernel) struct Queue<S: Admission>(PoolBox<QueueState<S>>);
 
 #[repr(C)]
-struct QueueState<S> {
+struct QueueState<S: Admission> {
     /// First, for the callbacks are given its address.
     links: Links,
     state: UnsafeCell<S>,
+    aside: S::Aside,
 }
 
 /// What the callbacks use, whatever the queue keeps besides. Other processors spin on the lock
@@ -44,7 +45,10 @@ struct Links {
     csq: UnsafeCell<IO_CSQ>,
     lock: UnsafeCell<KSPIN_LOCK>,
     list: UnsafeCell<LIST_ENTRY>,
-    length: UnsafeCell<u32>,
+    /// Changed under the lock; looked at without it, too.
+    length: AtomicU32,
+    /// The IRP that [`Pick::ToServe`] has found last, while its call lasts.
+    found: UnsafeCell<PIRP>,
     remove_lock: RemoveLock,
 }
 
@@ -57,61 +61,53 @@ impl Links {
         // SAFETY: `Queue::csq` made the pointer of a QueueState, which begins with its links.
         unsafe { &*csq.cast::<Self>() }
     }
-
-    /// Changes the number of IRPs. Under the lock.
-    ///
-    /// # Safety
-    /// The lock is held.
-    unsafe fn count(&self, change: impl FnOnce(u32) -> u32) {
-        let length = self.length.get();
-        // SAFETY: the caller's promise.
-        let now = unsafe { length.read() };
-        // SAFETY: likewise.
-        unsafe { length.write(change(now)) };
-    }
 }
 
 /// What a queue keeps under its lock.
 pub(in crate::kernel) trait Admission: Send + 'static {
     /// What is known of an arriving IRP, and what became of it.
-    type Arrival;
+    type Arriving;
+
+    /// What travels with an IRP through the queue: its request as dispatch has parsed it. It is in
+    /// the IRP itself, so it has no more than [`CARRIED_BYTES`], and needs no memory.
+    type Carried: Send + 'static;
+
+    /// What is used beside the lock, too.
+    type Aside: Sync;
 
     /// How many may wait: of another the status is `STATUS_INVALID_DEVICE_STATE`.
     const MOST: u32 = u32::MAX;
 
-    /// Whether an IRP may queue, and the ticket that it gets then. Tickets rise. Under the lock.
+    /// Whether an IRP may queue. Under the lock.
     ///
     /// # Errors
-    /// It may not: the IRP goes back to whoever brought it, with the status.
-    fn admit(&mut self, arrival: &mut Self::Arrival) -> Result<u64, Status>;
-}
+    /// It may not: the IRP goes back to its sender's thread, with the status.
+    fn admit(
+        &mut self,
+        arrival: &mut Self::Arriving,
+        carried: &mut Self::Carried,
+    ) -> Result<(), Status>;
 
-/// Whether a request of a program's open may queue; of others it may. Whoever cleans the open up
-/// notes that first and empties the queue then: a request either is in the queue by then, or sees
-/// the note.
-///
-/// # Errors
-/// `STATUS_CANCELLED`: the open was cleaned up while the request was on its way.
-pub(in crate::kernel) fn admit_of(program: Option<OpenRef>) -> Result<u64, Status> {
-    match program {
-        Some(open) if open.is_cleaned_up() => Err(Status::CANCELLED),
-        _ => Ok(0),
+    /// An IRP that came through this open leaves the queue by [`Pick::ToServe`]. Under the lock.
+    fn taken(_aside: &Self::Aside, _file: FileId) {}
+
+    /// The ticket of a queued IRP, where IRPs are taken out by tickets ([`Pick::Before`]). Tickets
+    /// rise.
+    fn ticket(_carried: &Self::Carried) -> u64 {
+        0
     }
 }
 
-/// A queue that lets everybody in while its status is a success.
-pub(in crate::kernel) struct Refusal(pub(in crate::kernel) Status);
-
-impl Admission for Refusal {
-    /// [`Irp::program`]
-    type Arrival = Option<OpenRef>;
-
-    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
-        if self.0.is_success() {
-            admit_of(*program)
-        } else {
-            Err(self.0)
-        }
+/// Whether a request of a program's open may queue; of others it may. The thread that cleans the
+/// open up notes that first and empties the queue then: a request either is in the queue by then,
+/// or sees the note.
+///
+/// # Errors
+/// `STATUS_CANCELLED`: the open was cleaned up while the request was on its way.
+pub(in crate::kernel) fn admit_of(program: Option<OpenRef>) -> Result<(), Status> {
+    match program {
+        Some(open) if open.is_cleaned_up() => Err(Status::CANCELLED),
+        _ => Ok(()),
     }
 }
 
@@ -120,6 +116,8 @@ impl Admission for Refusal {
 pub(in crate::kernel) enum Pick {
     /// None.
     Oldest,
+    /// None, and [`Admission::taken`] is told of it.
+    ToServe,
     /// It came through this open.
     Of(FileId),
     /// Its ticket is lower.
@@ -127,9 +125,9 @@ pub(in crate::kernel) enum Pick {
 }
 
 // SAFETY: everything is accessed under the queue's spin lock.
-unsafe impl<S: Send> Send for Queue<S> {}
-// SAFETY: likewise.
-unsafe impl<S: Send> Sync for Queue<S> {}
+unsafe impl<S: Admission<Aside: Send>> Send for Queue<S> {}
+// SAFETY: likewise; what is aside may be used by several threads.
+unsafe impl<S: Admission> Sync for Queue<S> {}
 
 impl<S: Admission> Queue<S> {
     /// A queue for the IRPs of `device`.
@@ -139,16 +137,19 @@ impl<S: Admission> Queue<S> {
     pub(in crate::kernel) fn try_new<R: Role>(
         device: Device<'_, R>,
         state: S,
+        aside: S::Aside,
     ) -> Result<Self, Status> {
         let queue = Self(PoolBox::try_new(QueueState {
             links: Links {
                 csq: UnsafeCell::new(IO_CSQ::default()),
                 lock: UnsafeCell::new(0),
                 list: UnsafeCell::new(LIST_ENTRY::default()),
-                length: UnsafeCell::new(0),
+                length: AtomicU32::new(0),
+                found: UnsafeCell::new(ptr::null_mut()),
                 remove_lock: device.remove_lock(),
             },
             state: UnsafeCell::new(state),
+            aside,
         })?);
         let list = queue.0.links.list.get();
         let empty = LIST_ENTRY {
@@ -162,11 +163,11 @@ impl<S: Admission> Queue<S> {
             IoCsqInitializeEx(
                 queue.csq(),
                 Some(insert::<S>),
-                Some(remove),
-                Some(peek_next),
+                Some(remove::<S>),
+                Some(peek_next::<S>),
                 Some(acquire_lock),
                 Some(release_lock),
-                Some(complete_canceled),
+                Some(complete_canceled::<S>),
             )
         })?;
         Ok(queue)
@@ -194,11 +195,10 @@ impl<S: Admission> Queue<S> {
             entry = unsafe { (*entry).Flink };
         }
         let queued = Queued {
-            // SAFETY: under the lock.
-            count: unsafe { links.length.get().read() },
+            count: links.length.load(Ordering::Relaxed),
             first: (entry != head).then(|| {
-                // SAFETY: an entry of the list belongs to a live IRP.
-                unsafe { ticket_of(irp_of(entry)).read() }
+                // SAFETY: an entry of the list is a live IRP's, and `insert` wrote what it carries.
+                S::ticket(unsafe { &*carried_by::<S>(irp_of(entry)) })
             }),
         };
         // SAFETY: under the lock, so this is the only reference.
@@ -208,31 +208,33 @@ impl<S: Admission> Queue<S> {
         result
     }
 
+    /// What is used beside the lock, too.
+    pub(in crate::kernel) fn aside(&self) -> &S::Aside {
+        &self.0.aside
+    }
+
+    /// Whether there is no IRP. One that arrives meanwhile may be missed: the thread that serves
+    /// the queue is woken after its arrival.
+    pub(in crate::kernel) fn is_empty(&self) -> bool {
+        self.0.links.length.load(Ordering::Relaxed) == 0
+    }
+
     /// Queues the IRP, which is pending from now on. At <= `DISPATCH_LEVEL`.
     ///
     /// # Errors
-    /// It may not queue. It is pending all the same: whoever completes it says so.
+    /// It may not queue. It is pending all the same, which its end says.
     pub(in crate::kernel) fn insert(
         &self,
         irp: Irp,
-        arrival: &mut S::Arrival,
-    ) -> Result<Disposition, (Irp, Status)> {
-        self.insert_with(irp, arrival, None)
-    }
-
-    /// As [`Queue::insert`], with memory that stays with the IRP while it is queued. If the queue
-    /// does not take the IRP, the memory is freed.
-    pub(in crate::kernel) fn insert_with(
-        &self,
-        irp: Irp,
-        arrival: &mut S::Arrival,
-        carried: Option<Buffer>,
-    ) -> Result<Disposition, (Irp, Status)> {
+        arrival: &mut S::Arriving,
+        carried: S::Carried,
+    ) -> Result<Disposition, (Irp, S::Carried, Status)> {
         let pending = irp.mark_pending();
         let lock = irp.remove_lock();
         let raw = irp.into_raw();
-        // SAFETY: the IRP is ours.
-        unsafe { load(raw, carried) };
+        let place = carried_by::<S>(raw.as_ptr());
+        // SAFETY: the words belong to the owner of the IRP, which is ours.
+        unsafe { place.write(carried) };
         // SAFETY: ours until the call; then the queue's, if it took it.
         let status = unsafe {
             IoCsqInsertIrpEx(
@@ -245,13 +247,13 @@ impl<S: Admission> Queue<S> {
         match check(status) {
             Ok(()) => Ok(pending),
             Err(refusal) => {
-                // SAFETY: the queue did not take it, so what it carried is still there.
-                drop(unsafe { unload(raw) });
+                // SAFETY: the queue did not take it, so what it carries is still there.
+                let carried = unsafe { place.read() };
                 // SAFETY: likewise.
                 let irp = unsafe { Irp::resume(raw, lock) };
                 // No page says that the mark outlives the refusal.
                 let _ = irp.mark_pending();
-                Err((irp, refusal))
+                Err((irp, carried, refusal))
             }
         }
     }
@@ -259,23 +261,18 @@ impl<S: Admission> Queue<S> {
     /// Completes every IRP that `pick` means, one after the other, with `status`. At
     /// <= `DISPATCH_LEVEL`, without a lock.
     pub(in crate::kernel) fn end_all(&self, pick: Pick, status: Status) {
-        while let Some(irp) = self.next(pick) {
+        while let Some((irp, _carried)) = self.next(pick) {
             let _ = irp.complete(status);
         }
     }
 
-    /// Takes an IRP out of the queue.
-    pub(in crate::kernel) fn next(&self, pick: Pick) -> Option<Irp> {
-        self.next_with(pick).map(|(irp, _)| irp)
-    }
-
-    /// As [`Queue::next`], with what the IRP carried.
-    pub(in crate::kernel) fn next_with(&self, mut pick: Pick) -> Option<(Irp, Option<Buffer>)> {
+    /// Takes an IRP out of the queue, with what it carries.
+    pub(in crate::kernel) fn next(&self, mut pick: Pick) -> Option<(Irp, S::Carried)> {
         let context = (&raw mut pick).cast();
         // SAFETY: the queue is initialised; the context lives as long as the call.
         let irp = NonNull::new(unsafe { IoCsqRemoveNextIrp(self.csq(), context) })?;
         // SAFETY: `insert` put it aside, and it is ours again, with what it carries.
-        let carried = unsafe { unload(irp) };
+        let carried = unsafe { carried_by::<S>(irp.as_ptr()).read() };
         // SAFETY: likewise.
         let irp = unsafe { Irp::resume(irp, self.0.links.remove_lock) };
         Some((irp, carried))
@@ -311,41 +308,21 @@ unsafe fn entry_of(irp: PIRP) -> *mut LIST_ENTRY {
     unsafe { &raw mut (*irp).Tail.Overlay.__bindgen_anon_2.ListEntry }
 }
 
-/// Where a queued IRP keeps its ticket: the first word of its `DriverContext`, which belongs to the
+/// The most that an IRP carries: the first three words of its `DriverContext`, which belongs to the
 /// driver that owns the IRP. (The last one is the `IoCsq` functions'.)
-fn ticket_of(irp: PIRP) -> *mut u64 {
+const CARRIED_BYTES: usize = 3 * size_of::<PVOID>();
+
+/// Where a queued IRP has what it carries: from [`Queue::insert`] until it leaves the queue.
+fn carried_by<S: Admission>(irp: PIRP) -> *mut S::Carried {
+    const {
+        assert!(size_of::<S::Carried>() <= CARRIED_BYTES);
+        assert!(align_of::<S::Carried>() <= align_of::<PVOID>());
+    }
     let words = offset_of!(
         IRP,
         Tail.Overlay.__bindgen_anon_1.__bindgen_anon_1.DriverContext
     );
     irp.cast::<u8>().wrapping_add(words).cast()
-}
-
-/// Where a queued IRP keeps what it carries: the next two words of its `DriverContext`.
-fn carried_by(irp: NonNull<IRP>) -> *mut (*mut u8, usize) {
-    ticket_of(irp.as_ptr()).wrapping_add(1).cast()
-}
-
-/// Gives an IRP what it carries.
-///
-/// # Safety
-/// The IRP belongs to this driver, and carries nothing.
-unsafe fn load(irp: NonNull<IRP>, carried: Option<Buffer>) {
-    let words = carried.map_or((ptr::null_mut(), 0), Buffer::into_raw);
-    // SAFETY: the words belong to whoever owns the IRP.
-    unsafe { carried_by(irp).write(words) };
-}
-
-/// Takes from an IRP what it carries.
-///
-/// # Safety
-/// The IRP belongs to this driver, and `load` was called for it.
-unsafe fn unload(irp: NonNull<IRP>) -> Option<Buffer> {
-    let words = carried_by(irp);
-    // SAFETY: the words belong to whoever owns the IRP, and `load` wrote them.
-    let (memory, length) = unsafe { words.replace((ptr::null_mut(), 0)) };
-    // SAFETY: they are of a buffer, and no longer there.
-    NonNull::new(memory).map(|memory| unsafe { Buffer::from_raw(memory, length) })
 }
 
 /// The IRP that a list entry is part of.
@@ -362,22 +339,24 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     // SAFETY: `Queue::csq` made the pointer of a QueueState.
     let inner = unsafe { &*csq.cast::<QueueState<S>>() };
     // SAFETY: `Queue::insert` passed it, and waits for this call.
-    let arrival = unsafe { &mut *context.cast::<S::Arrival>() };
+    let arrival = unsafe { &mut *context.cast::<S::Arriving>() };
     // SAFETY: the lock is held, so this is the only reference.
     let state = unsafe { &mut *inner.state.get() };
     let links = &inner.links;
-    let ticket = match state.admit(arrival) {
-        // SAFETY: the lock is held.
-        Ok(_) if unsafe { links.length.get().read() } >= S::MOST => {
+    // SAFETY: `Queue::insert` wrote it, and nothing else has the IRP before it is in the list.
+    let carried = unsafe { &mut *carried_by::<S>(irp) };
+    match state.admit(arrival, carried) {
+        Ok(()) if links.length.load(Ordering::Relaxed) >= S::MOST => {
             return Status::INVALID_DEVICE_STATE.0;
         }
-        Ok(ticket) => ticket,
+        Ok(()) => {}
         Err(refusal) => return refusal.0,
-    };
-    // SAFETY: the IRP is being queued: the word is ours.
-    unsafe { ticket_of(irp).write(ticket) };
-    // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_add(1)) };
+    }
+    // As many as there are IRPs: it does not overflow. Changed under the lock alone.
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_add(1), Ordering::Relaxed);
     // SAFETY: the IRP is being queued: its list entry is ours.
     let entry = unsafe { entry_of(irp) };
     let head = links.list.get();
@@ -396,11 +375,19 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     Status::SUCCESS.0
 }
 
-unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
-    // SAFETY: a Csq of ours.
-    let links = unsafe { Links::of(csq) };
+unsafe extern "C" fn remove<S: Admission>(csq: PIO_CSQ, irp: PIRP) {
+    // SAFETY: `Queue::csq` made the pointer of a QueueState.
+    let inner = unsafe { &*csq.cast::<QueueState<S>>() };
+    let links = &inner.links;
+    let length = links.length.load(Ordering::Relaxed);
+    links
+        .length
+        .store(length.wrapping_sub(1), Ordering::Relaxed);
     // SAFETY: the lock is held.
-    unsafe { links.count(|length| length.saturating_sub(1)) };
+    if unsafe { links.found.get().replace(ptr::null_mut()) } == irp {
+        // SAFETY: an IRP in the list is live.
+        S::taken(&inner.aside, unsafe { file_of(irp) });
+    }
     // SAFETY: the IRP is in the list.
     let entry = unsafe { entry_of(irp) };
     // SAFETY: likewise.
@@ -411,7 +398,7 @@ unsafe extern "C" fn remove(csq: PIO_CSQ, irp: PIRP) {
     unsafe { (*entry.Flink).Blink = entry.Blink };
 }
 
-unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP {
+unsafe extern "C" fn peek_next<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP {
     // SAFETY: a Csq of ours.
     let links = unsafe { Links::of(csq) };
     // SAFETY: `Queue::next` passed it; a cancelled IRP is not looked for.
@@ -425,37 +412,53 @@ unsafe extern "C" fn peek_next(csq: PIO_CSQ, irp: PIRP, context: PVOID) -> PIRP 
     };
     // SAFETY: an entry of the list, or its head, whose lock is held.
     let mut entry = unsafe { (*before).Flink };
+    let mut found = ptr::null_mut();
     while entry != head {
         let irp = irp_of(entry);
         // SAFETY: an IRP in the list is live.
-        if unsafe { meets(irp, pick) } {
-            return irp;
+        if unsafe { meets::<S>(irp, pick) } {
+            found = irp;
+            break;
         }
         // SAFETY: an entry of the list.
         entry = unsafe { (*entry).Flink };
     }
-    ptr::null_mut()
+    if let Some(Pick::ToServe) = pick {
+        // SAFETY: the lock is held, until this IRP is removed, or the next one is looked for
+        // because another thread cancels this one.
+        unsafe { links.found.get().write(found) };
+    }
+    found
 }
 
 /// Whether a queued IRP is one that is asked for.
 ///
 /// # Safety
 /// `irp` is in the list, whose lock is held.
-unsafe fn meets(irp: PIRP, pick: Option<&Pick>) -> bool {
+unsafe fn meets<S: Admission>(irp: PIRP, pick: Option<&Pick>) -> bool {
     match pick {
-        None | Some(Pick::Oldest) => true,
+        None | Some(Pick::Oldest | Pick::ToServe) => true,
         Some(Pick::Before(ticket)) => {
             // SAFETY: `insert` wrote it.
-            let own = unsafe { ticket_of(irp).read() };
-            own < *ticket
+            S::ticket(unsafe { &*carried_by::<S>(irp) }) < *ticket
         }
-        Some(Pick::Of(file)) => NonNull::new(irp).map(current_slot).is_some_and(|slot| {
-            // SAFETY: an IRP in the list has a current stack location.
-            let stack = unsafe { slot.read() };
-            // SAFETY: likewise.
-            unsafe { (*stack).FileObject == file.0 }
-        }),
+        // SAFETY: likewise.
+        Some(Pick::Of(file)) => unsafe { file_of(irp) == *file },
     }
+}
+
+/// The open that a queued IRP came through.
+///
+/// # Safety
+/// `irp` is in the list, whose lock is held.
+unsafe fn file_of(irp: PIRP) -> FileId {
+    let file = NonNull::new(irp).map(current_slot).map(|slot| {
+        // SAFETY: an IRP in the list has a current stack location.
+        let stack = unsafe { slot.read() };
+        // SAFETY: likewise.
+        unsafe { (*stack).FileObject }
+    });
+    FileId(file.unwrap_or(ptr::null_mut()))
 }
 
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {
@@ -474,12 +477,12 @@ unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
     unsafe { KeReleaseSpinLock(links.lock.get(), irql) };
 }
 
-unsafe extern "C" fn complete_canceled(csq: PIO_CSQ, irp: PIRP) {
+unsafe extern "C" fn complete_canceled<S: Admission>(csq: PIO_CSQ, irp: PIRP) {
     if let Some(irp) = NonNull::new(irp) {
         // SAFETY: a Csq of ours.
         let lock = unsafe { Links::of(csq) }.remove_lock;
         // SAFETY: the queue gave the IRP up to us, with what it carries.
-        drop(unsafe { unload(irp) });
+        drop(unsafe { carried_by::<S>(irp.as_ptr()).read() });
         // SAFETY: likewise.
         let irp = unsafe { Irp::resume(irp, lock) };
         let _ = irp.complete(Status::CANCELLED);

@@ -1,12 +1,13 @@
 //! The thread of a device object, and the requests that it serves.
 
 use core::{
+    marker::PhantomData,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicI32, AtomicPtr, Ordering},
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
 
 use wdk_sys::{
-    _KTHREAD, DEVICE_OBJECT, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
+    _KTHREAD, HANDLE, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PVOID, STATUS_SUCCESS,
     THREAD_ALL_ACCESS,
     ntddk::{
         KeSetPriorityThread, ObReferenceObjectByHandle, ObfDereferenceObject, PsCreateSystemThread,
@@ -20,7 +21,8 @@ use crate::kernel::{
     check,
     irp::FileId,
     irql::Routine,
-    queue::{Pick, Queue, Refusal},
+    open::OpenRef,
+    queue::{Admission, Pick, Queue, admit_of},
     size,
     sync::Event,
 };
@@ -30,23 +32,67 @@ use crate::{ioctl::Status, sharing::Serving};
 /// have.
 const LOW_PRIORITY: i32 = 7;
 
-/// A thread that serves the queued requests of one device object, one at a time, in order.
-pub(crate) struct Worker {
-    queue: Queue<Refusal>,
+/// A thread that serves the queued requests of one device object, one at a time, in order: each as
+/// the `Q` that dispatch has parsed it to, which travels with its IRP.
+pub(crate) struct Worker<Q: Send + 'static>(Queue<WorkerQueue<Q>>);
+
+/// What a worker's thread serves.
+pub(crate) trait Server: Send + Sync + 'static {
+    /// A request as it travels with its IRP to the thread.
+    type Carried: Send + 'static;
+
+    /// Its worker, always the same.
+    fn worker(&self) -> &Worker<Self::Carried>;
+
+    /// A request that was queued to the worker, now in its thread.
+    fn serve(&self, task: Task, request: Self::Carried) -> Disposition;
+}
+
+/// The thread of a worker, whatever it serves: it is beside the lock of the worker's queue.
+pub(in crate::kernel) struct WorkerThread {
     /// Something was queued, or the worker shall stop.
     wake: Event,
     /// Whose waits end when the worker shall stop.
     waiter: Waiter,
-    thread: SpinLock<Option<Thread>>,
+    handle: SpinLock<Option<Thread>>,
     /// The thread's object, while it has one that its priority can be changed by.
     object: AtomicPtr<_KTHREAD>,
     /// The priority that the thread had before [`Worker::stand_back`]; 0 while it has that.
     priority: AtomicI32,
-    serving: SpinLock<Serving<FileId>>,
-    /// That has changed since the last one who waits for it reset this, under its lock.
-    changed: Event,
-    /// Of the request that is being served.
+    /// Whose request is being served.
+    serving: Serving<AtomicUsize>,
+    /// That of the request that is being served.
     cancellation: Cancellation,
+    /// A request ended whose end a thread waits for.
+    changed: Event,
+}
+
+/// A queue that lets every request in while its status is a success.
+struct WorkerQueue<Q> {
+    status: Status,
+    carried: PhantomData<fn() -> Q>,
+}
+
+impl<Q: Send + 'static> Admission for WorkerQueue<Q> {
+    /// [`Irp::program`]
+    type Arriving = Option<OpenRef>;
+    type Carried = Q;
+    type Aside = WorkerThread;
+
+    fn admit(&mut self, program: &mut Option<OpenRef>, _: &mut Q) -> Result<(), Status> {
+        if self.status.is_success() {
+            admit_of(*program)
+        } else {
+            Err(self.status)
+        }
+    }
+
+    fn taken(thread: &WorkerThread, file: FileId) {
+        let cancellation = &thread.cancellation;
+        thread
+            .serving
+            .begin(file.address(), || cancellation.begin());
+    }
 }
 
 /// The handle of a system thread.
@@ -55,42 +101,55 @@ struct Thread(HANDLE);
 // SAFETY: a kernel handle is good in every thread.
 unsafe impl Send for Thread {}
 
-impl Worker {
+impl<Q: Send + 'static> Worker<Q> {
     /// A worker for the requests of `device`, not started yet.
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
     pub(crate) fn try_new<R: Role>(device: Device<'_, R>) -> Result<Self, Status> {
-        Ok(Self {
-            queue: Queue::try_new(device, Refusal(Status::DEVICE_NOT_READY))?,
-            wake: Event::synchronization()?,
-            waiter: Waiter::try_new()?,
-            thread: SpinLock::new(None),
-            object: AtomicPtr::new(ptr::null_mut()),
-            priority: AtomicI32::new(0),
-            serving: SpinLock::new(Serving::Nothing),
-            changed: Event::notification()?,
-            cancellation: Cancellation::try_new()?,
-        })
+        Ok(Self(Queue::try_new(
+            device,
+            WorkerQueue {
+                status: Status::DEVICE_NOT_READY,
+                carried: PhantomData,
+            },
+            WorkerThread {
+                wake: Event::synchronization()?,
+                waiter: Waiter::try_new()?,
+                handle: SpinLock::new(None),
+                object: AtomicPtr::new(ptr::null_mut()),
+                priority: AtomicI32::new(0),
+                serving: Serving::new(AtomicUsize::new(0)),
+                changed: Event::notification()?,
+                cancellation: Cancellation::try_new()?,
+            },
+        )?))
     }
 
-    /// Starts the thread, unless it runs. `device` is the one that this worker belongs to: its
-    /// role's `serve` is called. PnP path only.
+    fn thread(&self) -> &WorkerThread {
+        self.0.aside()
+    }
+
+    /// Starts the thread of `server`'s worker, unless it runs. `server` is part of its device
+    /// object's role, and stays where it is until [`Worker::stop`]. PnP path only.
     ///
     /// # Errors
     /// What `PsCreateSystemThread` says.
-    pub(crate) fn start<R: Role>(&self, device: Device<'_, R>, _: Passive) -> Result<(), Status> {
-        if self.thread.with(|thread| thread.is_some()) {
+    pub(crate) fn start<S: Server<Carried = Q>>(server: &S, _: Passive) -> Result<(), Status> {
+        let this = server.worker();
+        let own = this.thread();
+        if own.handle.with(|thread| thread.is_some()) {
             return Ok(());
         }
-        self.waiter.resume();
+        own.waiter.resume();
         let mut attributes = OBJECT_ATTRIBUTES {
             Length: size::<OBJECT_ATTRIBUTES>(),
             Attributes: OBJ_KERNEL_HANDLE,
             ..OBJECT_ATTRIBUTES::default()
         };
         let mut handle: HANDLE = ptr::null_mut();
-        // SAFETY: at PASSIVE_LEVEL. `stop` joins the thread before the device object goes.
+        // SAFETY: at PASSIVE_LEVEL. `stop` joins the thread before the role goes, and with it the
+        // server.
         check(unsafe {
             PsCreateSystemThread(
                 &raw mut handle,
@@ -98,14 +157,14 @@ impl Worker {
                 &raw mut attributes,
                 ptr::null_mut(),
                 ptr::null_mut(),
-                Some(thread::<R>),
-                device.raw().cast(),
+                Some(thread::<S>),
+                ptr::from_ref(server).cast_mut().cast(),
             )
         })?;
-        self.object.store(object_of(handle), Ordering::Release);
+        own.object.store(object_of(handle), Ordering::Release);
         let new = Thread(handle);
-        self.thread.with(move |thread| *thread = Some(new));
-        self.refuse(Status::SUCCESS);
+        own.handle.with(move |thread| *thread = Some(new));
+        this.refuse(Status::SUCCESS);
         Ok(())
     }
 
@@ -113,16 +172,17 @@ impl Worker {
     /// refused with `status`. A stopped worker stays so. PnP path only.
     pub(crate) fn stop(&self, status: Status, _: Passive) {
         self.refuse(status);
-        self.waiter.stop(status);
-        self.queue.end_all(Pick::Oldest, status);
-        if let Some(Thread(handle)) = self.thread.with(Option::take) {
-            self.wake.set();
+        let own = self.thread();
+        own.waiter.stop(status);
+        self.0.end_all(Pick::Oldest, status);
+        if let Some(Thread(handle)) = own.handle.with(Option::take) {
+            own.wake.set();
             // SAFETY: our handle, at PASSIVE_LEVEL; the thread ends soon, for every wait of its
             // tasks does.
             let _ = unsafe { ZwWaitForSingleObject(handle, 0, ptr::null_mut()) };
             // SAFETY: our handle, closed once.
             let _ = unsafe { ZwClose(handle) };
-            let object = self.object.swap(ptr::null_mut(), Ordering::AcqRel);
+            let object = own.object.swap(ptr::null_mut(), Ordering::AcqRel);
             if !object.is_null() {
                 // SAFETY: `object_of` referenced it; the thread, which used it, has ended.
                 unsafe { ObfDereferenceObject(object.cast()) };
@@ -131,19 +191,74 @@ impl Worker {
     }
 
     /// Hands a request to the worker. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn queue(&self, irp: Irp) -> Disposition {
-        let mut program = irp.program();
-        if let (None, Some(open)) = (program, irp.open()) {
-            open.set_used();
-        }
-        let pending = match self.queue.insert(irp, &mut program) {
+    pub(crate) fn queue(&self, irp: Irp, request: Q) -> Disposition {
+        let mut program = irp.waiting_program();
+        let pending = match self.0.insert(irp, &mut program, request) {
             Ok(pending) => pending,
-            Err((irp, refusal)) => irp.complete(refusal).pending(),
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         };
-        self.wake.set();
+        self.thread().wake.set();
         pending
     }
 
+    /// What the queue answers from now on: success opens it.
+    fn refuse(&self, status: Status) {
+        self.0.with(move |queue, _| queue.status = status);
+    }
+
+    /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
+    /// as it notices. None is left then: requests that drivers made do not keep the open alive.
+    ///
+    /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
+    /// the queue to the thread sees it.
+    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
+        self.0.end_all(Pick::Of(file), Status::CANCELLED);
+        while self.ends_soon(file) {
+            self.thread().changed.wait(passive.blocking());
+        }
+    }
+
+    /// The next request, which is being served from now on.
+    fn next(&self) -> Option<(Irp, Q)> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (irp, request) = self.0.next(Pick::ToServe)?;
+        // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
+        unsafe { self.thread().cancellation.follow(&irp) };
+        Some((irp, request))
+    }
+
+    /// Whether a request of this open is being served, which shall end.
+    fn ends_soon(&self, file: FileId) -> bool {
+        let own = self.thread();
+        // Under the lock, so that the note is not the next request's.
+        self.0.with(|_, _| {
+            let end = || own.cancellation.request();
+            own.serving.ends_soon(file.address(), &own.changed, end)
+        })
+    }
+
+    fn run<S: Server<Carried = Q>>(&self, server: &S, passive: Passive) {
+        let own = self.thread();
+        loop {
+            while let Some((irp, request)) = self.next() {
+                let task = Task {
+                    irp,
+                    worker: own,
+                    passive,
+                };
+                let _ = server.serve(task, request);
+            }
+            if own.waiter.check().is_err() {
+                return;
+            }
+            own.wake.wait(passive.blocking());
+        }
+    }
+}
+
+impl WorkerThread {
     pub(in crate::kernel) const fn waiter(&self) -> &Waiter {
         &self.waiter
     }
@@ -176,70 +291,6 @@ impl Worker {
         // are.
         (!object.is_null()).then(|| unsafe { KeSetPriorityThread(object, priority) })
     }
-
-    /// What the queue answers from now on: success opens it.
-    fn refuse(&self, status: Status) {
-        self.queue.with(move |refusal, _| refusal.0 = status);
-    }
-
-    /// `IRP_MJ_CLEANUP`: ends the requests of its open, the queued ones now, a running one as soon
-    /// as it notices. None is left then: requests that drivers made do not keep the open alive.
-    ///
-    /// The dispatch routine has noted first that the open is cleaned up: a request on its way from
-    /// the queue to the thread sees it.
-    pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
-        while let Some(queued) = self.queue.next(Pick::Of(file)) {
-            let _ = queued.complete(Status::CANCELLED);
-        }
-        while self.ends_soon(file) {
-            self.changed.wait(passive.blocking());
-        }
-    }
-
-    /// Whether a request is being served, or will be in a moment, that is of this open. One that is
-    /// being served shall end.
-    fn ends_soon(&self, file: FileId) -> bool {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.ends_soon(&file, changed, || cancellation.request()))
-    }
-
-    fn set_serving(&self, what: Serving<FileId>) {
-        let (cancellation, changed) = (&self.cancellation, &self.changed);
-        self.serving
-            .with(move |it| it.set(what, changed, || cancellation.begin()));
-    }
-
-    /// The next request, which is being served from now on.
-    fn next(&self) -> Option<Irp> {
-        self.set_serving(Serving::Next);
-        let irp = self.queue.next(Pick::Oldest);
-        self.set_serving(
-            irp.as_ref()
-                .map_or(Serving::Nothing, |irp| Serving::Request(irp.file())),
-        );
-        if let Some(irp) = &irp {
-            // SAFETY: a worker whose thread runs does not move; `Task::ended` lets the IRP go.
-            unsafe { self.cancellation.follow(irp) };
-        }
-        irp
-    }
-
-    fn run<R: Role>(&self, role: &R, passive: Passive) {
-        loop {
-            while let Some(irp) = self.next() {
-                let _ = role.serve(Task {
-                    irp,
-                    worker: self,
-                    passive,
-                });
-            }
-            if self.waiter.check().is_err() {
-                return;
-            }
-            self.wake.wait(passive.blocking());
-        }
-    }
 }
 
 /// The object of a system thread of ours, referenced; null, if there is no way to it.
@@ -264,19 +315,15 @@ fn object_of(handle: HANDLE) -> *mut _KTHREAD {
     }
 }
 
-unsafe extern "C" fn thread<R: Role>(context: PVOID) {
-    if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
+unsafe extern "C" fn thread<S: Server>(context: PVOID) {
+    if let Some(server) = NonNull::new(context.cast::<S>()) {
         // SAFETY: the kernel calls this.
         let routine = unsafe { Routine::new() };
         // SAFETY: a system thread runs at PASSIVE_LEVEL.
         let passive = unsafe { Passive::of(&routine) };
-        // SAFETY: the device object outlives its worker.
-        let device = unsafe { Device::<R>::from_raw(object) };
-        // SAFETY: the role, too: it is dropped after the worker was stopped.
-        let role = unsafe { device.role() };
-        if let Some(worker) = role.worker() {
-            worker.run(role, passive);
-        }
+        // SAFETY: `start` passed it, and it is dropped after the worker was stopped.
+        let server = unsafe { server.as_ref() };
+        server.worker().run(server, passive);
     }
     // SAFETY: this is a system thread that PsCreateSystemThread made.
     let _ = unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
@@ -286,7 +333,7 @@ unsafe extern "C" fn thread<R: Role>(context: PVOID) {
 #[must_use = "a task must be completed"]
 pub(crate) struct Task<'a> {
     irp: Irp,
-    worker: &'a Worker,
+    worker: &'a WorkerThread,
     passive: Passive<'a>,
 }
 
@@ -336,7 +383,10 @@ impl Task<'_> {
     /// The request, which ends now. Its end may be that of its open, too.
     fn ended(self) -> Irp {
         Cancellation::let_go(&self.irp);
-        self.worker.set_serving(Serving::Nothing);
+        let worker = self.worker;
+        if worker.serving.end() {
+            worker.changed.set();
+        }
         self.irp
     }
 

@@ -8,10 +8,10 @@ use crate::kernel::{
     Device, Disposition, Irp, Role, Waiter, Waits,
     irp::FileId,
     milliseconds,
-    queue::{Admission, Pick, Queue},
+    queue::{Admission, Pick, Queue, Queued},
 };
 use crate::{
-    ioctl::Status,
+    ioctl::{Status, parallel::QueuedPortRequest},
     sharing::{Arbiter, Arrival, Flag as _, Look, Next, Oldest},
 };
 use wait_list::{WaitEntry, WaitEntryRef, WaitList};
@@ -83,20 +83,61 @@ pub(in crate::kernel) struct IrpArrival {
     granted: bool,
 }
 
-impl Admission for ArbiterState {
-    type Arrival = IrpArrival;
+/// What an IRP that waits for the port carries.
+pub(in crate::kernel) struct WaitingIrp {
+    /// Its place in the order of arrival, once it has one.
+    ticket: u64,
+    /// What it asks for.
+    request: QueuedPortRequest,
+}
 
-    fn admit(&mut self, arrival: &mut IrpArrival) -> Result<u64, Status> {
+impl Admission for ArbiterState {
+    type Arriving = IrpArrival;
+    type Carried = WaitingIrp;
+    type Aside = ();
+
+    fn admit(&mut self, arrival: &mut IrpArrival, waiting: &mut WaitingIrp) -> Result<(), Status> {
         // SAFETY: `PortArbiter::acquire_for_irp` passed its own, and waits for this call.
         let taken = unsafe { &*arrival.taken };
         match self.arbiter.acquire(taken, arrival.owner)? {
-            Arrival::Waits(ticket) => Ok(ticket),
+            Arrival::Waits(ticket) => {
+                waiting.ticket = ticket;
+                Ok(())
+            }
             Arrival::Has => {
                 arrival.granted = true;
                 // A queue takes errors for a refusal only.
                 Err(Status::UNSUCCESSFUL)
             }
         }
+    }
+
+    fn ticket(waiting: &WaitingIrp) -> u64 {
+        waiting.ticket
+    }
+}
+
+/// What goes on with an IRP that has the port now: it is completed there.
+pub(crate) type Grant<'a> = &'a dyn Fn(Irp, QueuedPortRequest) -> Disposition;
+
+impl ArbiterState {
+    /// Who is next. A thread gets the port at once.
+    fn next(&mut self, taken: &AtomicBool, queued: Queued) -> Next {
+        let oldest = Oldest {
+            irp: queued.first,
+            thread: self.threads.first().map(|it| (it.ticket, it.owner)),
+        };
+        let next = self.arbiter.next(taken, oldest);
+        match next {
+            Next::System => self.threads.for_each(WaitingThread::tell),
+            Next::Thread => {
+                if let Some(thread) = self.threads.take_first() {
+                    thread.tell();
+                }
+            }
+            Next::Done | Next::Irp(_) => {}
+        }
+        next
     }
 }
 
@@ -123,6 +164,7 @@ impl PortArbiter {
                     arbiter: Arbiter::new(Owner::System),
                     threads: WaitList::new(),
                 },
+                (),
             )?,
             taken: AtomicBool::new(true),
         })
@@ -182,22 +224,24 @@ impl PortArbiter {
     pub(crate) fn acquire_for_irp(
         &self,
         irp: Irp,
-        grant: &dyn Fn(Irp) -> Disposition,
+        request: QueuedPortRequest,
+        grant: Grant<'_>,
     ) -> Disposition {
         let owner = Owner::Open(irp.file());
         if self.try_acquire(owner) {
-            return grant(irp);
+            return grant(irp, request);
         }
         let mut arrival = IrpArrival {
             taken: &raw const self.taken,
             owner,
             granted: false,
         };
-        match self.queue.insert(irp, &mut arrival) {
+        let waiting = WaitingIrp { ticket: 0, request };
+        match self.queue.insert(irp, &mut arrival, waiting) {
             Ok(pending) => pending,
             // It became free in between.
-            Err((irp, _)) if arrival.granted => grant(irp).pending(),
-            Err((irp, refusal)) => irp.complete(refusal).pending(),
+            Err((irp, _, _)) if arrival.granted => grant(irp, request).pending(),
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         }
     }
 
@@ -283,51 +327,39 @@ impl PortArbiter {
 
     /// Frees the port, if its owner is one that `is` accepts, and passes it on. An IRP that gets
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn release(&self, is: Accepts<'_>, grant: &dyn Fn(Irp) -> Disposition) -> bool {
-        let left = self.queue.with(move |state, _| {
+    pub(crate) fn release(&self, is: Accepts<'_>, grant: Grant<'_>) -> bool {
+        let taken = &self.taken;
+        let next = self.queue.with(move |state, queued| {
             let left = state.arbiter.release(is)?;
             if left.was_system {
                 state.threads.for_each(WaitingThread::tell);
             }
-            Some(left)
+            Some(if left.pass_on {
+                state.next(taken, queued)
+            } else {
+                Next::Done
+            })
         });
-        if left.is_some_and(|left| left.pass_on) {
-            self.pass_on(grant);
+        if let Some(Next::Irp(before)) = next {
+            self.pass_on(before, grant);
         }
-        left.is_some()
+        next.is_some()
     }
 
-    /// Gives the port to the client that waits longest, until one keeps it or none is left.
-    fn pass_on(&self, grant: &dyn Fn(Irp) -> Disposition) {
-        while let Next::Irp(before) = self.next() {
-            if let Some(irp) = self.queue.next(Pick::Before(before)) {
+    /// Gives the port to the client that waits longest, until one keeps it or none is left. The
+    /// first is an IRP whose ticket is lower than `before`.
+    #[cold]
+    fn pass_on(&self, before: u64, grant: Grant<'_>) {
+        let taken = &self.taken;
+        let mut next = Next::Irp(before);
+        while let Next::Irp(before) = next {
+            if let Some((irp, waiting)) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
                 self.queue.with(move |state, _| state.arbiter.give(owner));
-                let _ = grant(irp);
+                let _ = grant(irp, waiting.request);
             }
+            next = self.queue.with(|state, queued| state.next(taken, queued));
         }
-    }
-
-    /// Who is next. A thread gets the port at once.
-    fn next(&self) -> Next {
-        let taken = &self.taken;
-        self.queue.with(|state, queued| {
-            let oldest = Oldest {
-                irp: queued.first,
-                thread: state.threads.first().map(|it| (it.ticket, it.owner)),
-            };
-            let next = state.arbiter.next(taken, oldest);
-            match next {
-                Next::System => state.threads.for_each(WaitingThread::tell),
-                Next::Thread => {
-                    if let Some(thread) = state.threads.take_first() {
-                        thread.tell();
-                    }
-                }
-                Next::Done | Next::Irp(_) => {}
-            }
-            next
-        })
     }
 
     /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the

@@ -7,7 +7,10 @@ mod space;
 #[path = "io_port/x64.rs"]
 mod space;
 
-pub(crate) use space::PortSpace;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use space::NoPortSpace as PortSpace;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use space::X64PortSpace as PortSpace;
 
 /// A range of the 64 KiB I/O space of an x86 processor.
 #[derive(Clone, Copy, Debug)]

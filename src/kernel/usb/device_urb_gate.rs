@@ -1,6 +1,6 @@
 //! What of a device is on the bus, and when nothing may be.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::super::{Blocking, Passive, SpinLock, Waits, sync::Event};
 use crate::{ioctl::Status, sharing::UrbGate, trace::Label};
@@ -14,6 +14,11 @@ pub(crate) struct DeviceUrbGate {
     /// What events call the device.
     label: Label,
     gate: SpinLock<UrbGate>,
+    /// Whether requests wait for [`DeviceUrbGate::wake`]. Changed under the lock, and looked at
+    /// without it.
+    waking: AtomicBool,
+    /// Whether new requests may begin. Likewise.
+    admits: AtomicBool,
     /// Signalled while there are no URBs.
     idle: Event,
     /// Signalled while no URB goes out, and none will soon.
@@ -37,10 +42,23 @@ impl DeviceUrbGate {
         Ok(Self {
             label,
             gate: SpinLock::new(UrbGate::CLOSED),
+            waking: AtomicBool::new(false),
+            admits: AtomicBool::new(false),
             idle,
             shut,
             changed: Event::synchronization()?,
             held: AtomicU32::new(0),
+        })
+    }
+
+    /// Changes whether URBs go out.
+    fn change<T>(&self, change: impl FnOnce(&mut UrbGate) -> T + Send) -> T {
+        let (waking, admits) = (&self.waking, &self.admits);
+        self.gate.with(move |gate| {
+            let result = change(gate);
+            waking.store(gate.is_waking(), Ordering::Release);
+            admits.store(gate.check().is_ok(), Ordering::Release);
+            result
         })
     }
 
@@ -50,7 +68,7 @@ impl DeviceUrbGate {
 
     /// Lets URBs through. At <= `DISPATCH_LEVEL`.
     pub(crate) fn open(&self) {
-        self.gate.with(|gate| gate.open(&self.shut));
+        self.change(|gate| gate.open(&self.shut));
         self.changed.set();
     }
 
@@ -59,27 +77,27 @@ impl DeviceUrbGate {
     /// for power any more. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, refusal: Status, end: Status) {
         let shut = &self.shut;
-        self.gate.with(move |gate| gate.close(refusal, end, shut));
+        self.change(move |gate| gate.close(refusal, end, shut));
         self.changed.set();
     }
 
     /// As [`DeviceUrbGate::close`], until [`DeviceUrbGate::wake`].
     pub(crate) fn sleep(&self, refusal: Status, end: Status) {
         let shut = &self.shut;
-        self.gate.with(move |gate| gate.sleep(refusal, end, shut));
+        self.change(move |gate| gate.sleep(refusal, end, shut));
         self.changed.set();
     }
 
     /// No program uses the device: requests that come wait for [`DeviceUrbGate::wake`]. At <=
     /// `DISPATCH_LEVEL`.
     pub(crate) fn park(&self) {
-        self.gate.with(|gate| gate.park(Status::CANCELLED));
+        self.change(|gate| gate.park(Status::CANCELLED));
     }
 
     /// Power comes soon: lets requests in again, which wait for [`DeviceUrbGate::wake`]. At
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn resume_requests(&self) {
-        self.gate.with(|gate| gate.resume_requests(&self.shut));
+        self.change(|gate| gate.resume_requests(&self.shut));
     }
 
     /// No power comes: requests are refused with `status` again, and those that wait for it are to
@@ -87,20 +105,20 @@ impl DeviceUrbGate {
     /// <= `DISPATCH_LEVEL`.
     pub(crate) fn lose(&self, status: Status) -> bool {
         let shut = &self.shut;
-        self.gate.with(move |gate| gate.lose(status, shut))
+        self.change(move |gate| gate.lose(status, shut))
     }
 
     /// Lets URBs through again after [`DeviceUrbGate::sleep`]. Whether it was so: the threads that
     /// wait are not told.
     pub(crate) fn wake(&self) -> bool {
-        let slept = self.gate.with(|gate| gate.wake(&self.shut));
+        let slept = self.change(|gate| gate.wake(&self.shut));
         self.changed.set();
         slept
     }
 
     /// Whether requests wait for [`DeviceUrbGate::wake`].
     pub(crate) fn is_waking(&self) -> bool {
-        self.gate.with(|gate| gate.is_waking())
+        self.waking.load(Ordering::Acquire)
     }
 
     /// A request has ended on the pipes of `pipe_mask`, or another change came that
@@ -138,6 +156,9 @@ impl DeviceUrbGate {
     /// # Errors
     /// The refusal.
     pub(crate) fn check(&self) -> Result<(), Status> {
+        if self.admits.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.gate.with(|gate| gate.check())
     }
 

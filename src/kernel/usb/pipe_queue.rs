@@ -5,6 +5,7 @@ mod pump;
 use core::{
     cell::UnsafeCell,
     ffi::c_void,
+    marker::PhantomData,
     mem::ManuallyDrop,
     ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering},
@@ -29,8 +30,11 @@ use pump::{Pump, PumpState, release_irp};
 /// What the requests of a pipe queue are made of. The methods are called one at a time, at
 /// <= `DISPATCH_LEVEL`.
 pub(crate) trait TransferPlan: Send + 'static {
+    /// What dispatch has parsed a request to, which travels with its IRP.
+    type Carried: Send + 'static;
+
     /// A request begins. How long it may take.
-    fn begin(&mut self, irp: &Irp) -> TimeLimit;
+    fn begin(&mut self, irp: &Irp, request: Self::Carried) -> TimeLimit;
 
     /// What is to be done now. `bounce` is the pipe queue's own memory.
     fn next(&mut self, irp: &mut Irp, bounce: &mut [u8]) -> PlanStep;
@@ -50,8 +54,14 @@ pub(crate) trait TransferPlan: Send + 'static {
         PlanEnd::With(status, 0)
     }
 
-    /// A request that brought memory with it ends: nobody uses it any more.
-    fn give_back(&mut self, _carried: Buffer) {}
+    /// The memory that came with the request, for [`Data::Carried`]. It stays where it is until
+    /// the transfer is over.
+    fn carried(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// The request ends: what it brought with it is not used any more.
+    fn ended(&mut self) {}
 
     /// What is kept for later requests is void: the pipe was reset, or what went on in it aborted.
     fn discard(&mut self) {}
@@ -110,8 +120,8 @@ pub(crate) struct PipeQueueOptions<'a> {
 /// The device and the driver stay while there is a pump: each of its requests holds the device's
 /// remove lock, and of one that it completes it keeps the reference until the next one is there, or
 /// it has touched its last byte.
-pub(crate) struct PipeQueue<E> {
-    queue: Queue<Busy>,
+pub(crate) struct PipeQueue<E: TransferPlan> {
+    queue: Queue<Busy<E::Carried>>,
     /// The request that is being served. The pipe queue does not go before its IRP is back.
     flight: SpinLock<Flight<ManuallyDrop<Irp>>>,
     /// The USB stack's while it has it, else the pump's.
@@ -127,19 +137,31 @@ pub(crate) struct PipeQueue<E> {
 }
 
 // SAFETY: each member is the kernel's, under a lock, or says who uses it: one at a time.
-unsafe impl<E: Send> Send for PipeQueue<E> {}
+unsafe impl<E: TransferPlan> Send for PipeQueue<E> {}
 // SAFETY: likewise.
-unsafe impl<E: Send> Sync for PipeQueue<E> {}
+unsafe impl<E: TransferPlan> Sync for PipeQueue<E> {}
 
 /// Whether there is a pump.
-struct Busy(bool);
+struct Busy<C>(bool, PhantomData<fn() -> C>);
 
-impl Admission for Busy {
+/// What is known of an arriving request.
+struct PipeArrival {
     /// [`Irp::program`]
-    type Arrival = Option<OpenRef>;
+    program: Option<OpenRef>,
+    /// Requests may begin now. If the queue takes this one, its sender's thread is the pump.
+    begins: bool,
+}
 
-    fn admit(&mut self, program: &mut Option<OpenRef>) -> Result<u64, Status> {
-        admit_of(*program)
+impl<C: Send + 'static> Admission for Busy<C> {
+    type Arriving = PipeArrival;
+    type Carried = C;
+    type Aside = ();
+
+    fn admit(&mut self, arrival: &mut PipeArrival, _: &mut C) -> Result<(), Status> {
+        admit_of(arrival.program)?;
+        arrival.begins &= !self.0;
+        self.0 |= arrival.begins;
+        Ok(())
     }
 }
 
@@ -161,7 +183,7 @@ impl<E: TransferPlan> PipeQueue<E> {
     ) -> Result<Shared<Self>, Status> {
         let part = options.direct.then(PartialMdl::try_new).transpose()?;
         let pipe_queue = Shared::try_new(Self {
-            queue: Queue::try_new(device, Busy(false))?,
+            queue: Queue::try_new(device, Busy(false, PhantomData), ())?,
             flight: SpinLock::new(Flight::IDLE),
             urb: UnsafeCell::new(Urb::EMPTY),
             work: UnsafeCell::new(PumpState::new(
@@ -218,15 +240,24 @@ struct Held(NonNull<IRP>);
 unsafe impl Send for Held {}
 
 impl<E: TransferPlan> Shared<PipeQueue<E>> {
-    /// Queues a request, which may have brought memory with it. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn request(&self, irp: Irp, carried: Option<Buffer>) -> Disposition {
-        let mut program = irp.program();
-        let pending = match self.queue.insert_with(irp, &mut program, carried) {
-            Ok(pending) => pending,
-            Err((irp, refusal)) => return irp.complete(refusal).pending(),
+    /// Queues a request. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn request(&self, irp: Irp, request: E::Carried) -> Disposition {
+        let mut arrival = PipeArrival {
+            program: irp.program(),
+            begins: !self.urb_gate.is_held(self.pipe_mask),
         };
-        self.resume();
-        pending
+        match self.queue.insert(irp, &mut arrival, request) {
+            Ok(pending) => {
+                if arrival.begins {
+                    Pump::new(self).serve_queue();
+                } else {
+                    // What held it may have ended before it was there.
+                    self.resume();
+                }
+                pending
+            }
+            Err((irp, _, refusal)) => irp.complete(refusal).pending(),
+        }
     }
 
     /// Goes on with the queue, if nobody does. At <= `DISPATCH_LEVEL`.

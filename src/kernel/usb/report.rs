@@ -3,7 +3,7 @@
 use super::super::event;
 use crate::{
     ioctl::Status,
-    trace::{Cause, Event, Label},
+    trace::{Cause, Label, TraceEvent},
 };
 
 /// In events: the default control pipe.
@@ -18,7 +18,7 @@ pub(super) fn timed_out(device: Label, function: u16) {
         0x1E => "USB reset of a pipe",
         _ => "USB select configuration",
     };
-    let what = Event::TimedOut {
+    let what = TraceEvent::TimedOut {
         cause: Cause::Usb,
         mode,
         event: 0,
@@ -28,7 +28,7 @@ pub(super) fn timed_out(device: Label, function: u16) {
 
 /// A URB failed.
 pub(super) fn failed(device: Label, pipe: u8, function: u16, usbd_status: u32, status: Status) {
-    let what = Event::UsbError {
+    let what = TraceEvent::UsbError {
         pipe,
         function,
         usbd_status,

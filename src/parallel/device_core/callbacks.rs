@@ -22,17 +22,16 @@ impl DeviceCallbacks for DeviceCore {
             .ok()
             .flatten()
         });
-        let known = || {
-            let session = self.preferences.with(|it| it.session);
-            session.and_then(|session| session.known_device_modes())
-        };
         let port = || {
             let found = self.port.found();
             found.map_or(IeeeModes::empty(), |hardware| {
                 self.port.capabilities(&hardware).modes()
             })
         };
-        asked.or_else(known).unwrap_or_else(port) - excluded
+        asked
+            .or_else(|| self.known_device_modes())
+            .unwrap_or_else(port)
+            - excluded
     }
 
     fn negotiate(

@@ -7,29 +7,29 @@ use crate::{
     ieee1284::{Fault, Session},
     ioctl::{
         Status,
-        parallel::{DeviceRequest, ParclassInformation},
+        parallel::{ImmediateDeviceRequest, ParclassInformation, QueuedDeviceRequest},
     },
     kernel::{Blocking, Disposition, FileId, Irp, Task, Waits, device_routines},
 };
 
 impl DeviceCore {
-    /// An internal request that is answered at once. `None`: it needs the port.
+    /// Answers an internal request that needs no port.
     pub(in crate::parallel) fn answer_internal(
         &self,
-        request: DeviceRequest,
-        file: FileId,
-    ) -> Option<Result<InternalAnswer, Status>> {
+        irp: Irp,
+        request: ImmediateDeviceRequest,
+    ) -> Disposition {
         match request {
             // IOCTL_INTERNAL_PARCLASS_CONNECT
-            DeviceRequest::Connect => Some(self.connect(file).map(InternalAnswer::Information)),
+            ImmediateDeviceRequest::Connect => match self.connect(irp.file()) {
+                Ok(information) => irp.answer(&information.to_bytes()),
+                Err(status) => irp.complete(status),
+            },
             // IOCTL_INTERNAL_PARCLASS_DISCONNECT
-            DeviceRequest::Disconnect => {
-                self.disconnect(file);
-                Some(Ok(InternalAnswer::Done))
+            ImmediateDeviceRequest::Disconnect => {
+                self.disconnect(irp.file());
+                irp.complete(Status::SUCCESS)
             }
-            DeviceRequest::DisconnectIdle
-            | DeviceRequest::Lock { .. }
-            | DeviceRequest::Unlock { .. } => None,
         }
     }
 
@@ -81,17 +81,17 @@ impl DeviceCore {
     pub(in crate::parallel) fn serve_internal(
         &self,
         task: Task,
-        request: DeviceRequest,
+        request: QueuedDeviceRequest,
     ) -> Disposition {
         let result = match request {
             // IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT
-            DeviceRequest::Lock { select } => self.lock(&task.waits(), task.irp().file(), select),
+            QueuedDeviceRequest::Lock { select } => {
+                self.lock(&task.waits(), task.irp().file(), select)
+            }
             // IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT
-            DeviceRequest::Unlock { deselect } => self.unlock(&task.waits(), deselect),
+            QueuedDeviceRequest::Unlock { deselect } => self.unlock(&task.waits(), deselect),
             // IOCTL_INTERNAL_DISCONNECT_IDLE
-            DeviceRequest::DisconnectIdle => self.disconnect_idle(&task.waits()),
-            // Answered at once; they never come here.
-            DeviceRequest::Connect | DeviceRequest::Disconnect => Err(Status::INVALID_PARAMETER),
+            QueuedDeviceRequest::DisconnectIdle => self.disconnect_idle(&task.waits()),
         };
         task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
     }
@@ -121,12 +121,11 @@ impl DeviceCore {
     /// Takes the port for a lock, without selecting the device.
     fn allocate_for_lock<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
         let turn = self.peripheral.lock(waits)?;
-        if self.is_locked() {
-            return Err(Status::INVALID_DEVICE_STATE);
-        }
-        if self.is_claimed() {
+        match self.lock.with(|lock| *lock) {
+            Lock::Free => {}
+            Lock::ByOpen(_) | Lock::ByOther => return Err(Status::INVALID_DEVICE_STATE),
             // A program may keep the port for long, and gives it back in this thread.
-            return Err(Status::DEVICE_BUSY);
+            Lock::ByProgram(_) => return Err(Status::DEVICE_BUSY),
         }
         self.port.take(self.owner(), waits)?;
         Ok(Allocation {
@@ -259,22 +258,5 @@ impl DeviceCore {
         self.lock.with(|lock| *lock = Lock::Free);
         self.free_port();
         Ok(())
-    }
-}
-
-/// The answer to an internal request.
-pub(in crate::parallel) enum InternalAnswer {
-    /// Success, with the structure.
-    Information(ParclassInformation),
-    /// Success.
-    Done,
-}
-
-impl InternalAnswer {
-    pub(in crate::parallel) fn complete(self, irp: Irp) -> Disposition {
-        match self {
-            Self::Information(information) => irp.answer(&information.to_bytes()),
-            Self::Done => irp.complete(Status::SUCCESS),
-        }
     }
 }

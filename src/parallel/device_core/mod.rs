@@ -17,16 +17,20 @@ pub(super) mod programs;
 pub(super) mod requests;
 mod session;
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use requests::Preferences;
 
 use super::{Place, PortCore, PortNumber};
 use crate::{
     DeviceRole,
-    ioctl::{Status, parallel::NegotiationMask},
+    ieee1284::Session,
+    ioctl::{
+        Status,
+        parallel::{IeeeModes, NegotiationMask},
+    },
     kernel::{
-        Blocking, Device, FileId, Mutex, MutexGuard, Owner, Pending, Shared, SpinLock, Waiter,
+        Blocking, Device, FileId, Mutex, MutexGuard, Owner, Pending, Shared, Slot, SpinLock, Waiter,
     },
 };
 
@@ -38,11 +42,18 @@ pub(crate) struct DeviceCore {
     clients: SpinLock<Clients>,
     /// What the open program has chosen.
     pub(super) preferences: SpinLock<Preferences>,
-    /// The modes of its session, as `IOCTL_IEEE1284_GET_MODE` answers them.
+    /// Modes and addresses of the peripheral, once a request has needed the port. Taken out with
+    /// the lock of the peripheral.
+    session: Slot<Option<Session>>,
+    /// The session is over: the next operation begins another one.
+    session_over: AtomicBool,
+    /// The modes of the session, as `IOCTL_IEEE1284_GET_MODE` answers them.
     modes: AtomicU32,
+    /// The modes that port and peripheral both have; [`NOT_ASKED`]: the session has not asked.
+    device_modes: AtomicU32,
     /// For the thread that speaks to the peripheral at this moment.
     peripheral: Mutex,
-    lock: SpinLock<Lock>,
+    lock: PortLock,
     /// What [`PortCore::wakes`] was when the session was used last.
     wakes: AtomicU32,
     /// For the waits of the class driver's calls.
@@ -109,6 +120,47 @@ enum Lock {
     ByProgram(FileId),
 }
 
+/// [`DeviceCore::device_modes`] before the peripheral was asked.
+const NOT_ASKED: u32 = u32::MAX;
+
+/// A [`Lock`], whose kind is looked at without a spin lock: it changes under the lock of the
+/// peripheral.
+struct PortLock {
+    lock: SpinLock<Lock>,
+    kind: AtomicU8,
+}
+
+impl PortLock {
+    const FREE: u8 = 0;
+    const CLASS_DRIVER: u8 = 1;
+    const PROGRAM: u8 = 2;
+
+    const fn new() -> Self {
+        Self {
+            lock: SpinLock::new(Lock::Free),
+            kind: AtomicU8::new(Self::FREE),
+        }
+    }
+
+    fn with<R>(&self, section: impl FnOnce(&mut Lock) -> R + Send) -> R {
+        let kind = &self.kind;
+        self.lock.with(move |lock| {
+            let result = section(lock);
+            let now = match lock {
+                Lock::Free => Self::FREE,
+                Lock::ByOpen(_) | Lock::ByOther => Self::CLASS_DRIVER,
+                Lock::ByProgram(_) => Self::PROGRAM,
+            };
+            kind.store(now, Ordering::Release);
+            result
+        })
+    }
+
+    fn is(&self, kind: u8) -> bool {
+        self.kind.load(Ordering::Acquire) == kind
+    }
+}
+
 impl DeviceCore {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
@@ -128,9 +180,12 @@ impl DeviceCore {
                 started: false,
             }),
             preferences: SpinLock::new(Preferences::DEFAULT),
+            session: Slot::try_new(None)?,
+            session_over: AtomicBool::new(false),
             modes: AtomicU32::new(word_of(NegotiationMask::DEFAULT)),
+            device_modes: AtomicU32::new(NOT_ASKED),
             peripheral: Mutex::try_new()?,
-            lock: SpinLock::new(Lock::Free),
+            lock: PortLock::new(),
             wakes: AtomicU32::new(0),
             client: Waiter::try_new()?,
             pending: Pending::try_new(device)?,
@@ -162,8 +217,7 @@ impl DeviceCore {
     }
 
     fn free_port(&self) {
-        let owner = self.owner();
-        self.port.free_if(&|other| other == owner);
+        self.port.free_for(self.owner());
     }
 
     /// The device as one that leaves EPP connected, and as an owner of the port.
@@ -206,13 +260,20 @@ impl DeviceCore {
 
     /// Whether a class driver has locked the port.
     pub(super) fn is_locked(&self) -> bool {
-        self.lock
-            .with(|lock| matches!(*lock, Lock::ByOpen(_) | Lock::ByOther))
+        self.lock.is(PortLock::CLASS_DRIVER)
     }
 
     /// Whether a program has claimed it.
     pub(super) fn is_claimed(&self) -> bool {
-        self.lock.with(|lock| matches!(*lock, Lock::ByProgram(_)))
+        self.lock.is(PortLock::PROGRAM)
+    }
+}
+
+impl DeviceCore {
+    /// The modes that port and peripheral both have, if the session has asked.
+    fn known_device_modes(&self) -> Option<IeeeModes> {
+        let modes = self.device_modes.load(Ordering::Acquire);
+        u16::try_from(modes).ok().map(IeeeModes::from_bits_retain)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{DeviceCore, Lock, requests::Preferences, word_of};
+use super::{DeviceCore, Lock, NOT_ASKED, requests::Preferences, word_of};
 use crate::{
     ioctl::{Status, parallel::NegotiationMask},
     kernel::{FileId, Irp, Passive},
@@ -24,11 +24,16 @@ impl DeviceCore {
 
     /// What a program has chosen ends with its open.
     fn forget_preferences(&self) {
-        let modes = &self.modes;
-        self.preferences.with(move |it| {
-            modes.store(word_of(NegotiationMask::DEFAULT), Ordering::Release);
-            *it = Preferences::DEFAULT;
-        });
+        self.session_over.store(true, Ordering::Release);
+        self.forget_modes();
+        self.preferences.with(|it| *it = Preferences::DEFAULT);
+    }
+
+    /// The modes are those of a new session.
+    pub(super) fn forget_modes(&self) {
+        self.modes
+            .store(word_of(NegotiationMask::DEFAULT), Ordering::Release);
+        self.device_modes.store(NOT_ASKED, Ordering::Release);
     }
 
     /// `PARCLASS_NEGOTIATION_MASK`: the modes of the session.

@@ -9,7 +9,7 @@ use crate::{
     ioctl::{
         Status,
         parallel::port_programs::{
-            Chip, DIRECT_ACCESSES, PortDescription, PortFeatures, Program, RunEnd, RunInput,
+            Chip, DIRECT_ACCESSES, PortDescription, PortFeatures, Program, RunEnd, RunRequest,
             RunResult, verify,
         },
     },
@@ -54,7 +54,7 @@ impl DeviceCore {
     ///
     /// # Errors
     /// `STATUS_DEVICE_NOT_READY`: the port is stopped, or sleeps.
-    pub(in crate::parallel) fn describe(&self) -> Result<[u8; PortDescription::SIZE], Status> {
+    pub(super) fn describe(&self) -> Result<[u8; PortDescription::SIZE], Status> {
         let inside = self.port().enter().ok_or(Status::DEVICE_NOT_READY)?;
         let hardware = inside.value();
         let capabilities = self.port().capabilities(&hardware);
@@ -118,13 +118,9 @@ impl DeviceCore {
         self.port().raw().end_claim(hardware.as_ref(), restore, bit);
     }
 
-    /// An `IOCTL_PARSCAN_RUN` in the caller's thread: it is verified, and done, if the port is
-    /// claimed and the program short.
-    pub(in crate::parallel) fn run_now(&self, irp: &Irp) -> Direct {
-        let input = match RunInput::parse(irp.input()) {
-            Ok(input) => input,
-            Err(status) => return Direct::Refused(status),
-        };
+    /// An `IOCTL_PARSCAN_RUN` in the caller's thread: it is verified for the chip that is there now,
+    /// and done, if the port is claimed and the program short.
+    pub(in crate::parallel) fn run_now(&self, irp: &Irp, run: RunRequest) -> Direct {
         if !matches!(self.place(), Place::Raw) {
             return Direct::Refused(Status::NOT_SUPPORTED);
         }
@@ -132,6 +128,7 @@ impl DeviceCore {
             return Direct::Later;
         };
         let hardware = inside.get();
+        let input = run.parts(irp.input());
         let Ok(program) = verify(&input, irp.output_length(), chip(self.port(), hardware)) else {
             return Direct::Refused(Status::INVALID_PARAMETER);
         };
@@ -184,21 +181,21 @@ impl DeviceCore {
     }
 
     /// `IOCTL_PARSCAN_RUN`, in the worker's thread.
-    pub(in crate::parallel) fn run(&self, task: Task) -> Disposition {
-        match self.run_request(&task) {
+    pub(super) fn run(&self, task: Task, run: RunRequest) -> Disposition {
+        match self.run_request(&task, run) {
             Ok((answer, length)) => task.answer(answer.get(..length).unwrap_or_default()),
             Err(status) => task.complete(status),
         }
     }
 
     /// The answer, and how much of its memory it is.
-    fn run_request(&self, task: &Task) -> Result<(Buffer, usize), Status> {
+    fn run_request(&self, task: &Task, run: RunRequest) -> Result<(Buffer, usize), Status> {
         let irp = task.irp();
-        let input = RunInput::parse(irp.input())?;
+        let input = run.parts(irp.input());
         // What is known now holds on: the memory is there before anything moves.
         let room = irp.output_length().min(LONGEST_ANSWER);
         self.with_port(task.waits(), None, |session, port| {
-            let hardware = port.hardware();
+            let hardware = *port.hardware();
             let program = verify(&input, irp.output_length(), chip(self.port(), &hardware))
                 .map_err(|_| Status::INVALID_PARAMETER)?;
             let output = usize::try_from(program.cost().output).unwrap_or(room);
@@ -256,7 +253,7 @@ impl DeviceCore {
     /// The device is used otherwise than by programs: lines that a program has left are put at
     /// rest first.
     pub(in crate::parallel) fn settle(&self, session: &mut Session, port: &mut OwnedPort<'_>) {
-        self.port().disable_edges(&port.hardware());
+        self.port().disable_edges(port.hardware());
         if self.port().raw().used() {
             port.hardware().set_ecr(Ecr::SPP.bits());
             port.write(Register::Dcr, AT_REST.control);

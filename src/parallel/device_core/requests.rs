@@ -5,9 +5,12 @@ use crate::{
     ieee1284::{Condition, Direction, Fault, Session, Transfer},
     ioctl::{
         Status,
-        parallel::{IeeeModes, NegotiationMask, SerialTimeouts, UserRequest},
+        parallel::{
+            DeviceIdSize, IeeeModes, ImmediateRequest, NegotiationMask, QueuedRequest,
+            SerialTimeouts,
+        },
     },
-    kernel::{Buffer, Disposition, Irp, Task, Waits},
+    kernel::{Buffer, Disposition, Irp, Shared, Task, Waits},
 };
 
 /// The most bytes of a device ID, with its length prefix, and room for a NUL.
@@ -18,8 +21,6 @@ const ID_PREFIX: usize = 2;
 /// What the open program has chosen; the defaults come back when it closes the device.
 #[derive(Clone, Copy)]
 pub(in crate::parallel) struct Preferences {
-    /// Modes and addresses of the peripheral, once a request has needed the port.
-    pub(in crate::parallel) session: Option<Session>,
     /// Modes that must not be used (`IOCTL_PAR_GET_DEVICE_CAPS`).
     pub(in crate::parallel) excluded: IeeeModes,
     /// `SERIAL_TIMEOUTS`
@@ -29,7 +30,6 @@ pub(in crate::parallel) struct Preferences {
 impl Preferences {
     /// No limits, the default modes.
     pub(in crate::parallel) const DEFAULT: Self = Self {
-        session: None,
         excluded: IeeeModes::empty(),
         timeouts: SerialTimeouts {
             read_interval: 0,
@@ -45,24 +45,17 @@ impl Preferences {
 const LOCATION: usize = 20;
 
 impl DeviceCore {
-    /// Answers a request that is never queued. Another one needs the port, and comes back.
-    ///
-    /// # Errors
-    /// The request, which needs the port.
-    pub(in crate::parallel) fn answer_at_once(
-        &self,
-        request: UserRequest,
-        irp: Irp,
-    ) -> Result<Disposition, Irp> {
-        Ok(match request {
+    /// Answers a request that needs no port.
+    pub(in crate::parallel) fn answer(&self, irp: Irp, request: ImmediateRequest) -> Disposition {
+        match request {
             // IOCTL_IEEE1284_GET_MODE
-            UserRequest::GetMode => irp.answer(&self.modes()),
+            ImmediateRequest::GetMode => irp.answer(&self.modes()),
             // IOCTL_PAR_GET_DEFAULT_MODES
-            UserRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
+            ImmediateRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
             // IOCTL_PAR_IS_PORT_FREE
-            UserRequest::IsPortFree => irp.answer(&[u8::from(self.is_free())]),
+            ImmediateRequest::IsPortFree => irp.answer(&[u8::from(self.is_free())]),
             // IOCTL_PAR_QUERY_LOCATION
-            UserRequest::QueryLocation => {
+            ImmediateRequest::QueryLocation => {
                 let name = self.place().lpt::<10>(self.number());
                 let mut bytes = [0; LOCATION];
                 let mut length = 1;
@@ -75,49 +68,58 @@ impl DeviceCore {
                 irp.answer(bytes.get(..length).unwrap_or_default())
             }
             // IOCTL_SERIAL_GET_TIMEOUTS
-            UserRequest::GetTimeouts => {
+            ImmediateRequest::GetTimeouts => {
                 irp.answer(&self.preferences.with(|it| it.timeouts).to_bytes())
             }
             // IOCTL_SERIAL_SET_TIMEOUTS
-            UserRequest::SetTimeouts(timeouts) => {
+            ImmediateRequest::SetTimeouts(timeouts) => {
                 self.preferences.with(|it| it.timeouts = timeouts);
                 irp.complete(Status::SUCCESS)
             }
-            _ => return Err(irp),
-        })
+            // IOCTL_PARSCAN_GET_PORT
+            ImmediateRequest::GetPort => match self.describe() {
+                Ok(description) => irp.answer(&description),
+                Err(status) => irp.complete(status),
+            },
+        }
     }
 
     /// A device control request that needs the port.
-    pub(in crate::parallel) fn control(&self, task: Task, request: UserRequest) -> Disposition {
+    pub(in crate::parallel) fn serve(
+        this: &Shared<Self>,
+        task: Task,
+        request: QueuedRequest,
+    ) -> Disposition {
         match request {
             // IOCTL_PAR_SET_INFORMATION
-            UserRequest::SetInformation(_) => {
-                let condition = self.on_port(&task, |session, port| session.initialize(port));
+            QueuedRequest::SetInformation(_) => {
+                let condition = this.on_port(&task, |session, port| session.initialize(port));
                 task.complete(condition.map_or_else(|why| why, Condition::status))
             }
             // IOCTL_PAR_QUERY_INFORMATION
-            UserRequest::QueryInformation(query) => {
-                match self.on_port(&task, |session, port| session.condition(port)) {
-                    Ok(condition) => task.answer(&query.answer(condition.flags())),
+            QueuedRequest::QueryInformation => {
+                match this.on_port(&task, |session, port| session.condition(port)) {
+                    Ok(condition) => task.answer(&condition.flags().to_bytes()),
                     Err(why) => task.complete(why),
                 }
             }
             // IOCTL_PAR_QUERY_DEVICE_ID
-            UserRequest::QueryDeviceId => {
-                self.device_id(task, |id, length| id.get(ID_PREFIX..=length).map(Id::Text))
+            QueuedRequest::QueryDeviceId => {
+                this.device_id(task, |id, length| id.get(ID_PREFIX..=length).map(Id::Text))
             }
             // IOCTL_PAR_QUERY_RAW_DEVICE_ID
-            UserRequest::QueryRawDeviceId => {
-                self.device_id(task, |id, length| id.get(..=length).map(Id::Text))
+            QueuedRequest::QueryRawDeviceId => {
+                this.device_id(task, |id, length| id.get(..=length).map(Id::Text))
             }
             // IOCTL_PAR_QUERY_DEVICE_ID_SIZE
-            UserRequest::QueryDeviceIdSize => self.device_id(task, |_, length| {
+            QueuedRequest::QueryDeviceIdSize => this.device_id(task, |_, length| {
                 let size = length.checked_sub(ID_PREFIX)?.checked_add(1)?;
-                u32::try_from(size).ok().map(Id::Size)
+                let size = u32::try_from(size).ok()?;
+                Some(Id::Size(DeviceIdSize { size }))
             }),
             // IOCTL_IEEE1284_NEGOTIATE
-            UserRequest::Negotiate(offered) => {
-                let excluded = self.preferences.with(|it| it.excluded);
+            QueuedRequest::Negotiate(offered) => {
+                let excluded = this.preferences.with(|it| it.excluded);
                 let allowed = NegotiationMask {
                     read: offered.read.difference(excluded),
                     write: offered.write.difference(excluded),
@@ -128,7 +130,7 @@ impl DeviceCore {
                 {
                     return task.complete(Status::UNSUCCESSFUL);
                 }
-                let chosen = self.on_port(&task, |session, port| {
+                let chosen = this.on_port(&task, |session, port| {
                     match session.negotiate(port, allowed) {
                         Err(Fault::Interrupted) => Err(Fault::Interrupted),
                         chosen => Ok(chosen.ok()),
@@ -142,44 +144,37 @@ impl DeviceCore {
                 }
             }
             // IOCTL_PAR_GET_DEVICE_CAPS
-            UserRequest::GetDeviceCaps(excluded) => {
-                self.preferences.with(|it| it.excluded = excluded);
+            QueuedRequest::GetDeviceCaps(excluded) => {
+                this.preferences.with(|it| it.excluded = excluded);
                 let modes =
-                    self.on_port(&task, |session, port| session.device_modes(port, excluded));
+                    this.on_port(&task, |session, port| session.device_modes(port, excluded));
                 match modes {
-                    Ok(modes) => task.answer(&modes.bits().to_le_bytes()),
+                    Ok(modes) => task.answer(&modes.to_bytes()),
                     Err(why) => task.complete(why),
                 }
             }
             // IOCTL_PARSCAN_CLAIM
-            UserRequest::Claim => {
-                let result = self.claim(&task.waits(), task.irp().file());
+            QueuedRequest::Claim => {
+                let result = this.claim(&task.waits(), task.irp().file());
                 task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
             }
             // IOCTL_PARSCAN_RELEASE
-            UserRequest::Release { restore } => {
-                let result = self.release(&task.waits(), restore);
+            QueuedRequest::Release { restore } => {
+                let result = this.release(&task.waits(), restore);
                 task.complete(result.map_or_else(|why| why, |()| Status::SUCCESS))
             }
             // IOCTL_PARSCAN_RUN
-            UserRequest::Run => self.run(task),
+            QueuedRequest::Run(run) => this.run(task, run),
             // IOCTL_PAR_SET_WRITE_ADDRESS
-            UserRequest::SetWriteAddress(address) => {
-                self.set_address(task, Direction::Forward, address)
+            QueuedRequest::SetWriteAddress(address) => {
+                this.set_address(task, Direction::Forward, address)
             }
             // IOCTL_PAR_SET_READ_ADDRESS
-            UserRequest::SetReadAddress(address) => {
-                self.set_address(task, Direction::Reverse, address)
+            QueuedRequest::SetReadAddress(address) => {
+                this.set_address(task, Direction::Reverse, address)
             }
-            // Answered at once, or by others; they never come here.
-            UserRequest::GetMode
-            | UserRequest::GetDefaultModes
-            | UserRequest::IsPortFree
-            | UserRequest::QueryLocation
-            | UserRequest::GetPort
-            | UserRequest::WaitEdge(_)
-            | UserRequest::SetTimeouts(_)
-            | UserRequest::GetTimeouts => task.complete(Status::INVALID_PARAMETER),
+            // IOCTL_PARSCAN_WAIT_EDGE
+            QueuedRequest::WaitEdge(milliseconds) => Self::begin_edges(this, task, milliseconds),
         }
     }
 
@@ -204,16 +199,18 @@ impl DeviceCore {
         };
         let limit = self.write_limit(data.len());
         let mut written = 0;
-        let result = self.with_power(task.waits(), limit, |session, port| {
+        let mut ended = Status::SUCCESS;
+        let result = self.with_power(task.waits(), limit, &mut |session, port| {
             // With a time-out a fault is waited for as a busy peripheral is.
             session.set_patient(limit.is_some());
             // After a sleep, the rest.
             let rest = data.get(written..).unwrap_or_default();
             let (count, status) = Self::write_bytes(session, port, rest);
             written += count;
-            unless_asleep(status)
+            ended = status;
+            status
         });
-        task.complete_transfer(result.unwrap_or_else(|why| why), written)
+        task.complete_transfer(result.map_or_else(|why| why, |()| ended), written)
     }
 
     /// The bytes of a direct write, as they are now: their owner may change them at any time.
@@ -254,16 +251,18 @@ impl DeviceCore {
     fn read_with_power(&self, waits: Waits<'_>, buffer: &mut [u8]) -> (Status, usize) {
         let limit = self.read_limit(buffer.len());
         let mut read = 0;
-        let result = self.with_power(waits, limit, |session, port| {
+        let mut ended = Status::SUCCESS;
+        let result = self.with_power(waits, limit, &mut |session, port| {
             let (count, status) = Self::read_bytes(session, port, limit, buffer);
             read = count;
-            match status {
+            ended = match status {
                 // What is there is what there was.
-                Status::POWER_STATE_INVALID if count > 0 => Ok(Status::SUCCESS),
-                status => unless_asleep(status),
-            }
+                Status::POWER_STATE_INVALID if count > 0 => Status::SUCCESS,
+                status => status,
+            };
+            ended
         });
-        (result.unwrap_or_else(|why| why), read)
+        (result.map_or_else(|why| why, |()| ended), read)
     }
 
     /// The time of a write, in milliseconds.
@@ -343,7 +342,7 @@ impl DeviceCore {
                 task.complete(Status::BUFFER_TOO_SMALL)
             }
             Some(Id::Text(text)) => task.answer(text),
-            Some(Id::Size(size)) => task.answer(&size.to_le_bytes()),
+            Some(Id::Size(size)) => task.answer(&size.to_bytes()),
             None => task.complete(Status::IO_DEVICE_ERROR),
         }
     }
@@ -357,9 +356,12 @@ impl DeviceCore {
         task: &Task,
         mut operation: impl FnMut(&mut Session, &mut OwnedPort<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
-        self.with_power(task.waits(), None, |session, port| {
-            operation(session, port).map_err(|fault| status_of(fault, port))
-        })
+        let mut result = Err(Status::UNSUCCESSFUL);
+        self.with_power(task.waits(), None, &mut |session, port| {
+            result = operation(session, port).map_err(|fault| status_of(fault, port));
+            result.as_ref().map_or_else(|why| *why, |_| Status::SUCCESS)
+        })?;
+        result
     }
 }
 
@@ -368,15 +370,7 @@ enum Id<'id> {
     /// Its bytes.
     Text(&'id [u8]),
     /// `PAR_DEVICE_ID_SIZE_INFORMATION`
-    Size(u32),
-}
-
-/// The status of a transfer, an error only if it shall go on when the port has power again.
-fn unless_asleep(status: Status) -> Result<Status, Status> {
-    match status {
-        Status::POWER_STATE_INVALID => Err(status),
-        status => Ok(status),
-    }
+    Size(DeviceIdSize),
 }
 
 /// The status of a request that ended with a fault.

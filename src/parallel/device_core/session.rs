@@ -4,13 +4,13 @@ use core::sync::atomic::Ordering;
 
 use super::{
     super::{Hardware, Place, hardware::OwnedPort},
-    DeviceCore, Lock, word_of,
+    DeviceCore, NOT_ASKED, PortLock, word_of,
 };
 use crate::{
     ieee1284::{Fault, Session},
     ioctl::Status,
     kernel::{MutexGuard, RundownGuard, Waits, event},
-    trace::{Cause, Event},
+    trace::{Cause, TraceEvent},
 };
 
 /// Having the port for an operation.
@@ -29,23 +29,42 @@ impl Drop for Allocation<'_> {
     }
 }
 
+/// What is done on a port that is taken, in one copy for all that it may be.
+type Operation<'o, 'a> = &'o mut dyn FnMut(&mut Session, &mut OwnedPort<'a>);
+
+/// Runs `operation` by way of a function that takes it in its common form; what it gives.
+///
+/// # Errors
+/// What the function says, if it did not run the operation.
+fn once<'a, T>(
+    operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
+    run: impl FnOnce(Operation<'_, 'a>) -> Result<(), Status>,
+) -> Result<T, Status> {
+    let mut operation = Some(operation);
+    let mut result = None;
+    run(&mut |session, port| {
+        result = operation.take().map(|operation| operation(session, port));
+    })?;
+    result.ok_or(Status::UNSUCCESSFUL)
+}
+
 impl DeviceCore {
     /// As [`DeviceCore::with_port`], for an operation that gives a status. If the port's power goes
     /// meanwhile, it is done again when it is back, and its time begins anew.
-    pub(super) fn with_power<'a, T>(
+    pub(super) fn with_power<'a>(
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
-        mut operation: impl FnMut(&mut Session, &mut OwnedPort<'a>) -> Result<T, Status>,
-    ) -> Result<T, Status> {
+        operation: &mut dyn FnMut(&mut Session, &mut OwnedPort<'a>) -> Status,
+    ) -> Result<(), Status> {
         loop {
-            let settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
+            let mut status = Status::UNSUCCESSFUL;
+            self.on_peripheral(waits, limit, &mut |session, port| {
                 self.settle(session, port);
-                operation(session, port)
-            };
-            match self.with_port(waits, limit, settled).flatten() {
-                Err(Status::POWER_STATE_INVALID) => {}
-                result => return result,
+                status = operation(session, port);
+            })?;
+            if status != Status::POWER_STATE_INVALID {
+                return Ok(());
             }
         }
     }
@@ -63,13 +82,28 @@ impl DeviceCore {
         limit: Option<u64>,
         operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
+        once(operation, |operation| {
+            self.on_peripheral(waits, limit, operation)
+        })
+    }
+
+    /// As [`DeviceCore::with_port`]: the one copy of it.
+    #[inline(never)]
+    fn on_peripheral<'a>(
+        &'a self,
+        waits: Waits<'a>,
+        limit: Option<u64>,
+        operation: Operation<'_, 'a>,
+    ) -> Result<(), Status> {
         let allocation = self.allocate(&waits)?;
-        self.in_session(waits, limit, allocation.locked, operation)
+        let inside = self.port.enter_when_there(&waits)?;
+        self.in_session_on(inside, waits, limit, allocation.locked, operation);
+        Ok(())
     }
 
     fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
         let turn = self.peripheral.lock(waits)?;
-        let locked = self.lock.with(|lock| *lock != Lock::Free);
+        let locked = !self.lock.is(PortLock::FREE);
         if !locked {
             self.port.take(self.owner(), waits)?;
         }
@@ -90,6 +124,9 @@ impl DeviceCore {
             Place::Chain(device) => Some(device),
             _ => None,
         };
+        if self.port.is_selected(device) {
+            return Ok(());
+        }
         match self.select_any(device, waits)? {
             Status::SUCCESS => Ok(()),
             status => Err(status),
@@ -103,7 +140,7 @@ impl DeviceCore {
         waits: &Waits<'_>,
     ) -> Result<Status, Status> {
         let inside = self.port.enter_when_there(waits)?;
-        Ok(self.port.select_on(Some(&inside.value()), device))
+        Ok(self.port.select_on(Some(inside.get()), device))
     }
 
     /// Runs an operation with the session of the client that uses the device. The port is ours;
@@ -116,28 +153,41 @@ impl DeviceCore {
         keep: bool,
         operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
-        let inside = self.port.enter_when_there(&waits)?;
-        Ok(self.in_session_on(inside, waits, limit, keep, operation))
+        once(operation, |operation| {
+            let inside = self.port.enter_when_there(&waits)?;
+            self.in_session_on(inside, waits, limit, keep, operation);
+            Ok(())
+        })
     }
 
     /// As [`DeviceCore::in_session`], on hardware that was entered.
-    fn in_session_on<'a, T>(
+    #[inline(never)]
+    fn in_session_on<'a>(
         &'a self,
         inside: RundownGuard<'a, Hardware>,
         waits: Waits<'a>,
         limit: Option<u64>,
         keep: bool,
-        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
-    ) -> T {
-        let capabilities = self.port.capabilities(&inside.value());
+        operation: Operation<'_, 'a>,
+    ) {
+        // The lock of the peripheral is ours: no other thread has the session.
+        let Some(mut slot) = self.session.take() else {
+            return;
+        };
+        if self.session_over.swap(false, Ordering::AcqRel) {
+            *slot = None;
+        }
+        let capabilities = self.port.capabilities(inside.get());
         let wakes = self.port.wakes();
+        // A port that was restarted may be another one.
+        if slot
+            .as_ref()
+            .is_some_and(|session| !session.capabilities().is_same_port(&capabilities))
+        {
+            *slot = None;
+        }
+        let session = slot.get_or_insert_with(|| Session::new(capabilities));
         let mut port = OwnedPort::new(inside, waits, limit);
-        let mut session = self
-            .preferences
-            .with(|it| it.session)
-            // A port that was restarted may be another one.
-            .filter(|session| session.capabilities().is_same_port(&capabilities))
-            .unwrap_or(Session::new(capabilities));
         if self.wakes.swap(wakes, Ordering::AcqRel) != wakes {
             session.disconnected();
         }
@@ -146,8 +196,8 @@ impl DeviceCore {
             session.disconnected();
         }
         session.forget_lines();
-        let result = operation(&mut session, &mut port);
-        self.tell_trouble(&mut session, port.why());
+        operation(session, &mut port);
+        self.tell_trouble(session, port.why());
         if !keep {
             port.end();
             session.release(&mut port);
@@ -156,15 +206,20 @@ impl DeviceCore {
             }
         }
         if self.watches_edges() && !self.is_locked() {
-            self.port.enable_edges(&port.hardware());
+            self.port.enable_edges(port.hardware());
         }
         self.port.learn(session.capabilities());
-        let modes = &self.modes;
-        self.preferences.with(move |it| {
-            modes.store(word_of(session.modes()), Ordering::Release);
-            it.session = Some(session);
-        });
-        result
+        self.modes
+            .store(word_of(session.modes()), Ordering::Release);
+        let known = session.known_device_modes();
+        self.device_modes.store(
+            known.map_or(NOT_ASKED, |modes| modes.bits().into()),
+            Ordering::Release,
+        );
+        if self.session_over.load(Ordering::Acquire) {
+            // It ended meanwhile, with its open.
+            self.forget_modes();
+        }
     }
 
     /// Tells of a peripheral that did not answer, or not within the request's time.
@@ -184,7 +239,7 @@ impl DeviceCore {
             None if timed_out => (Cause::ReadTime, session.mode_name(), 0),
             _ => return,
         };
-        let what = Event::TimedOut {
+        let what = TraceEvent::TimedOut {
             cause,
             mode,
             event: number,
@@ -196,7 +251,8 @@ impl DeviceCore {
     pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
-            self.in_session_on(inside, waits, None, true, Session::terminate);
+            let operation: Operation<'_, '_> = &mut |session, port| session.terminate(port);
+            self.in_session_on(inside, waits, None, true, operation);
         }
     }
 }

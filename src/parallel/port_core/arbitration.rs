@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering;
 use super::{NONE, PortCore};
 use crate::{
     ieee1284::daisy,
-    ioctl::{Status, parallel::PortRequest},
+    ioctl::{Status, parallel::QueuedPortRequest},
     kernel::{Accepts, AcquireTimeout, Disposition, Irp, Owner, Waits, event},
-    trace::Event,
+    trace::TraceEvent,
 };
 
 impl PortCore {
@@ -28,7 +28,7 @@ impl PortCore {
         if let (Err(Status::DEVICE_BUSY), AcquireTimeout::Awake(waited)) =
             (entered, acquire_timeout)
         {
-            event(self.number.label(), &Event::PortBusy { waited });
+            event(self.number.label(), &TraceEvent::PortBusy { waited });
         }
         entered?;
         self.taken(false);
@@ -103,6 +103,12 @@ impl PortCore {
         }
     }
 
+    /// As [`PortCore::free_if`], for its owner.
+    pub(in crate::parallel) fn free_for(&self, owner: Owner) {
+        self.restore();
+        self.release(&|other| other == owner);
+    }
+
     /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
     /// and the end of the chain selected, it goes to the client that waits longest. Whether it was
     /// so. At <= `DISPATCH_LEVEL`.
@@ -111,7 +117,13 @@ impl PortCore {
             return false;
         }
         self.restore();
-        let freed = self.arbiter.release(is, &|irp| self.grant(irp));
+        self.release(is)
+    }
+
+    fn release(&self, is: Accepts<'_>) -> bool {
+        let freed = self
+            .arbiter
+            .release(is, &|irp, request| self.grant(irp, request));
         if freed && self.arbiter.is_free() {
             self.interrupt.call_deferred();
         }
@@ -141,20 +153,20 @@ impl PortCore {
     }
 
     fn taken(&self, by_client: bool) {
-        event(self.number.label(), &Event::PortTaken { by_client });
+        event(self.number.label(), &TraceEvent::PortTaken { by_client });
     }
 
-    /// A request that waited for the port has it. What it asked for besides is done now.
-    pub(super) fn grant(&self, irp: Irp) -> Disposition {
+    /// A request that asked for the port has it. What it asked for besides is done now.
+    pub(super) fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition {
         self.taken(true);
         self.settle(0);
-        let request = PortRequest::parse(irp.code(), irp.input(), irp.output_length());
         let status = match request {
-            // IOCTL_INTERNAL_SELECT_DEVICE
-            Ok(PortRequest::Select(command)) => self
+            // IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE
+            QueuedPortRequest::Allocate => Status::SUCCESS,
+            // The chain may be another one than when it asked.
+            QueuedPortRequest::Select(command) => self
                 .device_of(command)
                 .map_or_else(|why| why, |device| self.select(device)),
-            _ => Status::SUCCESS,
         };
         if !status.is_success() {
             let owner = Owner::Open(irp.file());

@@ -84,6 +84,11 @@ impl PortCore {
         self.select_on(hardware.as_ref(), device)
     }
 
+    /// Whether a device of the chain is selected, or the one at its end. The port is the caller's.
+    pub(in crate::parallel) fn is_selected(&self, device: Option<u8>) -> bool {
+        self.selected.load(Ordering::Acquire) == device.unwrap_or(NONE)
+    }
+
     /// As [`PortCore::select`], on the hardware that was entered, if it is there.
     pub(in crate::parallel) fn select_on(
         &self,

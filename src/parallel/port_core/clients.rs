@@ -7,8 +7,9 @@ use crate::{
     ioctl::{
         Status,
         parallel::{
-            InterruptInformation, InterruptServiceRoutine, MoreParallelPortInformation,
-            ParallelPnpInformation, ParallelPortInformation, PortRequest, SelectCommand,
+            ImmediatePortRequest, InterruptInformation, InterruptServiceRoutine,
+            MoreParallelPortInformation, ParallelPnpInformation, ParallelPortInformation,
+            PortRequest, QueuedPortRequest, SelectCommand,
         },
     },
     kernel::{
@@ -74,14 +75,44 @@ impl PortCore {
             Err(status) => return irp.complete(status),
         };
         self.power.request();
+        match request {
+            PortRequest::Immediate(request) => self.answer(irp, request, passive),
+            PortRequest::Queued(request) => self.ask_for_port(irp, request),
+        }
+    }
+
+    /// A request that asks for the port.
+    fn ask_for_port(&self, irp: Irp, request: QueuedPortRequest) -> Disposition {
+        // IOCTL_INTERNAL_SELECT_DEVICE
+        if let QueuedPortRequest::Select(command) = request {
+            match self.device_of(command) {
+                Ok(device) if command.keeps_port() => {
+                    let status = if self.has_client(irp.file()) {
+                        self.select(device)
+                    } else {
+                        Status::INVALID_DEVICE_STATE
+                    };
+                    return irp.complete(status);
+                }
+                Ok(_) => {}
+                Err(status) => return irp.complete(status),
+            }
+        }
+        self.arbiter
+            .acquire_for_irp(irp, request, &|irp, request| self.grant(irp, request))
+    }
+
+    /// A request that waits for nothing.
+    fn answer(
+        &self,
+        irp: Irp,
+        request: ImmediatePortRequest,
+        passive: Option<Passive<'_>>,
+    ) -> Disposition {
         let file = irp.file();
         let status = match request {
-            // IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE
-            PortRequest::Allocate => {
-                return self.arbiter.acquire_for_irp(irp, &|irp| self.grant(irp));
-            }
             // IOCTL_INTERNAL_PARALLEL_PORT_FREE
-            PortRequest::Free => {
+            ImmediatePortRequest::Free => {
                 if self.free_if(&Self::is_client_of(file)) {
                     Status::SUCCESS
                 } else {
@@ -89,53 +120,43 @@ impl PortCore {
                 }
             }
             // IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO
-            PortRequest::ReleasePortInformation => Status::SUCCESS,
+            ImmediatePortRequest::ReleasePortInformation => Status::SUCCESS,
             // IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO
-            PortRequest::GetPortInformation => match self.port_information() {
+            ImmediatePortRequest::GetPortInformation => match self.port_information() {
                 Ok(information) => return irp.answer(&information.to_bytes()),
                 Err(status) => status,
             },
             // IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO
-            PortRequest::GetMorePortInformation => match self.more_information() {
+            ImmediatePortRequest::GetMorePortInformation => match self.more_information() {
                 Ok(information) => return irp.answer(&information.to_bytes()),
                 Err(status) => status,
             },
             // IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO
-            PortRequest::GetPnpInformation => match self.pnp_information() {
+            ImmediatePortRequest::GetPnpInformation => match self.pnp_information() {
                 Ok(information) => return irp.answer(&information.to_bytes()),
                 Err(status) => status,
             },
             // IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE
-            PortRequest::SetChipMode(mode) => {
+            ImmediatePortRequest::SetChipMode(mode) => {
                 self.change_chip_mode(mode, file, Self::set_chip_mode)
             }
             // IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE
-            PortRequest::ClearChipMode(mode) => {
+            ImmediatePortRequest::ClearChipMode(mode) => {
                 self.change_chip_mode(mode, file, Self::clear_chip_mode)
             }
             // IOCTL_INTERNAL_INIT_1284_3_BUS
-            PortRequest::InitializeChain => self.initialize_chain(file),
-            // IOCTL_INTERNAL_SELECT_DEVICE
-            PortRequest::Select(command) => match self.device_of(command) {
-                Ok(device) if command.keeps_port() => {
-                    if self.has_client(file) {
-                        self.select(device)
-                    } else {
-                        Status::INVALID_DEVICE_STATE
-                    }
-                }
-                Ok(_) => return self.arbiter.acquire_for_irp(irp, &|irp| self.grant(irp)),
-                Err(status) => status,
-            },
+            ImmediatePortRequest::InitializeChain => self.initialize_chain(file),
             // IOCTL_INTERNAL_DESELECT_DEVICE
-            PortRequest::Deselect(command) => self.deselect_of(command, file),
+            ImmediatePortRequest::Deselect(command) => self.deselect_of(command, file),
             // IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT
-            PortRequest::ConnectInterrupt(routine) => match self.connect(routine, file, passive) {
-                Ok(information) => return irp.answer(&information.to_bytes()),
-                Err(status) => status,
-            },
+            ImmediatePortRequest::ConnectInterrupt(routine) => {
+                match self.connect(routine, file, passive) {
+                    Ok(information) => return irp.answer(&information.to_bytes()),
+                    Err(status) => status,
+                }
+            }
             // IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT
-            PortRequest::DisconnectInterrupt(routine) => match passive {
+            ImmediatePortRequest::DisconnectInterrupt(routine) => match passive {
                 Some(passive) => self
                     .interrupt
                     .remove(routine, passive)

@@ -4,7 +4,7 @@ use arbitrary::Arbitrary;
 use parscan_core::{
     ioctl::{
         Status,
-        usbscan::{Pipe, PipeType, pipe_configuration},
+        usbscan::{Pipe, PipeConfiguration, PipeType},
     },
     usb::{MAX_TOTAL_LENGTH, Pipes, device_descriptor, total_length},
 };
@@ -80,7 +80,7 @@ pub fn run(input: &Input) {
         let same = |other: &&_| *other == endpoint;
         assert_eq!(table.iter().filter(same).count(), 1, "{index}");
     }
-    let answer = pipe_configuration(table);
+    let answer = PipeConfiguration { pipes: table }.to_bytes();
     assert_eq!(usize::from(answer[0]), table.len());
     assert!(answer[4 + table.len() * 8..].iter().all(|byte| *byte == 0));
     let name = match input.index {
@@ -154,7 +154,7 @@ fn check_handle(pipes: &Pipes, name: &[u16], index: Option<u8>) {
         differ += usize::from(handle.get(pipe) != highest);
         if let Some(place) = handle.get(pipe) {
             assert_eq!(table[place].pipe(), Some(pipe));
-            assert_eq!(table[place].max_packet_size, size);
+            assert_eq!(u32::from(table[place].max_packet_size), size);
             assert_eq!(selected, Ok(place..place + 1));
         } else {
             assert_eq!(size, 0);

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use parscan_core::{
     ieee1284::{Outputs, run_program},
     ioctl::parallel::port_programs::{
-        Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, verify,
+        Chip, MOST_ACCESSES, MOST_NS, MOST_STEPS, RunEnd, RunInput, RunRequest, RunResult, verify,
     },
 };
 use parscan_models::check_program;
@@ -53,8 +53,8 @@ pub fn run(input: &Input) {
         data: input.data,
     };
     let parsed = if input.whole {
-        match RunInput::parse(input.request) {
-            Ok(parsed) => parsed,
+        match RunRequest::parse(input.request, RunResult::SIZE) {
+            Ok(parsed) => parsed.parts(input.request),
             Err(_) => return,
         }
     } else {

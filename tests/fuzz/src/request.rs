@@ -10,9 +10,9 @@ use parscan_core::ioctl::{
         IOCTL_PAR_QUERY_RAW_DEVICE_ID, IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_SET_READ_ADDRESS,
         IOCTL_PAR_SET_WRITE_ADDRESS, IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_GET_PORT,
         IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN, IOCTL_PARSCAN_WAIT_EDGE,
-        IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, NegotiationMask, ParStatus,
-        UserRequest,
-        port_programs::{Edge, EdgesHeader, PortDescription, RunInput, RunResult},
+        IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, ImmediateRequest as Now,
+        NegotiationMask, ParStatus, QueuedRequest as Later, UserRequest,
+        port_programs::{Edge, EdgesHeader, PortDescription, RunResult},
     },
 };
 
@@ -74,34 +74,34 @@ pub fn run(input: &Input) {
     assert!(CODES.contains(&code), "{code:#x}");
     // `Information` of the answer, where its length does not depend on the peripheral.
     let information = match request {
-        UserRequest::QueryInformation(query) => query.answer(ParStatus::all()).len(),
-        UserRequest::SetInformation(_) => {
+        UserRequest::Queued(Later::QueryInformation) => ParStatus::all().to_bytes().len(),
+        UserRequest::Queued(Later::SetInformation(_)) => {
             assert_eq!(bytes[0], 1);
             0
         }
         // The ID has its own check, when it is there.
-        UserRequest::QueryDeviceId | UserRequest::QueryRawDeviceId => 0,
-        UserRequest::QueryDeviceIdSize => size_of::<u32>(),
-        UserRequest::GetMode | UserRequest::GetDefaultModes => {
+        UserRequest::Queued(Later::QueryDeviceId | Later::QueryRawDeviceId) => 0,
+        UserRequest::Queued(Later::QueryDeviceIdSize) => size_of::<u32>(),
+        UserRequest::Immediate(Now::GetMode | Now::GetDefaultModes) => {
             NegotiationMask::DEFAULT.to_bytes().len()
         }
-        UserRequest::Negotiate(offered) => {
+        UserRequest::Queued(Later::Negotiate(offered)) => {
             assert_eq!(offered.to_bytes(), bytes[..4]);
             offered.to_bytes().len()
         }
-        UserRequest::GetDeviceCaps(excluded) => {
+        UserRequest::Queued(Later::GetDeviceCaps(excluded)) => {
             let expected = bytes
                 .first_chunk()
                 .map_or(0, |two| u16::from_le_bytes(*two));
             assert_eq!(excluded.bits(), expected);
             size_of::<u16>()
         }
-        UserRequest::SetWriteAddress(address) | UserRequest::SetReadAddress(address) => {
+        UserRequest::Queued(Later::SetWriteAddress(address) | Later::SetReadAddress(address)) => {
             assert_eq!(address, bytes[0]);
             0
         }
-        UserRequest::IsPortFree | UserRequest::QueryLocation => 1,
-        UserRequest::SetTimeouts(timeouts) => {
+        UserRequest::Immediate(Now::IsPortFree | Now::QueryLocation) => 1,
+        UserRequest::Immediate(Now::SetTimeouts(timeouts)) => {
             assert_eq!(timeouts.to_bytes(), bytes[..20]);
             let length = bytes.len();
             let none = timeouts.write_multiplier == 0 && timeouts.write_constant == 0;
@@ -109,22 +109,22 @@ pub fn run(input: &Input) {
             assert!(timeouts.read_limit(length) <= timeouts.read_limit(usize::MAX));
             0
         }
-        UserRequest::GetTimeouts => 20,
-        UserRequest::GetPort => PortDescription::SIZE,
-        UserRequest::Claim => {
+        UserRequest::Immediate(Now::GetTimeouts) => 20,
+        UserRequest::Immediate(Now::GetPort) => PortDescription::SIZE,
+        UserRequest::Queued(Later::Claim) => {
             assert_eq!(bytes, [0; 4]);
             0
         }
-        UserRequest::Release { restore } => {
+        UserRequest::Queued(Later::Release { restore }) => {
             assert_eq!(bytes, [u8::from(restore), 0, 0, 0]);
             0
         }
-        UserRequest::Run => {
-            let parts = RunInput::parse(bytes).unwrap();
+        UserRequest::Queued(Later::Run(run)) => {
+            let parts = run.parts(bytes);
             assert_eq!(16 + parts.code.len() * 4 + parts.data.len(), bytes.len());
             RunResult::SIZE
         }
-        UserRequest::WaitEdge(milliseconds) => {
+        UserRequest::Queued(Later::WaitEdge(milliseconds)) => {
             assert_eq!(bytes, milliseconds.to_le_bytes());
             EdgesHeader::SIZE + Edge::SIZE
         }

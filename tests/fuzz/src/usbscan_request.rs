@@ -4,9 +4,10 @@ use arbitrary::Arbitrary;
 use parscan_core::ioctl::{
     Status,
     usbscan::{
-        Bitness, ChannelInfo, DriverVersion, IOCTL_GET_VERSION, IOCTL_READ_REGISTERS,
-        IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT, IOCTL_WRITE_REGISTERS, UsbscanRequest,
-        VendorDirection, VendorRequest, pipe_configuration,
+        Bitness, ChannelInfo, ControlRequest, DriverVersion, IOCTL_GET_VERSION,
+        IOCTL_READ_REGISTERS, IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT, IOCTL_WRITE_REGISTERS,
+        ImmediateUsbscanRequest as Now, Pipe, PipeConfiguration, UsbscanRequest, VendorDirection,
+        VendorRequest,
     },
 };
 
@@ -70,37 +71,51 @@ pub fn run(input: &Input) {
     assert!(is_known, "{code:#x}");
     // The most that `Information` can be, where it does not depend on the device alone.
     let information = match request {
-        UsbscanRequest::GetVersion => DriverVersion::CURRENT.to_bytes().len(),
-        UsbscanRequest::GetChannelAlign => ChannelInfo::default().to_bytes().len(),
-        UsbscanRequest::GetDeviceDescriptor => 8,
-        UsbscanRequest::GetPipeConfiguration => pipe_configuration(&[]).len(),
-        UsbscanRequest::GetUsbDescriptor(descriptor) => {
+        UsbscanRequest::Immediate(Now::GetVersion) => DriverVersion::CURRENT.to_bytes().len(),
+        UsbscanRequest::Immediate(Now::GetChannelAlign) => ChannelInfo::default().to_bytes().len(),
+        UsbscanRequest::Immediate(Now::GetDeviceDescriptor) => 8,
+        UsbscanRequest::Immediate(Now::GetPipeConfiguration) => PipeConfiguration::SIZE,
+        UsbscanRequest::Control {
+            request: ControlRequest::GetUsbDescriptor(descriptor),
+            data,
+        } => {
+            assert_eq!(data, None);
             assert_eq!(descriptor.descriptor_type, bytes[0]);
             assert_eq!(descriptor.index, bytes[1]);
             assert_eq!(descriptor.language_id.to_le_bytes(), bytes[2..4]);
             descriptor.length.into()
         }
-        UsbscanRequest::CancelIo(_) | UsbscanRequest::ResetPipe(_) => {
+        UsbscanRequest::Immediate(Now::CancelIo(_)) | UsbscanRequest::ResetPipe(_) => {
             assert!(dword(bytes, 0).is_some_and(|pipe| pipe < 4));
             0
         }
         // What fits of a packet.
         UsbscanRequest::WaitOnDeviceEvent => 0,
-        UsbscanRequest::SetTimeout(timeouts) => {
-            for (at, timeout) in [(0, timeouts.read), (4, timeouts.write), (8, timeouts.event)] {
+        UsbscanRequest::Immediate(Now::SetTimeout(timeouts)) => {
+            for (at, pipe) in [(0, Pipe::ReadData), (4, Pipe::WriteData), (8, Pipe::Event)] {
+                let timeout = timeouts.of(pipe);
                 let seconds = u64::from(dword(bytes, at).unwrap().min(214));
                 let expected = (seconds != 0).then_some(seconds * 10_000_000);
                 assert_eq!(timeout.hundred_nanoseconds(), expected);
             }
             0
         }
-        UsbscanRequest::Vendor(request) => vendor(code, request, bytes, bitness),
+        UsbscanRequest::Control {
+            request: ControlRequest::Vendor(request),
+            data,
+        } => vendor(code, request, data, bytes, bitness),
     };
     assert!(information <= room, "{request:?}: {information} of {room}");
 }
 
 /// Compares a vendor request with the caller's bytes. Gives what the device may answer.
-fn vendor(code: u32, request: VendorRequest, bytes: &[u8], bitness: Bitness) -> usize {
+fn vendor(
+    code: u32,
+    request: VendorRequest,
+    data: Option<u64>,
+    bytes: &[u8],
+    bitness: Bitness,
+) -> usize {
     let (index, pointer, needed) = match bitness {
         Bitness::Native => (16, 8..16, 24),
         Bitness::Bits32 if code == IOCTL_SEND_USB_REQUEST => (12, 8..12, 20),
@@ -123,19 +138,22 @@ fn vendor(code: u32, request: VendorRequest, bytes: &[u8], bitness: Bitness) -> 
     assert_eq!(request.flags() & 1 != 0, is_in);
     match request.direction {
         VendorDirection::In => {
-            assert!(is_in);
+            assert!(is_in && data.is_none());
             request.length.into()
         }
-        VendorDirection::Out { data } => {
+        VendorDirection::Out => {
             assert!(!is_in);
-            let raw = &bytes[pointer];
-            assert_eq!(data.to_le_bytes()[..raw.len()], *raw);
-            assert!(
-                data.to_le_bytes()[raw.len()..]
-                    .iter()
-                    .all(|byte| *byte == 0)
-            );
-            assert!(request.length == 0 || data != 0);
+            assert_eq!(data.is_some(), request.length != 0);
+            if let Some(data) = data {
+                let raw = &bytes[pointer];
+                assert_eq!(data.to_le_bytes()[..raw.len()], *raw);
+                assert!(
+                    data.to_le_bytes()[raw.len()..]
+                        .iter()
+                        .all(|byte| *byte == 0)
+                );
+                assert_ne!(data, 0);
+            }
             0
         }
     }

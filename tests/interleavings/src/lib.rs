@@ -18,7 +18,7 @@ use std::sync::{Arc, atomic::AtomicU32};
 
 use loom::sync::{
     Condvar, Mutex,
-    atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering},
 };
 use parscan_core::sharing;
 
@@ -87,6 +87,34 @@ impl sharing::Stage for Stage {
     }
 
     fn read(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A word that loom watches.
+#[derive(Debug)]
+pub struct Word(AtomicUsize);
+
+impl Word {
+    /// A word with this value.
+    #[must_use]
+    pub fn new(value: usize) -> Self {
+        Self(AtomicUsize::new(value))
+    }
+}
+
+impl sharing::Word for Word {
+    fn replace(&self, value: usize) -> usize {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+
+    fn change(&self, from: usize, to: usize) -> bool {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn read(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 }

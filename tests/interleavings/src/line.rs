@@ -214,21 +214,26 @@ impl Line {
 
     /// `Line::leave`
     pub fn leave(&self, owner: Owner) -> bool {
-        let left = self.with(|front| {
+        let next = self.with(|front| {
             let left = front.arbiter.release(|other| other == owner)?;
             if left.was_system {
                 front.tell_all();
             }
-            Some(left)
+            Some(if left.pass_on {
+                self.next(front)
+            } else {
+                Next::Done
+            })
         });
-        if left.is_some_and(|left| left.pass_on) {
-            self.pass_on();
+        if let Some(Next::Irp(before)) = next {
+            self.pass_on(before);
         }
-        left.is_some()
+        next.is_some()
     }
 
-    fn pass_on(&self) {
-        while let Next::Irp(before) = self.next() {
+    fn pass_on(&self, before: u64) {
+        let mut next = Next::Irp(before);
+        while let Next::Irp(before) = next {
             let irp = self.with(|front| {
                 let index = front.irps.iter().position(|(ticket, _)| *ticket < before)?;
                 front.irps.remove(index)
@@ -240,32 +245,31 @@ impl Line {
                 });
                 self.grant(number);
             }
+            next = self.with(|front| self.next(front));
         }
     }
 
-    fn next(&self) -> Next {
-        self.with(|front| {
-            let oldest = Oldest {
-                irp: front.irps.front().map(|(ticket, _)| *ticket),
-                thread: front
-                    .threads
-                    .front()
-                    .map(|(ticket, place)| (*ticket, Owner::Thread(place.number))),
-            };
-            let next = front.arbiter.next(&self.taken, oldest);
-            match next {
-                Next::System => front.tell_all(),
-                Next::Thread => {
-                    assert!(!front.system_wants, "a thread before the system");
-                    if let Some((_, place)) = front.threads.pop_front() {
-                        place.served.store(true, Ordering::Relaxed);
-                        place.told.notify();
-                    }
+    fn next(&self, front: &mut Front) -> Next {
+        let oldest = Oldest {
+            irp: front.irps.front().map(|(ticket, _)| *ticket),
+            thread: front
+                .threads
+                .front()
+                .map(|(ticket, place)| (*ticket, Owner::Thread(place.number))),
+        };
+        let next = front.arbiter.next(&self.taken, oldest);
+        match next {
+            Next::System => front.tell_all(),
+            Next::Thread => {
+                assert!(!front.system_wants, "a thread before the system");
+                if let Some((_, place)) = front.threads.pop_front() {
+                    place.served.store(true, Ordering::Relaxed);
+                    place.told.notify();
                 }
-                Next::Done | Next::Irp(_) => {}
             }
-            next
-        })
+            Next::Done | Next::Irp(_) => {}
+        }
+        next
     }
 
     /// `Line::close`

@@ -18,18 +18,20 @@ use loom::{
     thread::{JoinHandle, spawn, yield_now},
 };
 use parscan_core::sharing::{Flag as _, Serving, Signal as _};
-use parscan_interleavings::{Event, Flag, four_preemptions};
+use parscan_interleavings::{Event, Flag, Word, four_preemptions};
 
 /// The open that is cleaned up, and another.
-const OPEN: u32 = 1;
-const OTHER: u32 = 2;
+const OPEN: usize = 0x10;
+const OTHER: usize = 0x20;
 
 struct Scene {
-    queue: Mutex<VecDeque<u32>>,
+    queue: Mutex<VecDeque<usize>>,
+    /// How many there are: changed under the queue's lock, and looked at without.
+    length: loom::sync::atomic::AtomicUsize,
     /// The worker shall stop when the queue is empty.
     stop: Flag,
     wake: Event,
-    serving: Mutex<Serving<u32>>,
+    serving: Serving<Word>,
     changed: Event,
     /// The request that is served shall end.
     cancelled: Event,
@@ -48,9 +50,10 @@ impl Scene {
         let [wake, changed, cancelled] = Event::together([true, false, false]);
         Arc::new(Self {
             queue: Mutex::new(VecDeque::new()),
+            length: loom::sync::atomic::AtomicUsize::new(0),
             stop: Flag::new(false),
             wake,
-            serving: Mutex::new(Serving::Nothing),
+            serving: Serving::new(Word::new(0)),
             changed,
             cancelled,
             cleaned_up: Flag::new(false),
@@ -61,13 +64,14 @@ impl Scene {
     }
 
     /// `Worker::queue`, in the dispatch routine.
-    fn queue(&self, open: u32) {
+    fn queue(&self, open: usize) {
         let admitted = {
             let mut queue = self.queue.lock().unwrap();
             // `admit_of`, under the queue's lock.
             let admitted = open != OPEN || !self.cleaned_up.is_set();
             if admitted {
                 queue.push_back(open);
+                self.length.store(queue.len(), Relaxed);
             }
             admitted
         };
@@ -77,21 +81,22 @@ impl Scene {
         self.wake.set();
     }
 
-    fn set_serving(&self, what: Serving<u32>) {
-        let mut serving = self.serving.lock().unwrap();
-        serving.set(what, &self.changed, || self.cancelled.reset());
+    /// `Worker::next`: the request is served from the moment it leaves the queue.
+    fn next(&self) -> Option<usize> {
+        if self.length.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock().unwrap();
+        let open = queue.pop_front()?;
+        self.length.store(queue.len(), Relaxed);
+        self.serving.begin(open, || self.cancelled.reset());
+        Some(open)
     }
 
     /// `Worker::run`. Each request of `OPEN` waits until it is told to end, if `waits`.
     fn work(&self, waits: bool) {
         loop {
-            loop {
-                self.set_serving(Serving::Next);
-                let next = self.queue.lock().unwrap().pop_front();
-                self.set_serving(next.map_or(Serving::Nothing, Serving::Request));
-                let Some(open) = next else {
-                    break;
-                };
+            while let Some(open) = self.next() {
                 if open == OPEN {
                     self.open.with(|_| ());
                     if waits {
@@ -100,7 +105,9 @@ impl Scene {
                     self.open.with(|_| ());
                 }
                 self.served.fetch_add(1, Relaxed);
-                self.set_serving(Serving::Nothing);
+                if self.serving.end() {
+                    self.changed.set();
+                }
             }
             if self.stop.is_set() {
                 return;
@@ -108,6 +115,13 @@ impl Scene {
             let _ = Event::wait_any(&[&self.wake]);
             yield_now();
         }
+    }
+
+    /// `Worker::ends_soon`, for `OPEN`.
+    fn ends_soon(&self) -> bool {
+        let _lock = self.queue.lock().unwrap();
+        self.serving
+            .ends_soon(OPEN, &self.changed, || self.cancelled.set())
     }
 
     /// `Worker::clean_up`, after the dispatch routine has noted it.
@@ -119,16 +133,10 @@ impl Scene {
                 break;
             };
             queue.remove(index);
+            self.length.store(queue.len(), Relaxed);
             self.refused.fetch_add(1, Relaxed);
         }
-        loop {
-            let soon = {
-                let serving = self.serving.lock().unwrap();
-                serving.ends_soon(&OPEN, &self.changed, || self.cancelled.set())
-            };
-            if !soon {
-                break;
-            }
+        while self.ends_soon() {
             let _ = Event::wait_any(&[&self.changed]);
             yield_now();
         }
@@ -199,5 +207,57 @@ fn requests_of_other_opens_go_on() {
         let left = u32::try_from(scene.queue.lock().unwrap().len()).unwrap();
         assert_eq!(scene.served.load(Relaxed) + left, 2);
         assert_eq!(scene.refused.load(Relaxed), 0);
+    });
+}
+
+#[test]
+fn a_late_note_does_not_end_the_request_of_another_open() {
+    four_preemptions(|| {
+        let scene = Scene::new();
+        scene.queue(OPEN);
+        scene.queue(OTHER);
+        let worker = {
+            let scene = Arc::clone(&scene);
+            spawn(move || {
+                // One of the open, which ends by itself, and the other after it.
+                while let Some(open) = scene.next() {
+                    assert!(open == OPEN || !scene.cancelled.is_set(), "another's note");
+                    scene.served.fetch_add(1, Relaxed);
+                    if scene.serving.end() {
+                        scene.changed.set();
+                    }
+                }
+            })
+        };
+        scene.clean_up();
+        worker.join().unwrap();
+        assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 2);
+    });
+}
+
+#[test]
+fn two_threads_that_clean_up_both_go_on() {
+    four_preemptions(|| {
+        let scene = Scene::new();
+        scene.queue(OPEN);
+        let worker = worker(&scene, true);
+        let other = {
+            let scene = Arc::clone(&scene);
+            spawn(move || {
+                while scene.ends_soon() {
+                    let _ = Event::wait_any(&[&scene.changed]);
+                    yield_now();
+                }
+            })
+        };
+        while scene.ends_soon() {
+            let _ = Event::wait_any(&[&scene.changed]);
+            yield_now();
+        }
+        other.join().unwrap();
+        scene.clean_up();
+        scene.end();
+        worker.join().unwrap();
+        assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 1);
     });
 }

@@ -3,7 +3,7 @@ use parscan_core::ioctl::parallel::{
     IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_DEVICE_ID,
     IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_QUERY_LOCATION, IOCTL_PAR_QUERY_RAW_DEVICE_ID,
     IOCTL_PAR_SET_INFORMATION, IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS,
-    IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS,
+    IOCTL_SERIAL_GET_TIMEOUTS, IOCTL_SERIAL_SET_TIMEOUTS, SetInformation,
 };
 
 use crate::{
@@ -11,8 +11,6 @@ use crate::{
     SerialTimeouts, System, Transport, find::find,
 };
 
-/// `PARALLEL_INIT` (ntddpar.h).
-const PARALLEL_INIT: u8 = 1;
 /// The longest device ID, 65535 bytes with its prefix, and its NUL.
 const LONGEST_ID: usize = 0x1_0000;
 /// `LPTn.m` and its NUL, and more.
@@ -106,12 +104,12 @@ impl Port {
     /// # Errors
     /// The driver refused.
     pub fn status(&self) -> Result<ParStatus, Error> {
-        let [status] = self.answer(&Request {
+        self.answer(&Request {
             name: "IOCTL_PAR_QUERY_INFORMATION",
             code: IOCTL_PAR_QUERY_INFORMATION,
             input: &[],
-        })?;
-        Ok(ParStatus::from_bits_retain(status))
+        })
+        .map(ParStatus::from_bytes)
     }
 
     /// Resets and initialises the device, and waits until it is ready, some seconds at most
@@ -123,7 +121,7 @@ impl Port {
         self.order(&Request {
             name: "IOCTL_PAR_SET_INFORMATION",
             code: IOCTL_PAR_SET_INFORMATION,
-            input: &[PARALLEL_INIT],
+            input: &SetInformation.to_bytes(),
         })
     }
 
@@ -164,12 +162,12 @@ impl Port {
     /// # Errors
     /// The driver refused.
     pub fn device_modes(&self, exclude: IeeeModes) -> Result<IeeeModes, Error> {
-        let answer = self.answer(&Request {
+        self.answer(&Request {
             name: "IOCTL_PAR_GET_DEVICE_CAPS",
             code: IOCTL_PAR_GET_DEVICE_CAPS,
-            input: &exclude.bits().to_le_bytes(),
-        })?;
-        Ok(IeeeModes::from_bits_retain(u16::from_le_bytes(answer)))
+            input: &exclude.to_bytes(),
+        })
+        .map(IeeeModes::from_bytes)
     }
 
     /// The modes in use (`IOCTL_IEEE1284_GET_MODE`).
@@ -182,7 +180,7 @@ impl Port {
             code: IOCTL_IEEE1284_GET_MODE,
             input: &[],
         })
-        .map(mask)
+        .map(NegotiationMask::from_bytes)
     }
 
     /// The modes that are in use when no program has chosen others (`IOCTL_PAR_GET_DEFAULT_MODES`).
@@ -195,7 +193,7 @@ impl Port {
             code: IOCTL_PAR_GET_DEFAULT_MODES,
             input: &[],
         })
-        .map(mask)
+        .map(NegotiationMask::from_bytes)
     }
 
     /// Chooses the fastest of these modes for each direction and gives the two that were chosen
@@ -209,7 +207,7 @@ impl Port {
             code: IOCTL_IEEE1284_NEGOTIATE,
             input: &NegotiationMask { read, write }.to_bytes(),
         })
-        .map(mask)
+        .map(NegotiationMask::from_bytes)
     }
 
     /// The ECP channel or EPP address of later reads (`IOCTL_PAR_SET_READ_ADDRESS`).
@@ -270,24 +268,12 @@ impl Port {
     /// # Errors
     /// The driver refused.
     pub fn timeouts(&self) -> Result<SerialTimeouts, Error> {
-        let answer: [u8; 20] = self.answer(&Request {
+        self.answer(&Request {
             name: "IOCTL_SERIAL_GET_TIMEOUTS",
             code: IOCTL_SERIAL_GET_TIMEOUTS,
             input: &[],
-        })?;
-        let mut fields = answer
-            .as_chunks()
-            .0
-            .iter()
-            .map(|field| u32::from_le_bytes(*field));
-        let mut field = || fields.next().unwrap_or_default();
-        Ok(SerialTimeouts {
-            read_interval: field(),
-            read_multiplier: field(),
-            read_constant: field(),
-            write_multiplier: field(),
-            write_constant: field(),
         })
+        .map(|answer| SerialTimeouts::from_bytes(&answer))
     }
 
     /// Sets the above (`IOCTL_SERIAL_SET_TIMEOUTS`). A transfer that takes longer fails with
@@ -349,7 +335,6 @@ impl Port {
         Ok(answer)
     }
 
-    /// A request whose answer is text with a NUL, of which the text.
     /// A request whose answer is as long as it is.
     pub(crate) fn bytes(&self, request: &Request, longest: usize) -> Result<Vec<u8>, Error> {
         let mut answer = vec![0; longest];
@@ -358,6 +343,7 @@ impl Port {
         Ok(answer)
     }
 
+    /// A request whose answer is text with a NUL, of which the text.
     fn text(&self, request: &Request, longest: usize) -> Result<Vec<u8>, Error> {
         let mut answer = self.bytes(request, longest)?;
         if answer.last() == Some(&0) {
@@ -370,12 +356,4 @@ impl Port {
 /// Says which request failed.
 pub(crate) fn failed(request: &'static str) -> impl Fn(Failure) -> Error {
     move |failure| Error::Failed { request, failure }
-}
-
-/// `PARCLASS_NEGOTIATION_MASK`: `usReadMask` comes first.
-fn mask([r0, r1, w0, w1]: [u8; 4]) -> NegotiationMask {
-    NegotiationMask {
-        read: IeeeModes::from_bits_retain(u16::from_le_bytes([r0, r1])),
-        write: IeeeModes::from_bits_retain(u16::from_le_bytes([w0, w1])),
-    }
 }

@@ -5,11 +5,12 @@ use crate::{
     find::find,
     port::failed,
     usbscan::{
-        ChannelInfo, DeviceDescriptor, DriverVersion, Extension, IOCTL_CANCEL_IO,
+        Bitness, ChannelInfo, DeviceDescriptor, DriverVersion, GetDescriptor, IOCTL_CANCEL_IO,
         IOCTL_GET_CHANNEL_ALIGN_RQST, IOCTL_GET_DEVICE_DESCRIPTOR, IOCTL_GET_PIPE_CONFIGURATION,
         IOCTL_GET_USB_DESCRIPTOR, IOCTL_GET_VERSION, IOCTL_READ_REGISTERS, IOCTL_RESET_PIPE,
         IOCTL_SEND_USB_REQUEST, IOCTL_SET_TIMEOUT, IOCTL_WAIT_ON_DEVICE_EVENT,
-        IOCTL_WRITE_REGISTERS, IoBlock, Pipe, PipeInformation, Timeouts,
+        IOCTL_WRITE_REGISTERS, IoBlock, IoBlockEx, MAX_NUM_PIPES, PipeConfiguration,
+        PipeInformation, PipeType, Timeouts,
     },
 };
 
@@ -92,7 +93,7 @@ impl Scanner {
     /// The driver refused.
     pub fn version(&self) -> Result<DriverVersion, Error> {
         self.answer("IOCTL_GET_VERSION", IOCTL_GET_VERSION, &[])
-            .map(DriverVersion::from_bytes)
+            .map(|answer| DriverVersion::from_bytes(&answer))
     }
 
     /// Who made the device (`IOCTL_GET_DEVICE_DESCRIPTOR`).
@@ -104,9 +105,9 @@ impl Scanner {
         self.answer(
             "IOCTL_GET_DEVICE_DESCRIPTOR",
             IOCTL_GET_DEVICE_DESCRIPTOR,
-            &[0; 8],
+            &[0; DeviceDescriptor::SIZE],
         )
-        .map(DeviceDescriptor::from_bytes)
+        .map(|answer| DeviceDescriptor::from_bytes(&answer))
     }
 
     /// A descriptor as the device sends it, `longest` bytes at most
@@ -121,12 +122,17 @@ impl Scanner {
         language: u16,
         longest: u16,
     ) -> Result<Vec<u8>, Error> {
-        let [l0, l1] = language.to_le_bytes();
+        let request = GetDescriptor {
+            descriptor_type: kind,
+            index,
+            language_id: language,
+            length: longest,
+        };
         let mut answer = vec![0; longest.into()];
         let bytes = self.control(
             "IOCTL_GET_USB_DESCRIPTOR",
             IOCTL_GET_USB_DESCRIPTOR,
-            &[kind, index, l0, l1],
+            &request.to_bytes(),
             &mut answer,
         )?;
         answer.truncate(bytes);
@@ -143,7 +149,12 @@ impl Scanner {
             IOCTL_GET_PIPE_CONFIGURATION,
             &[],
         )
-        .map(PipeInformation::list)
+        .map(|answer| {
+            let mut table = [PipeInformation::default(); MAX_NUM_PIPES];
+            PipeConfiguration::from_bytes(&answer, &mut table)
+                .pipes
+                .to_vec()
+        })
     }
 
     /// The largest packets of this handle's pipes (`IOCTL_GET_CHANNEL_ALIGN_RQST`).
@@ -156,7 +167,7 @@ impl Scanner {
             IOCTL_GET_CHANNEL_ALIGN_RQST,
             &[],
         )
-        .map(ChannelInfo::from_bytes)
+        .map(|answer| ChannelInfo::from_bytes(&answer))
     }
 
     /// Reads `length` bytes of registers: a vendor request with wValue `offset` and wIndex `index`
@@ -166,11 +177,11 @@ impl Scanner {
     /// [`Error::TooLong`], or the device or driver refused.
     pub fn read_registers(&self, offset: u16, index: u16, length: usize) -> Result<Vec<u8>, Error> {
         let mut buffer = vec![0; length];
-        let block = block(offset, index, &mut buffer, None)?;
+        let block = block(offset, index, &mut buffer)?.to_bytes(OWN);
         let bytes = self.control(
             "IOCTL_READ_REGISTERS",
             IOCTL_READ_REGISTERS,
-            &block,
+            block.as_bytes(),
             &mut buffer,
         )?;
         buffer.truncate(bytes);
@@ -184,12 +195,12 @@ impl Scanner {
     /// [`Error::TooLong`], or the device or driver refused.
     pub fn write_registers(&self, offset: u16, index: u16, bytes: &[u8]) -> Result<(), Error> {
         let mut buffer = bytes.to_vec();
-        let block = block(offset, index, &mut buffer, None)?;
+        let block = block(offset, index, &mut buffer)?.to_bytes(OWN);
         // `buffer` lives until the request has ended: pbyData points to it.
         self.control(
             "IOCTL_WRITE_REGISTERS",
             IOCTL_WRITE_REGISTERS,
-            &block,
+            block.as_bytes(),
             &mut [],
         )
         .map(drop)
@@ -214,16 +225,20 @@ impl Scanner {
         };
         // Without data the page wants FALSE.
         let direction_in = matches!(data, Data::In(1..));
-        let extension = Extension {
+        let block = IoBlockEx {
+            block: block(value, index, &mut buffer)?,
             request,
+            // The documentation says both that it is used and that it is not. This is what it
+            // would be.
+            request_type: if direction_in { 0xC0 } else { 0x40 },
             direction_in,
-        };
-        let block = block(value, index, &mut buffer, Some(extension))?;
+        }
+        .to_bytes(OWN);
         // Of a write, too, the page wants the data's buffer as output.
         let bytes = self.control(
             "IOCTL_SEND_USB_REQUEST",
             IOCTL_SEND_USB_REQUEST,
-            &block,
+            block.as_bytes(),
             &mut buffer,
         )?;
         buffer.truncate(if direction_in { bytes } else { 0 });
@@ -279,7 +294,7 @@ impl Scanner {
     ///
     /// # Errors
     /// There is no such pipe.
-    pub fn cancel(&self, pipe: Pipe) -> Result<(), Error> {
+    pub fn cancel(&self, pipe: PipeType) -> Result<(), Error> {
         self.order("IOCTL_CANCEL_IO", IOCTL_CANCEL_IO, pipe)
     }
 
@@ -287,7 +302,7 @@ impl Scanner {
     ///
     /// # Errors
     /// There is no such pipe.
-    pub fn reset(&self, pipe: Pipe) -> Result<(), Error> {
+    pub fn reset(&self, pipe: PipeType) -> Result<(), Error> {
         self.order("IOCTL_RESET_PIPE", IOCTL_RESET_PIPE, pipe)
     }
 
@@ -305,8 +320,8 @@ impl Scanner {
         .map(drop)
     }
 
-    fn order(&self, request: &'static str, code: u32, pipe: Pipe) -> Result<(), Error> {
-        self.control(request, code, &(pipe as u32).to_le_bytes(), &mut [])
+    fn order(&self, request: &'static str, code: u32, pipe: PipeType) -> Result<(), Error> {
+        self.control(request, code, &pipe.to_bytes(), &mut [])
             .map(drop)
     }
 
@@ -337,13 +352,15 @@ impl Scanner {
     }
 }
 
-/// `IO_BLOCK` or `IO_BLOCK_EX` for a buffer: `pbyData` is its address, or null where it is empty.
-fn block(
-    offset: u16,
-    index: u16,
-    buffer: &mut [u8],
-    extension: Option<Extension>,
-) -> Result<Vec<u8>, Error> {
+/// How wide the pointers of this program are.
+const OWN: Bitness = if size_of::<usize>() == size_of::<u32>() {
+    Bitness::Bits32
+} else {
+    Bitness::Native
+};
+
+/// `IO_BLOCK` for a buffer: `pbyData` is its address, or null where it is empty.
+fn block(offset: u16, index: u16, buffer: &mut [u8]) -> Result<IoBlock, Error> {
     let length = u16::try_from(buffer.len()).map_err(|_| Error::TooLong {
         bytes: buffer.len(),
     })?;
@@ -357,7 +374,5 @@ fn block(
         length: length.into(),
         data,
         index: index.into(),
-        extension,
-    }
-    .to_bytes(size_of::<usize>()))
+    })
 }

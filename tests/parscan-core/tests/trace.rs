@@ -3,8 +3,8 @@
 use parscan_core::{
     ioctl::Status,
     trace::{
-        Cause, Event, KINDS, Label, PROVIDER, PROVIDER_GUID, Payload, Step, TRAITS, status_letters,
-        usb_remedy,
+        Cause, KINDS, Label, PROVIDER, PROVIDER_GUID, Payload, Step, TRAITS, TraceEvent,
+        status_letters, usb_remedy,
     },
 };
 
@@ -21,19 +21,19 @@ const CAUSES: [Cause; 6] = [
 ];
 
 /// The longest of each kind.
-fn events() -> Vec<Event> {
+fn events() -> Vec<TraceEvent> {
     let mut events = vec![
-        Event::Started,
-        Event::PortTaken { by_client: true },
-        Event::PortBusy { waited: u32::MAX },
-        Event::Power { works: false },
-        Event::PowerRefused,
+        TraceEvent::Started,
+        TraceEvent::PortTaken { by_client: true },
+        TraceEvent::PortBusy { waited: u32::MAX },
+        TraceEvent::Power { works: false },
+        TraceEvent::PowerRefused,
     ];
-    events.extend(Step::ALL.map(|step| Event::StartFailed {
+    events.extend(Step::ALL.map(|step| TraceEvent::StartFailed {
         step,
         status: STATUS,
     }));
-    events.extend(CAUSES.map(|cause| Event::TimedOut {
+    events.extend(CAUSES.map(|cause| TraceEvent::TimedOut {
         cause,
         mode: "USB bulk or interrupt transfer",
         event: 255,
@@ -45,7 +45,7 @@ fn events() -> Vec<Event> {
         0xC000_7000,
         0x8000_0000,
     ];
-    events.extend(statuses.map(|usbd_status| Event::UsbError {
+    events.extend(statuses.map(|usbd_status| TraceEvent::UsbError {
         pipe: 255,
         function: 0x17,
         usbd_status,

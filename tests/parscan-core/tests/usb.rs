@@ -6,7 +6,7 @@ use descriptors::Set;
 use parscan_core::{
     ioctl::{
         Status,
-        usbscan::{ChannelInfo, Pipe, PipeType, pipe_configuration},
+        usbscan::{ChannelInfo, Pipe, PipeConfiguration, PipeType},
     },
     usb::{Malformed, OpenEndpoints, Pipes},
 };
@@ -81,7 +81,9 @@ fn the_example_of_the_documentation() {
 
 #[test]
 fn the_table_as_a_program_gets_it() {
-    let bytes = pipe_configuration(example().parse().unwrap().table());
+    let pipes = example().parse().unwrap();
+    let pipes = pipes.table();
+    let bytes = PipeConfiguration { pipes }.to_bytes();
     assert_eq!(bytes[..4], [6, 0, 0, 0]);
     assert_eq!(bytes[4..12], [8, 0, 0x81, 16, 3, 0, 0, 0]);
     assert_eq!(bytes[12..20], [0x00, 0x02, 0x82, 0, 2, 0, 0, 0]);

@@ -3,11 +3,12 @@
 use parscan_core::ioctl::{
     Status,
     usbscan::{
-        Bitness, GetDescriptor, IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST,
+        Bitness, ControlRequest, GetDescriptor, IOCTL_CANCEL_IO, IOCTL_GET_CHANNEL_ALIGN_RQST,
         IOCTL_GET_DEVICE_DESCRIPTOR, IOCTL_GET_PIPE_CONFIGURATION, IOCTL_GET_USB_DESCRIPTOR,
         IOCTL_GET_VERSION, IOCTL_READ_REGISTERS, IOCTL_RESET_PIPE, IOCTL_SEND_USB_REQUEST,
-        IOCTL_SET_TIMEOUT, IOCTL_WAIT_ON_DEVICE_EVENT, IOCTL_WRITE_REGISTERS, Pipe, PipeType,
-        UsbscanRequest, VendorDirection, VendorRequest,
+        IOCTL_SET_TIMEOUT, IOCTL_WAIT_ON_DEVICE_EVENT, IOCTL_WRITE_REGISTERS,
+        ImmediateUsbscanRequest as Now, Pipe, PipeType, UsbscanRequest, VendorDirection,
+        VendorRequest,
     },
 };
 use proptest::prelude::*;
@@ -48,9 +49,13 @@ impl Block {
         bytes
     }
 
-    fn send(self, code: u32, output_length: usize) -> Result<VendorRequest, Status> {
+    /// The request, and where its data is.
+    fn send(self, code: u32, output_length: usize) -> Result<(VendorRequest, Option<u64>), Status> {
         match UsbscanRequest::parse(code, &self.bytes(), output_length, self.bitness)? {
-            UsbscanRequest::Vendor(request) => Ok(request),
+            UsbscanRequest::Control {
+                request: ControlRequest::Vendor(request),
+                data,
+            } => Ok((request, data)),
             other => panic!("{other:?}"),
         }
     }
@@ -130,29 +135,33 @@ fn codes_are_not_confused() {
     let input = [2, 0, 0, 0];
     let parse = |code| UsbscanRequest::parse(code, &input, 255, Bitness::Native);
     let pipe = PipeType::One(Pipe::WriteData);
-    assert_eq!(parse(IOCTL_CANCEL_IO), Ok(UsbscanRequest::CancelIo(pipe)));
+    let now = |request| Ok(UsbscanRequest::Immediate(request));
+    assert_eq!(parse(IOCTL_CANCEL_IO), now(Now::CancelIo(pipe)));
     assert_eq!(parse(IOCTL_RESET_PIPE), Ok(UsbscanRequest::ResetPipe(pipe)));
-    assert_eq!(parse(IOCTL_GET_VERSION), Ok(UsbscanRequest::GetVersion));
+    assert_eq!(parse(IOCTL_GET_VERSION), now(Now::GetVersion));
     assert_eq!(
         parse(IOCTL_GET_CHANNEL_ALIGN_RQST),
-        Ok(UsbscanRequest::GetChannelAlign)
+        now(Now::GetChannelAlign)
     );
     assert_eq!(
         parse(IOCTL_GET_DEVICE_DESCRIPTOR),
-        Ok(UsbscanRequest::GetDeviceDescriptor)
+        now(Now::GetDeviceDescriptor)
     );
     assert_eq!(
         parse(IOCTL_GET_PIPE_CONFIGURATION),
-        Ok(UsbscanRequest::GetPipeConfiguration)
+        now(Now::GetPipeConfiguration)
     );
     assert_eq!(
         parse(IOCTL_GET_USB_DESCRIPTOR),
-        Ok(UsbscanRequest::GetUsbDescriptor(GetDescriptor {
-            descriptor_type: 2,
-            index: 0,
-            language_id: 0,
-            length: 255,
-        }))
+        Ok(UsbscanRequest::Control {
+            request: ControlRequest::GetUsbDescriptor(GetDescriptor {
+                descriptor_type: 2,
+                index: 0,
+                language_id: 0,
+                length: 255,
+            }),
+            data: None,
+        })
     );
 }
 
@@ -240,11 +249,9 @@ fn a_32_bit_pointer_is_zero_extended() {
             index: 0xDEAD_BEEF,
             ..block
         };
-        let request = block.send(code, 0).unwrap();
-        assert_eq!(
-            request.direction,
-            VendorDirection::Out { data: 0xFFFE_1000 }
-        );
+        let (request, data) = block.send(code, 0).unwrap();
+        assert_eq!(request.direction, VendorDirection::Out);
+        assert_eq!(data, Some(0xFFFE_1000));
         assert_eq!(request.index, 0xBEEF);
     }
 }
@@ -280,7 +287,7 @@ fn the_urb_of_each_vendor_request() {
             extension: Some([0x77, 0x00, 2]),
             ..block
         };
-        let out = VendorDirection::Out { data: 0x7FFF_0000 };
+        let out = VendorDirection::Out;
         for (code, block, room, direction, flags, setup) in [
             (IOCTL_WRITE_REGISTERS, registers, 0, out, 0, [0x40, 0x04]),
             (
@@ -301,8 +308,9 @@ fn the_urb_of_each_vendor_request() {
                 [0xC0, 0x77],
             ),
         ] {
-            let request = block.send(code, room).unwrap();
+            let (request, data) = block.send(code, room).unwrap();
             assert_eq!(request.direction, direction);
+            assert_eq!(data, (direction == out).then_some(0x7FFF_0000));
             assert_eq!(request.flags(), flags);
             assert_eq!(request.request_type(), setup[0]);
             let packet = request.setup_packet();
@@ -346,21 +354,22 @@ proptest! {
         let [l0, l1, ..] = length.to_le_bytes();
         let fixed = if length > 1 { 0x04 } else { 0x0C };
 
-        let packet = block.send(IOCTL_WRITE_REGISTERS, 0).unwrap().setup_packet();
+        let packet = block.send(IOCTL_WRITE_REGISTERS, 0).unwrap().0.setup_packet();
         prop_assert_eq!(packet, [0x40, fixed, o0, o1, i0, i1, l0, l1]);
-        let packet = block.send(IOCTL_READ_REGISTERS, room).unwrap().setup_packet();
+        let packet = block.send(IOCTL_READ_REGISTERS, room).unwrap().0.setup_packet();
         prop_assert_eq!(packet, [0xC0, fixed, o0, o1, i0, i1, l0, l1]);
 
         let extended = Block {
             extension: Some([request, request_type, direction_in]),
             ..block
         };
-        let sent = extended.send(IOCTL_SEND_USB_REQUEST, room).unwrap();
-        let (wire, direction) = if direction_in == 0 {
-            (0x40, VendorDirection::Out { data: block.data })
+        let (sent, data) = extended.send(IOCTL_SEND_USB_REQUEST, room).unwrap();
+        let (wire, direction, expected) = if direction_in == 0 {
+            (0x40, VendorDirection::Out, (length != 0).then_some(block.data))
         } else {
-            (0xC0, VendorDirection::In)
+            (0xC0, VendorDirection::In, None)
         };
+        prop_assert_eq!(data, expected);
         prop_assert_eq!(sent.setup_packet(), [wire, request, o0, o1, i0, i1, l0, l1]);
         prop_assert_eq!(sent.direction, direction);
     }

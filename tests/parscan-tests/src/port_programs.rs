@@ -15,15 +15,15 @@ use parscan_models::{
 use crate::{LPT1_REGISTERS, Pc, Setup, check, observed::Observed};
 
 /// What a program may know of the port.
-pub const GET_PORT: u32 = 0x0016_2400;
+pub const IOCTL_PARSCAN_GET_PORT: u32 = 0x0016_2400;
 /// The port becomes the handle's.
-pub const CLAIM: u32 = 0x0016_E404;
+pub const IOCTL_PARSCAN_CLAIM: u32 = 0x0016_E404;
 /// It is given back.
-pub const RELEASE: u32 = 0x0016_E408;
+pub const IOCTL_PARSCAN_RELEASE: u32 = 0x0016_E408;
 /// A program runs.
-pub const RUN: u32 = 0x0016_E40C;
+pub const IOCTL_PARSCAN_RUN: u32 = 0x0016_E40C;
 /// Edges of nAck are waited for.
-pub const WAIT_EDGE: u32 = 0x0016_6410;
+pub const IOCTL_PARSCAN_WAIT_EDGE: u32 = 0x0016_6410;
 
 /// Bytes of `PARSCAN_EDGES` and of each edge behind it.
 pub const EDGES: usize = 24;
@@ -367,27 +367,32 @@ impl LinesPc {
     /// CLAIM.
     #[must_use]
     pub fn claim(&self, handle: Handle) -> NtStatus {
-        self.control(handle, CLAIM, &[0; 4], 0).status
+        self.control(handle, IOCTL_PARSCAN_CLAIM, &[0; 4], 0).status
     }
 
     /// RELEASE, with lines as they were at the claim or as they are.
     #[must_use]
     pub fn release(&self, handle: Handle, restore: bool) -> NtStatus {
-        self.control(handle, RELEASE, &[restore.into(), 0, 0, 0], 0)
+        self.control(handle, IOCTL_PARSCAN_RELEASE, &[restore.into(), 0, 0, 0], 0)
             .status
     }
 
     /// RUN with room for `output` bytes.
     #[must_use]
     pub fn run(&self, handle: Handle, request: &[u8], output: usize) -> IoResult {
-        self.control(handle, RUN, request, RESULT + output)
+        self.control(handle, IOCTL_PARSCAN_RUN, request, RESULT + output)
     }
 
     /// `WAIT_EDGE` with room for `most` edges.
     #[must_use]
     pub fn wait_edge(&self, handle: Handle, milliseconds: u32, most: usize) -> IoResult {
         let room = EDGES + most * EDGE;
-        self.control(handle, WAIT_EDGE, &milliseconds.to_le_bytes(), room)
+        self.control(
+            handle,
+            IOCTL_PARSCAN_WAIT_EDGE,
+            &milliseconds.to_le_bytes(),
+            room,
+        )
     }
 
     /// The same, started and on its way.
@@ -402,7 +407,7 @@ impl LinesPc {
         let input = milliseconds.to_le_bytes();
         let pending = self
             .machine
-            .start_io_control(handle, WAIT_EDGE, &input, room);
+            .start_io_control(handle, IOCTL_PARSCAN_WAIT_EDGE, &input, room);
         check(self.machine.run_for(100 * crate::US));
         pending
     }

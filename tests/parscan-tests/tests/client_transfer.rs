@@ -8,6 +8,7 @@ use parscan_tests::{
     client::{Callback, Client, DEVICE, PASSIVE, Slot, puppet::step},
     modes::{Chip, Failures, ModesPc, channel, pattern, pc},
     ntddpar::modes,
+    parallel_h::IOCTL_INTERNAL_DISCONNECT_IDLE,
 };
 
 /// How much goes each way.
@@ -207,6 +208,32 @@ fn a_whole_day_of_a_class_driver() {
         assert!(back.starts_with(read), "{what}: other bytes were read");
         client.unload();
         assert_eq!(pc.not_at_rest(), [""; 0], "{what}");
+        pc.finish();
+    }
+}
+
+/// `IOCTL_INTERNAL_DISCONNECT_IDLE` ends the mode that is connected, of the client that has the port.
+#[test]
+fn a_request_ends_the_mode_too() {
+    for case in cases(|chip| chip.write_modes() & modes::ECP_SW) {
+        let peripheral = Peripheral1284::new();
+        let pc: ModesPc = pc(case.chip, &peripheral);
+        let client = Client::load(&pc);
+        let device = client.open(DEVICE);
+        device.connect();
+        let end = || device.order(IOCTL_INTERNAL_DISCONNECT_IDLE);
+        assert_eq!(end(), NtStatus::INVALID_DEVICE_STATE, "without the port");
+        device.lock();
+        device.choose(0, case.mode);
+        let data = [0x5A; 3];
+        let written = device.call(Callback::ParallelWrite(&data), PASSIVE);
+        assert_eq!(written.status(), NtStatus::SUCCESS, "{}", case.what());
+        assert_ne!(pc.not_at_rest(), [""; 0], "{}", case.what());
+        assert_eq!(end(), NtStatus::SUCCESS, "{}", case.what());
+        assert_eq!(pc.not_at_rest(), [""; 0], "{}", case.what());
+        device.unlock();
+        device.close();
+        client.unload();
         pc.finish();
     }
 }

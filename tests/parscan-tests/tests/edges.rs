@@ -15,8 +15,8 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
-        Ack, EDGE, EDGES, Edges, FOREVER, GET_PORT, LinesPc, Ran, VECTOR, WAIT_EDGE, ack_pc,
-        control, data, delay_us, end, get, request, with_interrupt,
+        Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE, LinesPc,
+        Ran, VECTOR, ack_pc, control, data, delay_us, end, get, request, with_interrupt,
     },
 };
 
@@ -94,7 +94,7 @@ fn nothing_happens_without_the_registry_value() {
     for (latched, allowed) in [(true, None), (true, Some(0)), (false, Some(1))] {
         let (pc, ack) = ack_pc(with_interrupt(Setup::default(), latched, allowed));
         let lpt1 = pc.open();
-        let described = pc.control(lpt1, GET_PORT, &[], 64);
+        let described = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64);
         assert_eq!(
             described.output[28] & 0x18,
             0x08,
@@ -124,7 +124,7 @@ fn nothing_happens_without_the_registry_value() {
 fn the_port_says_that_edges_are_served() {
     let (pc, _) = pc();
     let lpt1 = pc.open();
-    let described = pc.control(lpt1, GET_PORT, &[], 64);
+    let described = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64);
     assert_eq!(described.output[28] & 0x18, 0x18);
     pc.close_and_finish(lpt1);
 }
@@ -135,11 +135,11 @@ fn short_buffers_are_refused() {
     let lpt1 = pc.open();
     let _ = pc.accesses();
     for input in [0, 1, 3, 5, 8] {
-        let refused = pc.control(lpt1, WAIT_EDGE, &[0; 8][..input], 1048);
+        let refused = pc.control(lpt1, IOCTL_PARSCAN_WAIT_EDGE, &[0; 8][..input], 1048);
         assert_eq!(refused.status, NtStatus::INVALID_PARAMETER, "{input}");
     }
     for output in [0, 1, EDGES, EDGES + EDGE - 1] {
-        let refused = pc.control(lpt1, WAIT_EDGE, &[0; 4], output);
+        let refused = pc.control(lpt1, IOCTL_PARSCAN_WAIT_EDGE, &[0; 4], output);
         assert_eq!(refused.outcome(), (NtStatus::INVALID_PARAMETER, 0));
     }
     assert_eq!(pc.accesses(), []);
@@ -602,7 +602,7 @@ fn other_devices_have_no_edges() {
     let client = Client::load(&pc);
     let device = client.open(DEVICE);
     // A kernel client may ask as a program does.
-    let plain = device.send(&Request::plain(WAIT_EDGE, &[0; 4], 1048));
+    let plain = device.send(&Request::plain(IOCTL_PARSCAN_WAIT_EDGE, &[0; 4], 1048));
     assert_eq!(plain.status, SUCCESS);
     device.close();
     client.unload();

@@ -13,8 +13,8 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
-        END, GET_PORT, LinesPc, NEXT_DATA, RUN, Ran, control, data, delay, delay_us, end, get,
-        lines_pc, pace, repeat, request, second_reading,
+        END, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control, data,
+        delay, delay_us, end, get, lines_pc, pace, repeat, request, second_reading,
     },
 };
 
@@ -33,7 +33,7 @@ fn writes(accesses: &[PortAccess]) -> Vec<(u16, Option<u8>)> {
 fn the_port_is_described() {
     let pc = pc();
     let lpt1 = pc.open();
-    let port = pc.control(lpt1, GET_PORT, &[], 64);
+    let port = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64);
     assert_eq!(port.outcome(), (NtStatus::SUCCESS, 64));
     let at = |offset: usize| u32::from_le_bytes(port.output[offset..][..4].try_into().unwrap());
     assert_eq!((at(0), at(4)), (1, 64), "version and size");
@@ -43,7 +43,7 @@ fn the_port_is_described() {
     assert!((900..1200).contains(&at(32)), "{} ns an access", at(32));
     assert_eq!((at(36), at(48), at(52)), (4096, 1 << 20, 4));
     assert_eq!((at(56), at(60)), (64, 50_000));
-    let short = pc.control(lpt1, GET_PORT, &[], 63);
+    let short = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 63);
     assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
     pc.close_and_finish(lpt1);
 }
@@ -123,7 +123,7 @@ fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
         let program = pulse.clone();
         let _ = pc.accesses();
         pc.machine.start_thread("a program", move |machine| {
-            let ran = check(machine.device_io_control(lpt1, RUN, &program, 32));
+            let ran = check(machine.device_io_control(lpt1, IOCTL_PARSCAN_RUN, &program, 32));
             assert_eq!(Ran::of(&ran).end, end::DONE);
         })
     };
@@ -231,7 +231,7 @@ fn a_bad_program_moves_nothing() {
         assert_eq!(refused.status, NtStatus::INVALID_PARAMETER, "{bad:?}");
         assert_eq!(refused.information, 0);
     }
-    let no_header = pc.control(lpt1, RUN, &good, 31);
+    let no_header = pc.control(lpt1, IOCTL_PARSCAN_RUN, &good, 31);
     assert_eq!(no_header.status, NtStatus::INVALID_PARAMETER);
     assert_eq!(pc.accesses(), []);
     pc.close_and_finish(lpt1);
@@ -249,7 +249,7 @@ fn a_handle_that_may_not_write_moves_no_line() {
         assert_eq!(pc.release(lpt1, false), NtStatus::ACCESS_DENIED);
         assert_eq!(pc.run(lpt1, &program, 0).status, NtStatus::ACCESS_DENIED);
         assert_eq!(
-            pc.control(lpt1, GET_PORT, &[], 64).status,
+            pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64).status,
             NtStatus::SUCCESS
         );
         assert_eq!(pc.accesses(), []);
@@ -258,6 +258,7 @@ fn a_handle_that_may_not_write_moves_no_line() {
     pc.finish();
 }
 
+/// `IOCTL_PARSCAN_CLAIM` and `IOCTL_PARSCAN_RELEASE`.
 #[test]
 fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
     let pc = pc();
@@ -378,9 +379,9 @@ fn a_long_program_ends_with_its_request() {
         data(2),
     ];
     let _ = pc.accesses();
-    let pending = pc
-        .machine
-        .start_io_control(lpt1, RUN, &request(&code, &[], false), 64);
+    let pending =
+        pc.machine
+            .start_io_control(lpt1, IOCTL_PARSCAN_RUN, &request(&code, &[], false), 64);
     check(pc.machine.run_for(SECOND));
     let _ = check(pc.machine.cancel(&pending));
     let before = pc.machine.now();
@@ -414,9 +415,9 @@ fn sleep_and_removal_end_a_program() {
         let pc = pc();
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-        let pending = pc
-            .machine
-            .start_io_control(lpt1, RUN, &request(&code, &[], false), 64);
+        let pending =
+            pc.machine
+                .start_io_control(lpt1, IOCTL_PARSCAN_RUN, &request(&code, &[], false), 64);
         check(pc.machine.run_for(SECOND));
         if remove {
             let _ = check(pc.machine.unplug(pc.node));

@@ -22,36 +22,58 @@ use crate::{
 /// The driver's build script may use the kit, which is there. Nothing else on Windows.
 pub(crate) const KIT: &str = "--features=parscan/linux-kit";
 
-/// The build command, but for the profile.
-const fn command(arch: Arch) -> [&'static str; 7] {
-    [
-        "build",
-        "--locked",
-        "--target",
-        arch.target(),
-        "-p",
-        "parscan",
-        KIT,
-    ]
+/// The build command, but for the profile. One run for all processors: their bindings to the kernel,
+/// which take longest and use one processor each, are made at the same time.
+fn command(workspace: &Workspace, archs: &[Arch]) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "-p", "parscan", KIT]);
+    for arch in archs {
+        cargo.args(["--target", arch.target()]);
+    }
+    cargo
 }
 
-/// Builds the driver, checks it, and gives the absolute path of parscan.sys.
-pub(crate) fn build(workspace: &Workspace, arch: Arch, debug: bool) -> Result<PathBuf> {
+/// Builds the driver for each of `archs` and checks it.
+pub(crate) fn build_all(workspace: &Workspace, archs: &[Arch], debug: bool) -> Result<()> {
     setup::ensure(workspace, &[])?;
-    let mut cargo = workspace.cargo();
-    cargo.args(command(arch));
+    let mut cargo = command(workspace, archs);
     if !debug {
         cargo.arg("--release");
     }
     run(&mut cargo)?;
-    let profile = if debug { "debug" } else { "release" };
-    let built = workspace.target().join(arch.target()).join(profile);
+    for arch in archs {
+        check(workspace, *arch, debug)?;
+    }
+    Ok(())
+}
+
+/// Builds the driver, checks it, and gives the absolute path of parscan.sys.
+pub(crate) fn build(workspace: &Workspace, arch: Arch, debug: bool) -> Result<PathBuf> {
+    build_all(workspace, &[arch], debug)?;
+    Ok(image(workspace, arch, debug))
+}
+
+/// The folder of `arch` for what was built.
+fn folder(workspace: &Workspace, arch: Arch, debug: bool) -> PathBuf {
     let mut folder = arch.below(workspace.target().join("parscan"));
     if debug {
         folder.push("debug");
     }
+    folder
+}
+
+/// Where the driver is when it was built.
+fn image(workspace: &Workspace, arch: Arch, debug: bool) -> PathBuf {
+    folder(workspace, arch, debug).join("parscan.sys")
+}
+
+/// Puts what was built where users look for it, and checks it.
+fn check(workspace: &Workspace, arch: Arch, debug: bool) -> Result<()> {
+    let profile = if debug { "debug" } else { "release" };
+    let built = workspace.target().join(arch.target()).join(profile);
+    let folder = folder(workspace, arch, debug);
     fs::create_dir_all(&folder)?;
-    let sys = folder.join("parscan.sys");
+    let sys = image(workspace, arch, debug);
     copy(&built.join("parscan.dll"), &sys)?;
     let map = folder.join("parscan.map");
     remove(&map)?;
@@ -65,7 +87,7 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, debug: bool) -> Result<Pa
     let resources = gate::resources::check(&image, env!("CARGO_PKG_VERSION"))?;
     good("  ok  ", format!("resources: {resources}"));
     say(format!("{}", sys.display()));
-    Ok(sys)
+    Ok(())
 }
 
 /// Builds the drivers again from a copy of the sources in another folder, and compares the bytes.
@@ -80,17 +102,18 @@ pub(crate) fn reproduce(workspace: &Workspace) -> Result<()> {
         let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok::<_, anyhow::Error>(sha256(&data))
     };
+    build_all(workspace, &Arch::ALL, false)?;
+    headline(format!("building a copy in {}", copy.root.display()));
+    mirror(
+        &workspace.root,
+        &copy.root,
+        Path::new(""),
+        &["target", ".git", "linux-host.toml", "linux-kit"],
+    )?;
+    setup::ensure(&copy, &[])?;
+    run(command(&copy, &Arch::ALL).arg("--release"))?;
     for arch in Arch::ALL {
-        let first = build(workspace, arch, false)?;
-        headline(format!("building a copy in {}", copy.root.display()));
-        mirror(
-            &workspace.root,
-            &copy.root,
-            Path::new(""),
-            &["target", ".git", "linux-host.toml", "linux-kit"],
-        )?;
-        setup::ensure(&copy, &[])?;
-        run(copy.cargo().args(command(arch)).arg("--release"))?;
+        let first = image(workspace, arch, false);
         let second = copy
             .target()
             .join(arch.target())
@@ -213,12 +236,7 @@ pub(crate) fn test_drivers_build(workspace: &Workspace) -> Command {
 
 /// Tells a program of the tests where the images are: the driver's, and those of the tests.
 pub(crate) fn name_images(workspace: &Workspace, program: &mut Command, debug: bool) {
-    let sys = if debug {
-        "parscan/debug/parscan.sys"
-    } else {
-        "parscan/parscan.sys"
-    };
-    program.env("PARSCAN_SYS", workspace.target().join(sys));
+    program.env("PARSCAN_SYS", image(workspace, Arch::X64, debug));
     let release = workspace.target().join(TARGET).join("release");
     for driver in TEST_DRIVERS {
         let image = driver.replace('-', "_");

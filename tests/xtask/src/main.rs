@@ -73,9 +73,9 @@ enum Command {
                             cargo xtask build --debug"
     )]
     Build {
-        /// The processor that it is for.
-        #[arg(long, value_enum, default_value_t = Arch::X64)]
-        arch: Arch,
+        /// The processor that it is for; may be given for each [default: x64].
+        #[arg(long, value_enum)]
+        arch: Vec<Arch>,
         /// Build with the release profile (the default).
         #[arg(long, conflicts_with = "debug")]
         release: bool,
@@ -402,7 +402,12 @@ fn run(command: Command) -> Result<ExitCode> {
             release: _,
             debug,
         } => {
-            let _: PathBuf = driver::build(&workspace, arch, debug)?;
+            let archs = if arch.is_empty() {
+                &[Arch::X64]
+            } else {
+                arch.as_slice()
+            };
+            driver::build_all(&workspace, archs, debug)?;
         }
         Command::Gate {
             file,

@@ -105,7 +105,7 @@ const STEPS: &[Step] = &[
         shown: false,
         commands: |workspace| {
             let mut clippy = cargo(workspace, &["clippy", "--workspace"]);
-            clippy.args(each("--exclude", DRIVERS)).args([
+            clippy.args(each("--exclude", &DRIVERS)).args([
                 "--all-targets",
                 "--locked",
                 "--",
@@ -121,25 +121,19 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            let mut all = cargo(workspace, &["clippy", "--target", TARGET, driver::KIT]);
-            all.args(each("-p", DRIVERS))
-                .args(["--locked", "--", "-D", "warnings"]);
-            let arm64 = cargo(
-                workspace,
-                &[
-                    "clippy",
-                    "--target",
-                    Arch::Arm64.target(),
-                    driver::KIT,
-                    "-p",
-                    "parscan",
-                    "--locked",
-                    "--",
-                    "-D",
-                    "warnings",
-                ],
-            );
-            Ok(vec![all, arm64])
+            let clippy = |targets: &[&str], packages: &[&str]| {
+                let mut command = cargo(workspace, &["clippy", "--locked", driver::KIT]);
+                command.args(each("--target", targets));
+                command.args(each("-p", packages));
+                command.args(["--", "-D", "warnings"]);
+                command
+            };
+            // The bindings of both at the same time, then the rest.
+            let both = [TARGET, Arch::Arm64.target()];
+            Ok(vec![
+                clippy(&both, &["parscan"]),
+                clippy(&[TARGET], &DRIVERS),
+            ])
         },
     },
     Step {
@@ -267,10 +261,10 @@ const STEPS: &[Step] = &[
         needs: &[],
         shown: false,
         commands: |workspace| {
-            Ok(vec![
-                xtask(workspace, &["build"])?,
-                xtask(workspace, &["build", "--arch", "arm64"])?,
-            ])
+            Ok(vec![xtask(
+                workspace,
+                &["build", "--arch", "x64", "--arch", "arm64"],
+            )?])
         },
     },
     Step {
@@ -404,11 +398,11 @@ const STEPS: &[Step] = &[
         commands: |workspace| {
             let doc = ["doc", "--no-deps", "--locked"];
             let mut host = cargo(workspace, &doc);
-            host.arg("--workspace").args(each("--exclude", DRIVERS));
+            host.arg("--workspace").args(each("--exclude", &DRIVERS));
             let mut driver = cargo(workspace, &doc);
             driver
                 .args(["--target", TARGET, driver::KIT])
-                .args(each("-p", DRIVERS));
+                .args(each("-p", &DRIVERS));
             host.env("RUSTDOCFLAGS", "-D warnings");
             driver.env("RUSTDOCFLAGS", "-D warnings");
             Ok(vec![host, driver])
@@ -423,8 +417,11 @@ fn cargo(workspace: &Workspace, args: &[&str]) -> Command {
 }
 
 /// The packages as arguments, with this option before each.
-fn each(option: &'static str, packages: [&'static str; DRIVERS.len()]) -> Vec<&'static str> {
-    packages.map(|package| [option, package]).concat()
+fn each<'a>(option: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
+    packages
+        .iter()
+        .flat_map(|package| [option, package])
+        .collect()
 }
 
 /// This program with another command line.

@@ -1,7 +1,6 @@
 //! The requests to a parallel device (`\Device\ParallelN`): those of class drivers.
 
-use super::Layout;
-use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits};
+use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, layout::layout};
 
 const fn code(function: u32) -> u32 {
     buffered_code(FILE_DEVICE_PARALLEL_PORT, function)
@@ -22,13 +21,27 @@ const IOCTL_INTERNAL_LOCK_PORT_NO_SELECT: u32 = code(52);
 /// Frees the port.
 const IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT: u32 = code(53);
 
-/// An internal request to a parallel device, its buffers checked.
+/// An internal request to a parallel device, its buffers checked, by where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRequest {
+    /// In its sender's thread.
+    Immediate(ImmediateDeviceRequest),
+    /// By the device's worker, for it needs the port.
+    Queued(QueuedDeviceRequest),
+}
+
+/// An internal request to a parallel device that needs no port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImmediateDeviceRequest {
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
     Connect,
     /// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`
     Disconnect,
+}
+
+/// An internal request to a parallel device that needs the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuedDeviceRequest {
     /// `IOCTL_INTERNAL_DISCONNECT_IDLE`
     DisconnectIdle,
     /// `IOCTL_INTERNAL_LOCK_PORT`, `IOCTL_INTERNAL_LOCK_PORT_NO_SELECT`
@@ -50,17 +63,20 @@ impl DeviceRequest {
     /// `STATUS_INVALID_PARAMETER` for a code that the device does not know;
     /// `STATUS_BUFFER_TOO_SMALL`, if the answer does not fit.
     pub fn parse(code: u32, output_length: usize) -> Result<Self, Status> {
+        use {ImmediateDeviceRequest as Now, QueuedDeviceRequest as Later};
         Ok(match code {
             IOCTL_INTERNAL_PARCLASS_CONNECT => {
                 fits(output_length, ParclassInformation::SIZE)?;
-                Self::Connect
+                Self::Immediate(Now::Connect)
             }
-            IOCTL_INTERNAL_PARCLASS_DISCONNECT => Self::Disconnect,
-            IOCTL_INTERNAL_DISCONNECT_IDLE => Self::DisconnectIdle,
-            IOCTL_INTERNAL_LOCK_PORT => Self::Lock { select: true },
-            IOCTL_INTERNAL_LOCK_PORT_NO_SELECT => Self::Lock { select: false },
-            IOCTL_INTERNAL_UNLOCK_PORT => Self::Unlock { deselect: true },
-            IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT => Self::Unlock { deselect: false },
+            IOCTL_INTERNAL_PARCLASS_DISCONNECT => Self::Immediate(Now::Disconnect),
+            IOCTL_INTERNAL_DISCONNECT_IDLE => Self::Queued(Later::DisconnectIdle),
+            IOCTL_INTERNAL_LOCK_PORT => Self::Queued(Later::Lock { select: true }),
+            IOCTL_INTERNAL_LOCK_PORT_NO_SELECT => Self::Queued(Later::Lock { select: false }),
+            IOCTL_INTERNAL_UNLOCK_PORT => Self::Queued(Later::Unlock { deselect: true }),
+            IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT => {
+                Self::Queued(Later::Unlock { deselect: false })
+            }
             _ => return Err(Status::INVALID_PARAMETER),
         })
     }
@@ -112,33 +128,24 @@ pub struct ParclassInformation {
     pub fifo_width: u32,
 }
 
-impl ParclassInformation {
-    /// Bytes of the structure.
-    pub const SIZE: usize = 120;
-
-    /// The structure.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
-        Layout::EMPTY
-            .u64(0x00, self.controller)
-            .u64(0x08, self.ecr_controller)
-            .u32(0x10, self.span_of_controller)
-            .u64(0x18, self.routines.determine_modes)
-            .u64(0x20, self.routines.negotiate)
-            .u64(0x28, self.routines.terminate)
-            .u64(0x30, self.routines.forward_to_reverse)
-            .u64(0x38, self.routines.reverse_to_forward)
-            .u64(0x40, self.routines.read)
-            .u64(0x48, self.routines.write)
-            .u64(0x50, self.routines.context)
-            .u32(0x58, self.hardware_capabilities)
-            .u32(0x5C, self.fifo_depth)
-            .u32(0x60, self.fifo_width)
-            .u64(0x68, self.routines.try_select)
-            .u64(0x70, self.routines.deselect)
-            .0
-    }
-}
+layout! { ParclassInformation, 120: {
+    0x00 => controller: u64,
+    0x08 => ecr_controller: u64,
+    0x10 => span_of_controller: u32,
+    0x18 => routines.determine_modes: u64,
+    0x20 => routines.negotiate: u64,
+    0x28 => routines.terminate: u64,
+    0x30 => routines.forward_to_reverse: u64,
+    0x38 => routines.reverse_to_forward: u64,
+    0x40 => routines.read: u64,
+    0x48 => routines.write: u64,
+    0x50 => routines.context: u64,
+    0x58 => hardware_capabilities: u32,
+    0x5C => fifo_depth: u32,
+    0x60 => fifo_width: u32,
+    0x68 => routines.try_select: u64,
+    0x70 => routines.deselect: u64,
+} }
 
 #[cfg(test)]
 mod tests {
@@ -146,20 +153,19 @@ mod tests {
 
     #[test]
     fn codes_and_lengths() {
+        use {ImmediateDeviceRequest as Now, QueuedDeviceRequest as Later};
+        let now = |request| Ok(DeviceRequest::Immediate(request));
+        let later = |request| Ok(DeviceRequest::Queued(request));
         for (code, output, expected) in [
             (0x0016_0078, 119, Err(Status::BUFFER_TOO_SMALL)),
-            (0x0016_0078, 120, Ok(DeviceRequest::Connect)),
-            (0x0016_0078, 4096, Ok(DeviceRequest::Connect)),
-            (0x0016_007C, 0, Ok(DeviceRequest::Disconnect)),
-            (0x0016_0080, 0, Ok(DeviceRequest::DisconnectIdle)),
-            (0x0016_0094, 0, Ok(DeviceRequest::Lock { select: true })),
-            (0x0016_0098, 0, Ok(DeviceRequest::Unlock { deselect: true })),
-            (0x0016_00D0, 0, Ok(DeviceRequest::Lock { select: false })),
-            (
-                0x0016_00D4,
-                0,
-                Ok(DeviceRequest::Unlock { deselect: false }),
-            ),
+            (0x0016_0078, 120, now(Now::Connect)),
+            (0x0016_0078, 4096, now(Now::Connect)),
+            (0x0016_007C, 0, now(Now::Disconnect)),
+            (0x0016_0080, 0, later(Later::DisconnectIdle)),
+            (0x0016_0094, 0, later(Later::Lock { select: true })),
+            (0x0016_0098, 0, later(Later::Unlock { deselect: true })),
+            (0x0016_00D0, 0, later(Later::Lock { select: false })),
+            (0x0016_00D4, 0, later(Later::Unlock { deselect: false })),
             // One of the port object, and one of user mode.
             (0x0016_002C, 256, Err(Status::INVALID_PARAMETER)),
             (0x0016_0008, 256, Err(Status::INVALID_PARAMETER)),

@@ -1,9 +1,9 @@
 //! `PARALLEL_1284_COMMAND`: which device of a port's chain a kernel client means.
 
-use crate::ioctl::Status;
+use crate::ioctl::{Status, layout::layout};
 
 /// Which device of a port's chain: `PARALLEL_1284_COMMAND`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SelectCommand {
     id: u8,
     flags: u32,
@@ -14,10 +14,12 @@ const END_OF_CHAIN: u32 = 0x1;
 /// `PAR_HAVE_PORT_KEEP_PORT`
 const KEEP_PORT: u32 = 0x2;
 
-impl SelectCommand {
-    /// Bytes of the structure.
-    pub const SIZE: usize = 8;
+layout! { SelectCommand, 8: {
+    0x00 => id: u8,
+    0x04 => flags: u32,
+} }
 
+impl SelectCommand {
     /// The command for the device `id` with `CommandFlags`, whose unknown bits mean nothing.
     #[must_use]
     pub const fn new(id: u8, flags: u32) -> Self {
@@ -27,10 +29,8 @@ impl SelectCommand {
     /// # Errors
     /// `STATUS_BUFFER_TOO_SMALL`
     pub(super) fn parse(input: &[u8]) -> Result<Self, Status> {
-        let [id, _port, _, _, f0, f1, f2, f3] = *input
-            .first_chunk::<{ Self::SIZE }>()
-            .ok_or(Status::BUFFER_TOO_SMALL)?;
-        Ok(Self::new(id, u32::from_le_bytes([f0, f1, f2, f3])))
+        let bytes = input.first_chunk().ok_or(Status::BUFFER_TOO_SMALL)?;
+        Ok(Self::from_bytes(bytes))
     }
 
     /// The device of the IEEE 1284.3 daisy chain, counted from 0; `None`: the one at the end.

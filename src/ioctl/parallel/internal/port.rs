@@ -1,7 +1,7 @@
 //! The requests to a port object (`\Device\ParallelPortN`).
 
-use super::{Layout, SelectCommand, u64_at};
-use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, take};
+use super::SelectCommand;
+use crate::ioctl::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits, layout::layout, take};
 
 const fn code(function: u32) -> u32 {
     buffered_code(FILE_DEVICE_PARALLEL_PORT, function)
@@ -34,11 +34,27 @@ const IOCTL_INTERNAL_DESELECT_DEVICE: u32 = code(24);
 /// Frees the port.
 const IOCTL_INTERNAL_PARALLEL_PORT_FREE: u32 = code(40);
 
-/// An internal request to a port object, its buffers checked.
+/// An internal request to a port object, its buffers checked, by where it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortRequest {
+    /// In its sender's thread.
+    Immediate(ImmediatePortRequest),
+    /// When its client has the port.
+    Queued(QueuedPortRequest),
+}
+
+/// An internal request that asks for the port, and may wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuedPortRequest {
     /// `IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE`
     Allocate,
+    /// `IOCTL_INTERNAL_SELECT_DEVICE`. Of a client that has the port it is answered at once.
+    Select(SelectCommand),
+}
+
+/// An internal request to a port object that waits for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImmediatePortRequest {
     /// `IOCTL_INTERNAL_PARALLEL_PORT_FREE`
     Free,
     /// `IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`
@@ -55,8 +71,6 @@ pub enum PortRequest {
     ClearChipMode(u8),
     /// `IOCTL_INTERNAL_INIT_1284_3_BUS`
     InitializeChain,
-    /// `IOCTL_INTERNAL_SELECT_DEVICE`
-    Select(SelectCommand),
     /// `IOCTL_INTERNAL_DESELECT_DEVICE`
     Deselect(SelectCommand),
     /// `IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`
@@ -72,33 +86,44 @@ impl PortRequest {
     /// `STATUS_INVALID_PARAMETER` for a code that the object does not know;
     /// `STATUS_BUFFER_TOO_SMALL`, if a structure or the answer does not fit.
     pub fn parse(code: u32, input: &[u8], output_length: usize) -> Result<Self, Status> {
+        use {ImmediatePortRequest as Now, QueuedPortRequest as Later};
         Ok(match code {
-            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE => Self::Allocate,
-            IOCTL_INTERNAL_PARALLEL_PORT_FREE => Self::Free,
-            IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO => Self::ReleasePortInformation,
-            IOCTL_INTERNAL_INIT_1284_3_BUS => Self::InitializeChain,
+            IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE => Self::Queued(Later::Allocate),
+            IOCTL_INTERNAL_PARALLEL_PORT_FREE => Self::Immediate(Now::Free),
+            IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO => {
+                Self::Immediate(Now::ReleasePortInformation)
+            }
+            IOCTL_INTERNAL_INIT_1284_3_BUS => Self::Immediate(Now::InitializeChain),
             IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO => {
                 fits(output_length, ParallelPortInformation::SIZE)?;
-                Self::GetPortInformation
+                Self::Immediate(Now::GetPortInformation)
             }
             IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO => {
                 fits(output_length, MoreParallelPortInformation::SIZE)?;
-                Self::GetMorePortInformation
+                Self::Immediate(Now::GetMorePortInformation)
             }
             IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO => {
                 fits(output_length, ParallelPnpInformation::SIZE)?;
-                Self::GetPnpInformation
+                Self::Immediate(Now::GetPnpInformation)
             }
-            IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE => Self::SetChipMode(chip_mode(input)?),
-            IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE => Self::ClearChipMode(chip_mode(input)?),
-            IOCTL_INTERNAL_SELECT_DEVICE => Self::Select(SelectCommand::parse(input)?),
-            IOCTL_INTERNAL_DESELECT_DEVICE => Self::Deselect(SelectCommand::parse(input)?),
+            IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE => {
+                Self::Immediate(Now::SetChipMode(chip_mode(input)?))
+            }
+            IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE => {
+                Self::Immediate(Now::ClearChipMode(chip_mode(input)?))
+            }
+            IOCTL_INTERNAL_SELECT_DEVICE => {
+                Self::Queued(Later::Select(SelectCommand::parse(input)?))
+            }
+            IOCTL_INTERNAL_DESELECT_DEVICE => {
+                Self::Immediate(Now::Deselect(SelectCommand::parse(input)?))
+            }
             IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT => {
                 fits(output_length, InterruptInformation::SIZE)?;
-                Self::ConnectInterrupt(InterruptServiceRoutine::parse(input)?)
+                Self::Immediate(Now::ConnectInterrupt(interrupt_routine(input)?))
             }
             IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT => {
-                Self::DisconnectInterrupt(InterruptServiceRoutine::parse(input)?)
+                Self::Immediate(Now::DisconnectInterrupt(interrupt_routine(input)?))
             }
             _ => return Err(Status::INVALID_PARAMETER),
         })
@@ -109,6 +134,11 @@ impl PortRequest {
 fn chip_mode(input: &[u8]) -> Result<u8, Status> {
     let [mode, _] = take(input).ok_or(Status::BUFFER_TOO_SMALL)?;
     Ok(mode)
+}
+
+fn interrupt_routine(input: &[u8]) -> Result<InterruptServiceRoutine, Status> {
+    let bytes = input.first_chunk().ok_or(Status::BUFFER_TOO_SMALL)?;
+    Ok(InterruptServiceRoutine::from_bytes(bytes))
 }
 
 /// A mode that a client may set the chip to: the upper three bits of the ECR. The others, which
@@ -177,24 +207,15 @@ pub struct ParallelPortInformation {
     pub routines: PortRoutines,
 }
 
-impl ParallelPortInformation {
-    /// Bytes of the structure.
-    pub const SIZE: usize = 56;
-
-    /// The structure.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
-        Layout::EMPTY
-            .u64(0x00, self.original_controller)
-            .u64(0x08, self.controller)
-            .u32(0x10, self.span_of_controller)
-            .u64(0x18, self.routines.try_allocate)
-            .u64(0x20, self.routines.free)
-            .u64(0x28, self.routines.waiters)
-            .u64(0x30, self.routines.context)
-            .0
-    }
-}
+layout! { ParallelPortInformation, 56: {
+    0x00 => original_controller: u64,
+    0x08 => controller: u64,
+    0x10 => span_of_controller: u32,
+    0x18 => routines.try_allocate: u64,
+    0x20 => routines.free: u64,
+    0x28 => routines.waiters: u64,
+    0x30 => routines.context: u64,
+} }
 
 /// `MORE_PARALLEL_PORT_INFORMATION`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,23 +234,14 @@ pub struct MoreParallelPortInformation {
     pub interrupt_mode: u32,
 }
 
-impl MoreParallelPortInformation {
-    /// Bytes of the structure.
-    pub const SIZE: usize = 32;
-
-    /// The structure.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
-        Layout::EMPTY
-            .u32(0x00, self.interface_type)
-            .u32(0x04, self.bus_number)
-            .u32(0x08, self.interrupt_level)
-            .u32(0x0C, self.interrupt_vector)
-            .u64(0x10, self.interrupt_affinity)
-            .u32(0x18, self.interrupt_mode)
-            .0
-    }
-}
+layout! { MoreParallelPortInformation, 32: {
+    0x00 => interface_type: u32,
+    0x04 => bus_number: u32,
+    0x08 => interrupt_level: u32,
+    0x0C => interrupt_vector: u32,
+    0x10 => interrupt_affinity: u64,
+    0x18 => interrupt_mode: u32,
+} }
 
 /// `PARALLEL_PNP_INFORMATION`; its members that are documented as not used stay zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -256,31 +268,22 @@ pub struct ParallelPnpInformation {
     pub routines: PortRoutines,
 }
 
-impl ParallelPnpInformation {
-    /// Bytes of the structure.
-    pub const SIZE: usize = 112;
-
-    /// The structure.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
-        Layout::EMPTY
-            .u64(0x00, self.original_ecp_controller)
-            .u64(0x08, self.ecp_controller)
-            .u32(0x10, self.span_of_ecp_controller)
-            .u32(0x18, self.hardware_capabilities)
-            .u64(0x20, self.routines.set_chip_mode)
-            .u64(0x28, self.routines.clear_chip_mode)
-            .u32(0x30, self.fifo_depth)
-            .u32(0x34, self.fifo_width)
-            .u32(0x44, self.chain_devices)
-            .u64(0x48, self.routines.try_select)
-            .u64(0x50, self.routines.deselect)
-            .u64(0x58, self.routines.context)
-            .u32(0x60, self.current_mode)
-            .u64(0x68, self.port_name)
-            .0
-    }
-}
+layout! { ParallelPnpInformation, 112: {
+    0x00 => original_ecp_controller: u64,
+    0x08 => ecp_controller: u64,
+    0x10 => span_of_ecp_controller: u32,
+    0x18 => hardware_capabilities: u32,
+    0x20 => routines.set_chip_mode: u64,
+    0x28 => routines.clear_chip_mode: u64,
+    0x30 => fifo_depth: u32,
+    0x34 => fifo_width: u32,
+    0x44 => chain_devices: u32,
+    0x48 => routines.try_select: u64,
+    0x50 => routines.deselect: u64,
+    0x58 => routines.context: u64,
+    0x60 => current_mode: u32,
+    0x68 => port_name: u64,
+} }
 
 /// `PARALLEL_INTERRUPT_SERVICE_ROUTINE`: addresses of a client's routines and their contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -295,21 +298,12 @@ pub struct InterruptServiceRoutine {
     pub deferred_context: u64,
 }
 
-impl InterruptServiceRoutine {
-    const SIZE: usize = 32;
-
-    fn parse(input: &[u8]) -> Result<Self, Status> {
-        if input.len() < Self::SIZE {
-            return Err(Status::BUFFER_TOO_SMALL);
-        }
-        Ok(Self {
-            routine: u64_at(input, 0x00),
-            context: u64_at(input, 0x08),
-            deferred_routine: u64_at(input, 0x10),
-            deferred_context: u64_at(input, 0x18),
-        })
-    }
-}
+layout! { InterruptServiceRoutine, 32: {
+    0x00 => routine: u64,
+    0x08 => context: u64,
+    0x10 => deferred_routine: u64,
+    0x18 => deferred_context: u64,
+} }
 
 /// `PARALLEL_INTERRUPT_INFORMATION`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -320,20 +314,12 @@ pub struct InterruptInformation {
     pub routines: PortRoutines,
 }
 
-impl InterruptInformation {
-    const SIZE: usize = 32;
-
-    /// The structure.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
-        Layout::EMPTY
-            .u64(0x00, self.interrupt_object)
-            .u64(0x08, self.routines.try_allocate_at_interrupt)
-            .u64(0x10, self.routines.free_from_interrupt)
-            .u64(0x18, self.routines.context)
-            .0
-    }
-}
+layout! { InterruptInformation, 32: {
+    0x00 => interrupt_object: u64,
+    0x08 => routines.try_allocate_at_interrupt: u64,
+    0x10 => routines.free_from_interrupt: u64,
+    0x18 => routines.context: u64,
+} }
 
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,7 @@ impl PortDescription {
 ///
 /// # Errors
 /// `STATUS_BUFFER_TOO_SMALL`
-pub(super) fn parse_get_port(_input: &[u8], output_length: usize) -> Result<(), Status> {
+pub(super) fn parse_get_port(output_length: usize) -> Result<(), Status> {
     fits(output_length, PortDescription::SIZE)
 }
 
@@ -161,7 +161,7 @@ fn flags(input: &[u8], known: u32) -> Result<u32, Status> {
 ///
 /// # Errors
 /// `STATUS_INVALID_PARAMETER`: the input is no ULONG, or not 0.
-pub(super) fn parse_claim(input: &[u8], _output_length: usize) -> Result<(), Status> {
+pub(super) fn parse_claim(input: &[u8]) -> Result<(), Status> {
     flags(input, 0).map(drop)
 }
 
@@ -169,7 +169,7 @@ pub(super) fn parse_claim(input: &[u8], _output_length: usize) -> Result<(), Sta
 ///
 /// # Errors
 /// `STATUS_INVALID_PARAMETER`: the input is no ULONG, or has an unknown flag.
-pub(super) fn parse_release(input: &[u8], _output_length: usize) -> Result<bool, Status> {
+pub(super) fn parse_release(input: &[u8]) -> Result<bool, Status> {
     flags(input, RESTORE_LINES).map(|flags| flags & RESTORE_LINES != 0)
 }
 
@@ -203,6 +203,28 @@ impl RunHeader {
             .u32(self.data);
         writer.bytes
     }
+
+    /// Reads the structure. `None`: it is of another version.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; Self::SIZE]) -> Option<Self> {
+        if u32_at(bytes, 0)? != VERSION {
+            return None;
+        }
+        Some(Self {
+            flags: u32_at(bytes, 4)?,
+            instructions: u32_at(bytes, 8)?,
+            data: u32_at(bytes, 12)?,
+        })
+    }
+}
+
+/// A checked `IOCTL_PARSCAN_RUN`: how its input falls into parts. Its program is verified when the
+/// port is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRequest {
+    atomic: bool,
+    /// [`MOST_INSTRUCTIONS`] at most.
+    instructions: u16,
 }
 
 /// The three parts of a request's input.
@@ -216,47 +238,46 @@ pub struct RunInput<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a> RunInput<'a> {
-    /// Takes the input of an `IOCTL_PARSCAN_RUN` apart.
+impl RunRequest {
+    /// Checks both buffers.
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: another version, an unknown flag, no instruction or too many,
-    /// or a length that is not that of header, instructions and data together.
-    pub fn parse(input: &'a [u8]) -> Result<Self, Status> {
-        let split = input
-            .split_first_chunk::<{ RunHeader::SIZE }>()
-            .ok_or(Status::INVALID_PARAMETER)?;
-        let (header, rest) = split;
-        let at = |offset| u32_at(header, offset).ok_or(Status::INVALID_PARAMETER);
-        let (version, flags, instructions, data) = (at(0)?, at(4)?, at(8)?, at(12)?);
-        let known = version == VERSION && flags & !ATOMIC == 0;
-        if !known || instructions == 0 || instructions > MOST_INSTRUCTIONS {
-            return Err(Status::INVALID_PARAMETER);
+    /// a length that is not that of header, instructions and data together, or no room for
+    /// `PARSCAN_RESULT`.
+    pub fn parse(input: &[u8], output_length: usize) -> Result<Self, Status> {
+        Self::of(input)
+            .filter(|_| output_length >= RunResult::SIZE)
+            .ok_or(Status::INVALID_PARAMETER)
+    }
+
+    fn of(input: &[u8]) -> Option<Self> {
+        let (header, rest) = input.split_first_chunk::<{ RunHeader::SIZE }>()?;
+        let header = RunHeader::from_bytes(header)?;
+        if header.flags & !ATOMIC != 0 || !(1..=MOST_INSTRUCTIONS).contains(&header.instructions) {
+            return None;
         }
         // At most 16 KiB.
-        let length = instructions as usize * size_of::<[u8; 4]>();
-        let (code, bytes) = rest
-            .split_at_checked(length)
-            .ok_or(Status::INVALID_PARAMETER)?;
-        if bytes.len() != data as usize {
-            return Err(Status::INVALID_PARAMETER);
-        }
-        Ok(Self {
-            atomic: flags & ATOMIC != 0,
-            code: code.as_chunks().0,
-            data: bytes,
+        let code = header.instructions as usize * size_of::<[u8; 4]>();
+        let data = rest.len().checked_sub(code)?;
+        (data == header.data as usize).then_some(Self {
+            atomic: header.flags & ATOMIC != 0,
+            instructions: u16::try_from(header.instructions).ok()?,
         })
     }
-}
 
-/// The buffers of an `IOCTL_PARSCAN_RUN` before its program is verified, which needs the port.
-///
-/// # Errors
-/// As [`RunInput::parse`]; `STATUS_INVALID_PARAMETER`, too, if there is no room for
-/// `PARSCAN_RESULT`.
-pub(super) fn parse_run(input: &[u8], output_length: usize) -> Result<(), Status> {
-    RunInput::parse(input)?;
-    fits(output_length, RunResult::SIZE).map_err(|_| Status::INVALID_PARAMETER)
+    /// The parts of the input that was checked. (Another one falls into other parts.)
+    #[must_use]
+    pub fn parts(self, input: &[u8]) -> RunInput<'_> {
+        let rest = input.get(RunHeader::SIZE..).unwrap_or_default();
+        let length = usize::from(self.instructions) * size_of::<[u8; 4]>();
+        let (code, data) = rest.split_at_checked(length).unwrap_or_default();
+        RunInput {
+            atomic: self.atomic,
+            code: code.as_chunks().0,
+            data,
+        }
+    }
 }
 
 /// How a run ended.
@@ -431,16 +452,13 @@ mod tests {
 
     #[test]
     fn flags_are_exactly_a_ulong() {
-        assert_eq!(parse_claim(&[0; 4], 0), Ok(()));
+        assert_eq!(parse_claim(&[0; 4]), Ok(()));
         for bad in [&[][..], &[0; 3], &[0; 5], &[1, 0, 0, 0], &[0, 0, 0, 0x80]] {
-            assert_eq!(parse_claim(bad, 0), Err(Status::INVALID_PARAMETER));
+            assert_eq!(parse_claim(bad), Err(Status::INVALID_PARAMETER));
         }
-        assert_eq!(parse_release(&[0; 4], 0), Ok(false));
-        assert_eq!(parse_release(&[1, 0, 0, 0], 0), Ok(true));
-        assert_eq!(
-            parse_release(&[2, 0, 0, 0], 0),
-            Err(Status::INVALID_PARAMETER)
-        );
+        assert_eq!(parse_release(&[0; 4]), Ok(false));
+        assert_eq!(parse_release(&[1, 0, 0, 0]), Ok(true));
+        assert_eq!(parse_release(&[2, 0, 0, 0]), Err(Status::INVALID_PARAMETER));
     }
 
     fn input(header: RunHeader, rest: &[u8]) -> Vec<u8> {
@@ -455,10 +473,9 @@ mod tests {
             data: 3,
         };
         let good = input(header, &[7; 11]);
-        let parsed = RunInput::parse(&good).unwrap();
+        let parsed = RunRequest::parse(&good, 32).unwrap().parts(&good);
         assert_eq!((parsed.code.len(), parsed.data.len()), (2, 3));
-        assert_eq!(parse_run(&good, 32), Ok(()));
-        assert_eq!(parse_run(&good, 31), Err(Status::INVALID_PARAMETER));
+        assert_eq!(RunRequest::parse(&good, 31), Err(Status::INVALID_PARAMETER));
         let huge = RunHeader {
             data: u32::MAX,
             ..header
@@ -484,10 +501,13 @@ mod tests {
             input(flag, &[7; 11]),
             vec![],
         ] {
-            assert_eq!(RunInput::parse(&bad), Err(Status::INVALID_PARAMETER));
+            assert_eq!(RunRequest::parse(&bad, 32), Err(Status::INVALID_PARAMETER));
         }
         let mut version = good;
         version[0] = 2;
-        assert_eq!(RunInput::parse(&version), Err(Status::INVALID_PARAMETER));
+        assert_eq!(
+            RunRequest::parse(&version, 32),
+            Err(Status::INVALID_PARAMETER)
+        );
     }
 }

@@ -13,9 +13,9 @@ enum Nothing {}
 
 /// Proof that the processor has an I/O space, without which there is no parallel port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PortSpace(Nothing);
+pub(crate) struct NoPortSpace(Nothing);
 
-impl PortSpace {
+impl NoPortSpace {
     /// The proof, on a processor that has one: `None`.
     pub(crate) const fn here() -> Option<Self> {
         None

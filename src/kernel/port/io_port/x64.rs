@@ -6,10 +6,10 @@ use core::arch::asm;
 ///
 /// On x64 Windows `READ_PORT_UCHAR` and its kin are inline `in` and `out`: no module exports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PortSpace(());
+pub(crate) struct X64PortSpace(());
 
 #[allow(clippy::unused_self, reason = "the value is the proof")]
-impl PortSpace {
+impl X64PortSpace {
     /// The proof, on a processor that has one.
     #[allow(clippy::unnecessary_wraps, reason = "other processors have none")]
     pub(crate) const fn here() -> Option<Self> {

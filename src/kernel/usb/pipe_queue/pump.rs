@@ -36,7 +36,6 @@ impl Failure {
 pub(super) struct PumpState<E> {
     pub(super) plan: E,
     bounce: Buffer,
-    carried: Option<Buffer>,
     /// Bytes of the transfer that was sent.
     length: usize,
     /// That of the request.
@@ -50,7 +49,6 @@ impl<E> PumpState<E> {
         Self {
             plan,
             bounce,
-            carried: None,
             length: 0,
             time: TimeLimit {
                 limit: None,
@@ -64,7 +62,7 @@ impl<E> PumpState<E> {
 /// The right to serve requests of a pipe queue: there is one at a time. It has an IRP that holds
 /// the device, or the reference of one that it completed, or works for a caller who holds the
 /// device.
-pub(super) struct Pump<E>(Shared<PipeQueue<E>>);
+pub(super) struct Pump<E: TransferPlan>(Shared<PipeQueue<E>>);
 
 impl<E: TransferPlan> Pump<E> {
     /// For the thread that made the pipe queue busy.
@@ -89,23 +87,24 @@ impl<E: TransferPlan> Pump<E> {
 
     /// Serves what is queued.
     pub(super) fn serve_queue(self) {
-        if let Some((pump, irp, carried)) = self.next_request() {
-            pump.begin_and_run(irp, carried);
+        if let Some((pump, irp, request)) = self.next_request() {
+            pump.begin_and_run(irp, request);
         }
     }
 
     /// The next request, if there is one; else this was the pump's end.
-    fn next_request(self) -> Option<(Self, Irp, Option<Buffer>)> {
+    fn next_request(self) -> Option<(Self, Irp, E::Carried)> {
         let pipe_queue = &self.0;
         loop {
-            // Before it leaves the queue, so that nobody who ends requests misses it.
-            self.announce();
-            if !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask)
-                && let Some((irp, carried)) = pipe_queue.queue.next_with(Pick::Oldest)
-            {
-                return Some((self, irp, carried));
+            // A request that is missed here is seen below, under the lock.
+            if !pipe_queue.queue.is_empty() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask) {
+                // Before it leaves the queue, so that no thread that ends requests misses it.
+                self.announce();
+                if let Some((irp, request)) = pipe_queue.queue.next(Pick::Oldest) {
+                    return Some((self, irp, request));
+                }
+                self.retire();
             }
-            self.retire();
             let more = pipe_queue.queue.with(|busy, queued| {
                 busy.0 =
                     queued.first.is_some() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask);
@@ -118,20 +117,19 @@ impl<E: TransferPlan> Pump<E> {
         }
     }
 
-    fn begin_and_run(mut self, irp: Irp, carried: Option<Buffer>) {
-        self.begin(&irp, carried);
+    fn begin_and_run(mut self, irp: Irp, request: E::Carried) {
+        self.begin(&irp, request);
         self.run(irp, None);
     }
 
     /// A request begins, and its time.
-    fn begin(&mut self, irp: &Irp, carried: Option<Buffer>) {
+    fn begin(&mut self, irp: &Irp, request: E::Carried) {
         let discard = self.0.discard.swap(false, Ordering::AcqRel);
         let work = self.work();
         if discard {
             work.plan.discard();
         }
-        work.time = work.plan.begin(irp);
-        work.carried = carried;
+        work.time = work.plan.begin(irp, request);
         if let Some(limit) = work.time.limit {
             self.arm(limit);
         }
@@ -188,9 +186,9 @@ impl<E: TransferPlan> Pump<E> {
                     // Given up after the pump: last of all, or when the next request is there.
                     let _hold = pump.finish(irp, &end);
                     match pump.next_request() {
-                        Some((again, next, carried)) => {
+                        Some((again, next, request)) => {
                             (pump, irp) = (again, next);
-                            pump.begin(&irp, carried);
+                            pump.begin(&irp, request);
                         }
                         None => return,
                     }
@@ -207,9 +205,7 @@ impl<E: TransferPlan> Pump<E> {
         }
         self.retire();
         let work = self.work();
-        if let Some(carried) = work.carried.take() {
-            work.plan.give_back(carried);
-        }
+        work.plan.ended();
         // Before the pages that it describes are unlocked.
         if let Some(part) = &mut work.part {
             part.prepare();
@@ -272,9 +268,8 @@ impl<E: TransferPlan> Pump<E> {
                 .get_mut(..length)
                 .map(|bounce| Memory::buffer(bounce.as_mut_ptr(), length)),
             Data::Carried { length } => work
-                .carried
-                .as_deref_mut()
-                .unwrap_or_default()
+                .plan
+                .carried()
                 .get_mut(..length)
                 .map(|carried| Memory::buffer(carried.as_mut_ptr(), length)),
         };

@@ -11,10 +11,8 @@ use parscan_client::{
     DeviceNode, Error, Failure, Interface, InterfaceClass, Limits, Service, SetupClass, Status,
     System, Transport,
     ioctl::parallel::{
-        UserRequest,
-        port_programs::{
-            Chip, DIRECT_NS, PortDescription, PortFeatures, RunInput, RunResult, verify,
-        },
+        ImmediateRequest, QueuedRequest, UserRequest,
+        port_programs::{Chip, DIRECT_NS, PortDescription, PortFeatures, RunResult, verify},
     },
 };
 use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
@@ -326,21 +324,23 @@ impl Transport for Open {
             return Err(failure(status));
         }
         let answer = match UserRequest::parse(code, input, output.len()).map_err(failure)? {
-            UserRequest::GetPort => port.description().to_bytes().to_vec(),
-            UserRequest::IsPortFree => vec![u8::from(!port.is_locked)],
-            UserRequest::Claim => {
+            UserRequest::Immediate(ImmediateRequest::GetPort) => {
+                port.description().to_bytes().to_vec()
+            }
+            UserRequest::Immediate(ImmediateRequest::IsPortFree) => vec![u8::from(!port.is_locked)],
+            UserRequest::Queued(QueuedRequest::Claim) => {
                 assert!(!port.is_locked, "this would wait");
                 assert!(!port.claimed, "a second claim");
                 port.claimed = true;
                 port.claims += 1;
                 Vec::new()
             }
-            UserRequest::Release { restore } => {
+            UserRequest::Queued(QueuedRequest::Release { restore }) => {
                 assert!(!restore, "lines stay");
                 port.claimed = false;
                 Vec::new()
             }
-            UserRequest::Run => {
+            UserRequest::Queued(QueuedRequest::Run(run)) => {
                 assert!(port.claimed, "a program without a claim");
                 port.runs += 1;
                 let chip = Chip {
@@ -348,7 +348,7 @@ impl Transport for Open {
                     epp: true,
                     access_ns: 1000,
                 };
-                let parts = RunInput::parse(input).unwrap();
+                let parts = run.parts(input);
                 let program = verify(&parts, output.len(), chip)
                     .map_err(|_| failure(Status::INVALID_PARAMETER))?;
                 assert!(program.is_direct(), "it does not run at once");

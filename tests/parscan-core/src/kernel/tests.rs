@@ -11,9 +11,9 @@ use super::{
     cancel::Cancellation,
     irp::{FileId, Sent},
     irql::Routine,
-    open::OpenList,
+    open::{OpenList, OpenRef},
     pool::{PoolBox, release_raw},
-    queue::{Pick, Queue, Refusal},
+    queue::{Admission, Pick, Queue, admit_of},
     sync::{Event, Rundown},
 };
 use crate::ioctl::Status;
@@ -72,9 +72,6 @@ fn pool_is_given_back_by_the_last_owner() {
     }
     let mut buffer = Buffer::try_zeroed(5).unwrap();
     buffer[4] = 7;
-    let (memory, length) = buffer.into_raw();
-    // SAFETY: as it came.
-    let buffer = unsafe { Buffer::from_raw(ptr::NonNull::new(memory).unwrap(), length) };
     assert_eq!(*buffer, [0, 0, 0, 0, 7]);
     let place = PoolBox::try_new(Box::new(3)).unwrap().into_raw();
     // SAFETY: made above.
@@ -203,21 +200,53 @@ fn opens_come_are_found_and_go() {
     assert_eq!(DROPS.load(SeqCst), 3 * TIMES);
 }
 
+/// Lets IRPs in while it is a success; beside it, how many were taken to be served, and the last
+/// one's open.
+struct Door(Status);
+
+impl Admission for Door {
+    type Arriving = Option<OpenRef>;
+    type Carried = (u64, Buffer);
+    type Aside = [AtomicUsize; 2];
+
+    fn admit(
+        &mut self,
+        program: &mut Option<OpenRef>,
+        _: &mut (u64, Buffer),
+    ) -> Result<(), Status> {
+        if self.0.is_success() {
+            admit_of(*program)
+        } else {
+            Err(self.0)
+        }
+    }
+
+    fn taken([count, last]: &[AtomicUsize; 2], file: FileId) {
+        count.fetch_add(1, SeqCst);
+        last.store(file.0.addr(), SeqCst);
+    }
+}
+
 /// A queue with IRPs of two opens: a thread serves them, one cancels, one cleans an open up, the
-/// other's IRPs carry memory.
+/// other's go on; each carries memory.
 #[test]
 fn each_irp_of_a_queue_is_completed_once() {
     let files = [16, 32].map(|address| FileId(ptr::without_provenance_mut(address)));
     for _ in 0..TIMES {
-        let queue = Queue::try_new(DEVICE, Refusal(Status::SUCCESS)).unwrap();
+        let beside = [const { AtomicUsize::new(0) }; 2];
+        let queue = Queue::try_new(DEVICE, Door(Status::SUCCESS), beside).unwrap();
+        let mut served = 0;
         let sent: Vec<Sent> = (0..6).map(|index| Sent::new(files[index % 2])).collect();
         scope(|scope| {
             scope.spawn(|| {
                 for irp in &sent {
-                    let carried = Buffer::try_zeroed(8).ok();
-                    match queue.insert_with(irp.arrive(), &mut None, carried) {
+                    let carried = (7_u64, Buffer::try_zeroed(8).unwrap());
+                    match queue.insert(irp.arrive(), &mut None, carried) {
                         Ok(_) => {}
-                        Err((irp, refusal)) => drop(irp.complete(refusal)),
+                        Err((irp, carried, refusal)) => {
+                            assert_eq!((carried.0, carried.1.len()), (7, 8));
+                            drop(irp.complete(refusal));
+                        }
                     }
                 }
             });
@@ -226,20 +255,33 @@ fn each_irp_of_a_queue_is_completed_once() {
                     irp.cancel();
                 }
             });
-            for pick in [Pick::Oldest, Pick::Of(files[1]), Pick::Before(1)] {
+            for pick in [
+                Pick::Oldest,
+                Pick::ToServe,
+                Pick::Of(files[1]),
+                Pick::Before(1),
+                Pick::ToServe,
+            ] {
+                let _ = queue.is_empty();
                 let _ = queue.with(|_, queued| (queued.count, queued.first));
-                while let Some((irp, carried)) = queue.next_with(pick) {
-                    assert!(carried.is_some());
+                while let Some((irp, (number, buffer))) = queue.next(pick) {
+                    assert_eq!((number, buffer.len()), (7, 8));
+                    if let Pick::ToServe = pick {
+                        served += 1;
+                        let last = queue.aside()[1].load(SeqCst);
+                        assert!(files.iter().any(|file| file.0.addr() == last));
+                    }
                     let _ = irp.complete(Status::SUCCESS);
                 }
                 yield_now();
             }
             queue.with(|refusal, _| refusal.0 = Status::DELETE_PENDING);
         });
-        while let Some(irp) = queue.next(Pick::Oldest) {
+        while let Some((irp, _)) = queue.next(Pick::Oldest) {
             let _ = irp.complete(Status::SUCCESS);
         }
         assert_eq!(queue.with(|_, queued| queued.count), 0);
+        assert_eq!(queue.aside()[0].load(SeqCst), served);
         for irp in sent {
             let status = irp.free();
             let ends = [Status::SUCCESS, Status::CANCELLED, Status::DELETE_PENDING];

@@ -19,7 +19,12 @@ const SIZES: [usize; 20] = [
 
 /// Any of the requests of both roles: a program may send each to each device.
 pub(crate) fn any(dice: &mut Dice, caller: Caller, memory: &[usize], of_port: bool) -> Request {
-    let lines = [lines::GET_PORT, lines::CLAIM, lines::RELEASE, lines::RUN];
+    let lines = [
+        lines::IOCTL_PARSCAN_GET_PORT,
+        lines::IOCTL_PARSCAN_CLAIM,
+        lines::IOCTL_PARSCAN_RELEASE,
+        lines::IOCTL_PARSCAN_RUN,
+    ];
     let of_port = if dice.one_in(20) { !of_port } else { of_port };
     let mut code = if of_port {
         if dice.one_in(3) {
@@ -92,8 +97,10 @@ fn good(dice: &mut Dice, code: u32, caller: Caller, memory: &[usize]) -> (Vec<u8
         ntddpar::IOCTL_PAR_SET_WRITE_ADDRESS | ntddpar::IOCTL_PAR_SET_READ_ADDRESS => {
             (vec![dice.of(&[0, 1, 5, 0x7F, 0x80])], 0)
         }
-        lines::CLAIM | lines::RELEASE => (vec![dice.of(&[0, 1]), 0, 0, 0], 0),
-        lines::RUN => program(dice),
+        lines::IOCTL_PARSCAN_CLAIM | lines::IOCTL_PARSCAN_RELEASE => {
+            (vec![dice.of(&[0, 1]), 0, 0, 0], 0)
+        }
+        lines::IOCTL_PARSCAN_RUN => program(dice),
         usbscan_h::IOCTL_CANCEL_IO | usbscan_h::IOCTL_RESET_PIPE => {
             (usbscan_h::pipe_type(dice.of(&[0, 1, 2, 3, 4])).to_vec(), 0)
         }

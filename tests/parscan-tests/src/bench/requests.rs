@@ -21,7 +21,10 @@ use parscan_tests::{
     usbscan_h::{self, IoBlock},
 };
 
-use super::sheet::{Column, Row, Sheet, Table, held, told};
+use super::{
+    loops::{Code, SHOWN},
+    sheet::{Column, Row, Sheet, Table, held, told},
+};
 
 #[path = "../../../null-driver/src/codes.rs"]
 #[allow(unreachable_pub, reason = "it is a module of the driver, too")]
@@ -90,6 +93,8 @@ const LOCKS_OF: [&str; 9] = [
 /// Measures, and keeps what is told besides.
 pub(crate) struct Meter {
     symbols: Symbols,
+    code: Code,
+    loops: RefCell<String>,
     /// The row whose places are printed.
     profile: Option<String>,
     locks: RefCell<Vec<Row>>,
@@ -103,6 +108,8 @@ impl Meter {
     pub(crate) fn new(image: &Path, profile: Option<String>) -> Self {
         Self {
             symbols: Symbols::beside(image),
+            code: Code::of(image),
+            loops: RefCell::default(),
             profile,
             locks: RefCell::default(),
             marks: RefCell::default(),
@@ -110,13 +117,18 @@ impl Meter {
     }
 
     /// Does it once without, and once with counting.
-    fn twice(&self, name: &str, on: (&Machine, DriverId), mut f: impl FnMut()) -> Counts {
+    pub(super) fn twice(
+        &self,
+        name: &str,
+        on: (&Machine, DriverId),
+        mut f: impl FnMut(),
+    ) -> Counts {
         f();
         self.once(name, on, f)
     }
 
     /// From rest to rest: what a request before this one left to do is its own.
-    fn once(&self, name: &str, on: (&Machine, DriverId), f: impl FnOnce()) -> Counts {
+    pub(super) fn once(&self, name: &str, on: (&Machine, DriverId), f: impl FnOnce()) -> Counts {
         let (machine, _) = on;
         check(machine.run_until_idle());
         let start = machine.now();
@@ -260,10 +272,15 @@ impl Meter {
         sheet.tables.push(Table {
             title: "Devices",
             about: "From the request of the PnP manager to its end. A port is looked at after its \
-                    start: a device there tells its ID,\n35 bytes here.",
+                    start: a device there tells its ID,\n35 bytes here, which takes the accesses of \
+                    IOCTL_PAR_QUERY_DEVICE_ID above; the others are START's own.",
             columns: OF_DEVICES,
             rows: self.devices(),
         });
+        sheet.loops = self.loops.take();
+        let locks = self.locks.take();
+        // Its own say which locks devices share.
+        sheet.tables.push(self.scale());
         sheet.tables.push(Table {
             title: "Stacks",
             about: "The most bytes that a thread used, by what it began with, with 2048 bytes for \
@@ -282,9 +299,10 @@ impl Meter {
         });
         sheet.tables.push(Table {
             title: "Which locks",
-            about: "Of the rows above: where the lock is, and the function that acquires it.",
+            about: "Of requests and kernel clients: where the lock is, and the function that acquires \
+                    it.",
             columns: ACQUISITIONS,
-            rows: self.locks.take(),
+            rows: locks,
         });
     }
 
@@ -352,7 +370,7 @@ impl Meter {
             ),
             (
                 "GET_PORT of port programs",
-                port_programs::GET_PORT,
+                port_programs::IOCTL_PARSCAN_GET_PORT,
                 &[],
                 64,
             ),
@@ -679,6 +697,10 @@ impl Meter {
                 let bytes = (2 * SOME) as f64;
                 let instructions = (more.instructions - some.instructions) as f64 / bytes;
                 let accesses = (more.accesses - some.accesses) as f64 / bytes;
+                if let Some(case) = SHOWN.into_iter().find(|(its, _)| *its == name) {
+                    let shown = self.code.shown(case, [&some, &more], bytes);
+                    self.loops.borrow_mut().push_str(&shown);
+                }
                 rows.push(Row {
                     name,
                     cells: vec![
@@ -806,7 +828,7 @@ impl Meter {
     }
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         trace_ports: false,
         trace_limit: 0,

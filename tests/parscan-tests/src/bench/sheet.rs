@@ -12,6 +12,8 @@ const TOLERANCE: f64 = 1.01;
 #[derive(Default)]
 pub(crate) struct Sheet {
     pub(crate) tables: Vec<Table>,
+    /// The instructions of some loops, a file of its own.
+    pub(crate) loops: String,
 }
 
 /// What is measured in a column.
@@ -113,8 +115,30 @@ impl Sheet {
         }
     }
 
-    /// Writes the file.
+    /// Where the instructions of the loops are.
+    pub(crate) fn loops_path() -> PathBuf {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/loops.txt"))
+    }
+
+    /// The instructions of the loops, as text.
+    pub(crate) fn loops_text(&self) -> String {
+        format!(
+            "# What the processor does for a byte: written by `cargo xtask bench`, held by the test \
+             `costs`.\n\
+             #\n\
+             # The instructions of the shipping image that ran for each byte of a long transfer, or \
+             for each block of\n\
+             # EPP, in the order of their addresses, and how often for a byte; those that run once \
+             for many more bytes\n\
+             # are left out. The accesses are `in`, `out`, and `rep ins` and `rep outs`, which count \
+             once for a block.\n{}",
+            self.loops
+        )
+    }
+
+    /// Writes the files.
     pub(crate) fn write(&self) -> std::io::Result<()> {
+        fs::write(Self::loops_path(), self.loops_text())?;
         fs::write(Self::path(), self.text())
     }
 
@@ -216,6 +240,7 @@ mod tests {
                     cells: vec![Some(value), Some(value / 3.0)],
                 }],
             }],
+            loops: String::new(),
         }
     }
 

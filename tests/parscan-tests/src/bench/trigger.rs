@@ -7,7 +7,7 @@ use ntsim::{Config, Handle, NtStatus, Where, Who};
 use parscan_tests::{
     MS, Setup, check,
     ntddpar::IOCTL_IEEE1284_GET_MODE,
-    port_programs::{LinesPc, RESULT, RUN, data, delay, lines_pc, request},
+    port_programs::{IOCTL_PARSCAN_RUN, LinesPc, RESULT, data, delay, lines_pc, request},
 };
 
 use crate::line;
@@ -45,15 +45,19 @@ pub(crate) fn print(json: bool) -> u32 {
     let mode = count(&pc, lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
     let rows = [
         ("GET_MODE", mode, 0),
-        ("RUN, one write", count(&pc, lpt1, RUN, &write, RESULT), 1),
+        (
+            "RUN, one write",
+            count(&pc, lpt1, IOCTL_PARSCAN_RUN, &write, RESULT),
+            1,
+        ),
         (
             "RUN, pulse of 10 us",
-            count(&pc, lpt1, RUN, &plain, RESULT),
+            count(&pc, lpt1, IOCTL_PARSCAN_RUN, &plain, RESULT),
             2,
         ),
         (
             "the same, ATOMIC",
-            count(&pc, lpt1, RUN, &atomic, RESULT),
+            count(&pc, lpt1, IOCTL_PARSCAN_RUN, &atomic, RESULT),
             2,
         ),
     ];

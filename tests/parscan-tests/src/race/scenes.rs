@@ -28,7 +28,8 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
     },
     port_programs::{
-        Ack, EDGE, EDGES, Edges, FOREVER, LinesPc, WAIT_EDGE, Wire, ack_pc, with_interrupt,
+        Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_WAIT_EDGE, LinesPc, Wire, ack_pc,
+        with_interrupt,
     },
     scanner::{ScannerPc, ScannerSetup},
     usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
@@ -922,7 +923,7 @@ fn edge_pc(config: Config) -> (LinesPc, Ack) {
 
 fn start_wait_edge(machine: &Machine, lpt1: Handle) -> Pending {
     let input = FOREVER.to_le_bytes();
-    machine.start_io_control(lpt1, WAIT_EDGE, &input, EDGES + EDGE)
+    machine.start_io_control(lpt1, IOCTL_PARSCAN_WAIT_EDGE, &input, EDGES + EDGE)
 }
 
 /// A program waits for an edge, which comes, and cancels its request: the edge is in the answer, or in

@@ -372,17 +372,17 @@ fn port_program(user: &User<'_>) {
         lines::delay_us(5),
         lines::END,
     ];
-    let result = user.control("GET_PORT", lines::GET_PORT, &[], 64);
+    let result = user.control("GET_PORT", lines::IOCTL_PARSCAN_GET_PORT, &[], 64);
     assert!(result.information > 0 || user.run.is_disturbed());
     let claim = user
         .machine
-        .start_io_control(user.handle, lines::CLAIM, &[0; 4], 0);
+        .start_io_control(user.handle, lines::IOCTL_PARSCAN_CLAIM, &[0; 4], 0);
     let claimed = check(user.machine.finish(&claim));
     user.run.expect_result("CLAIM", &claimed, 0);
     if claimed.status == NtStatus::SUCCESS {
         let request = lines::request(&code, &[1, 2, 3], false);
-        user.control("RUN", lines::RUN, &request, lines::RESULT + 8);
-        let release = || user.control("RELEASE", lines::RELEASE, &[1, 0, 0, 0], 0);
+        user.control("RUN", lines::IOCTL_PARSCAN_RUN, &request, lines::RESULT + 8);
+        let release = || user.control("RELEASE", lines::IOCTL_PARSCAN_RELEASE, &[1, 0, 0, 0], 0);
         // One that is cancelled leaves the claim as it is.
         if release().status == NtStatus::CANCELLED {
             release();

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use parscan_client::{
     Condition, Data, Limits, Scanner,
-    usbscan::{PipeInformation, PipeKind, Timeouts},
+    usbscan::{PipeInformation, RawPipeType, Timeouts},
 };
 use serde::Serialize;
 
@@ -241,12 +241,12 @@ impl PipeLine {
     fn new((index, pipe): (usize, PipeInformation)) -> Self {
         Self {
             index,
-            kind: match pipe.kind {
-                PipeKind::Control => "control",
-                PipeKind::Isochronous => "isochronous",
-                PipeKind::Bulk => "bulk",
-                PipeKind::Interrupt => "interrupt",
-                PipeKind::Unknown(_) => "unknown",
+            kind: match pipe.pipe_type {
+                RawPipeType::CONTROL => "control",
+                RawPipeType::ISOCHRONOUS => "isochronous",
+                RawPipeType::BULK => "bulk",
+                RawPipeType::INTERRUPT => "interrupt",
+                _ => "unknown",
             },
             direction: if pipe.endpoint_address & 0x80 == 0 {
                 "out"
@@ -254,7 +254,7 @@ impl PipeLine {
                 "in"
             },
             endpoint: pipe.endpoint_address,
-            packet_size: pipe.maximum_packet_size,
+            packet_size: pipe.max_packet_size,
             interval: pipe.interval,
         }
     }

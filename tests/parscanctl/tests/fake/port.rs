@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use parscan_client::{
     Failure, IeeeModes, Limits, NegotiationMask, ParStatus, SerialTimeouts, Transport,
     ioctl::parallel::{
-        UserRequest,
-        port_programs::{Chip, Edge, EdgeRing, RunInput, RunResult, verify},
+        ImmediateRequest as Now, QueuedRequest as Later, UserRequest,
+        port_programs::{Chip, Edge, EdgeRing, RunResult, verify},
     },
 };
 use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
@@ -156,17 +156,21 @@ impl Transport for Open {
         let printer = &self.printer;
         let mut state = self.state.lock().unwrap();
         match request {
-            UserRequest::QueryInformation(request) => {
-                answer(output, &request.answer(printer.status))
+            UserRequest::Queued(Later::QueryInformation) => {
+                answer(output, &printer.status.to_bytes())
             }
-            UserRequest::SetInformation(_) => match printer.initialize {
+            UserRequest::Queued(Later::SetInformation(_)) => match printer.initialize {
                 0 => Ok(0),
                 status => Err(failure(status, 0)),
             },
-            UserRequest::QueryRawDeviceId if printer.id.is_empty() => Err(failure(0xC000_0185, 0)),
-            UserRequest::QueryRawDeviceId => answer(output, &[printer.id, b"\0"].concat()),
-            UserRequest::GetMode => answer(output, &state.modes.to_bytes()),
-            UserRequest::Negotiate(offered) => {
+            UserRequest::Queued(Later::QueryRawDeviceId) if printer.id.is_empty() => {
+                Err(failure(0xC000_0185, 0))
+            }
+            UserRequest::Queued(Later::QueryRawDeviceId) => {
+                answer(output, &[printer.id, b"\0"].concat())
+            }
+            UserRequest::Immediate(Now::GetMode) => answer(output, &state.modes.to_bytes()),
+            UserRequest::Queued(Later::Negotiate(offered)) => {
                 let chosen = self.choose(offered.read).zip(self.choose(offered.write));
                 let Some((read, write)) = chosen else {
                     return Err(failure(0xC000_0001, 0));
@@ -174,26 +178,30 @@ impl Transport for Open {
                 state.modes = NegotiationMask { read, write };
                 answer(output, &state.modes.to_bytes())
             }
-            UserRequest::GetDefaultModes => answer(output, &NegotiationMask::DEFAULT.to_bytes()),
-            UserRequest::GetDeviceCaps(excluded) => {
-                let modes = printer.modes.difference(excluded);
-                answer(output, &modes.bits().to_le_bytes())
+            UserRequest::Immediate(Now::GetDefaultModes) => {
+                answer(output, &NegotiationMask::DEFAULT.to_bytes())
             }
-            UserRequest::SetWriteAddress(_)
-            | UserRequest::SetReadAddress(_)
-            | UserRequest::Claim
-            | UserRequest::Release { .. } => Ok(0),
-            UserRequest::IsPortFree => answer(output, &[1]),
-            UserRequest::QueryLocation => {
+            UserRequest::Queued(Later::GetDeviceCaps(excluded)) => {
+                let modes = printer.modes.difference(excluded);
+                answer(output, &modes.to_bytes())
+            }
+            UserRequest::Queued(
+                Later::SetWriteAddress(_)
+                | Later::SetReadAddress(_)
+                | Later::Claim
+                | Later::Release { .. },
+            ) => Ok(0),
+            UserRequest::Immediate(Now::IsPortFree) => answer(output, &[1]),
+            UserRequest::Immediate(Now::QueryLocation) => {
                 answer(output, &[printer.location.as_bytes(), b"\0"].concat())
             }
-            UserRequest::SetTimeouts(timeouts) => {
+            UserRequest::Immediate(Now::SetTimeouts(timeouts)) => {
                 state.timeouts = timeouts;
                 Ok(0)
             }
-            UserRequest::GetTimeouts => answer(output, &state.timeouts.to_bytes()),
-            UserRequest::Run => {
-                let parts = RunInput::parse(input).unwrap();
+            UserRequest::Immediate(Now::GetTimeouts) => answer(output, &state.timeouts.to_bytes()),
+            UserRequest::Queued(Later::Run(run)) => {
+                let parts = run.parts(input);
                 let program =
                     verify(&parts, output.len(), CHIP).map_err(|_| failure(0xC000_000D, 0))?;
                 let mut bytes = vec![0; output.len() - RunResult::SIZE];
@@ -207,7 +215,7 @@ impl Transport for Open {
                 self.shared.pass(wire.now / 1_000_000);
                 answer(output, &[&result.to_bytes()[..], &bytes].concat())
             }
-            UserRequest::WaitEdge(milliseconds) => {
+            UserRequest::Queued(Later::WaitEdge(milliseconds)) => {
                 let Some(edges) = printer.edges else {
                     return Err(failure(0xC000_00BB, 0));
                 };

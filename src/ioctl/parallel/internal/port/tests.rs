@@ -73,7 +73,7 @@ fn chip_modes_are_the_upper_bits() {
 
 /// The eight bytes at an offset.
 fn word(bytes: &[u8], offset: usize) -> u64 {
-    u64_at(bytes, offset)
+    u64::from_le_bytes(*bytes[offset..].first_chunk().unwrap())
 }
 
 fn routines() -> PortRoutines {
@@ -169,11 +169,13 @@ fn an_interrupt_service_routine_is_read_whole() {
     }
     assert_eq!(
         PortRequest::parse(0x0016_0034, &input, 32),
-        Ok(PortRequest::ConnectInterrupt(InterruptServiceRoutine {
-            routine: 1,
-            context: 2,
-            deferred_routine: 3,
-            deferred_context: 4,
-        }))
+        Ok(PortRequest::Immediate(
+            ImmediatePortRequest::ConnectInterrupt(InterruptServiceRoutine {
+                routine: 1,
+                context: 2,
+                deferred_routine: 3,
+                deferred_context: 4,
+            })
+        ))
     );
 }
