@@ -1,6 +1,9 @@
 //! Clocks, timers and stalls.
 
-use core::ptr::{self, NonNull};
+use core::{
+    num::NonZeroU64,
+    ptr::{self, NonNull},
+};
 
 use wdk_sys::{
     _EX_TIMER, EX_TIMER_HIGH_RESOLUTION, LARGE_INTEGER,
@@ -31,7 +34,8 @@ pub(crate) fn nanoseconds() -> u64 {
     counted(1_000_000_000)
 }
 
-/// The performance counter, in parts of a second.
+/// The performance counter, in parts of a second. One copy: what it costs is the counter.
+#[inline(never)]
 fn counted(parts: u64) -> u64 {
     let mut frequency = LARGE_INTEGER::default();
     // SAFETY: no requirements.
@@ -40,13 +44,12 @@ fn counted(parts: u64) -> u64 {
     let count = u64::try_from(unsafe { count.QuadPart }).unwrap_or(0);
     // SAFETY: likewise.
     let frequency = u64::try_from(unsafe { frequency.QuadPart }).unwrap_or(0);
-    let seconds = count.checked_div(frequency).unwrap_or(0);
+    // It never is 0.
+    let frequency = NonZeroU64::new(frequency).unwrap_or(NonZeroU64::MIN);
+    let seconds = count / frequency;
     // Less than a second: the product fits for any frequency below 18 GHz.
-    let rest = count.checked_rem(frequency).unwrap_or(0);
-    let rest = rest.saturating_mul(parts).checked_div(frequency);
-    seconds
-        .saturating_mul(parts)
-        .saturating_add(rest.unwrap_or(0))
+    let rest = (count % frequency).saturating_mul(parts) / frequency;
+    seconds.saturating_mul(parts).saturating_add(rest)
 }
 
 /// The performance counter itself. At any IRQL.

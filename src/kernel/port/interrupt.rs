@@ -174,9 +174,11 @@ impl Interrupt {
         if known().any(|(other, ..)| *other == client) {
             return Err(Status::INVALID_PARAMETER);
         }
-        let gate = (0..MOST)
-            .find(|gate| known().all(|(.., other)| other != gate))
-            .ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        let taken = known().fold(0_u32, |taken, (.., gate)| taken | 1 << gate);
+        let gate = taken.trailing_ones() as usize;
+        if gate >= MOST {
+            return Err(Status::INSUFFICIENT_RESOURCES);
+        }
         if inner.object.load(Ordering::Acquire).is_null() {
             self.connect(owner, pdo, resource)?;
         }

@@ -1,15 +1,23 @@
 //! Which basic blocks of a driver's code were reached.
 //!
 //! The first byte of every block that no thread has come to yet is a breakpoint; the first thread that
-//! comes to it puts the byte back, once for all machines of this process and of those that it
-//! forked since. So a block costs one signal, and what was seen before costs nothing.
+//! comes to it puts the byte back, and notes the block for all machines of this process and of those
+//! that it forked since. So a block costs one signal, and what was seen before costs nothing.
+//!
+//! What is noted can be a file that several processes share: [`FILE`] names one for every machine of
+//! a process, whatever program it is.
 //!
 //! Blocks are found by following the code from every function of the exception directory, from every
 //! address in code that data refers to, and from every call.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 use object::LittleEndian as LE;
@@ -23,6 +31,14 @@ use crate::patch::Plan;
 /// `RUNTIME_FUNCTION`
 const ENTRY: usize = 12;
 const BREAKPOINT: u8 = 0xCC;
+
+/// The environment variable that names the image whose blocks are noted in [`FILE`].
+pub const IMAGE: &str = "NTSIM_COVERAGE_IMAGE";
+/// The environment variable that names the file for what is reached, by whatever machine of this
+/// process: a byte for every byte of the image.
+pub const FILE: &str = "NTSIM_COVERAGE_FILE";
+/// Images of one thread's machines that breakpoints are in; more than a test loads at a time.
+const LOADED: usize = 32;
 
 /// A basic block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +57,18 @@ pub struct Coverage {
     old: Vec<Option<u8>>,
     /// For every byte of the image: 1 if it begins a block that was reached. Shared with processes
     /// that are forked.
-    seen: *mut u8,
+    seen: &'static [AtomicU8],
     code: Vec<(u32, u32)>,
 }
 
-/// Where the image lies whose breakpoints are set.
-static BASE: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Where the images lie whose breakpoints are set, the last ones. A machine stays on its thread.
+    static BASES: Cell<[Va; LOADED]> = const { Cell::new([0; LOADED]) };
+}
+
+/// Blocks that this process, and those that it comes from, reached before all others.
+static FOUND: AtomicUsize = AtomicUsize::new(0);
+
 static ACTIVE: AtomicPtr<Coverage> = AtomicPtr::new(core::ptr::null_mut());
 
 /// A breakpoint at `at`: whether it was one of these. It is gone then.
@@ -57,10 +79,11 @@ pub(crate) fn hit(at: Va) -> bool {
     }
     // SAFETY: what was activated lives for ever.
     let coverage = unsafe { &*active };
-    let Some(offset) = at.checked_sub(BASE.load(Ordering::Relaxed)) else {
-        return false;
-    };
-    let Some(Some(old)) = coverage.old.get(offset) else {
+    let found = BASES.get().into_iter().find_map(|base| {
+        let offset = at.checked_sub(base).filter(|_| base != 0)?;
+        Some((offset, coverage.old.get(offset).copied()??))
+    });
+    let Some((offset, old)) = found else {
         return false;
     };
     let place: *mut u8 = core::ptr::with_exposed_provenance_mut(at);
@@ -69,11 +92,10 @@ pub(crate) fn hit(at: Va) -> bool {
         return false;
     }
     // SAFETY: as above.
-    unsafe { place.write(*old) };
-    // SAFETY: a byte for every byte of the image.
-    let seen = unsafe { coverage.seen.add(offset) };
-    // SAFETY: as above.
-    unsafe { seen.write(1) };
+    unsafe { place.write(old) };
+    if coverage.seen[offset].swap(1, Ordering::Relaxed) == 0 {
+        FOUND.fetch_add(1, Ordering::Relaxed);
+    }
     true
 }
 
@@ -134,6 +156,33 @@ impl Coverage {
     /// # Panics
     /// If there is no memory.
     pub fn of(path: &Path) -> Result<&'static Self, String> {
+        Self::noted(path, None)
+    }
+
+    /// That of an image file, with what is reached in a file that other processes share: made if
+    /// there is none, and else taken up.
+    ///
+    /// # Errors
+    /// What is wrong with either file.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn shared(path: &Path, noted: &Path) -> Result<&'static Self, String> {
+        Self::noted(path, Some(noted))
+    }
+
+    /// What the environment asks for, once for all machines of the process.
+    pub(crate) fn of_environment() -> Option<&'static Self> {
+        static ASKED: OnceLock<Option<&'static Coverage>> = OnceLock::new();
+        let open = || {
+            let (image, file) = (env::var_os(IMAGE)?, env::var_os(FILE)?);
+            let opened = Self::shared(Path::new(&image), Path::new(&file));
+            Some(opened.unwrap_or_else(|error| panic!("{FILE}: {error}")))
+        };
+        *ASKED.get_or_init(open)
+    }
+
+    fn noted(path: &Path, noted: Option<&Path>) -> Result<&'static Self, String> {
         let file = std::fs::read(path).map_err(|error| error.to_string())?;
         let parsed = PeFile64::parse(&*file).map_err(|error| error.to_string())?;
         let layout = layout(&file, &parsed).ok_or("the sections lie outside")?;
@@ -149,18 +198,34 @@ impl Coverage {
         };
         blocks.retain(|block| !moved(block.start as usize));
         let size = layout.image.len();
+        let whole = size.next_multiple_of(PAGE);
+        let shared = noted
+            .map(|noted| {
+                let mut open = OpenOptions::new();
+                let open = open.read(true).write(true).create(true).truncate(false);
+                let file = open.open(noted).map_err(|error| error.to_string())?;
+                let length = u64::try_from(whole).unwrap_or(u64::MAX);
+                file.set_len(length).map_err(|error| error.to_string())?;
+                Ok::<_, String>(file)
+            })
+            .transpose()?;
+        let (kind, descriptor) = shared
+            .as_ref()
+            .map_or((libc::MAP_ANONYMOUS, -1), |file| (0, file.as_raw_fd()));
         // SAFETY: a new mapping of our own.
-        let seen = unsafe {
+        let place = unsafe {
             libc::mmap(
                 core::ptr::null_mut(),
-                size.next_multiple_of(PAGE),
+                whole,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
+                libc::MAP_SHARED | kind,
+                descriptor,
                 0,
             )
         };
-        assert_ne!(seen, libc::MAP_FAILED, "no memory");
+        assert_ne!(place, libc::MAP_FAILED, "no memory");
+        // SAFETY: the mapping is as long, is never unmapped, and any byte is an atomic one.
+        let seen = unsafe { core::slice::from_raw_parts(place.cast::<AtomicU8>(), whole) };
         let mut old = vec![None; size];
         for block in &blocks {
             let at = block.start as usize;
@@ -175,7 +240,7 @@ impl Coverage {
             path: path.to_owned(),
             blocks,
             old,
-            seen: seen.cast(),
+            seen,
             code: code.collect(),
         })))
     }
@@ -189,10 +254,7 @@ impl Coverage {
     /// Whether a block was reached.
     #[must_use]
     pub fn is_reached(&self, block: Block) -> bool {
-        // SAFETY: a byte for every byte of the image.
-        let seen = unsafe { self.seen.add(block.start as usize) };
-        // SAFETY: as above.
-        unsafe { seen.read_volatile() != 0 }
+        self.seen[block.start as usize].load(Ordering::Relaxed) != 0
     }
 
     /// How many blocks were reached.
@@ -202,6 +264,13 @@ impl Coverage {
             .iter()
             .filter(|block| self.is_reached(**block))
             .count()
+    }
+
+    /// How many blocks this process reached before all others that share the notes; a process that
+    /// was forked begins with what its parent had.
+    #[must_use]
+    pub fn found() -> usize {
+        FOUND.load(Ordering::Relaxed)
     }
 
     /// Sets the breakpoints in an image that was loaded from the file.
@@ -218,7 +287,10 @@ impl Coverage {
         for block in self.blocks.iter().filter(|block| !self.is_reached(**block)) {
             crate::mem::poke(base + block.start as usize, BREAKPOINT);
         }
-        BASE.store(base, Ordering::Relaxed);
+        let mut bases = BASES.get();
+        bases.rotate_right(1);
+        bases[0] = base;
+        BASES.set(bases);
         ACTIVE.store(core::ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
     }
 }

@@ -151,7 +151,7 @@ pub use bugcheck::{Bugcheck, LoadError};
 pub use config::Config;
 pub use count::{Counts, Lock, LockUse};
 #[cfg(target_arch = "x86_64")]
-pub use coverage::{Block, Coverage};
+pub use coverage::{Block, Coverage, FILE as COVERAGE_FILE, IMAGE as COVERAGE_IMAGE};
 pub use hardware::{DeviceSpec, Need, PowerUp, Resource, requirements_list};
 pub use image::UnknownImport;
 pub use iomgr::CANARY;

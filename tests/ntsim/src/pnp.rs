@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub power: u32,
     /// How it gets full power.
     pub power_up: PowerUp,
+    /// What its bus answers to `IRP_MN_START_DEVICE`, if not success.
+    pub fails_start: Option<NtStatus>,
     pub parent: Option<DevNode>,
     pub state: NodeState,
     pub spec: DeviceSpec,
@@ -299,6 +301,10 @@ fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
     match minor {
         0..=6 | SURPRISE => {
             if minor == 0 {
+                let fails = with(|k| k.pnp.nodes[node_of(k, device)?].fails_start);
+                if fails.is_some() {
+                    return fails;
+                }
                 with(|k| power::set_actual(k, device, power::D0));
             }
             Some(NtStatus::SUCCESS)
@@ -399,6 +405,7 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
         pdo,
         power: power::D0,
         power_up: PowerUp::default(),
+        fails_start: None,
         parent,
         state: NodeState::Found,
         spec,
@@ -487,7 +494,12 @@ pub(crate) fn send(
     information: usize,
     fill: impl FnOnce(Sl),
 ) -> (NtStatus, usize) {
-    let (irp, top) = iomgr::prepare(pdo(node), |irp, sl| {
+    let pdo = pdo(node);
+    // It went while this was waited for.
+    if pdo == 0 {
+        return (NtStatus::NO_SUCH_DEVICE, information);
+    }
+    let (irp, top) = iomgr::prepare(pdo, |irp, sl| {
         irp.set_status(status);
         irp.set_information(information);
         sl.set_major(major);
@@ -1269,4 +1281,11 @@ pub(crate) fn disconnect(k: &mut Kernel, node: DevNode) {
 pub(crate) fn unplug(node: DevNode) -> NtStatus {
     with(|k| disconnect(k, node));
     surprise_remove(node)
+}
+
+impl crate::Machine {
+    /// A device's bus answers every `IRP_MN_START_DEVICE` with this from now on.
+    pub fn fail_start(&self, node: DevNode, status: Option<NtStatus>) {
+        self.with(|k| k.pnp.nodes[node.0].fails_start = status);
+    }
 }

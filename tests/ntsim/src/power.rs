@@ -630,6 +630,10 @@ fn wait(irp: Va) -> NtStatus {
 /// Sends any power IRP to a stack.
 pub(crate) fn send(node: DevNode, minor: u8, arguments: [usize; 4]) -> (NtStatus, usize) {
     let pdo = with(|k| k.pnp.nodes[node.0].pdo);
+    // It went while this was waited for.
+    if pdo == 0 {
+        return (NtStatus::NO_SUCH_DEVICE, 0);
+    }
     let sets = minor == SET_POWER;
     let (of_device, of_system) = (sets && arguments[1] == 1, sets && arguments[1] == 0);
     let query = minor == QUERY_POWER && arguments[1] == 0;

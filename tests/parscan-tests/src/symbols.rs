@@ -79,9 +79,9 @@ fn readable(name: &str) -> String {
             .find(|c: char| !c.is_ascii_digit())
             .unwrap_or(name.len() - at);
         let length: usize = name[at..at + digits].parse().unwrap_or(0);
-        // A separator before names that begin with a digit or an underscore.
         let mut start = at + digits;
-        if bytes.get(start) == Some(&b'_') {
+        // Of the new mangling: a separator before names that begin with a digit or an underscore.
+        if name.starts_with("_R") && bytes.get(start) == Some(&b'_') {
             start += 1;
         }
         match name.get(start..start + length) {

@@ -205,6 +205,12 @@ fn a_time_out_of_a_write_tells_mode_and_event() {
             0,
         ),
         (
+            modes::IEEE_COMPATIBILITY,
+            Misbehaviour::Condition(Condition::Busy),
+            "Centronics",
+            0,
+        ),
+        (
             modes::ECP_SW,
             Misbehaviour::StallForwardForever,
             "ECP by software",

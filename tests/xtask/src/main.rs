@@ -266,15 +266,21 @@ enum Command {
     /// Attack the driver with programs and devices that do what they should not.
     ///
     /// Builds parscan.sys and loads it into the simulated kernel. Each session is a machine with a
-    /// port and a scanner, several 64- and 32-bit programs that send any request with any buffers,
-    /// cancel and close in the midst of it, devices that break their protocols and describe themselves
-    /// wrongly, little memory, sleep, stop and removal. Its seed decides all of it. Counts requests and
-    /// the basic blocks of the image that were reached, and lists the functions with others.
+    /// port and a scanner of any kind, any values in the registry, several 64- and 32-bit programs
+    /// that send any request with any buffers, cancel and close in the midst of it, a class driver,
+    /// devices that break their protocols and describe themselves wrongly, little memory, sleep, stop,
+    /// disable and removal. Two seeds decide all of it: one the machine, one what happens. Counts
+    /// requests and the basic blocks of the image that were reached, and lists the functions with
+    /// others. The sessions of the corpus come first, which reached most when it was made.
+    ///
+    /// With --coverage it counts as well what verify, race and the tests reach, in their quick forms,
+    /// and prints what each of them reached and what none did.
     ///
     /// With --life: devices that come and go under load, and a day of virtual time in an office;
     /// memory, handles, threads and links must be back at their first level every time.
     #[command(after_help = "Examples:\n  cargo xtask attack --requests 10000000\n  \
-                            cargo xtask attack --replay 17\n  cargo xtask attack --life")]
+                            cargo xtask attack --replay 17:17\n  cargo xtask attack --coverage\n  \
+                            cargo xtask attack --life")]
     Attack(verify::Attack),
 
     /// Install the driver in Wine and use it with parscanctl.

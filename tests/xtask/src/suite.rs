@@ -338,10 +338,15 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "verify",
-        what: "a call fails, a device is pulled out, requests are cancelled, sleep: the quick form",
+        what: "a call fails, a device is pulled out, requests are cancelled, sleep; an attack: quick forms",
         needs: &["build", "test-drivers"],
         shown: false,
-        commands: |workspace| Ok(vec![xtask(workspace, &["verify", "--quick"])?]),
+        commands: |workspace| {
+            Ok(vec![
+                xtask(workspace, &["verify", "--quick"])?,
+                xtask(workspace, &["attack", "--quick"])?,
+            ])
+        },
     },
     Step {
         name: "debug-image",

@@ -79,7 +79,7 @@ impl EppEngine {
         if !self.timeout {
             return 0;
         }
-        self.reads += 1;
+        self.reads = self.reads.saturating_add(1);
         if self.clear == TimeoutClear::ReadTwice && self.reads == 2 {
             self.timeout = false;
         }

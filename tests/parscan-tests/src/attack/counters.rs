@@ -15,8 +15,6 @@ pub(crate) enum Counter {
     Sleeps,
     Stops,
     Unplugs,
-    /// The seed of the next session.
-    Next,
     /// How many there are.
     Count,
 }
@@ -59,9 +57,4 @@ pub(crate) fn add(counter: Counter, n: u64) -> u64 {
 /// What is there.
 pub(crate) fn of(counter: Counter) -> u64 {
     place(counter).load(Ordering::Relaxed)
-}
-
-/// Sets one.
-pub(crate) fn set(counter: Counter, n: u64) {
-    place(counter).store(n, Ordering::Relaxed);
 }

@@ -45,6 +45,16 @@ impl Dice {
         (0..length).map(|_| self.byte()).collect()
     }
 
+    /// A byte that does not look like old memory when it is read back.
+    pub(crate) fn plain(&mut self) -> u8 {
+        self.byte() & 0x7F
+    }
+
+    /// Such bytes.
+    pub(crate) fn text(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.plain()).collect()
+    }
+
     /// Nanoseconds: microseconds mostly, milliseconds, seconds now and then.
     pub(crate) fn time(&mut self) -> u64 {
         // A port that waits for its device costs time of the host, too.

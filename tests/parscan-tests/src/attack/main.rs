@@ -13,13 +13,23 @@ mod counters;
 #[cfg(target_arch = "x86_64")]
 mod dice;
 #[cfg(target_arch = "x86_64")]
+mod hardware;
+#[cfg(target_arch = "x86_64")]
+mod kernel_client;
+#[cfg(target_arch = "x86_64")]
 mod life;
 #[cfg(target_arch = "x86_64")]
+mod lines;
+#[cfg(target_arch = "x86_64")]
 mod program;
+#[cfg(target_arch = "x86_64")]
+mod report;
 #[cfg(target_arch = "x86_64")]
 mod requests;
 #[cfg(target_arch = "x86_64")]
 mod session;
+#[cfg(target_arch = "x86_64")]
+mod system;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> std::process::ExitCode {

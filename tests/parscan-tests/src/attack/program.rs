@@ -1,16 +1,24 @@
 //! The program's options, its sessions side by side, and what it prints.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 use clap::Parser;
-use ntsim::Coverage;
+use ntsim::{COVERAGE_FILE, Coverage};
 use parscan_tests::{driver_image, fork, symbols::Symbols};
 
 use super::{
     counters::{self, Counter},
-    life, session,
+    life,
+    report::{self, Machine},
+    session::{self, Seed},
 };
 
 /// Seconds of real time for a process: the driver may spin without a kernel call.
@@ -18,22 +26,33 @@ const PATIENCE: u32 = 120;
 
 /// Programs, devices and the system do what they should not.
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 struct Options {
     /// How many requests.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     requests: u64,
-    /// The seed of the first session.
+    /// The seed of the first machine.
     #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    seed: u32,
     /// Processes at once.
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
-    /// Replay the session with this seed alone, and print what happens.
-    #[arg(long, value_name = "SEED")]
-    replay: Option<u64>,
+    /// Replay this session alone, and print what happens.
+    #[arg(long, value_name = "MACHINE:ACTS")]
+    replay: Option<Seed>,
+    /// The sessions of the corpus alone.
+    #[arg(long)]
+    quick: bool,
+    /// Print the sessions that reached most, as the corpus has them.
+    #[arg(long)]
+    keep: bool,
     /// List every block that was not reached, not only their functions.
     #[arg(long)]
     blocks: bool,
+    /// No attack: what these machines reached together, each as NAME=FILE with the file that
+    /// `NTSIM_COVERAGE_FILE` named for it.
+    #[arg(long, value_name = "NAME=FILE", num_args = 1.., value_parser = Machine::parse)]
+    merge: Vec<(String, PathBuf)>,
     /// No attack: a thousand lives of both roles, and a day in an office.
     #[arg(long)]
     life: bool,
@@ -45,6 +64,11 @@ struct Options {
     hours: u64,
 }
 
+/// Sessions that reached most: each a line, its seeds and how many blocks it was the first to reach.
+/// `cargo xtask attack --keep` prints them; they are only good for the attack that found them.
+const CORPUS: &str = include_str!("corpus.txt");
+/// How many there are.
+const KEPT: usize = 20;
 /// Requests of a session.
 const SESSION: usize = 2000;
 /// Violations after which it stops.
@@ -57,6 +81,9 @@ pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     fork::keep_panics();
     counters::install();
+    if !options.merge.is_empty() {
+        return merge(&options);
+    }
     let report = if options.life {
         lives(&options)
     } else {
@@ -79,41 +106,138 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Which session comes next: those of the corpus, then new machines, and, every other time, one on
+/// which something new was reached, with other acts.
+struct Seeds {
+    corpus: Vec<Seed>,
+    next: u32,
+    /// Machines on which something new was reached.
+    fertile: Vec<u32>,
+    turn: u32,
+}
+
+impl Seeds {
+    fn new(first: u32) -> Self {
+        let mut corpus: Vec<Seed> = CORPUS
+            .lines()
+            .filter_map(|line| line.split_once(' ')?.0.parse().ok())
+            .collect();
+        corpus.reverse();
+        Self {
+            corpus,
+            next: first,
+            fertile: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    fn next(&mut self, only_corpus: bool) -> Option<Seed> {
+        if let Some(seed) = self.corpus.pop() {
+            return Some(seed);
+        }
+        if only_corpus {
+            return None;
+        }
+        self.turn += 1;
+        let count = u32::try_from(self.fertile.len()).unwrap_or(0);
+        if self.turn.is_multiple_of(2) && count > 0 {
+            // The last ones first: what they reached is rare.
+            let back = (self.turn / 2 % count.min(FERTILE)) as usize;
+            let place = self.fertile.len() - 1 - back;
+            return Some(Seed {
+                machine: self.fertile[place],
+                acts: self.turn,
+            });
+        }
+        let machine = self.next;
+        self.next += 1;
+        Some(Seed {
+            machine,
+            acts: machine,
+        })
+    }
+
+    fn learn(&mut self, marks: &BTreeMap<String, usize>) {
+        for seed in marks.keys().filter_map(|it| it.parse::<Seed>().ok()) {
+            if !self.fertile.contains(&seed.machine) {
+                self.fertile.push(seed.machine);
+            }
+        }
+    }
+}
+
+/// So many of the machines on which something new was reached get other acts.
+const FERTILE: u32 = 40;
+
+/// Prints what several machines reached.
+fn merge(options: &Options) -> ExitCode {
+    let image = driver_image();
+    let machines = options.merge.iter().map(|(name, file)| Machine {
+        name: name.clone(),
+        coverage: Coverage::shared(&image, file).unwrap_or_else(|error| panic!("{error}")),
+    });
+    report::print(&image, &machines.collect::<Vec<_>>(), options.blocks);
+    ExitCode::SUCCESS
+}
+
+/// The image's blocks; what is reached is noted in the file that the environment names, if any.
+fn coverage() -> &'static Coverage {
+    let image = driver_image();
+    let coverage = env::var_os(COVERAGE_FILE).map_or_else(
+        || Coverage::of(&image),
+        |file| Coverage::shared(&image, Path::new(&file)),
+    );
+    coverage.unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn attack(options: &Options) -> fork::Report {
-    let coverage = Coverage::of(&driver_image()).unwrap_or_else(|error| panic!("{error}"));
+    let coverage = coverage();
     if let Some(seed) = options.replay {
         return fork::apart(1, PATIENCE, |_| {
             session::play(seed, SESSION, Some(coverage), true);
         });
     }
     let began = Instant::now();
-    counters::set(Counter::Next, options.seed);
-    let mut report = fork::Report::default();
+    let mut found = Vec::new();
     // A process of its own for each session, so that what breaks one breaks no other.
-    let all = fork::apart(options.jobs, PATIENCE, |forker| {
-        while counters::of(Counter::Requests) < options.requests
-            && forker.borrow().report.violations < ENOUGH
-        {
-            let seed = counters::add(Counter::Next, 1);
+    let mut report = fork::apart(options.jobs, PATIENCE, |forker| {
+        let mut seeds = Seeds::new(options.seed);
+        loop {
+            let violations = forker.borrow().report.violations;
+            let enough = !options.quick && counters::of(Counter::Requests) >= options.requests;
+            let Some(seed) = seeds
+                .next(options.quick)
+                .filter(|_| !enough && violations < ENOUGH)
+            else {
+                break;
+            };
             let child = forker.borrow_mut().fork(&seed.to_string());
             if child {
+                let before = Coverage::found();
                 session::play(seed, SESSION, Some(coverage), false);
+                let new = Coverage::found() - before;
+                if new > 0 {
+                    forker.borrow_mut().report.mark(&seed.to_string(), new);
+                }
                 fork::leave(forker);
             }
             counters::add(Counter::Sessions, 1);
+            seeds.learn(&forker.borrow().report.marks);
         }
     });
-    report.merge(&all);
-    unreached(coverage, options.blocks);
-    let blocks = coverage.blocks().len();
-    let reached = coverage.reached();
-    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    let share = 100.0 * reached as f64 / blocks.max(1) as f64;
+    for (seed, new) in std::mem::take(&mut report.marks) {
+        found.extend(seed.parse::<Seed>().map(|seed| (new, seed)));
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    if options.keep {
+        for (new, seed) in found.iter().take(KEPT) {
+            println!("{seed} {new}");
+        }
+    }
     let of = counters::of;
     println!(
         "{} requests in {} sessions, {} opens, {} cancels, {} hostile acts of devices, {} times \
-         little memory, {} sleeps, {} stops, {} unplugs; {:.0} s\n{reached} of {blocks} basic \
-         blocks reached ({share:.1} %)",
+         little memory, {} sleeps, {} stops, {} unplugs; {:.0} s",
         of(Counter::Requests),
         of(Counter::Sessions),
         of(Counter::Opens),
@@ -125,35 +249,13 @@ fn attack(options: &Options) -> fork::Report {
         of(Counter::Unplugs),
         began.elapsed().as_secs_f64()
     );
+    let name = "attack".to_owned();
+    report::print(
+        &driver_image(),
+        &[Machine { name, coverage }],
+        options.blocks,
+    );
     report
-}
-
-/// Lists the functions with blocks that nobody came to.
-fn unreached(coverage: &Coverage, each: bool) {
-    let symbols = Symbols::beside(&driver_image());
-    let mut functions: Vec<(String, usize, Vec<u32>)> = Vec::new();
-    for block in coverage.blocks() {
-        let place = symbols.name(u64::from(block.start)).unwrap_or_default();
-        let name = place.rsplit_once('+').map_or("", |(name, _)| name);
-        if functions.last().is_none_or(|(last, ..)| last != name) {
-            functions.push((name.to_owned(), 0, Vec::new()));
-        }
-        if let Some((_, all, missing)) = functions.last_mut() {
-            *all += 1;
-            if !coverage.is_reached(*block) {
-                missing.push(block.start);
-            }
-        }
-    }
-    println!("never reached:");
-    for (name, all, missing) in functions.iter().filter(|it| !it.2.is_empty()) {
-        println!("  {:>4} of {all:>4} blocks of {name}", missing.len());
-        if each {
-            for start in missing {
-                println!("         +{start:#x}");
-            }
-        }
-    }
 }
 
 /// A long life's part: how much of it, and its seed.
@@ -168,7 +270,7 @@ fn lives(options: &Options) -> fork::Report {
     for (name, part, count) in parts {
         let began = Instant::now();
         let mut of_part = fork::apart(1, PATIENCE, |forker| {
-            let (told, held) = part(count, options.seed);
+            let (told, held) = part(count, u64::from(options.seed));
             let mut forker = forker.borrow_mut();
             for (what, number) in told {
                 forker.report.counts.insert(what.to_owned(), number);

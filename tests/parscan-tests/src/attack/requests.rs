@@ -4,6 +4,7 @@ use ntsim::Caller;
 use parscan_tests::{ntddpar, port_programs as lines, usbscan_h};
 
 use crate::dice::Dice;
+pub(crate) use crate::lines::program;
 
 /// A control request.
 pub(crate) struct Request {
@@ -24,6 +25,7 @@ pub(crate) fn any(dice: &mut Dice, caller: Caller, memory: &[usize], of_port: bo
         lines::IOCTL_PARSCAN_CLAIM,
         lines::IOCTL_PARSCAN_RELEASE,
         lines::IOCTL_PARSCAN_RUN,
+        lines::IOCTL_PARSCAN_WAIT_EDGE,
     ];
     let of_port = if dice.one_in(20) { !of_port } else { of_port };
     let mut code = if of_port {
@@ -101,6 +103,11 @@ fn good(dice: &mut Dice, code: u32, caller: Caller, memory: &[usize]) -> (Vec<u8
             (vec![dice.of(&[0, 1]), 0, 0, 0], 0)
         }
         lines::IOCTL_PARSCAN_RUN => program(dice),
+        lines::IOCTL_PARSCAN_WAIT_EDGE => {
+            let wait = dice.of(&[0, 1, 20, 1000, lines::FOREVER]);
+            let room = dice.of(&[lines::EDGES, lines::EDGES + lines::EDGE, 500]);
+            (wait.to_le_bytes().to_vec(), room)
+        }
         usbscan_h::IOCTL_CANCEL_IO | usbscan_h::IOCTL_RESET_PIPE => {
             (usbscan_h::pipe_type(dice.of(&[0, 1, 2, 3, 4])).to_vec(), 0)
         }
@@ -156,38 +163,4 @@ fn block(dice: &mut Dice, memory: &[usize]) -> usbscan_h::IoBlock {
         data,
         index: dice.of(&[0, 1, 0xFFFF, 0x1_0000]),
     }
-}
-
-/// A port program: mostly of instructions that there are.
-fn program(dice: &mut Dice) -> (Vec<u8>, usize) {
-    let mut code = Vec::new();
-    for _ in 0..dice.below(24) {
-        let operation = if dice.one_in(20) {
-            dice.byte()
-        } else {
-            dice.of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
-        };
-        let arguments = match operation {
-            // The status lines of a port at rest, and short times.
-            6 | 7 => [
-                dice.of(&[0x80, 0x20, 0x08]),
-                dice.of(&[0x80, 0, 0x20]),
-                dice.of(&[0, 1, 5]),
-            ],
-            8 | 9 => [dice.byte(), dice.of(&[0, 1, 4]), dice.of(&[0, 0, 0x80])],
-            10 => [dice.of(&[0, 1, 3, 200]), dice.of(&[0, 0, 1]), 0],
-            3 | 5 => [dice.of(&[0, 1, 2, 3, 4]), 0, 0],
-            4 | 11 => [0; 3],
-            _ => [dice.byte(), dice.byte(), 0],
-        };
-        code.push([operation, arguments[0], arguments[1], arguments[2]]);
-    }
-    if !dice.one_in(8) {
-        code.push(lines::END);
-    }
-    let length = dice.of(&[0, 1, 3, 64, 1000]);
-    let bytes = dice.bytes(length);
-    let atomic = dice.one_in(4);
-    let room = dice.of(&[0, 1, 8, 64, 4096]);
-    (lines::request(&code, &bytes, atomic), lines::RESULT + room)
 }

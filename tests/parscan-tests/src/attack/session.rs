@@ -1,25 +1,34 @@
 //! A machine under attack: several programs, a port with something on it, a scanner, the system.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    str::FromStr,
+};
 
 use ntsim::{
     Caller, Config, Coverage, DevNode, DriverId, Handle, LoadError, Machine, NodeState, NtStatus,
-    Pending, PortDevice, Protection, RegValue, Resource, SharedPort, Width,
+    Pending, Protection,
 };
-use parscan_models::{
-    Condition, DescriptorSet, Ecp, Epp, Misbehaviour, Nanos, Peripheral1284, Ps2, Scanner, Spp,
-};
+use parscan_models::{Condition, Misbehaviour, Scanner};
 use parscan_tests::{
-    LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
+    MS, Pc, assert_nothing_left, check,
     client::{Client, PORT},
     driver_image,
-    scanner::ScannerSetup,
+    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
+    port_programs as lines,
 };
 
-use crate::{counters, counters::Counter, dice::Dice, requests};
+use crate::{
+    counters,
+    counters::Counter,
+    dice::Dice,
+    hardware::{self, Hardware, VECTOR},
+    kernel_client::Visit,
+    requests,
+};
 
-/// The interrupt of LPT1, as Windows translates it on this machine.
-const VECTOR: u32 = 0x37;
 /// Requests that are under way at once, at most.
 const UNDER_WAY: usize = 24;
 /// Handles that are open at once, at most.
@@ -30,10 +39,10 @@ const SHORT: [usize; 8] = [0, 1, 2, 3, 7, 16, 17, 100];
 const LONG: [usize; 10] = [0, 1, 2, 16, 100, 511, 512, 513, 4096, 70_000];
 
 /// A program's handle.
-struct Program {
-    handle: Handle,
-    caller: Caller,
-    of_port: bool,
+pub(crate) struct Program {
+    pub(crate) handle: Handle,
+    pub(crate) caller: Caller,
+    pub(crate) of_port: bool,
 }
 
 /// A request under way.
@@ -44,67 +53,75 @@ struct UnderWay {
     room: Option<usize>,
 }
 
-/// A chip whose registers read as they want.
-struct Noise(Dice);
-
-impl PortDevice for Noise {
-    fn read(&mut self, _: Nanos, _: usize, _: u16, width: Width) -> u32 {
-        self.0.word() & width.floating()
-    }
-
-    fn write(&mut self, _: Nanos, _: usize, _: u16, _: Width, _: u32) {}
+/// A class driver beside the programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    None,
+    /// It comes and goes, and gives back what it takes.
+    Visits,
+    /// Several clients of the port at once, which look after their accesses no more than a program
+    /// would: a sleep would take the port from them.
+    Contention,
 }
 
 /// Everything on one machine.
-struct Session {
-    dice: Dice,
-    machine: Machine,
-    driver: DriverId,
-    port: DevNode,
-    scanner_node: DevNode,
-    scanner: Scanner,
-    peripheral: Peripheral1284,
-    programs: Vec<Program>,
+pub(crate) struct Session {
+    pub(crate) dice: Dice,
+    pub(crate) machine: Machine,
+    pub(crate) driver: DriverId,
+    pub(crate) port: DevNode,
+    pub(crate) scanner_node: DevNode,
+    pub(crate) scanner: Scanner,
+    pub(crate) hardware: Hardware,
+    pub(crate) programs: Vec<Program>,
     under_way: Vec<UnderWay>,
     /// What each kind of program has for its buffers.
     memory: [[usize; 2]; 2],
     has_canary: bool,
-    /// A kernel client that looks after its own accesses no more than a program would.
-    has_client: bool,
-    instances: usize,
+    kernel: Kernel,
+    pub(crate) instances: usize,
+    /// The system sleeps, or goes to sleep, or wakes up.
+    pub(crate) asleep: Rc<Cell<bool>>,
+    /// Nothing comes in the midst of it any more.
+    pub(crate) is_over: Rc<Cell<bool>>,
 }
 
-fn shared(chip: impl PortDevice + 'static) -> SharedPort {
-    Rc::new(RefCell::new(chip))
+/// What decides a session: one seed for what the machine is, and one for what happens on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seed {
+    pub(crate) machine: u32,
+    pub(crate) acts: u32,
 }
 
-/// A chip; whether it has an ECP block, and whether what is written to it can be read back.
-fn chip(dice: &mut Dice, peripheral: &Peripheral1284) -> (SharedPort, bool, bool) {
-    let attached = Box::new(peripheral.clone());
-    match dice.below(7) {
-        0 => (shared(Spp::new(attached).without_trace()), false, true),
-        1 => (shared(Ps2::new(attached).without_trace()), false, true),
-        2 => (shared(Epp::new(attached).without_trace()), false, true),
-        3 => (shared(Ecp::new(attached).without_trace()), true, true),
-        4 => (shared(Noise(dice.clone())), dice.one_in(2), false),
-        _ => (
-            shared(Ecp::new(attached).with_epp().without_trace()),
-            true,
-            true,
-        ),
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.machine, self.acts)
     }
 }
 
-/// Attacks one machine with so many requests. All of it follows from the seed.
+impl FromStr for Seed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (machine, acts) = text.split_once(':').ok_or("not MACHINE:ACTS")?;
+        let number = |text: &str| text.parse().map_err(|_| "not a number");
+        Ok(Self {
+            machine: number(machine)?,
+            acts: number(acts)?,
+        })
+    }
+}
+
+/// Attacks one machine with so many requests. All of it follows from the seeds.
 #[allow(
     clippy::too_many_lines,
     reason = "a machine, from its parts to its end"
 )]
-pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverage>, echo: bool) {
-    let mut dice = Dice::new(seed);
+pub(crate) fn play(seed: Seed, requests: usize, coverage: Option<&'static Coverage>, echo: bool) {
+    let mut dice = Dice::new(u64::from(seed.machine));
     let has_canary = dice.one_in(4);
     let config = Config {
-        seed,
+        seed: u64::from(seed.acts),
         preempt_per_mille: if dice.one_in(16) {
             200
         } else {
@@ -116,6 +133,7 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
         // Taking it away at every spin lock costs most of the time.
         keep_paged: !dice.one_in(16),
         canary: has_canary,
+        etw_level: dice.of(&[None, None, Some(0), Some(2), Some(5)]),
         trace_ports: echo,
         trace_calls: echo,
         echo,
@@ -127,37 +145,15 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
     if let Some(coverage) = coverage {
         machine.cover(coverage);
     }
-    let peripheral = Peripheral1284::new()
-        .with_response(dice.of(&[0, 0, 0, 1000, 20_000]))
-        .with_byte_time(dice.of(&[0, 0, 0, 20_000]));
-    let (hardware, ecp, is_chip) = chip(&mut dice, &peripheral);
-    machine.map_ports(0x378, 8, 0, Rc::clone(&hardware));
-    let mut setup = Setup {
-        hardware_key: vec![("ParscanEpp32".into(), RegValue::Dword(dice.of(&[0, 1])))],
-        resources: vec![LPT1_REGISTERS],
-        ..Setup::default()
-    };
-    if ecp {
-        machine.map_ports(0x778, 3, 1, hardware);
-        setup.resources.push(Resource::Port {
-            base: 0x778,
-            len: 3,
-        });
-    }
-    let has_interrupt = dice.one_in(2);
-    if has_interrupt {
-        setup.resources.push(Resource::Interrupt {
-            level: 7,
-            vector: VECTOR,
-            latched: true,
-        });
-    }
+    let hardware = Hardware::new(&mut dice);
+    hardware.install(&machine);
     // Now and then there is little memory.
     if dice.one_in(8) {
         let at = u64::try_from(dice.below(200)).unwrap_or(0) + 1;
         machine.inject_failure(at);
     }
-    let driver = match machine.load_driver(driver_image(), "Parscan", &[]) {
+    let parameters = hardware::parameters(&mut dice);
+    let driver = match machine.load_driver(driver_image(), "Parscan", &parameters) {
         Ok(driver) => driver,
         Err(LoadError::EntryFailed(status)) => {
             assert!(!machine.failed_calls().is_empty(), "DriverEntry: {status}");
@@ -166,19 +162,12 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
         Err(error) => panic!("{error}"),
     };
     machine.inject_into(driver);
-    let port = machine.plug(setup.device());
-    let model = Scanner::default();
-    if dice.one_in(3) {
-        let seed = u64::from(dice.word() % 100_000);
-        model.set_descriptors(DescriptorSet::hostile(seed));
+    let port = machine.plug(hardware.device(&mut dice, 1));
+    let (model, device) = hardware::scanner(&mut dice, 1);
+    let scanner_node = machine.plug_usb(device, Rc::new(RefCell::new(model.clone())));
+    if dice.one_in(8) {
+        machine.set_power_up(scanner_node, hardware::power_up(&mut dice));
     }
-    let scanner_setup = ScannerSetup {
-        scanner: model.clone(),
-        is_buffered: dice.one_in(4),
-        ..ScannerSetup::default()
-    };
-    let function = Rc::new(RefCell::new(model.clone()));
-    let scanner_node = machine.plug_usb(scanner_setup.device("1"), function);
     for node in [port, scanner_node] {
         if check(machine.add_device(node, driver)).is_success() {
             let _ = check(machine.start(node));
@@ -202,24 +191,36 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
         port,
         scanner_node,
         scanner: model,
-        peripheral,
+        hardware,
         programs: Vec::new(),
         under_way: Vec::new(),
         memory,
         has_canary,
-        has_client: false,
+        kernel: Kernel::None,
         instances: 1,
+        asleep: Rc::default(),
+        is_over: Rc::default(),
     };
-    session.has_client = session.dice.one_in(4) && is_started(&session, port);
-    let client = session.has_client.then(|| session.client());
-    let contention = client.as_ref().map(|client| {
+    if session.is_started(port) {
+        session.kernel = session.dice.of(&[
+            Kernel::None,
+            Kernel::None,
+            Kernel::Visits,
+            Kernel::Contention,
+        ]);
+    }
+    session.dice = Dice::new(u64::from(seed.acts));
+    let client = (session.kernel != Kernel::None).then(|| session.client());
+    let contention = client.as_ref().filter(|_| session.has_contention());
+    let contention = contention.map(|client| {
         let grants = u64::try_from(session.dice.below(60)).unwrap_or(0) + 4;
-        client.start_contention(PORT, 3, grants, seed)
+        client.start_contention(PORT, 3, grants, u64::from(seed.acts))
     });
+    let visitor = client.as_ref().filter(|_| contention.is_none());
     let (mut made, mut steps) = (0, 0);
     // Without a device that started there is nobody to ask.
     while made < requests && steps < 4 * requests {
-        made += session.step(has_interrupt);
+        made += session.step(visitor);
         steps += 1;
     }
     session.close_all();
@@ -227,7 +228,8 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
         let outcome = contention.finish();
         assert_eq!(outcome.two_owners, 0, "two owners of the port");
         // Whose port goes, or reads as it wants, sees more.
-        let sure = is_chip && is_started(&session, port);
+        let sure =
+            session.hardware.is_chip.get() && session.port == port && session.is_started(port);
         assert!(!sure || outcome.intrusions == 0, "{outcome:?}");
     }
     if let Some(client) = client {
@@ -236,11 +238,11 @@ pub(crate) fn play(seed: u64, requests: usize, coverage: Option<&'static Coverag
     session.end();
 }
 
-fn is_started(session: &Session, node: DevNode) -> bool {
-    session.machine.node_state(node) == NodeState::Started
-}
-
 impl Session {
+    pub(crate) fn has_contention(&self) -> bool {
+        self.kernel == Kernel::Contention
+    }
+
     fn client(&self) -> Client {
         Client::load(&Pc {
             machine: self.machine.clone(),
@@ -251,30 +253,129 @@ impl Session {
         })
     }
 
-    /// One thing that somebody does. Gives how many requests it made.
-    fn step(&mut self, has_interrupt: bool) -> usize {
+    /// One thing that a program, a device or the system does. Gives how many requests it made.
+    fn step(&mut self, visitor: Option<&Client>) -> usize {
         if self.programs.is_empty() || self.dice.one_in(40) && self.programs.len() < OPEN {
             self.open();
         }
+        if self.dice.one_in(100) {
+            self.replace_lost();
+        }
         match self.dice.below(100) {
-            0..60 => return self.request(),
+            0..58 => return self.request(),
+            58..60 => return self.use_well(),
             60..72 => {
                 let time = self.dice.time();
                 check(self.machine.run_for(time));
             }
             72..80 => self.cancel(),
             80..82 => self.close(),
-            82..88 => self.peripheral(),
-            88..95 => self.scanner(),
-            95 if has_interrupt => {
+            82..87 => self.peripheral(),
+            87..93 => self.scanner(),
+            93 if self.hardware.has_interrupt => {
                 check(self.machine.interrupt(VECTOR));
             }
+            94 if self.dice.one_in(3) => self.ambush(),
+            95 if self.dice.one_in(3) => {
+                if let Some(client) = visitor {
+                    let visit = Visit {
+                        client,
+                        machine: &self.machine,
+                        has_interrupt: self.hardware.has_interrupt,
+                        port: self.port,
+                        peripheral: &self.hardware.peripheral,
+                    };
+                    visit.make(&mut self.dice);
+                }
+            }
             96 => self.little_memory(),
-            97..100 if self.dice.one_in(30) => self.system(),
+            97..100 if self.dice.one_in(8) => self.system(),
             _ => {}
         }
         self.sweep();
         0
+    }
+
+    /// A program that knows what it does: it chooses a mode and transfers, or claims the port and
+    /// runs programs on its lines. What comes between is up to the others.
+    fn use_well(&mut self) -> usize {
+        let ports = self.programs.iter().filter(|it| it.of_port);
+        let handles: Vec<Handle> = ports.map(|it| it.handle).collect();
+        let Some(place) = Some(handles.len()).filter(|it| *it > 0) else {
+            return 0;
+        };
+        let handle = handles[self.dice.below(place)];
+        let mut all: Vec<(u32, Vec<u8>, usize)> = Vec::new();
+        if self.dice.one_in(2) {
+            all.push((lines::IOCTL_PARSCAN_CLAIM, vec![0; 4], 0));
+            for _ in 0..=self.dice.below(5) {
+                if self.dice.one_in(4) {
+                    let wait = self.dice.of(&[0, 1, 50, u32::MAX]);
+                    let room = self.dice.of(&[lines::EDGES, 60, 400]);
+                    all.push((
+                        lines::IOCTL_PARSCAN_WAIT_EDGE,
+                        wait.to_le_bytes().to_vec(),
+                        room,
+                    ));
+                } else {
+                    let (input, room) = requests::program(&mut self.dice);
+                    all.push((lines::IOCTL_PARSCAN_RUN, input, room));
+                }
+            }
+            let restore = u8::from(self.dice.one_in(2));
+            all.push((lines::IOCTL_PARSCAN_RELEASE, vec![restore, 0, 0, 0], 0));
+        } else {
+            let every: Vec<u16> = modes::ALL.iter().map(|it| it.0).collect();
+            let (read, write) = (self.dice.of(&every), self.dice.of(&every));
+            let input = modes::mask(read, write).to_vec();
+            all.push((IOCTL_IEEE1284_NEGOTIATE, input, 4));
+        }
+        let transfers = all.len() == 1;
+        for (code, input, room) in &all {
+            let request = self.machine.start_io_control(handle, *code, input, *room);
+            self.follow(request, handle, Some(*room));
+            if self.hardware.has_interrupt && self.dice.one_in(2) {
+                check(self.machine.interrupt(VECTOR));
+            }
+        }
+        let mut made = all.len();
+        if transfers {
+            for _ in 0..=self.dice.below(3) {
+                let length = self.dice.of(&[1, 3, 17, 40]);
+                let request = if self.dice.one_in(2) {
+                    let bytes = self.dice.text(length);
+                    self.hardware.peripheral.give(&bytes);
+                    self.machine.start_read(handle, length)
+                } else {
+                    // Runs of bytes, which ECP may compress.
+                    let data = vec![self.dice.plain(); length];
+                    self.machine.start_write(handle, &data)
+                };
+                self.follow(request, handle, Some(length));
+                made += 1;
+            }
+        }
+        made
+    }
+
+    /// A request was made; what has ended is taken up.
+    fn follow(&mut self, request: Pending, handle: Handle, room: Option<usize>) {
+        self.under_way.push(UnderWay {
+            request,
+            handle,
+            room,
+        });
+        counters::add(Counter::Requests, 1);
+        if self.under_way.len() >= UNDER_WAY || self.dice.one_in(3) {
+            let time = self.dice.time();
+            check(self.machine.run_for(time.min(MS)));
+        }
+        self.sweep();
+        while self.under_way.len() >= UNDER_WAY {
+            self.cancel();
+            check(self.machine.run_for(MS));
+            self.sweep();
+        }
     }
 
     fn open(&mut self) {
@@ -300,6 +401,10 @@ impl Session {
         } else {
             let place = self.dice.below(links.len());
             let link = &links[place].0;
+            // What the class driver of the tests does for a program is no part of this.
+            if link.contains("Client") {
+                return;
+            }
             let tail = self
                 .dice
                 .of(&["", "", "", r"\0", r"\1", r"\7", r"\-1", r"\1x"]);
@@ -321,7 +426,7 @@ impl Session {
         }
     }
 
-    fn request(&mut self) -> usize {
+    pub(crate) fn request(&mut self) -> usize {
         let Some(count) = Some(self.programs.len()).filter(|count| *count > 0) else {
             return 0;
         };
@@ -341,7 +446,7 @@ impl Session {
             2 | 3 => {
                 let all = if of_port { &SHORT[..] } else { &LONG[..] };
                 let length = dice.of(all);
-                let data = vec![dice.byte(); length];
+                let data = vec![dice.plain(); length];
                 (self.machine.start_write(handle, &data), Some(length))
             }
             4 => {
@@ -380,22 +485,7 @@ impl Session {
                 )
             }
         };
-        self.under_way.push(UnderWay {
-            request,
-            handle,
-            room,
-        });
-        counters::add(Counter::Requests, 1);
-        if self.under_way.len() >= UNDER_WAY || self.dice.one_in(3) {
-            let time = self.dice.time();
-            check(self.machine.run_for(time.min(MS)));
-        }
-        self.sweep();
-        while self.under_way.len() >= UNDER_WAY {
-            self.cancel();
-            check(self.machine.run_for(MS));
-            self.sweep();
-        }
+        self.follow(request, handle, room);
         1
     }
 
@@ -449,7 +539,7 @@ impl Session {
     }
 
     /// A program ends: its handle is closed, and so end its requests.
-    fn finish_with(&mut self, program: &Program) {
+    pub(crate) fn finish_with(&mut self, program: &Program) {
         check(self.machine.close(program.handle));
         let mut at = 0;
         while at < self.under_way.len() {
@@ -487,20 +577,20 @@ impl Session {
             Condition::PoweredOff,
             Condition::Unplugged,
         ];
-        match dice.below(6) {
-            0 => self.peripheral.misbehave(dice.of(&all)),
-            1 => self
-                .peripheral
-                .misbehave_at_byte(dice.below(20), dice.of(&all)),
-            2 => self.peripheral.set_condition(dice.of(&conditions)),
-            3 => {
+        let peripheral = &self.hardware.peripheral;
+        match dice.below(7) {
+            0 => peripheral.misbehave(dice.of(&all)),
+            1 => peripheral.misbehave_at_byte(dice.below(20), dice.of(&all)),
+            2 => peripheral.misbehave_at_event(dice.byte() % 80, dice.of(&all)),
+            3 => peripheral.set_condition(dice.of(&conditions)),
+            4 => {
                 let length = dice.below(100);
-                let bytes = dice.bytes(length);
-                self.peripheral.give(&bytes);
+                let bytes = dice.text(length);
+                peripheral.give(&bytes);
             }
             _ => {
-                self.peripheral.behave();
-                self.peripheral.set_condition(Condition::Ready);
+                peripheral.behave();
+                peripheral.set_condition(Condition::Ready);
             }
         }
     }
@@ -523,13 +613,12 @@ impl Session {
             4 => self.scanner.set_silent(endpoint, dice.one_in(2)),
             5 => {
                 let length = dice.below(12);
-                let report = dice.bytes(length);
+                let report = dice.text(length);
                 self.scanner.press(&report);
             }
             _ if endpoint & 0x80 != 0 => {
                 let length = dice.of(&[0, 1, 511, 512, 513, 20_000, 70_000]);
-                // Nothing that looks like old memory.
-                let bytes = vec![dice.byte() & 0x7F; length];
+                let bytes = vec![dice.plain(); length];
                 self.scanner.send(endpoint, &bytes, dice.one_in(2));
             }
             _ => {
@@ -548,89 +637,8 @@ impl Session {
         self.machine.inject_failure(at);
     }
 
-    /// What the system, or who sits before it, does.
-    fn system(&mut self) {
-        let machine = self.machine.clone();
-        let is_port = self.dice.one_in(2);
-        let node = if is_port {
-            self.port
-        } else {
-            self.scanner_node
-        };
-        match self.dice.below(4) {
-            0 if !self.has_client => {
-                counters::add(Counter::Sleeps, 1);
-                if check(machine.sleep()).is_success() {
-                    check(machine.run_for(5 * MS));
-                    check(machine.wake());
-                    check(machine.settle());
-                }
-            }
-            1 => {
-                counters::add(Counter::Stops, 1);
-                if machine.node_state(node) == NodeState::Started {
-                    if check(machine.query_stop(node)).is_success() {
-                        check(machine.stop(node));
-                        check(machine.run_for(MS));
-                        let _ = check(machine.start(node));
-                    } else {
-                        check(machine.cancel_stop(node));
-                    }
-                }
-            }
-            _ => self.unplug(is_port),
-        }
-    }
-
-    fn unplug(&mut self, is_port: bool) {
-        let machine = self.machine.clone();
-        counters::add(Counter::Unplugs, 1);
-        let old = if is_port {
-            self.port
-        } else {
-            self.scanner_node
-        };
-        if machine.node_state(old) != NodeState::Started {
-            return;
-        }
-        check(machine.unplug(old));
-        // Its programs notice, sooner or later.
-        let (gone, stay): (Vec<_>, Vec<_>) = self
-            .programs
-            .drain(..)
-            .partition(|program| program.of_port == is_port);
-        self.programs = stay;
-        for program in gone {
-            self.finish_with(&program);
-        }
-        check(machine.run_for(100 * MS));
-        self.instances += 1;
-        let instance = self.instances.to_string();
-        let new = if is_port {
-            let mut device = Setup::default().device();
-            device.instance = instance;
-            machine.plug(device)
-        } else {
-            let model = Scanner::default();
-            if self.dice.one_in(3) {
-                let seed = u64::from(self.dice.word() % 100_000);
-                model.set_descriptors(DescriptorSet::hostile(seed));
-            }
-            self.scanner = model.clone();
-            let setup = ScannerSetup::default();
-            machine.plug_usb(setup.device(&instance), Rc::new(RefCell::new(model)))
-        };
-        if check(machine.add_device(new, self.driver)).is_success() {
-            let _ = check(machine.start(new));
-        }
-        if is_port {
-            self.port = new;
-        } else {
-            self.scanner_node = new;
-        }
-    }
-
     fn close_all(&mut self) {
+        self.is_over.set(true);
         self.machine.inject_no_failure();
         for program in std::mem::take(&mut self.programs) {
             self.finish_with(&program);
@@ -638,9 +646,20 @@ impl Session {
         assert!(self.under_way.is_empty(), "requests without a handle");
     }
 
-    /// The devices go, the driver is unloaded, and nothing is left.
-    fn end(self) {
+    /// The devices go, the driver is unloaded, and nothing is left; or the system is shut down.
+    fn end(mut self) {
+        let shuts_down = self.kernel == Kernel::None && self.dice.one_in(16);
         let machine = &self.machine;
+        for node in [self.port, self.scanner_node] {
+            machine.set_power_up(node, ntsim::PowerUp::default());
+        }
+        machine.set_power_memory(true);
+        if shuts_down {
+            if !self.asleep.get() {
+                check(machine.shut_down());
+            }
+            return;
+        }
         check(machine.settle());
         for node in [self.port, self.scanner_node] {
             match machine.node_state(node) {
