@@ -170,7 +170,10 @@ impl Machine {
         })?;
         let entry = image.entry;
         #[cfg(target_arch = "x86_64")]
-        if let Some(coverage) = self.with(|k| k.coverage).or_else(crate::Coverage::of_environment) {
+        if let Some(coverage) = self
+            .with(|k| k.coverage)
+            .or_else(crate::Coverage::of_environment)
+        {
             coverage.arm(path.as_ref(), image.base);
         }
         let (id, object, path) = self.with(|k| {

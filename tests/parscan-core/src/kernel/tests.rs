@@ -245,7 +245,7 @@ fn each_irp_of_a_queue_is_completed_once() {
                         Ok(_) => {}
                         Err((irp, carried, refusal)) => {
                             assert_eq!((carried.0, carried.1.len()), (7, 8));
-                            drop(irp.complete(refusal));
+                            let _ = irp.complete(refusal);
                         }
                     }
                 }
