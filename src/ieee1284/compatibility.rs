@@ -192,8 +192,8 @@ fn bursts<P: Port>(
     Ok(())
 }
 
-/// Nobody is there. The chip asks only for Busy, and a printer without power is never busy: what
-/// the FIFO sent last went nowhere.
+/// There is no peripheral. The chip asks only for Busy, and a printer without power is never busy:
+/// what the FIFO sent last went nowhere.
 fn is_absent(fault: Fault) -> bool {
     matches!(fault, Fault::Condition(condition) if condition.is_absent())
 }

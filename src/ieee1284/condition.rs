@@ -57,7 +57,7 @@ impl Condition {
         self.0 == READY
     }
 
-    /// Nobody is there who could become ready: not connected, or without power.
+    /// There is no peripheral that could become ready: not connected, or without power.
     #[must_use]
     pub const fn is_absent(self) -> bool {
         self.0
@@ -71,7 +71,7 @@ impl Condition {
         self.0 == READY || self.0 == BUSY
     }
 
-    /// The lines say that nobody is there.
+    /// The lines say that there is no peripheral.
     #[must_use]
     pub const fn is_nobody(self) -> bool {
         self.0.contains(ParStatus::NOT_CONNECTED)

@@ -91,7 +91,7 @@ pub fn assign(port: &mut impl Port) -> u8 {
 /// cannot exist is not tried. Without a chain as cheap as [`assign`]; else 32 port accesses and
 /// 160 us. IRQL: `DISPATCH_LEVEL` or below.
 pub fn select(port: &mut impl Port, address: u8) -> bool {
-    // With nobody selected before it, nFault low can only mean this device.
+    // With no device selected before it, nFault low can only mean this device.
     address < ADDRESSES
         && command(port, DESELECT_ALL).is_some()
         && command(port, SELECT | address).is_some_and(|dsr| !dsr.contains(Dsr::N_FAULT))
@@ -104,7 +104,7 @@ pub fn deselect_all(port: &mut impl Port) {
     let _ = command(port, DESELECT_ALL);
 }
 
-/// A whole packet; gives the status lines in the pulse of nStrobe. `None`: nobody answered, and
+/// A whole packet; gives the status lines in the pulse of nStrobe. `None`: no device answered, and
 /// there was no pulse.
 fn command(port: &mut impl Port, command: u8) -> Option<Dsr> {
     let answer = open(port);

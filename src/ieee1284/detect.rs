@@ -112,7 +112,7 @@ impl Capabilities {
 const DEPTH_LIMIT: u16 = 1024;
 /// The mode field of the ECR.
 const ECR_MODE: u8 = 0xE0;
-/// What nobody drives.
+/// What open lines read as.
 const OPEN_BUS: u8 = 0xFF;
 
 /// Finds out what the port's hardware can do, as far as its registers tell, and **moves no line**:
@@ -237,7 +237,7 @@ pub fn has_byte(port: &mut impl Port, patterns: bool) -> Option<bool> {
     settle(port);
     let mut differs = port.read(Register::Data) != before;
     if !differs && patterns {
-        // What does not read back while it is driven reads as nobody drives it now, too.
+        // What does not read back while it is driven reads as open lines now, too.
         let other = !before;
         port.write(Register::Data, other);
         settle(port);

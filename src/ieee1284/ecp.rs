@@ -241,7 +241,7 @@ impl Ecp {
                 if byte & CHANNEL == 0 {
                     self.run = byte;
                 }
-                // A channel address names a channel that nobody here distinguishes.
+                // A channel address names a channel that this driver does not distinguish.
             } else {
                 self.repeated = byte;
                 // A byte after no command is a run of one; a run of 128 has 127 more.

@@ -9,7 +9,7 @@ use crate::ioctl::Status;
 pub enum Fault {
     /// The port's owner ended it: [`Interrupted`].
     Interrupted,
-    /// Nobody answered the request for a mode (event 2): not an IEEE 1284 peripheral, or nobody.
+    /// No answer to the request for a mode (event 2): no IEEE 1284 peripheral, or none at all.
     NotIeee1284,
     /// The peripheral does not have the mode (`XFlag`).
     Refused,

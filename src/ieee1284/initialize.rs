@@ -14,13 +14,13 @@ const POLL_MS: u32 = 10;
 /// How long a reset peripheral may take to come back, in milliseconds. Printers need from some
 /// hundred milliseconds to some seconds.
 const READY_LIMIT_MS: u64 = 5000;
-/// How long the lines must look unattended before nobody is believed to be there, in milliseconds.
+/// How long the lines must look unattended before no peripheral is believed there, in milliseconds.
 const ABSENT_LIMIT_MS: u64 = 500;
 
 /// Resets and initialises the peripheral (`IOCTL_PAR_SET_INFORMATION`): nInit low for 100 us with
 /// nSelectIn low, then a wait of at most five seconds until it is ready, then its condition.
 ///
-/// The wait ends early where there is nothing to wait for: when the lines show nobody there for
+/// The wait ends early where there is nothing to wait for: when the lines show no peripheral for
 /// half a second, and when a peripheral that is not busy stays off-line or without paper.
 ///
 /// # Errors

@@ -242,8 +242,8 @@ impl<'a, P: Port> Lines<'a, P> {
 
     /// Looks until there is something to see: a few times in a row, then as the peripheral's pace
     /// says. For about as long as it took lately the thread sleeps; around that time it looks
-    /// without a pause, while nobody else wants the processor; and after that it sleeps longer and
-    /// longer. `None` after `limit` milliseconds, and a last look.
+    /// without a pause, while no other thread wants the processor; and after that it sleeps longer
+    /// and longer. `None` after `limit` milliseconds, and a last look.
     ///
     /// # Errors
     /// [`Interrupted`]

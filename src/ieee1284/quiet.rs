@@ -101,8 +101,8 @@ impl Before {
         lines.restore_control(shown, port);
     }
 
-    /// The same after a time without power, which nobody else used: what still reads as it did is
-    /// left alone, and so is a data register that does not read back.
+    /// The same after a time without power, in which no client used it: what still reads as it did
+    /// is left alone, and so is a data register that does not read back.
     pub fn restore_after_sleep(self, port: &mut impl Port) {
         if self.data != WRITE_ONLY && port.read(Register::Data) != self.data {
             port.write(Register::Data, self.data);

@@ -411,7 +411,7 @@ impl Session {
 
     /// Gives the port back between two requests of one program, in compatibility mode, or in EPP
     /// ([`Session::is_held`]): then it is the port's owner that ends it with [`end_epp`] before
-    /// others use the port. Bytes that the chip's FIFO took from the peripheral and nobody has
+    /// others use the port. Bytes that the chip's FIFO took from the peripheral and no read has
     /// asked for yet wait for the next read. Never fails.
     ///
     /// [`end_epp`]: super::end_epp

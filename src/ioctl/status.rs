@@ -43,7 +43,7 @@ statuses! {
     DEVICE_POWERED_OFF = 0x8000_000F;
     /// The printer is off-line or reports a fault. A warning.
     DEVICE_OFF_LINE = 0x8000_0010;
-    /// Somebody else has the port, and did not give it back in time. A warning.
+    /// Another client has the port, and did not give it back in time. A warning.
     DEVICE_BUSY = 0x8000_0011;
     /// No more specific answer fits.
     UNSUCCESSFUL = 0xC000_0001;

@@ -2,7 +2,7 @@
 //!
 //! A watch begins with a program's first request and ends with its handle, so that no edge between
 //! two requests is lost. While it lasts the chip's interrupt is enabled, by bit 4 of the control
-//! register, whenever the port is the program's or nobody's: another client, and a transfer, have
+//! register, whenever the port is the program's or free: another client, and a transfer, have
 //! the register and nAck for themselves.
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -136,7 +136,7 @@ impl PortCore {
         }
     }
 
-    /// The port becomes the program's, or nobody's: edges count, if they are watched. By who has
+    /// The port becomes the program's, or free: edges count, if they are watched. By who has
     /// the port, at <= `DISPATCH_LEVEL`.
     pub(super) fn enable_edges(&self, hardware: &Hardware) {
         let edges = self.edges();

@@ -413,7 +413,7 @@ const ATTEMPTS: u32 = 3;
 const SLOW_ACCESS_NS: u32 = 1000;
 const FAST_ACCESS_NS: u32 = 50;
 
-/// What nobody drives.
+/// What open lines read as.
 const OPEN_BUS: u8 = 0xFF;
 
 /// Whether anything answers in a window.

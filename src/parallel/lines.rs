@@ -78,8 +78,8 @@ pub(super) fn change(port: &mut NonBlockingPort, from: Outputs, to: Outputs, bit
 /// The raw lines of a port, in its [`PortCore`](super::PortCore).
 pub(super) struct LinesState {
     lines: SpinLock<RawLines>,
-    /// A program has set them, or they are known. Changed under the lock; whoever has the port
-    /// looks at it without.
+    /// A program has set them, or they are known. Changed under the lock; the thread that has the
+    /// port looks at it without.
     used: AtomicBool,
 }
 

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! M is n - 1. All of them share a [`PortCore`]: it has the [`Hardware`], which is there between
-//! the start and the stop of the port, and one line for whoever wants to use it. A worker takes the
-//! port for each request; a class driver locks it and then calls the routines that it was given
+//! the start and the stop of the port, and one queue for all that want to use it. A worker takes
+//! the port for each request; a class driver locks it and then calls the routines that it was given
 //! (its [`DeviceCore`] has them), and a client of the port object allocates it and uses the
 //! registers itself. Requests that arrive while the port is stopped wait for the next start.
 

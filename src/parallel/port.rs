@@ -46,7 +46,7 @@ pub(crate) struct ParallelPort {
     core: Shared<PortCore>,
     /// The devices that were found, by [`PLACES`]. Changed in the PnP path alone.
     children: SpinLock<[Option<Attached>; PLACES.len()]>,
-    /// How often in a row the port answered that nobody is there, by place.
+    /// How often in a row the port answered that there is no device, by place.
     misses: [AtomicU8; PLACES.len()],
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct ParallelPort {
 enum Seen {
     /// A device that says who it is: so much of its ID.
     Id(IdLength),
-    /// The status lines say that nobody is there.
+    /// The status lines say that there is no peripheral.
     Nobody,
     /// Something that does not say who it is.
     Silent,
@@ -87,13 +87,13 @@ enum LookResult {
     Found(Shared<Identity>),
     /// There is no such place, or it is not to be looked at.
     None,
-    /// The status lines say that nobody is there.
+    /// The status lines say that there is no peripheral.
     Nobody,
     /// It is off, busy or asleep, or does not say who it is; or the port is in use, or stopped.
     Unknown,
 }
 
-/// A device goes with so many looks in a row that found nobody.
+/// A device goes with so many looks in a row that found none.
 const MISSES: u8 = 2;
 
 /// `AddDevice` for a parallel port.

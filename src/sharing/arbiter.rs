@@ -6,14 +6,14 @@ use crate::ioctl::Status;
 /// Who has the thing, and what arrivals are answered. Its methods run under one lock, that of the
 /// queue in which those who wait stand.
 ///
-/// `taken` is the same flag every time. It is set while somebody has the thing, or it is being
+/// `taken` is the same flag every time. It is set while a client has the thing, or it is being
 /// passed on; it stands apart, for interrupt service routines cannot take the lock.
 pub struct Arbiter<O> {
     /// The owner that stands for the driver itself.
     system: O,
     /// Nothing while the thing is being passed on.
     owner: Option<O>,
-    /// Somebody is passing the thing on: who frees it meanwhile leaves it to them. So the line is
+    /// A thread is passing the thing on: who frees it meanwhile leaves it to them. So the line is
     /// walked in a loop, and not by a completion routine that frees in the completion that it
     /// frees in.
     passing: bool,
@@ -33,10 +33,10 @@ pub enum Arrival {
     Waits(u64),
 }
 
-/// Somebody has freed the thing.
+/// A client has freed the thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
-    /// It is to be passed on by whoever freed it, with [`Arbiter::next`].
+    /// It is to be passed on by the thread that freed it, with [`Arbiter::next`].
     pub pass_on: bool,
     /// It was the system's: the threads that wait are to look again, for their patience begins.
     pub was_system: bool,
@@ -54,7 +54,7 @@ pub struct Oldest<O> {
 /// What to do next with a thing that is being passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: somebody has it, or nobody wants it.
+    /// Nothing: a client has it, or none wants it.
     Done,
     /// The system has it now: the threads that wait are to look again, for their patience rests.
     System,
@@ -105,7 +105,7 @@ impl<O: Copy + PartialEq> Arbiter<O> {
         free
     }
 
-    /// Somebody arrives, who waits if need be.
+    /// A client arrives, and waits if need be.
     ///
     /// # Errors
     /// The line is closed: the refusal.
@@ -153,7 +153,7 @@ impl<O: Copy + PartialEq> Arbiter<O> {
         }
         self.owner = None;
         Some(Released {
-            // Whoever is passing things on finds this one.
+            // The thread that passes things on finds this one.
             pass_on: !core::mem::replace(&mut self.passing, true),
             was_system: owner == self.system,
         })
@@ -205,7 +205,7 @@ impl<O: Copy + PartialEq> Arbiter<O> {
     }
 
     /// Refuses arrivals with `status` from now on, if `may` accepts what they are answered now.
-    /// Those who wait are to be told, all of them. Whoever has the thing has it still.
+    /// Those who wait are to be told, all of them. The client that has the thing has it still.
     pub fn refuse(&mut self, status: Status, may: impl FnOnce(Status) -> bool) {
         if may(self.refusal) {
             self.refusal = status;

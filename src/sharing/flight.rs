@@ -30,7 +30,7 @@ impl<I> Flight<I> {
         holders: 0,
     };
 
-    /// A request will be served in a moment: whoever ends requests from now on ends it, too.
+    /// A request will be served in a moment: a thread that ends requests ends it, too.
     pub const fn announce(&mut self) {
         self.active = true;
         self.why = None;
@@ -62,7 +62,7 @@ impl<I> Flight<I> {
         irp: I,
         is_cancelled: impl FnOnce(&I) -> bool,
     ) -> Result<(), (I, Status)> {
-        // Whoever ends a request cancels its IRP, too: the note says why.
+        // A thread that ends a request cancels its IRP, too: the note says why.
         let cancelled = || is_cancelled(&irp).then_some(Status::CANCELLED);
         if let Some(why) = self.why.or_else(cancelled) {
             return Err((irp, why));

@@ -1,4 +1,4 @@
-//! Something that one processor at a time does, again for whoever asks meanwhile.
+//! Something that one processor at a time does, again for each that asks meanwhile.
 
 use super::{Flag, Stage};
 
@@ -41,8 +41,8 @@ impl<S: Stage, F: Flag> Rounds<S, F> {
         self.stage.change(DOING, IDLE)
     }
 
-    /// Leaves the next round to whoever calls [`Rounds::take_over`], which `request` asks for.
-    /// `request` says whether they will; if not, there is nothing to be done any more.
+    /// Leaves the next round to the thread that calls [`Rounds::take_over`], which `request` asks
+    /// for. `request` says whether they will; if not, there is nothing to be done any more.
     pub fn hand_over(&self, request: impl FnOnce() -> bool) {
         self.handed_over.replace(true);
         if !request() && self.handed_over.replace(false) {

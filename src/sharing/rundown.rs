@@ -119,7 +119,7 @@ impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
     }
 
     /// Closes the gate for good, or until it is opened with something else behind it. Waits until
-    /// nobody is inside.
+    /// no thread is inside.
     pub fn close(&self) {
         self.shut();
         self.suspended.clear();

@@ -2,7 +2,7 @@
 
 use super::{FILE_DEVICE_PARALLEL_PORT, Status, buffered_code, fits};
 
-/// 0x00160054. No input. Output: `BOOLEAN`, whether nobody has the port at this moment.
+/// 0x00160054. No input. Output: `BOOLEAN`, whether the port is free at this moment.
 pub const IOCTL_PAR_IS_PORT_FREE: u32 = buffered_code(FILE_DEVICE_PARALLEL_PORT, 21);
 /// 0x00160058. No input (the page's "input buffer" is the output). Output: `LPTn` in narrow
 /// characters, and a NUL.

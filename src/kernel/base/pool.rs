@@ -112,14 +112,14 @@ impl<T> Deref for PoolBox<T> {
 
 impl<T> DerefMut for PoolBox<T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: likewise, and nobody else has a reference.
+        // SAFETY: likewise, and there is no other reference.
         unsafe { self.0.as_mut() }
     }
 }
 
 impl<T> Drop for PoolBox<T> {
     fn drop(&mut self) {
-        // SAFETY: the value is live, and nobody can reach it after its box.
+        // SAFETY: the value is live, and nothing reaches it after its box.
         unsafe { self.0.drop_in_place() };
         // SAFETY: `try_new` allocated it.
         unsafe { free(self.0.cast(), TAG) };
@@ -235,7 +235,7 @@ pub(crate) struct Shared<T>(NonNull<Counted<T>>);
 
 #[repr(C)]
 struct Counted<T> {
-    /// First, for whoever releases it without knowing `T`.
+    /// First, for a release that does not know `T`.
     header: Header,
     value: T,
 }

@@ -117,7 +117,7 @@ impl PreciseTimer {
 
 impl Drop for PreciseTimer {
     fn drop(&mut self) {
-        // SAFETY: ours; nobody waits for it, and it has no callback that could run still.
+        // SAFETY: ours; no thread waits for it, and it has no callback that could run still.
         unsafe { ExDeleteTimer(self.0.as_ptr(), 1, 0, ptr::null_mut()) };
     }
 }

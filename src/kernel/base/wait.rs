@@ -269,8 +269,8 @@ impl Mutex {
         self.0.take().then_some(MutexGuard(self))
     }
 
-    /// Waits for the turn, without an end: for ends themselves, after whoever has it was told to
-    /// stop.
+    /// Waits for the turn, without an end: for ends themselves, after the thread that has it was
+    /// told to stop.
     pub(crate) fn lock_uninterrupted(&self, blocking: Blocking<'_>) -> MutexGuard<'_> {
         self.0.wait(blocking);
         MutexGuard(self)

@@ -2,7 +2,7 @@
 //!
 //! A function device (FDO) acts and passes a request down; a child (PDO) is the bottom of its
 //! stack and completes everything. What a device does not know passes, or ends, with its status
-//! untouched: Driver Verifier sends minor codes that nobody knows to see just that.
+//! untouched: Driver Verifier sends unknown minor codes to see just that.
 //!
 //! # What PnP and power requests wait for
 //! Never for what only another PnP or power request can bring:
@@ -10,11 +10,11 @@
 //! | wait | ended by |
 //! |---|---|
 //! | a device's turn (`PassiveWork::alone`) | the request that acts, each of whose waits is in this table |
-//! | the hardware's gate, at sleep and removal | whoever is inside, who is asked to leave, and looks at it in every wait of a handshake |
-//! | the hardware's gate, at STOP | the port is the system's then, and nobody inside |
+//! | the hardware's gate, at sleep and removal | the thread inside, which is asked to leave, and looks at it in every wait of a handshake |
+//! | the hardware's gate, at STOP | the port is the system's then, and no thread inside |
 //! | a worker's thread, at removal | the worker, whose waits were told to end |
-//! | the turn at a peripheral, at a child's removal | whoever has it, who was told to end; hardware that sleeps is not waited for |
-//! | the port, in `QUERY_DEVICE_RELATIONS` | its owner, or after half a second nobody; a port that sleeps is looked at again when it has power |
+//! | the turn at a peripheral, at a child's removal | the thread that has it, which was told to end; hardware that sleeps is not waited for |
+//! | the port, in `QUERY_DEVICE_RELATIONS` | its owner, or after half a second none; a port that sleeps is looked at again when it has power |
 //! | URBs, at sleep, stop and removal | the USB stack, which was told to cancel them; those of a start end after five seconds, too |
 //! | an idle request and a wait/wake IRP, at START, STOP and removal | the USB stack, which was told to cancel them; the bus driver's callback ends with a device power IRP, which no PnP request holds up |
 //! | a client's interrupt routines, deferred procedure calls | their own end |
@@ -122,8 +122,8 @@ pub(crate) trait FunctionDevice<R> {
         passive: Passive,
     ) -> Result<(), StartFailure>;
 
-    /// `QUERY_STOP_DEVICE`: whether the device may be stopped now. If so, nobody begins to use it
-    /// before the next start, or [`FunctionDevice::cancel_stop`].
+    /// `QUERY_STOP_DEVICE`: whether the device may be stopped now. If so, no client begins to use
+    /// it before the next start, or [`FunctionDevice::cancel_stop`].
     ///
     /// # Errors
     /// It may not, and goes on as before.
@@ -201,7 +201,7 @@ pub(crate) trait FunctionDevice<R> {
     /// Waits until nothing of the device is on its bus, after [`FunctionDevice::park`].
     fn settle(&self, _passive: Passive) {}
 
-    /// There will be no power, until it is asked for again: whoever waits for it is told, and
+    /// There will be no power, until it is asked for again: a thread that waits for it is told, and
     /// requests are refused with `STATUS_DEVICE_NOT_READY`. Without a [`FunctionDevice::sleep`]
     /// before it a no-operation. At <= `DISPATCH_LEVEL`.
     fn lost(&self) {}
@@ -497,7 +497,7 @@ fn filter_requirements<R: Role>(
     let Some(new) = (unsafe { without_unused(old, interrupt, passive) }) else {
         return irp.complete_as_is();
     };
-    // SAFETY: whoever puts a new list into the IRP frees the old one.
+    // SAFETY: the driver that puts a new list into the IRP frees the old one.
     unsafe { free(old, 0) };
     irp.complete_with(Status::SUCCESS, new.as_ptr().expose_provenance())
 }
@@ -668,7 +668,7 @@ fn bus_relations<R: Role>(
         unsafe { place.write(object.as_ptr()) };
     }
     if let Some(old) = NonNull::new(old) {
-        // SAFETY: whoever puts a new list into the IRP frees the old one.
+        // SAFETY: the driver that puts a new list into the IRP frees the old one.
         unsafe { free(old.cast(), 0) };
     }
     Ok(new.as_ptr().expose_provenance())
@@ -760,7 +760,7 @@ fn capabilities(irp: &Irp) -> Status {
     Status::SUCCESS
 }
 
-/// What nobody here handles: a function device sends it on, for a child this is the end. At
+/// What this driver does not handle: a function device sends it on, for a child this is the end. At
 /// <= `DISPATCH_LEVEL`.
 #[cold]
 #[inline(never)]

@@ -188,7 +188,7 @@ const LONGEST: usize = 0x1_0000;
 /// list is damaged, nothing but interrupts and DMA is in it, or there is no memory.
 ///
 /// # Safety
-/// `list` is an `IO_RESOURCE_REQUIREMENTS_LIST`, and nobody changes it meanwhile.
+/// `list` is an `IO_RESOURCE_REQUIREMENTS_LIST`, and does not change meanwhile.
 pub(in crate::kernel) unsafe fn without_unused(
     list: NonNull<u8>,
     interrupt: bool,

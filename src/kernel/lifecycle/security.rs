@@ -25,8 +25,8 @@ pub(crate) struct SecurityDescriptor([u8; 92]);
 
 impl SecurityDescriptor {
     /// `D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FRFW;;;IU)`: everything for the system and administrators,
-    /// reading and writing for whoever is logged on at the machine. The same as the INF gives the
-    /// port, in file rights, as no mapping of generic ones is needed then.
+    /// reading and writing for the users who are logged on at the machine. The same as the INF
+    /// gives the port, in file rights, as no mapping of generic ones is needed then.
     #[rustfmt::skip]
     pub(crate) const LOCAL_USERS: Self = Self([
         // Revision, SE_SELF_RELATIVE | SE_DACL_PROTECTED | SE_DACL_PRESENT
@@ -46,7 +46,7 @@ impl SecurityDescriptor {
         1, 1, 0, 0, 0, 0, 0, 5, 4, 0, 0, 0,
     ]);
 
-    /// Puts the descriptor on a device object that nobody can open yet.
+    /// Puts the descriptor on a device object that cannot be opened yet.
     ///
     /// # Safety
     /// `object` is a live device object.

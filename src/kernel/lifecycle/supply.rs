@@ -2,7 +2,7 @@
 //!
 //! When the system works, the device asks the power manager for full power. There may be no memory
 //! for the request: then it is made again by a timer, and by every request that needs the device.
-//! The device can also be refused its power: then whoever waits for it is told, and the next
+//! The device can also be refused its power: then a thread that waits for it is told, and the next
 //! request tries again. A device is never given up.
 
 use core::{
@@ -19,7 +19,7 @@ use crate::kernel::{
 };
 
 /// How long requests wait for power that there is no memory to ask for, in milliseconds: as long
-/// as a request waits for a port that somebody else has.
+/// as a request waits for a port that another client has.
 const PATIENCE_MS: u64 = 5000;
 /// The first pause after which it is asked for again, in milliseconds; each is twice the one
 /// before.
@@ -94,7 +94,7 @@ unsafe impl Send for HeldIrp {}
 
 /// What to do at the end of a request for full power.
 pub(in crate::kernel) enum Conclusion {
-    /// Tell whoever waits that there will be no power, and conclude again.
+    /// Tell the threads that wait that there will be no power, and conclude again.
     Lost,
     /// Complete the first of these system power IRPs, go on to sleep with the second, as far as
     /// there are any, and release the remove lock.
@@ -237,8 +237,8 @@ impl PowerSupply {
         self.state.with(|supply| supply.suspended)
     }
 
-    /// Asks for power that the device should have, if nobody does: for a request that needs it, or
-    /// because the time has come (`timer`).
+    /// Asks for power that the device should have, if no thread does: for a request that needs it,
+    /// or because the time has come (`timer`).
     fn again(&self, timer: bool) {
         let now = milliseconds();
         let asks = self.change(move |supply| {
@@ -284,7 +284,7 @@ impl PowerSupply {
                 }
             }
             supply.asks = supply.asks.saturating_sub(1);
-            // Several requests end together: nobody waits for half of them.
+            // Several requests end together: no caller waits for half of them.
             let over = supply.asks == 0;
             let held = supply.held.take_if(|_| over);
             Some((held, supply.sleeper.take_if(|_| over)))
@@ -320,8 +320,9 @@ impl PowerSupply {
         })
     }
 
-    /// The device was refused full power. Whether it is to be left alone from now on, and whoever
-    /// waits for it told: it had power, or there is no request of its own, whose end does so.
+    /// The device was refused full power. Whether it is to be left alone from now on, and the
+    /// thread that waits for it told: it had power, or there is no request of its own, whose end
+    /// does so.
     pub(in crate::kernel) fn fails(&self) -> bool {
         let now = milliseconds();
         self.change(move |supply| {
@@ -345,7 +346,7 @@ impl PowerSupply {
         });
     }
 
-    /// The system goes to sleep: nobody asks any more.
+    /// The system goes to sleep: no thread asks any more.
     pub(in crate::kernel) fn sleep(&self) {
         self.change(|supply| {
             supply.works = false;
@@ -382,8 +383,8 @@ impl PowerSupply {
         });
     }
 
-    /// The device is removed: nobody asks any more. A timer that has run out may still call, until
-    /// deferred procedure calls were flushed.
+    /// The device is removed: no thread asks any more. A timer that has run out may still call,
+    /// until deferred procedure calls were flushed.
     pub(in crate::kernel) fn gone(&self) {
         self.change(|supply| {
             self.calm(supply);

@@ -21,8 +21,8 @@ use crate::kernel::{Irp, sync::Event};
 /// that only signals an event: the thread completes the IRP, and takes the routine away first.
 ///
 /// The routine is done with IRP and event before it releases the cancel spin lock, under which
-/// `IoCancelIrp` takes the routine and calls it. So whoever finds the routine taken, and has had
-/// the lock after that, knows that it touches nothing any more.
+/// `IoCancelIrp` takes the routine and calls it. So a thread that finds the routine taken, and has
+/// had the lock after that, knows that it touches nothing any more.
 pub(in crate::kernel) struct Cancellation {
     requested: AtomicBool,
     /// Signalled while `requested` says so.
@@ -70,7 +70,7 @@ impl Cancellation {
     /// `self` stays where it is until then.
     pub(in crate::kernel) unsafe fn follow(&self, irp: &Irp) {
         let raw = irp.raw();
-        // SAFETY: the word belongs to whoever owns the IRP.
+        // SAFETY: the word belongs to the IRP's owner.
         unsafe { follower_of(raw).write(self) };
         set_cancel_routine(raw, Some(cancelled));
         // IoCancelIrp sets the flag before it takes the routine: either it takes this one, or the
@@ -80,7 +80,7 @@ impl Cancellation {
         }
     }
 
-    /// The IRP ends: nobody follows it any more. At <= `DISPATCH_LEVEL`.
+    /// The IRP ends: it is not followed any more. At <= `DISPATCH_LEVEL`.
     pub(in crate::kernel) fn let_go(irp: &Irp) {
         if set_cancel_routine(irp.raw(), None) {
             return;

@@ -104,7 +104,7 @@ pub(in crate::kernel) struct RemoveLock(NonNull<Common>);
 
 impl RemoveLock {
     fn common(&self) -> &Common {
-        // SAFETY: whoever has the value holds the lock, or an IRP or an open of the device.
+        // SAFETY: the code that has the value holds the lock, or an IRP or an open of the device.
         unsafe { self.0.as_ref() }
     }
 
@@ -210,7 +210,7 @@ impl<'d, R: Role> Device<'d, R> {
         RemoveLock(NonNull::from_ref(&self.extension.common))
     }
 
-    /// The role. Whoever holds the remove lock, or runs in the PnP path, finds it installed.
+    /// The role. A thread that holds the remove lock, or runs in the PnP path, finds it installed.
     ///
     /// # Safety
     /// The caller holds the remove lock, or is what the removal of the device waits for.
@@ -326,7 +326,7 @@ impl<R: Role> Draft<R> {
     /// Writes the role. The device gets requests as soon as it is shown.
     fn install(self, role: R) -> NonNull<DEVICE_OBJECT> {
         let extension = self.device().extension;
-        // SAFETY: nobody looks at the role before it is said to be installed.
+        // SAFETY: no thread looks at the role before it is said to be installed.
         unsafe { (*extension.role.get()).write(role) };
         extension.common.installed.store(true, Ordering::Release);
         let object = self.object;
@@ -338,7 +338,7 @@ impl<R: Role> Draft<R> {
 /// Lets a device be opened.
 ///
 /// # Safety
-/// The object is live, has its role, and nobody else changes its flags yet.
+/// The object is live, has its role, and no other thread changes its flags yet.
 unsafe fn show(object: NonNull<DEVICE_OBJECT>) {
     // SAFETY: the caller's promise.
     unsafe { (*object.as_ptr()).Flags &= !DO_DEVICE_INITIALIZING };
@@ -346,7 +346,7 @@ unsafe fn show(object: NonNull<DEVICE_OBJECT>) {
 
 impl<R: Role> Drop for Draft<R> {
     fn drop(&mut self) {
-        // SAFETY: the draft was not finished, so nobody else has the object; drafts live in the
+        // SAFETY: the draft was not finished, so no other thread has the object; drafts live in the
         // PnP path at PASSIVE_LEVEL.
         unsafe { dismantle::<R>(self.object) };
     }
@@ -355,7 +355,7 @@ impl<R: Role> Drop for Draft<R> {
 /// Detaches and deletes a device object.
 ///
 /// # Safety
-/// At `PASSIVE_LEVEL`; `create` made the object; nobody uses it or its role any more.
+/// At `PASSIVE_LEVEL`; `create` made the object; it and its role are not used any more.
 unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>) {
     // SAFETY: the object is live.
     let device = unsafe { Device::<R>::from_raw(object) };
@@ -365,7 +365,7 @@ unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>) {
     }
     let extension = device.extension;
     if extension.common.installed.swap(false, Ordering::AcqRel) {
-        // SAFETY: installed, and nobody uses it any more.
+        // SAFETY: installed, and not used any more.
         let role = unsafe { &mut *extension.role.get() };
         // SAFETY: likewise; it is not dropped again.
         unsafe { role.assume_init_drop() };
@@ -469,7 +469,7 @@ impl<R: Role> OwnedDevice<R> {
     }
 
     /// The PnP manager is about to be told of the child for the first time, in a list of relations.
-    /// Until now nobody could open it, so no request reached it.
+    /// Until now it could not be opened, so no request reached it.
     pub(crate) fn introduce(&self) {
         // SAFETY: its parent made it, and the PnP manager does not know it yet.
         unsafe { show(self.object) };
@@ -477,8 +477,8 @@ impl<R: Role> OwnedDevice<R> {
 
     /// Deletes a child that was not introduced.
     pub(crate) fn discard(self, _: Passive) {
-        // SAFETY: at PASSIVE_LEVEL; nobody could open the object, and the PnP manager does not know
-        // it: no request has reached it.
+        // SAFETY: at PASSIVE_LEVEL; the object could not be opened, and the PnP manager does not
+        // know it: no request has reached it.
         unsafe { dismantle::<R>(self.object) };
     }
 

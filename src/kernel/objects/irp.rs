@@ -74,7 +74,7 @@ impl Drop for Irp {
     }
 }
 
-// SAFETY: an IRP belongs to whoever owns the value, in any thread.
+// SAFETY: an IRP belongs to the owner of the value, in any thread.
 unsafe impl Send for Irp {}
 
 /// An open of a device; two requests of one open have the same.
@@ -183,7 +183,7 @@ impl Irp {
     /// Takes back an IRP that was put aside (in a queue, or by a completion routine).
     ///
     /// # Safety
-    /// The IRP was accepted under `lock` and nobody else owns it.
+    /// The IRP was accepted under `lock` and has no other owner.
     pub(in crate::kernel) const unsafe fn resume(raw: NonNull<IRP>, lock: RemoveLock) -> Self {
         Self { raw, lock }
     }

@@ -24,8 +24,8 @@ use crate::kernel::{
     pool::PoolBox,
 };
 
-/// A cancel-safe FIFO of IRPs, each with what it carries, on the kernel's own `IoCsq` functions, and
-/// what `S` keeps under the same lock.
+/// A cancel-safe FIFO of IRPs, each with what it carries, on the kernel's own `IoCsq` functions,
+/// and what `S` keeps under the same lock.
 ///
 /// A queued IRP that is cancelled leaves the queue at once, with `STATUS_CANCELLED`.
 pub(in crate::kernel) struct Queue<S: Admission>(PoolBox<QueueState<S>>);
@@ -299,7 +299,7 @@ fn is_being_cancelled(irp: PIRP) -> bool {
     routine.load(Ordering::Relaxed).is_null()
 }
 
-/// The list entry that belongs to whoever owns the IRP.
+/// The list entry that belongs to the IRP's owner.
 ///
 /// # Safety
 /// `irp` is a live IRP; nothing is read.

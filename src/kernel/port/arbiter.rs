@@ -38,7 +38,7 @@ pub(crate) type Accepts<'a> = &'a (dyn Fn(Owner) -> bool + Sync);
 /// requests of kernel clients, which pend, and threads, which wait.
 ///
 /// It passes from owner to owner at <= `DISPATCH_LEVEL`. Nothing is locked meanwhile: having the
-/// thing is a state, not a lock. While nobody has it, nobody waits.
+/// thing is a state, not a lock. While it is free, none waits.
 ///
 /// Who has it and who gets it next is the [`Arbiter`]'s to say; here are the IRPs and the threads.
 pub(crate) struct PortArbiter {
@@ -145,9 +145,9 @@ impl ArbiterState {
 #[derive(Clone, Copy)]
 pub(crate) enum AcquireTimeout {
     /// So long as others than the system have it. What the system has is waited for without an
-    /// end: for whoever holds up no request of the system.
+    /// end: for a thread that holds up no request of the system.
     Awake(u32),
-    /// So long, whoever has it.
+    /// So long, whichever client has it.
     InAll(u32),
 }
 
@@ -362,8 +362,8 @@ impl PortArbiter {
         }
     }
 
-    /// Ends every wait with `status`, and refuses arrivals with it from now on. Whoever has the
-    /// thing has it still. At <= `DISPATCH_LEVEL`.
+    /// Ends every wait with `status`, and refuses arrivals with it from now on. A client that has
+    /// the thing has it still. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, status: Status) {
         self.shut(status, |_| true);
     }

@@ -69,7 +69,7 @@ impl IoRange {
         }
     }
 
-    /// Reads the byte at `offset`; 0xFF, which nobody drives, outside the range.
+    /// Reads the byte at `offset`; 0xFF, as of open lines, outside the range.
     pub(crate) fn read(self, offset: u16) -> u8 {
         match self.port(offset) {
             // SAFETY: Windows assigned this port to the device.

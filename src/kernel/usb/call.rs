@@ -366,7 +366,7 @@ impl UsbDevice {
         let _ = unsafe { IofCallDriver(lower, irp.as_ptr()) };
         let impatience = timeout.wait_for(&done, passive).err();
         if impatience.is_some() {
-            // SAFETY: the IRP is not freed before it came back, whoever has it now.
+            // SAFETY: the IRP is not freed before it came back, whichever driver has it now.
             unsafe { IoCancelIrp(irp.as_ptr()) };
             done.wait(passive.blocking());
         }

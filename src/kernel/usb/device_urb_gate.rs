@@ -73,8 +73,8 @@ impl DeviceUrbGate {
     }
 
     /// Lets no URB through from now on: new requests are refused with `refusal`, and requests that
-    /// are under way end with `end`. Whoever was let in before ends, as it goes on: nobody waits
-    /// for power any more. At <= `DISPATCH_LEVEL`.
+    /// are under way end with `end`. A request that was let in before ends, as it goes on: none
+    /// waits for power any more. At <= `DISPATCH_LEVEL`.
     pub(crate) fn close(&self, refusal: Status, end: Status) {
         let shut = &self.shut;
         self.change(move |gate| gate.close(refusal, end, shut));

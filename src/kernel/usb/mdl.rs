@@ -51,7 +51,7 @@ impl PartialMdl {
         length: usize,
     ) -> Option<NonNull<MDL>> {
         self.prepare();
-        // By member: whoever maps the source writes to other members of it.
+        // By member: a driver that maps the source writes to other members of it.
         let whole = source.as_ptr();
         // SAFETY: the caller's promise; the member does not change.
         let count = unsafe { (*whole).ByteCount };

@@ -109,11 +109,11 @@ pub(crate) struct PipeQueueOptions<'a> {
 
 /// A queue of requests, and the one that is being served: its URB, its time.
 ///
-/// The request's own IRP takes the URB to the USB stack, so whoever cancels the request cancels
-/// the URB, too. Who ends a request for another reason does the same and leaves a note why.
+/// The request's own IRP takes the URB to the USB stack, so a thread that cancels the request
+/// cancels the URB, too. Who ends a request for another reason does the same and leaves a note why.
 ///
 /// While a request is served there is one [`Pump`]. It is in the hands of the thread that goes on
-/// with the request, and nobody's while the USB stack has the URB: the last one who looks at it
+/// with the request, and no thread's while the USB stack has the URB: the last one who looks at it
 /// then, of its sender, its completion and those who cancel it, takes the pump up again. So nothing
 /// recurses where a URB completes at once, and no IRP is touched that is gone.
 ///
@@ -260,7 +260,7 @@ impl<E: TransferPlan> Shared<PipeQueue<E>> {
         }
     }
 
-    /// Goes on with the queue, if nobody does. At <= `DISPATCH_LEVEL`.
+    /// Goes on with the queue, if no pump does. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
         let ready = self.queue.with(|busy, queued| {
             let ready = !busy.0 && queued.first.is_some() && !self.urb_gate.is_held(self.pipe_mask);

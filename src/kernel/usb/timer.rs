@@ -57,7 +57,7 @@ impl Timer {
     /// Stops the timer. Whether it was running: its routine is not called then. At
     /// <= `DISPATCH_LEVEL`.
     pub(in crate::kernel) fn cancel(&self) -> bool {
-        // SAFETY: initialised by whoever made it.
+        // SAFETY: initialised by its owner.
         unsafe { KeCancelTimer(self.timer.get()) != 0 }
     }
 }

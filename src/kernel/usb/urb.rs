@@ -138,7 +138,7 @@ pub(super) const fn header<T>(function: u32) -> _URB_HEADER {
     }
 }
 
-/// Room for a URB of any kind but those that select. All that nobody sets is zero, as usb.h wants
+/// Room for a URB of any kind but those that select. What is not set is zero, as usb.h wants
 /// of its reserved members.
 #[derive(Clone, Copy)]
 #[repr(C)]

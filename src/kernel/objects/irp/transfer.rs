@@ -2,7 +2,7 @@
 //! the hold that it leaves behind.
 //!
 //! Others write to an IRP while it is this driver's (the I/O manager its `Cancel`), and to its MDL
-//! (whoever maps it): both are read by member, and no reference to either is made.
+//! (a driver that maps it): both are read by member, and no reference to either is made.
 
 use core::{
     ffi::c_void,
@@ -52,7 +52,7 @@ impl Irp {
         unsafe { slice::from_raw_parts(name.Buffer, usize::from(name.Length) / 2) }
     }
 
-    /// Whether somebody cancelled the request.
+    /// Whether the request was cancelled.
     pub(in crate::kernel) fn is_cancelled(&self) -> bool {
         // SAFETY: a place in a live IRP; nothing is read.
         let flag = unsafe { &raw mut (*self.raw.as_ptr()).Cancel };
@@ -202,7 +202,8 @@ fn mapped(mdl: NonNull<MDL>, offset: usize, length: usize) -> Result<*mut u8, St
     {
         return Err(Status::INVALID_PARAMETER);
     }
-    // SAFETY: likewise; whoever maps it writes the member, and that is done by its owner alone.
+    // SAFETY: likewise; a driver that maps it writes the member, and that is done by its owner
+    // alone.
     let flags = unsafe { (*raw).MdlFlags };
     let is_mapped = u32::from(flags.cast_unsigned())
         & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL)

@@ -75,7 +75,7 @@ impl<E: TransferPlan> Pump<E> {
         unsafe { &mut *self.0.work.get() }
     }
 
-    /// A request will be served in a moment: whoever ends requests from now on ends it, too.
+    /// A request will be served in a moment: a thread that ends requests ends it, too.
     fn announce(&self) {
         self.0.flight.with(Flight::announce);
     }
@@ -352,7 +352,7 @@ pub(super) unsafe fn release_irp<E: TransferPlan>(
                 pump.tell_failure(&urb, status, why, moved);
                 why.unwrap_or(status)
             },
-            // Else nobody wrote to it, and its length is what was asked for.
+            // Else nothing wrote to it, and its length is what was asked for.
             count: if urb.has_failed() { moved } else { 0 },
         })
     };
