@@ -42,7 +42,7 @@ struct Step {
 const COST: &str = "All steps take about half an hour on two processors and 8 GB of disk; the first \
                     time some minutes more, for downloads and first builds.";
 /// So often a step that says nothing shows that it goes on.
-const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// What of parscan-tests runs on the debug image, too: every kind of request, PnP, power, and
 /// the class driver.
