@@ -46,13 +46,15 @@ pub struct Config {
     /// Pageable memory stays at `DISPATCH_LEVEL`: for long runs, as taking it away at every spin lock
     /// costs the host more than all the rest. Who touches it then goes unnoticed.
     pub keep_paged: bool,
-    /// Memory that a driver gets with old content is full of [`POOL_CANARY`] or [`BUFFER_CANARY`]
-    /// instead of random bytes, for [`Machine::leaks`].
+    /// Memory that a driver gets with old content is full of [`POOL_CANARY`](crate::POOL_CANARY) or
+    /// [`BUFFER_CANARY`](crate::BUFFER_CANARY) instead of random bytes, for
+    /// [`Machine::leaks`](crate::Machine::leaks).
     pub canary: bool,
     /// Port instructions of drivers are replaced by calls of the machine where they can be, which is
-    /// faster than a trap; [`Machine::watch`] does not see what is replaced.
+    /// faster than a trap; [`Machine::watch`](crate::Machine::watch) does not see what is replaced.
     pub patch_ports: bool,
-    /// Notes how much of their stacks threads use, for [`Machine::stack_marks`].
+    /// Notes how much of their stacks threads use, for
+    /// [`Machine::stack_marks`](crate::Machine::stack_marks).
     pub measure_stacks: bool,
     /// The level of events that an ETW session listens to from the start on; 0 is every level.
     pub etw_level: Option<u8>,

@@ -131,7 +131,7 @@ pub fn requirements_list(lists: &[Vec<Need>]) -> Vec<u8> {
     bytes
 }
 
-/// A device for [`Machine::plug`].
+/// A device for [`Machine::plug`](crate::Machine::plug).
 #[derive(Clone, Debug, Default)]
 pub struct DeviceSpec {
     /// Name of the bus, such as `ACPI`.
@@ -177,7 +177,8 @@ impl DeviceSpec {
     }
 }
 
-/// How a device gets full power, see [`Machine::set_power_up`]. By default at once, and always.
+/// How a device gets full power, see [`Machine::set_power_up`](crate::Machine::set_power_up). By
+/// default at once, and always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PowerUp {
     /// The answer of the bus, which leaves the device as it is.

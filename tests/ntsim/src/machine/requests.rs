@@ -32,7 +32,7 @@ pub struct IoResult {
     pub status: NtStatus,
     /// `Information`, usually the number of bytes.
     pub information: usize,
-    /// The caller's whole output buffer afterwards; what was not copied still is [`CANARY`].
+    /// The caller's whole output buffer afterwards; what was not copied still is [`CANARY`](crate::CANARY).
     pub output: Vec<u8>,
     /// Virtual time that the request took.
     pub took: Nanos,
