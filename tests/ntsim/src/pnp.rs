@@ -819,6 +819,14 @@ const BUS_RELATIONS: usize = 0;
 
 /// `IRP_MN_QUERY_DEVICE_RELATIONS` for the bus, and what follows from the answer.
 pub(crate) fn enumerate(node: DevNode) {
+    // A device that has gone is not asked for its children.
+    let is_there = with(|k| {
+        let n = &k.pnp.nodes[node.0];
+        !n.gone && n.state == NodeState::Started
+    });
+    if !is_there {
+        return;
+    }
     let (status, list) = send_pnp(node, 7, |sl| sl.set_arg1(BUS_RELATIONS));
     if !status.is_success() || list == 0 {
         return;

@@ -24,6 +24,31 @@ impl Draft {
         }
     }
 
+    /// A few instructions that take no longer than a program may that is not interrupted.
+    fn short(&mut self, dice: &mut Dice) {
+        for _ in 0..=dice.below(5) {
+            match dice.below(6) {
+                0 => self.code.push(lines::data(dice.plain())),
+                1 => {
+                    self.code.push(lines::get(dice.of(&[0, 1, 2])));
+                    self.gives(1);
+                }
+                2 => self.code.push(lines::pace(dice.of(&[0, 700, 2500, 6000]))),
+                3 => self.code.push(lines::delay(dice.of(&[0, 900, 4000]))),
+                4 => {
+                    self.code.push([6, 0x80, dice.of(&[0, 0x80]), 1]);
+                    let [_, a, b, c] = lines::delay_us(dice.of(&[0, 1, 5]));
+                    self.code.push([7, a, b, c]);
+                    self.gives(1);
+                }
+                _ => {
+                    self.code.push(lines::NEXT_DATA);
+                    self.data += 1;
+                }
+            }
+        }
+    }
+
     fn gives(&mut self, times: usize) {
         self.output += times;
     }
@@ -94,14 +119,19 @@ pub(crate) fn program(dice: &mut Dice) -> (Vec<u8>, usize) {
     }
     let mut draft = Draft::default();
     let with_epp = dice.one_in(3);
-    draft.part(dice, 0, 1, with_epp);
+    let is_short = dice.one_in(3);
+    if is_short {
+        draft.short(dice);
+    } else {
+        draft.part(dice, 0, 1, with_epp);
+    }
     if draft.code.is_empty() {
         draft.code.push(lines::get(1));
         draft.output += 1;
     }
     let data = dice.text(draft.data);
     let room = draft.output + dice.of(&[0, 0, 1, 100]);
-    let atomic = dice.one_in(3);
+    let atomic = dice.one_in(if is_short { 2 } else { 8 });
     (
         lines::request(&draft.code, &data, atomic),
         lines::RESULT + room,

@@ -16,7 +16,10 @@ use parscan_tests::{
     MS, Pc, assert_nothing_left, check,
     client::{Client, PORT},
     driver_image,
-    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
+    ntddpar::{
+        IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS,
+        IOCTL_SERIAL_SET_TIMEOUTS, modes, timeouts,
+    },
     port_programs as lines,
 };
 
@@ -275,7 +278,7 @@ impl Session {
             93 if self.hardware.has_interrupt => {
                 check(self.machine.interrupt(VECTOR));
             }
-            94 if self.dice.one_in(3) => self.ambush(),
+            94 => self.ambush(),
             95 if self.dice.one_in(3) => {
                 if let Some(client) = visitor {
                     let visit = Visit {
@@ -328,9 +331,19 @@ impl Session {
             let every: Vec<u16> = modes::ALL.iter().map(|it| it.0).collect();
             let (read, write) = (self.dice.of(&every), self.dice.of(&every));
             let input = modes::mask(read, write).to_vec();
+            if self.dice.one_in(2) {
+                let limit = self.dice.of(&[0, 1, 20, 600, 3000]);
+                let limits = timeouts([0, 0, limit, 0, limit]);
+                all.push((IOCTL_SERIAL_SET_TIMEOUTS, limits, 0));
+            }
+            if self.dice.one_in(4) {
+                let codes = [IOCTL_PAR_SET_READ_ADDRESS, IOCTL_PAR_SET_WRITE_ADDRESS];
+                let address = self.dice.of(&[0, 1, 0x7F]);
+                all.push((self.dice.of(&codes), vec![address], 0));
+            }
             all.push((IOCTL_IEEE1284_NEGOTIATE, input, 4));
         }
-        let transfers = all.len() == 1;
+        let transfers = all[0].0 != lines::IOCTL_PARSCAN_CLAIM;
         for (code, input, room) in &all {
             let request = self.machine.start_io_control(handle, *code, input, *room);
             self.follow(request, handle, Some(*room));
@@ -578,7 +591,12 @@ impl Session {
             Condition::Unplugged,
         ];
         let peripheral = &self.hardware.peripheral;
-        match dice.below(7) {
+        match dice.below(8) {
+            7 => drop(
+                peripheral
+                    .clone()
+                    .with_device_id(&hardware::device_id(dice)),
+            ),
             0 => peripheral.misbehave(dice.of(&all)),
             1 => peripheral.misbehave_at_byte(dice.below(20), dice.of(&all)),
             2 => peripheral.misbehave_at_event(dice.byte() % 80, dice.of(&all)),
@@ -611,6 +629,11 @@ impl Session {
             2 => self.scanner.babble_at(endpoint, k, 1 + dice.below(2000)),
             3 => self.scanner.silence_at(endpoint, k),
             4 => self.scanner.set_silent(endpoint, dice.one_in(2)),
+            6 if dice.one_in(2) => {
+                let until = self.machine.now() + dice.time();
+                self.scanner.hold_at(endpoint, k % 8, until);
+            }
+            7 if dice.one_in(4) => self.scanner.limit_packets(endpoint, dice.of(&[1, 64, 512])),
             5 => {
                 let length = dice.below(12);
                 let report = dice.text(length);
@@ -660,6 +683,8 @@ impl Session {
             }
             return;
         }
+        // A removal may be under way.
+        check(machine.run_until_idle());
         check(machine.settle());
         for node in [self.port, self.scanner_node] {
             match machine.node_state(node) {
