@@ -5,6 +5,7 @@
 /// A device that is not used for a while is offered to its bus driver with an idle request. While
 /// that is out, nothing goes to the device. The bus driver may have it powered down meanwhile; who
 /// wants to use the device has the request cancelled, and power is asked for when it is back.
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub struct Idle {
     /// The device may be suspended.
     enabled: bool,
@@ -12,6 +13,8 @@ pub struct Idle {
     started: bool,
     /// It has full power, and keeps it for now.
     powered: bool,
+    /// The system falls asleep: power that comes now goes again.
+    asleep: bool,
     /// Those who may use it.
     users: u32,
     stage: IdleStage,
@@ -48,6 +51,7 @@ impl Idle {
         enabled: false,
         started: false,
         powered: false,
+        asleep: false,
         users: 0,
         stage: IdleStage::Awake,
     };
@@ -66,13 +70,19 @@ impl Idle {
     pub fn start(&mut self, enabled: bool) -> bool {
         self.enabled = enabled;
         self.started = true;
+        self.asleep = false;
         self.woken()
     }
 
     /// The device has full power. Whether the timer is to be started.
     pub fn woken(&mut self) -> bool {
-        self.powered = self.started;
+        self.powered = self.started && !self.asleep;
         self.count()
+    }
+
+    /// The system works again, and the device is about to.
+    pub const fn system_works(&mut self) {
+        self.asleep = false;
     }
 
     /// As [`Idle::halt`], until the next start.
@@ -89,6 +99,7 @@ impl Idle {
     /// The device falls asleep with the system. Whether an idle request is out, which is to be
     /// cancelled.
     pub fn halt(&mut self) -> bool {
+        self.asleep = true;
         self.powered = false;
         self.interrupt()
     }
@@ -235,6 +246,9 @@ mod tests {
                 assert!(if stops { idle.stop() } else { idle.halt() });
                 assert_eq!(idle.returned(), Returned::Stay);
                 assert!(!idle.leave() && !idle.time_over());
+                // Power that was on its way comes, and goes again.
+                assert!(!idle.woken() && !idle.is_powered());
+                idle.system_works();
                 // Power comes; to a stopped device it means nothing.
                 assert_eq!(idle.woken(), !stops);
                 assert!(!stops || idle.start(true));

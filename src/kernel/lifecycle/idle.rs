@@ -510,6 +510,14 @@ pub(in crate::kernel) fn woken<R: Role>(device: Device<'_, R>, _: Passive) {
     }
 }
 
+/// The system works again: power that comes from now on stays. At <= `DISPATCH_LEVEL`.
+pub(in crate::kernel) fn system_works<R: Role>(device: Device<'_, R>) {
+    // SAFETY: the power IRP holds the remove lock.
+    if let Some(Context { suspend, .. }) = unsafe { Context::of(device) } {
+        suspend.state.with(|state| state.idle.system_works());
+    }
+}
+
 /// The request for full power is over: a device that may wake the system is made to wait for its
 /// signal again. At <= `DISPATCH_LEVEL`.
 ///

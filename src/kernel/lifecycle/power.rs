@@ -302,6 +302,7 @@ unsafe extern "C" fn system_done<R: Role>(
     let (change, function) = (Change::of(&irp), function_of(device, &irp));
     match (change, function) {
         (Some(Change::System(S0)), Some(function)) => {
+            idle::system_works(device);
             let supply = function.work().power();
             if !function.is_bus() {
                 // A device that is being removed needs no power.
