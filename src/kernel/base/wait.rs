@@ -69,8 +69,6 @@ pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
     /// Whose request it is, if it is one.
     worker: Option<&'a WorkerThread>,
-    /// That of the request, if it is one.
-    cancellation: Option<&'a Cancellation>,
     blocking: Blocking<'a>,
 }
 
@@ -80,7 +78,6 @@ impl<'a> Waits<'a> {
         Self {
             waiter,
             worker: None,
-            cancellation: None,
             blocking,
         }
     }
@@ -93,9 +90,12 @@ impl<'a> Waits<'a> {
         Self {
             waiter: worker.waiter(),
             worker: Some(worker),
-            cancellation: Some(worker.cancellation()),
             blocking,
         }
+    }
+
+    fn cancellation(&self) -> Option<&'a Cancellation> {
+        self.worker.map(WorkerThread::cancellation)
     }
 
     /// Whether the request shall go on.
@@ -104,7 +104,7 @@ impl<'a> Waits<'a> {
     /// The status to end it with: why its waiter was stopped, or `STATUS_CANCELLED`.
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.waiter.check()?;
-        if self.cancellation.is_some_and(Cancellation::is_requested) {
+        if self.cancellation().is_some_and(Cancellation::is_requested) {
             return Err(Status::CANCELLED);
         }
         Ok(())
@@ -143,7 +143,7 @@ impl<'a> Waits<'a> {
     ) -> Result<Option<usize>, Status> {
         loop {
             self.check()?;
-            let cancelled = self.cancellation.map(|it| it.event().object());
+            let cancelled = self.cancellation().map(|it| it.event().object());
             let ends = [Some(self.waiter.stop.event().object()), cancelled];
             // Those that are there, first: their number is the index.
             let count = objects.iter().flatten().count();

@@ -199,18 +199,16 @@ impl DeviceCore {
         };
         let limit = self.write_limit(data.len());
         let mut written = 0;
-        let mut ended = Status::SUCCESS;
-        let result = self.with_power(task.waits(), limit, &mut |session, port| {
+        let status = self.with_power(task.waits(), limit, &mut |session, port| {
             // With a time-out a fault is waited for as a busy peripheral is.
             session.set_patient(limit.is_some());
             // After a sleep, the rest.
             let rest = data.get(written..).unwrap_or_default();
             let (count, status) = Self::write_bytes(session, port, rest);
             written += count;
-            ended = status;
             status
         });
-        task.complete_transfer(result.map_or_else(|why| why, |()| ended), written)
+        task.complete_transfer(status, written)
     }
 
     /// The bytes of a direct write, as they are now: their owner may change them at any time.
@@ -251,18 +249,16 @@ impl DeviceCore {
     fn read_with_power(&self, waits: Waits<'_>, buffer: &mut [u8]) -> (Status, usize) {
         let limit = self.read_limit(buffer.len());
         let mut read = 0;
-        let mut ended = Status::SUCCESS;
-        let result = self.with_power(waits, limit, &mut |session, port| {
+        let status = self.with_power(waits, limit, &mut |session, port| {
             let (count, status) = Self::read_bytes(session, port, limit, buffer);
             read = count;
-            ended = match status {
+            match status {
                 // What is there is what there was.
                 Status::POWER_STATE_INVALID if count > 0 => Status::SUCCESS,
                 status => status,
-            };
-            ended
+            }
         });
-        (result.map_or_else(|why| why, |()| ended), read)
+        (status, read)
     }
 
     /// The time of a write, in milliseconds.
@@ -356,12 +352,17 @@ impl DeviceCore {
         task: &Task,
         mut operation: impl FnMut(&mut Session, &mut OwnedPort<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
-        let mut result = Err(Status::UNSUCCESSFUL);
-        self.with_power(task.waits(), None, &mut |session, port| {
-            result = operation(session, port).map_err(|fault| status_of(fault, port));
-            result.as_ref().map_or_else(|why| *why, |_| Status::SUCCESS)
-        })?;
-        result
+        let mut result = None;
+        let status = self.with_power(task.waits(), None, &mut |session, port| match operation(
+            session, port,
+        ) {
+            Ok(value) => {
+                result = Some(value);
+                Status::SUCCESS
+            }
+            Err(fault) => status_of(fault, port),
+        });
+        result.ok_or(status)
     }
 }
 

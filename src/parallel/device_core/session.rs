@@ -49,22 +49,25 @@ fn once<'a, T>(
 }
 
 impl DeviceCore {
-    /// As [`DeviceCore::with_port`], for an operation that gives a status. If the port's power goes
-    /// meanwhile, it is done again when it is back, and its time begins anew.
+    /// As [`DeviceCore::with_port`], for an operation that gives a status; or why it was not done.
+    /// If the port's power goes meanwhile, it is done again when it is back, and its time begins
+    /// anew.
     pub(super) fn with_power<'a>(
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
         operation: &mut dyn FnMut(&mut Session, &mut OwnedPort<'a>) -> Status,
-    ) -> Result<(), Status> {
+    ) -> Status {
         loop {
             let mut status = Status::UNSUCCESSFUL;
-            self.on_peripheral(waits, limit, &mut |session, port| {
+            let done = self.on_peripheral(waits, limit, &mut |session, port| {
                 self.settle(session, port);
                 status = operation(session, port);
-            })?;
-            if status != Status::POWER_STATE_INVALID {
-                return Ok(());
+            });
+            match done {
+                Ok(()) if status == Status::POWER_STATE_INVALID => {}
+                Ok(()) => return status,
+                Err(why) => return why,
             }
         }
     }
