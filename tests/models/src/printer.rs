@@ -633,15 +633,16 @@ mod tests {
 
     #[test]
     fn conditions_show_the_rows_of_the_status_table() {
+        use Condition::{Busy, Fault, OffLine, Other, PaperEmpty, PoweredOff, Ready, Unplugged};
         for (condition, row) in [
-            (Condition::Ready, 0xD8),
-            (Condition::Busy, 0x58),
-            (Condition::PaperEmpty, 0x70),
-            (Condition::OffLine, 0x48),
-            (Condition::PoweredOff, 0x80),
-            (Condition::Fault, 0x50),
-            (Condition::Unplugged, 0x78),
-            (Condition::Other(PeripheralLines::from_dsr(0x60)), 0x60),
+            (Ready, 0xD8),
+            (Busy, 0x58),
+            (PaperEmpty, 0x70),
+            (OffLine, 0x48),
+            (PoweredOff, 0x80),
+            (Fault, 0x50),
+            (Unplugged, 0x78),
+            (Other(PeripheralLines::from_dsr(0x60)), 0x60),
         ] {
             let printer = Printer::new().with_condition(condition);
             assert_eq!(dsr(&mut port(&printer), US), row, "{condition:?}");

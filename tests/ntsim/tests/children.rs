@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Bench, bench, code, each_seed, up};
+use common::{Bench, code, each_seed, opened};
 use ntsim::trace::{EventKind, pnp_minor_name};
-use ntsim::{Bugcheck, Config, DevNode, NodeState, NtStatus};
+use ntsim::{Bugcheck, DevNode, Machine, NodeState, NtStatus};
 
 /// PnP minors that `faulty-driver` got since event number `from`; the device of an IRP is not told.
 fn minors(b: &Bench, from: usize) -> Vec<&'static str> {
@@ -27,8 +27,7 @@ fn child(b: &Bench) -> DevNode {
 
 #[test]
 fn a_child_tells_who_it_is() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let ids = b.machine.device_ids(child(&b));
     assert_eq!(ids.device_id, r"MISB\CHILD");
     assert_eq!(ids.instance, "0");
@@ -80,17 +79,13 @@ fn a_child_no_longer_reported_is_removed_by_a_worker() -> Result<(), Bugcheck> {
         m.device_io_control(h, code(0x806), &[], 0)?;
         m.run_until_idle()?;
         assert_eq!(m.children(b.node).len(), 1);
-        m.close(h)?;
-        m.remove(b.node)?;
-        m.unload(b.driver)?;
-        Ok(())
+        b.down(h)
     })
 }
 
 #[test]
 fn a_removed_child_still_reported_starts_again() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let m = &b.machine;
     let child = child(&b);
     m.remove(child)?;
@@ -103,48 +98,38 @@ fn a_removed_child_still_reported_starts_again() -> Result<(), Bugcheck> {
     m.device_io_control(h, code(0x806), &[], 0)?;
     m.run_until_idle()?;
     assert_eq!(m.node_state(child), NodeState::Removed);
-    m.close(h)?;
-    m.remove(b.node)?;
-    m.unload(b.driver)
+    b.down(h)
 }
 
 #[test]
 fn who_refuses_a_query_gets_its_cancel() -> Result<(), Bugcheck> {
     // The FDO refuses; the child, asked before it, is told too.
-    let b = bench(Config::default(), 43);
-    let h = up(&b)?;
+    let (b, h) = opened(43)?;
     let m = &b.machine;
     m.close(h)?;
-    let from = m.trace().len();
-    assert_eq!(m.query_remove(b.node)?, NtStatus::UNSUCCESSFUL);
-    assert_eq!(
-        minors(&b, from),
-        [
-            "QUERY_REMOVE_DEVICE",
+    for (query, asked, told) in [
+        (
+            Machine::query_remove as fn(&_, _) -> _,
             "QUERY_REMOVE_DEVICE",
             "CANCEL_REMOVE_DEVICE",
-            "CANCEL_REMOVE_DEVICE"
-        ]
-    );
-    let from = m.trace().len();
-    assert_eq!(m.query_stop(b.node)?, NtStatus::UNSUCCESSFUL);
-    assert_eq!(
-        minors(&b, from),
-        [
-            "QUERY_STOP_DEVICE",
+        ),
+        (
+            Machine::query_stop,
             "QUERY_STOP_DEVICE",
             "CANCEL_STOP_DEVICE",
-            "CANCEL_STOP_DEVICE"
-        ]
-    );
+        ),
+    ] {
+        let from = m.trace().len();
+        assert_eq!(query(m, b.node)?, NtStatus::UNSUCCESSFUL, "{asked}");
+        assert_eq!(minors(&b, from), [asked, asked, told, told]);
+    }
     Ok(())
 }
 
 #[test]
 fn removal_waits_for_the_last_file_object() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
+    let (b, first) = opened(0)?;
     let m = &b.machine;
-    let first = up(&b)?;
     let second = m.open(r"\\.\MISB", ntsim::Caller::User32)?.expect("open");
     m.unplug(b.node)?;
     for h in [first, second] {
@@ -157,8 +142,7 @@ fn removal_waits_for_the_last_file_object() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_pdo_that_is_gone_but_not_removed_is_not_deleted() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let m = &b.machine;
     let child = child(&b);
     let devices = m.devices();

@@ -30,6 +30,31 @@ fn pair(config: Config) -> Result<Pair, Bugcheck> {
     })
 }
 
+/// Both drivers, and the client has the server's device open.
+fn using() -> Result<Pair, Bugcheck> {
+    let p = pair(Config::default())?;
+    assert_eq!(p.ask(OPEN)?, NtStatus::SUCCESS);
+    Ok(p)
+}
+
+/// Twenty orders of the threads.
+fn seeds() -> impl Iterator<Item = Config> {
+    (0..20).map(Config::seeded)
+}
+
+/// A test of both drivers, the client with the server's device open, on each of these machines.
+fn each_pair(
+    configs: impl IntoIterator<Item = Config>,
+    test: impl Fn(&Pair, &Machine) -> Result<(), Bugcheck>,
+) -> Result<(), Bugcheck> {
+    for config in configs {
+        let p = pair(config)?;
+        assert_eq!(p.ask(OPEN)?, NtStatus::SUCCESS);
+        test(&p, &p.b.machine)?;
+    }
+    Ok(())
+}
+
 impl Pair {
     /// One request to the client; gives its status.
     fn ask(&self, function: u32) -> Result<NtStatus, Bugcheck> {
@@ -42,9 +67,7 @@ impl Pair {
         let m = &self.b.machine;
         m.close(self.ask)?;
         m.unload(self.client)?;
-        m.close(self.handle)?;
-        m.remove(self.b.node)?;
-        m.unload(self.b.driver)?;
+        self.b.down(self.handle)?;
         m.run_until_idle()?;
         assert_eq!((m.live_irps(), m.links()), (0, vec![]));
         Ok(())
@@ -127,8 +150,7 @@ fn a_pointer_opens_and_its_last_reference_closes() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_pointer_given_back_at_dispatch_closes_later() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
-    p.ask(OPEN)?;
+    let p = using()?;
     assert_eq!(p.ask(0x80E)?, NtStatus::SUCCESS);
     p.b.machine.run_until_idle()?;
     assert_eq!(majors(&p.b.machine, "faulty-driver").last(), Some(&2));
@@ -147,13 +169,11 @@ fn a_file_opened_by_name_gets_cleanup_with_its_handle() -> Result<(), Bugcheck> 
 
 #[test]
 fn threaded_requests_give_exactly_information_bytes() -> Result<(), Bugcheck> {
-    for force_pending in [false, true] {
-        let p = pair(Config {
-            force_pending,
-            ..Config::default()
-        })?;
-        let m = &p.b.machine;
-        p.ask(OPEN)?;
+    let configs = [false, true].map(|force_pending| Config {
+        force_pending,
+        ..Config::default()
+    });
+    each_pair(configs, |p, m| {
         let r = m.device_io_control(p.ask, code(0x802), b"hello", 8)?;
         assert_eq!(r.outcome(), (NtStatus::SUCCESS, 5));
         assert_eq!(&r.output[..5], b"hello");
@@ -164,17 +184,13 @@ fn threaded_requests_give_exactly_information_bytes() -> Result<(), Bugcheck> {
         // What came back to the client: four bytes in a buffer of eight.
         assert_eq!(r.output[4..], [ntsim::CANARY; 4]);
         p.ask(CLOSE)?;
-        p.down()?;
-    }
-    Ok(())
+        p.down()
+    })
 }
 
 #[test]
 fn a_pending_threaded_request_ends_in_its_own_thread() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let p = pair(Config::seeded(seed))?;
-        let m = &p.b.machine;
-        p.ask(OPEN)?;
+    each_pair(seeds(), |p, m| {
         let waiting = m.start_io_control(p.ask, code(0x80C), &[], 0);
         m.run_for(1_000_000)?;
         assert!(!m.is_done(&waiting));
@@ -182,32 +198,27 @@ fn a_pending_threaded_request_ends_in_its_own_thread() -> Result<(), Bugcheck> {
         m.device_io_control(p.handle, code(0x802), &[], 0)?;
         assert_eq!(m.finish(&waiting)?.status, NtStatus::SUCCESS);
         p.ask(CLOSE)?;
-        p.down()?;
-    }
-    Ok(())
+        p.down()
+    })
 }
 
 #[test]
 fn an_own_irp_is_cancelled_reused_and_freed() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let p = pair(Config::seeded(seed))?;
-        p.ask(OPEN)?;
+    each_pair(seeds(), |p, m| {
         assert_eq!(p.ask(0x807)?, NtStatus::SUCCESS);
         assert_eq!(p.ask(0x808)?, NtStatus::CANCELLED);
         // A cancelled IRP that its maker keeps is no delay.
-        p.b.machine.run_for(100_000_000_000)?;
+        m.run_for(100_000_000_000)?;
         assert_eq!(p.ask(0x809)?, NtStatus::SUCCESS);
         p.ask(CLOSE)?;
-        p.down()?;
-    }
-    Ok(())
+        p.down()
+    })
 }
 
 #[test]
 fn what_a_callback_allocates_is_its_drivers() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
+    let p = using()?;
     let m = &p.b.machine;
-    p.ask(OPEN)?;
     p.ask(0x804)?;
     assert_eq!(p.ask(0x805)?, NtStatus::SUCCESS);
     p.ask(CLOSE)?;
@@ -224,8 +235,7 @@ fn what_a_callback_allocates_is_its_drivers() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_fault_in_a_callback_names_both_drivers() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
-    p.ask(OPEN)?;
+    let p = using()?;
     p.ask(0x804)?;
     let check = p.ask(0x806).expect_err("a fault");
     assert_eq!(check.rule, rules::NULL_ACCESS);
@@ -237,15 +247,11 @@ fn a_fault_in_a_callback_names_both_drivers() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_fault_below_another_driver_names_both() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
-    let m = &p.b.machine;
-    p.ask(OPEN)?;
+    let p = using()?;
     p.ask(0x804)?;
     // Gone with its device: the table leads nowhere.
     p.ask(CLOSE)?;
-    m.close(p.handle)?;
-    m.remove(p.b.node)?;
-    m.unload(p.b.driver)?;
+    p.b.down(p.handle)?;
     let check = p.ask(0x805).expect_err("unloaded code");
     assert_eq!(check.rule, rules::NULL_ACCESS);
     assert!(check.what.contains("execute"), "{check}");
@@ -255,8 +261,7 @@ fn a_fault_below_another_driver_names_both() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_file_object_left_is_the_clients_leak() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
-    p.ask(OPEN)?;
+    let p = using()?;
     p.b.machine.close(p.ask)?;
     let check = p.b.machine.unload(p.client).expect_err("a leak");
     assert_eq!(check.rule, rules::LEAK);
@@ -271,8 +276,7 @@ fn a_file_object_left_is_the_clients_leak() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_device_reference_left_is_the_clients_leak() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
-    p.ask(OPEN)?;
+    let p = using()?;
     p.ask(0x80D)?;
     p.ask(CLOSE)?;
     p.b.machine.close(p.ask)?;
@@ -284,10 +288,7 @@ fn a_device_reference_left_is_the_clients_leak() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_driver_that_has_it_open_delays_the_removal() -> Result<(), Bugcheck> {
-    for seed in 0..20 {
-        let p = pair(Config::seeded(seed))?;
-        let m = &p.b.machine;
-        p.ask(OPEN)?;
+    each_pair(seeds(), |p, m| {
         m.close(p.handle)?;
         assert_eq!(m.query_remove(p.b.node)?, NtStatus::UNSUCCESSFUL);
         m.unplug(p.b.node)?;
@@ -298,16 +299,14 @@ fn a_driver_that_has_it_open_delays_the_removal() -> Result<(), Bugcheck> {
         assert_eq!(m.node_state(p.b.node), NodeState::Removed);
         m.close(p.ask)?;
         m.unload(p.client)?;
-        m.unload(p.b.driver)?;
-    }
-    Ok(())
+        m.unload(p.b.driver)
+    })
 }
 
 #[test]
 fn a_dispatch_routine_may_be_held_while_the_other_driver_goes() -> Result<(), Bugcheck> {
-    let p = pair(Config::default())?;
+    let p = using()?;
     let m = &p.b.machine;
-    p.ask(OPEN)?;
     let waiting = m.start_io_control(p.ask, code(0x80C), &[], 0);
     m.run_for(1_000_000)?;
     m.close(p.handle)?;

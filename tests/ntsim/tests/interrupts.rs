@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{VECTOR, bench, code, each_seed, up};
+use common::{VECTOR, bench, code, each_seed, opened, opened_on, up};
 use ntsim::{Bugcheck, Config, Handle, Machine, NtStatus, When, rules};
 
 const LINE_BASED: u32 = 2;
@@ -30,15 +30,14 @@ fn an_isr_runs_at_dirql_and_its_dpc_after_it() -> Result<(), Bugcheck> {
             .iter()
             .cycle(),
     ) {
-        let b = bench(
+        let (b, h) = opened_on(
             Config {
                 seed,
                 preempt_per_mille: 300,
                 ..Config::default()
             },
             0,
-        );
-        let h = up(&b)?;
+        )?;
         let m = &b.machine;
         assert!(!m.interrupt(VECTOR)?, "nothing is connected");
         assert_eq!(connect(m, h, *numbers)?, NtStatus::SUCCESS);
@@ -49,9 +48,7 @@ fn an_isr_runs_at_dirql_and_its_dpc_after_it() -> Result<(), Bugcheck> {
         assert_eq!(seen(m, h)?, [1, 1, 2, 7, 2, 7]);
         m.device_io_control(h, code(0x821), &[], 0)?;
         assert!(!m.interrupt(VECTOR)?);
-        m.close(h)?;
-        m.remove(b.node)?;
-        m.unload(b.driver)?;
+        b.down(h)?;
     }
     Ok(())
 }
@@ -76,15 +73,13 @@ fn interrupts_come_in_the_middle_of_anything() -> Result<(), Bugcheck> {
         // Surprise removal disconnects.
         m.unplug(b.node)?;
         m.close(h)?;
-        m.unload(b.driver)?;
-        Ok(())
+        m.unload(b.driver)
     })
 }
 
 #[test]
 fn only_what_the_device_has_is_connected() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let m = &b.machine;
     for (numbers, status) in [
         ([FULLY_SPECIFIED, VECTOR + 1, 7], NtStatus::NOT_FOUND),
@@ -113,8 +108,7 @@ fn a_device_without_interrupt_has_none_to_connect() -> Result<(), Bugcheck> {
 #[test]
 fn stop_gives_the_interrupt_back() -> Result<(), Bugcheck> {
     // Life sin 42 connects at start and disconnects at stop, but not at removal.
-    let b = bench(Config::default(), 42);
-    let h = up(&b)?;
+    let (b, h) = opened(42)?;
     let m = &b.machine;
     assert!(m.interrupt(VECTOR)?);
     m.query_stop(b.node)?;
@@ -130,8 +124,7 @@ fn stop_gives_the_interrupt_back() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_device_objects_own_dpc_finishes_a_request() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let r = b.machine.device_io_control(h, code(0x825), &[], 0)?;
     assert_eq!(r.status, NtStatus::SUCCESS);
     Ok(())

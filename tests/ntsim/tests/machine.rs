@@ -6,7 +6,7 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{bench, code, each_seed, image, up};
+use common::{bench, code, each_seed, image, opened, opened_on, panic_of, up};
 use ntsim::trace::EventKind;
 use ntsim::{
     Bugcheck, Caller, Config, LoadError, Machine, NodeState, NtStatus, RegValue, When, rules,
@@ -31,8 +31,7 @@ fn a_file_that_is_no_driver_is_refused() {
 
 #[test]
 fn buffered_reads_and_writes_work() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let r = b.machine.read(h, 10)?;
     assert_eq!(r.outcome(), (NtStatus::SUCCESS, 10));
     assert_eq!(r.output, [0x5A; 10]);
@@ -82,15 +81,13 @@ fn a_hook_unplugs_in_the_middle() -> Result<(), Bugcheck> {
         // The last close lets the removal finish.
         m.close(h)?;
         assert_eq!(m.node_state(node), NodeState::Removed);
-        m.unload(b.driver)?;
-        Ok(())
+        m.unload(b.driver)
     })
 }
 
 #[test]
 fn a_timed_hook_cancels() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let m = &b.machine;
     let waiting = m.start_io_control(h, code(0x801), &[], 0);
     let request = waiting.clone();
@@ -144,15 +141,15 @@ fn every_single_failure_is_survived() {
 
 /// Names and times of a run's kernel calls.
 fn story(seed: u64) -> Vec<(u64, u32, &'static str)> {
-    let b = bench(
+    let (b, h) = opened_on(
         Config {
             seed,
             trace_calls: true,
             ..Config::default()
         },
         0,
-    );
-    let h = up(&b).expect("up");
+    )
+    .expect("up");
     b.machine
         .device_io_control(h, code(0x805), &[], 0)
         .expect("all");
@@ -195,24 +192,19 @@ fn a_models_panic_reaches_the_test() {
             panic!("the model is broken");
         }
     }
-    let result = std::panic::catch_unwind(|| {
+    let text = panic_of(|| {
         let b = bench(Config::default(), 0);
         b.machine.unmap_ports(0x378);
         b.machine
             .map_ports(0x378, 8, 0, Rc::new(std::cell::RefCell::new(Broken)));
         let _ = up(&b);
     });
-    let text = *result
-        .expect_err("a panic")
-        .downcast::<&str>()
-        .expect("text");
     assert_eq!(text, "the model is broken");
 }
 
 #[test]
 fn memory_and_time_are_counted() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let before = b.machine.times();
     b.machine.device_io_control(h, code(0x805), &[], 0)?;
     let after = b.machine.times();
@@ -225,14 +217,13 @@ fn memory_and_time_are_counted() -> Result<(), Bugcheck> {
 
 #[test]
 fn many_requests_cost_little() -> Result<(), Bugcheck> {
-    let b = bench(
+    let (b, h) = opened_on(
         Config {
             trace_limit: 0,
             ..Config::default()
         },
         0,
-    );
-    let h = up(&b)?;
+    )?;
     for _ in 0..20_000 {
         b.machine.device_io_control(h, code(0x800), b"hello", 8)?;
     }
@@ -286,8 +277,7 @@ fn bench_with_stacks(seen: &ntsim::SeenStacks) -> common::Bench {
 
 #[test]
 fn a_bugcheck_names_its_callers() {
-    let b = bench(Config::default(), 0);
-    let h = up(&b).expect("up");
+    let (b, h) = opened(0).expect("up");
     // Sin 38, a panic, goes through core's functions to the panic handler.
     let check = b
         .machine
@@ -336,8 +326,7 @@ fn all_unknown_imports_are_named_at_once() {
 
 #[test]
 fn kernel_callers_come_at_dispatch_level() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let h = b
         .machine
         .open(r"\Device\Misbehave0", Caller::Kernel)?
@@ -351,8 +340,7 @@ fn kernel_callers_come_at_dispatch_level() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_kernel_component_stays_at_dispatch_level() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let name = r"\Device\Misbehave0";
     let h = b.machine.open(name, Caller::Kernel)?.expect("open");
     // Some of everything, and much of that is for PASSIVE_LEVEL only.
@@ -370,8 +358,7 @@ fn a_kernel_component_stays_at_dispatch_level() -> Result<(), Bugcheck> {
 
 #[test]
 fn what_a_driver_gets_is_counted() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let h = b.machine.open(r"\\.\MISB", Caller::User64)?.expect("open");
     // The I/O manager's own memory is not the driver's; a work item is, a block of pool too.
     for (request, blocks) in [(code(0x800), 0), (code(0x803), 1), (code(0x810) | 3, 1)] {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{accomplice, bench, code, each_seed, up};
+use common::{accomplice, code, each_seed, opened, opened_on};
 use ntsim::{
     Bugcheck, CANARY, Caller, Config, Leak, LeakKind, Machine, NtStatus, POOL_CANARY, When, rules,
 };
@@ -15,8 +15,7 @@ const MAJORS: &[u8] = &[
 #[test]
 fn majors_without_a_routine_are_refused() -> Result<(), Bugcheck> {
     for caller in [Caller::User64, Caller::User32] {
-        let b = bench(Config::default(), 0);
-        up(&b)?;
+        let (b, _) = opened(0)?;
         let m = &b.machine;
         let h = m.open(r"\\.\MISB", caller)?.expect("open");
         for major in MAJORS {
@@ -34,8 +33,7 @@ fn majors_without_a_routine_are_refused() -> Result<(), Bugcheck> {
 
 #[test]
 fn majors_with_a_routine_reach_it() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    let h = up(&b)?;
+    let (b, h) = opened(0)?;
     let m = &b.machine;
     let r = m.send_from_user(h, 0x03, 0, 0, &[], 6)?;
     assert_eq!((r.status, r.output), (NtStatus::SUCCESS, vec![0x5A; 6]));
@@ -60,21 +58,19 @@ fn majors_with_a_routine_reach_it() -> Result<(), Bugcheck> {
 #[test]
 #[should_panic(expected = "user mode cannot send")]
 fn pnp_is_not_for_users() {
-    let b = bench(Config::default(), 0);
-    let h = up(&b).expect("up");
+    let (b, h) = opened(0).expect("up");
     let _ = b.machine.send_from_user(h, 0x1B, 0, 0, &[], 0);
 }
 
 #[test]
 fn leaks_are_found_at_any_offset() -> Result<(), Bugcheck> {
-    let b = bench(
+    let (b, h) = opened_on(
         Config {
             canary: true,
             ..Config::default()
         },
         0,
-    );
-    let h = up(&b)?;
+    )?;
     let m = &b.machine;
     let clean = m.device_io_control(h, code(0x800), b"hello", 8)?;
     assert_eq!(m.leaks(&clean), []);
@@ -130,8 +126,7 @@ fn table(m: &Machine) -> Result<Vec<usize>, Bugcheck> {
 
 #[test]
 fn routines_take_up_to_six_arguments() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let m = &b.machine;
     let t = table(m)?;
     for irql in 0..=2 {
@@ -166,8 +161,7 @@ fn a_routine_is_held_while_the_device_goes() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_routine_refuses_above_its_irql() -> Result<(), Bugcheck> {
-    let b = bench(Config::default(), 0);
-    up(&b)?;
+    let (b, _) = opened(0)?;
     let t = table(&b.machine)?;
     let status = b.machine.call_routine(t[3], &[t[4], 20], 2)?;
     assert_eq!(

@@ -147,7 +147,10 @@ fn request_sin(number: u32, seed: u64) -> Result<(), Bugcheck> {
     }
 }
 
-const REQUEST_SINS: &[(u32, &str, &str)] = &[
+/// A sin's number, and the rule that catches it: id and code.
+type Sin = (u32, &'static str, &'static str);
+
+const REQUEST_SINS: &[Sin] = &[
     (0, "I1", "44"),         // completed twice
     (1, "I1", "C9/44"),      // touched after completion
     (2, "I1", "C9/226"),     // forgotten
@@ -284,54 +287,64 @@ const REQUEST_SINS: &[(u32, &str, &str)] = &[
     (164, "Q2", "C9/05"),            // spin lock released to another IRQL
     (165, "L1", "C4/1000"),          // queued spin lock twice
     (166, "L4", "C4/40007"),         // queued spin lock kept
-    (130, "Q1", "C4/E5"),            // KeAcquireSpinLockAtDpcLevel at PASSIVE
-    (131, "Q1", "C4/E5"),            // ExAcquireFastMutex at DISPATCH
-    (132, "Q1", "C4/E5"),            // ProbeForRead at DISPATCH
-    (133, "Q1", "C4/E5"),            // ExRaiseStatus at DISPATCH
-    (134, "Q1", "C4/E5"),            // IoDeleteDevice at DISPATCH
-    (135, "Q1", "C4/E5"),            // IoDisconnectInterruptEx at APC
-    (136, "Q1", "C4/E5"),            // IoDetachDevice at APC
-    (137, "Q1", "C4/E5"),            // IoDeleteSymbolicLink at APC
-    (138, "Q1", "C4/E5"),            // IoGetDeviceObjectPointer at APC
-    (139, "Q1", "C4/E5"),            // KeDelayExecutionThread at DISPATCH
-    (140, "Q1", "C4/E5"),            // KeEnterCriticalRegion at DISPATCH
-    (141, "Q1", "C4/E5"),            // KeSetTimer at a DIRQL
-    (142, "Q1", "C4/E5"),            // ObReferenceObjectByHandle at APC
-    (143, "Q1", "C4/E5"),            // PsCreateSystemThread at APC
-    (144, "Q1", "C4/E5"),            // IoOpenDeviceRegistryKey at APC
-    (145, "Q1", "C4/E5"),            // IoRegisterDeviceInterface at APC
-    (146, "Q1", "C4/E5"),            // IoInitializeRemoveLock at APC
-    (147, "Q1", "C4/E5"),            // IoReleaseRemoveLockAndWait at APC
 ];
 
-fn judge(
-    what: &str,
-    expected: (&str, &str),
-    result: Result<(), Bugcheck>,
-    wrong: &mut Vec<String>,
+/// The request sins that call a kernel function at an IRQL that it is not for.
+const CALLS_AT_WRONG_IRQL: &[u32] = &[
+    130, // KeAcquireSpinLockAtDpcLevel at PASSIVE
+    131, // ExAcquireFastMutex at DISPATCH
+    132, // ProbeForRead at DISPATCH
+    133, // ExRaiseStatus at DISPATCH
+    134, // IoDeleteDevice at DISPATCH
+    135, // IoDisconnectInterruptEx at APC
+    136, // IoDetachDevice at APC
+    137, // IoDeleteSymbolicLink at APC
+    138, // IoGetDeviceObjectPointer at APC
+    139, // KeDelayExecutionThread at DISPATCH
+    140, // KeEnterCriticalRegion at DISPATCH
+    141, // KeSetTimer at a DIRQL
+    142, // ObReferenceObjectByHandle at APC
+    143, // PsCreateSystemThread at APC
+    144, // IoOpenDeviceRegistryKey at APC
+    145, // IoRegisterDeviceInterface at APC
+    146, // IoInitializeRemoveLock at APC
+    147, // IoReleaseRemoveLockAndWait at APC
+];
+
+/// Every request sin with the rule that catches it.
+fn request_sins() -> Vec<Sin> {
+    let calls = CALLS_AT_WRONG_IRQL.iter();
+    let calls = calls.map(|number| (*number, "Q1", "C4/E5"));
+    REQUEST_SINS.iter().copied().chain(calls).collect()
+}
+
+/// Commits each of the sins with so many seeds; its rule must stop the machine.
+fn all_named(
+    kind: &str,
+    sins: &[Sin],
+    seeds: u64,
+    commit: impl Fn(u32, u64) -> Result<(), Bugcheck>,
 ) {
-    match result {
-        Ok(()) => wrong.push(format!("{what}: nothing found, expected {expected:?}")),
-        Err(check) if (check.rule.id, check.rule.code) == expected => {}
-        Err(check) => wrong.push(format!("{what}: expected {expected:?}, got {check}")),
+    let mut wrong = Vec::new();
+    for (number, id, code) in sins {
+        let expected = (*id, *code);
+        for seed in 0..seeds {
+            let got = match commit(*number, seed) {
+                Ok(()) => "nothing found".to_owned(),
+                Err(check) if (check.rule.id, check.rule.code) == expected => continue,
+                Err(check) => format!("got {check}"),
+            };
+            wrong.push(format!(
+                "{kind} sin {number}, seed {seed}: expected {expected:?}, {got}"
+            ));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_request_sin_is_named() {
-    let mut wrong = Vec::new();
-    for (number, id, code) in REQUEST_SINS {
-        for seed in 0..5 {
-            let result = request_sin(*number, seed);
-            judge(
-                &format!("request sin {number}, seed {seed}"),
-                (id, code),
-                result,
-                &mut wrong,
-            );
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    all_named("request", &request_sins(), 5, request_sin);
 }
 
 /// A life with everything in it that the parameter's sins wait for.
@@ -383,7 +396,7 @@ fn life(sin: u32, seed: u64) -> Result<(), Bugcheck> {
     m.unload(b.driver)
 }
 
-const LIFE_SINS: &[(u32, &str, &str)] = &[
+const LIFE_SINS: &[Sin] = &[
     (1, "M2", "C4/62"),    // pool left
     (2, "N1", "CE"),       // thread left
     (3, "N1", "CE"),       // link left
@@ -448,19 +461,7 @@ const LIFE_SINS: &[(u32, &str, &str)] = &[
 
 #[test]
 fn every_life_sin_is_named() {
-    let mut wrong = Vec::new();
-    for (sin, id, code) in LIFE_SINS {
-        for seed in 0..4 {
-            let result = life(*sin, seed);
-            judge(
-                &format!("life sin {sin}, seed {seed}"),
-                (id, code),
-                result,
-                &mut wrong,
-            );
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    all_named("life", LIFE_SINS, 4, life);
 }
 
 #[test]
@@ -496,14 +497,14 @@ fn rows(heading: &str) -> Vec<Vec<&'static str>> {
 
 /// The sins that a cell names, with the code of the rule that catches each.
 fn named(cell: &str) -> Vec<(String, Option<&'static str>)> {
-    let of = |sins: &[(u32, &str, &'static str)], number: &str| {
+    let of = |sins: &[Sin], number: &str| {
         let number: u32 = number.parse().ok()?;
         sins.iter().find(|sin| sin.0 == number).map(|sin| sin.2)
     };
     let sins = cell.split(", ").filter_map(|sin| {
         let (kind, name) = sin.split_once(' ')?;
         match kind {
-            "request" => Some((sin.to_owned(), of(REQUEST_SINS, name))),
+            "request" => Some((sin.to_owned(), of(&request_sins(), name))),
             "life" => Some((sin.to_owned(), of(LIFE_SINS, name))),
             _ => None,
         }
@@ -551,7 +552,7 @@ fn the_page_of_rules_is_true() {
             wrong.push(format!("{name} [{code}]: nothing shows it"));
         }
     }
-    for (kind, sins) in [("request", REQUEST_SINS), ("life", LIFE_SINS)] {
+    for (kind, sins) in [("request", &request_sins()[..]), ("life", LIFE_SINS)] {
         let missing = sins
             .iter()
             .map(|sin| format!("{kind} {}", sin.0))

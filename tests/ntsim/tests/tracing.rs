@@ -3,18 +3,22 @@
 
 mod common;
 
-use common::{bench, code, up};
-use ntsim::{Config, NtStatus, etw::EtwValue};
+use common::{Bench, code, opened_on};
+use ntsim::{Config, Handle, NtStatus, etw::EtwValue};
+
+/// A started device on a machine whose trace session has this level, and who has it open.
+fn traced(level: u8) -> (Bench, Handle) {
+    let config = Config {
+        etw_level: Some(level),
+        ..Config::default()
+    };
+    opened_on(config, 0).unwrap()
+}
 
 #[test]
 fn an_event_of_microsofts_crate_is_read_as_it_was_written() {
-    let config = Config {
-        etw_level: Some(4),
-        ..Config::default()
-    };
-    let b = bench(config, 0);
+    let (b, handle) = traced(4);
     let m = &b.machine;
-    let handle = up(&b).unwrap();
     let result = m.device_io_control(handle, code(0x80C), &[], 0).unwrap();
     assert_eq!(result.status, NtStatus::SUCCESS);
     let events = m.etw_events();
@@ -43,19 +47,12 @@ fn an_event_of_microsofts_crate_is_read_as_it_was_written() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(event.fields, expected);
-    m.close(handle).unwrap();
-    m.remove(b.node).unwrap();
-    m.unload(b.driver).unwrap();
+    b.down(handle).unwrap();
 }
 
 #[test]
 fn nobody_listens_to_a_higher_level() {
-    let config = Config {
-        etw_level: Some(2),
-        ..Config::default()
-    };
-    let b = bench(config, 0);
-    let handle = up(&b).unwrap();
+    let (b, handle) = traced(2);
     b.machine
         .device_io_control(handle, code(0x80C), &[], 0)
         .unwrap();

@@ -6,7 +6,7 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{bench, code, up};
+use common::{bench, code, opened, opened_on, panic_of};
 use ntsim::{Bugcheck, CANARY, Caller, Config, Handle, Machine, NtStatus, Protection, When, rules};
 
 const PAGE: usize = 4096;
@@ -37,6 +37,15 @@ fn machine(seed: u64, sin: u32) -> Result<common::Bench, Bugcheck> {
 
 fn open(m: &Machine, caller: Caller) -> Result<Handle, Bugcheck> {
     Ok(m.open(r"\\.\MISB", caller)?.expect("open"))
+}
+
+/// An open device, and so much user memory, each byte another than the ones around it: where it is,
+/// and what is in it.
+fn numbered(seed: u64, length: usize) -> Result<(common::Bench, Handle, usize, Vec<u8>), Bugcheck> {
+    let (b, h) = opened_on(Config::seeded(seed), 0)?;
+    let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
+    let at = b.machine.user_alloc(Caller::User64, &bytes);
+    Ok((b, h, at, bytes))
 }
 
 fn echo(m: &Machine, h: Handle, address: usize, n: usize) -> Result<NtStatus, Bugcheck> {
@@ -78,11 +87,8 @@ fn addresses_pass_through_unseen() -> Result<(), Bugcheck> {
 
 #[test]
 fn every_good_range_is_echoed() -> Result<(), Bugcheck> {
-    let b = machine(2, 0)?;
+    let (b, h, at, _) = numbered(2, 3 * PAGE)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
-    let bytes: Vec<u8> = (0..=255).cycle().take(3 * PAGE).collect();
-    let at = m.user_alloc(Caller::User64, &bytes);
     for (offset, n) in [
         (0, 1),
         (1, 7),
@@ -148,18 +154,15 @@ fn every_bad_pointer_is_an_access_violation() -> Result<(), Bugcheck> {
         assert_eq!(r.status, NtStatus::ACCESS_VIOLATION, "read-only output");
         m.user_protect(good, 1, Protection::Lost);
         assert_eq!(echo(m, h, good, 4)?, NtStatus::IN_PAGE_ERROR);
-        m.close(h)?;
-        m.remove(b.node)?;
-        m.unload(b.driver)?;
+        b.down(h)?;
     }
     Ok(())
 }
 
 #[test]
 fn memory_that_vanishes_at_any_touch_is_an_access_violation() -> Result<(), Bugcheck> {
-    let b = machine(4, 0)?;
+    let (b, h) = opened_on(Config::seeded(4), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     for k in 1..=9 {
         let at = m.user_alloc(Caller::User64, &[1, 2, 3, 4, 5, 6, 7, 8]);
         m.on_touch(at, k, move |m| m.user_free(at));
@@ -174,9 +177,8 @@ fn memory_that_vanishes_at_any_touch_is_an_access_violation() -> Result<(), Bugc
 
 #[test]
 fn memory_that_changes_is_read_once() -> Result<(), Bugcheck> {
-    let b = machine(5, 0)?;
+    let (b, h) = opened_on(Config::seeded(5), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let at = m.user_alloc(Caller::User64, b"abcdefgh");
     let out = m.user_alloc(Caller::User64, &[0; 8]);
     m.on_touch(at, 4, move |m| m.user_write(at, b"ABCDEFGH"));
@@ -189,9 +191,8 @@ fn memory_that_changes_is_read_once() -> Result<(), Bugcheck> {
 fn a_hook_comes_at_each_kernel_call() -> Result<(), Bugcheck> {
     let mut seen = Vec::new();
     for call in 1..40 {
-        let b = machine(6, 0)?;
+        let (b, h) = opened_on(Config::seeded(6), 0)?;
         let m = &b.machine;
-        let h = open(m, Caller::User64)?;
         let at = m.user_alloc(Caller::User64, &[9; 16]);
         let out = m.user_alloc(Caller::User64, &[0; 16]);
         let first = m.kernel_calls();
@@ -208,9 +209,7 @@ fn a_hook_comes_at_each_kernel_call() -> Result<(), Bugcheck> {
         }
         assert!(ran.get());
         seen.push(r.status);
-        m.close(h)?;
-        m.remove(b.node)?;
-        m.unload(b.driver)?;
+        b.down(h)?;
     }
     // Before the capture: gone. After it: nothing is missed.
     assert_eq!(seen.first(), Some(&NtStatus::ACCESS_VIOLATION));
@@ -221,9 +220,8 @@ fn a_hook_comes_at_each_kernel_call() -> Result<(), Bugcheck> {
 
 #[test]
 fn filters_and_finally_run_as_c_has_them() -> Result<(), Bugcheck> {
-    let b = machine(7, 0)?;
+    let (b, h) = opened_on(Config::seeded(7), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let good = m.user_alloc(Caller::User64, &[1]);
     let out = m.user_alloc(Caller::User64, &[0; 2]);
     let ask = |at: usize, answer: usize| -> Result<_, Bugcheck> {
@@ -244,9 +242,8 @@ fn filters_and_finally_run_as_c_has_them() -> Result<(), Bugcheck> {
 
 #[test]
 fn every_width_of_access_is_let_through() -> Result<(), Bugcheck> {
-    let b = machine(8, 0)?;
+    let (b, h) = opened_on(Config::seeded(8), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let mut bytes = vec![0; PAGE];
     bytes.extend((1..=31).collect::<Vec<u8>>());
     bytes.resize(2 * PAGE, 0);
@@ -282,9 +279,8 @@ fn every_width_of_access_is_let_through() -> Result<(), Bugcheck> {
 
 #[test]
 fn probes_check_alignment_range_and_writability() -> Result<(), Bugcheck> {
-    let b = machine(9, 0)?;
+    let (b, h) = opened_on(Config::seeded(9), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let at = m.user_alloc(Caller::User64, &[0; PAGE]);
     let probe = |input, output| -> Result<NtStatus, Bugcheck> {
         Ok(m.device_io_control_at(h, PROBE, input, output)?.status)
@@ -351,11 +347,8 @@ fn the_io_manager_locks_direct_buffers() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_driver_locks_and_maps_user_memory() -> Result<(), Bugcheck> {
-    let b = machine(11, 0)?;
+    let (b, h, at, bytes) = numbered(11, 2 * PAGE)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
-    let bytes: Vec<u8> = (0..=255).cycle().take(2 * PAGE).collect();
-    let at = m.user_alloc(Caller::User64, &bytes);
     let (from, length) = (at + 100, PAGE + 10);
     let r = m.device_io_control_at(h, BY_MDL, (from, length), (0, 0))?;
     assert_eq!(r.status, NtStatus::SUCCESS);
@@ -379,16 +372,13 @@ fn a_driver_locks_and_maps_user_memory() -> Result<(), Bugcheck> {
     assert_eq!(r.status, NtStatus::ACCESS_VIOLATION, "IoModifyAccess");
     let r = m.device_io_control(h, POOL_MDL, &[], 0)?;
     assert_eq!(r.status, NtStatus::SUCCESS);
-    m.close(h)?;
-    m.remove(b.node)?;
-    m.unload(b.driver)
+    b.down(h)
 }
 
 #[test]
 fn an_mdl_outlives_the_memory_it_locks() -> Result<(), Bugcheck> {
-    let b = machine(16, 0)?;
+    let (b, h) = opened_on(Config::seeded(16), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     // Gone at each kernel call: either before the lock, or too late to matter.
     let mut seen = Vec::new();
     for call in 1..30 {
@@ -408,18 +398,15 @@ fn an_mdl_outlives_the_memory_it_locks() -> Result<(), Bugcheck> {
     }
     assert_eq!(seen.first(), Some(&NtStatus::ACCESS_VIOLATION));
     assert_eq!(seen.last(), Some(&NtStatus::SUCCESS));
-    m.close(h)?;
-    m.remove(b.node)?;
-    m.unload(b.driver)
+    b.down(h)
 }
 
 #[test]
 fn reads_and_writes_follow_the_devices_flags() -> Result<(), Bugcheck> {
     // DO_BUFFERED_IO, DO_DIRECT_IO, neither.
     for sin in [0, 50, 51] {
-        let b = machine(12, sin)?;
+        let (b, h) = opened_on(Config::seeded(12), sin)?;
         let m = &b.machine;
-        let h = open(m, Caller::User64)?;
         let r = m.read(h, 10)?;
         assert_eq!(r.outcome(), (NtStatus::SUCCESS, 10));
         assert_eq!(r.output, [0x5A; 10]);
@@ -440,9 +427,7 @@ fn reads_and_writes_follow_the_devices_flags() -> Result<(), Bugcheck> {
         if sin != 51 {
             assert_eq!(m.write_from(h, 0x30, 4)?.status, NtStatus::ACCESS_VIOLATION);
         }
-        m.close(h)?;
-        m.remove(b.node)?;
-        m.unload(b.driver)?;
+        b.down(h)?;
     }
     Ok(())
 }
@@ -469,25 +454,19 @@ fn buffered_requests_fail_before_the_driver_sees_them() -> Result<(), Bugcheck> 
 
 #[test]
 fn a_hooks_panic_reaches_the_test() {
-    let result = std::panic::catch_unwind(|| {
-        let b = bench(Config::default(), 0);
-        let h = up(&b).expect("up");
+    let text = panic_of(|| {
+        let (b, h) = opened(0).expect("up");
         let at = b.machine.user_alloc(Caller::User64, &[0; 4]);
         b.machine.on_touch(at, 2, |_| panic!("the hook is broken"));
         let _ = b.machine.device_io_control_at(h, ECHO, (at, 4), (at, 4));
     });
-    let text = *result
-        .expect_err("a panic")
-        .downcast::<&str>()
-        .expect("text");
     assert_eq!(text, "the hook is broken");
 }
 
 #[test]
 fn a_fault_without_handler_names_its_place() -> Result<(), Bugcheck> {
-    let b = machine(14, 0)?;
+    let (b, h) = opened_on(Config::seeded(14), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let sin = (0x0022_2400 + 4 * 79) | METHOD_NEITHER;
     // Unmapped: as ever. Mapped: lucky on Windows, named here.
     let check = m
@@ -503,9 +482,8 @@ fn a_fault_without_handler_names_its_place() -> Result<(), Bugcheck> {
 
 #[test]
 fn a_big_capture_is_quick() -> Result<(), Bugcheck> {
-    let b = machine(15, 0)?;
+    let (b, h) = opened_on(Config::seeded(15), 0)?;
     let m = &b.machine;
-    let h = open(m, Caller::User64)?;
     let bytes: Vec<u8> = (0..=250).cycle().take(0xFFFF).collect();
     let at = m.user_alloc(Caller::User64, &bytes);
     let start = std::time::Instant::now();

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use parscan_models::{Ecp, Epp, Nanos, Peripheral1284, PortDevice, Ps2, Spp, Width};
+use parscan_models::{Condition, Ecp, Epp, Nanos, Peripheral1284, PortDevice, Ps2, Spp, Width};
 
 pub(crate) const US: Nanos = 1_000;
 pub(crate) const MS: Nanos = 1_000_000;
@@ -54,6 +54,14 @@ pub(crate) const CHIPS: [Chip; 4] = [("spp", spp), ("ps2", ps2), ("epp", epp), (
 pub(crate) const BIDIRECTIONAL: [Chip; 3] = [("ps2", ps2), ("epp", epp), ("ecp", ecp)];
 /// Every chip that makes EPP cycles.
 pub(crate) const EPP: [Chip; 2] = [("epp", epp), ("ecp+epp", ecp_epp)];
+
+/// The conditions of a device with a trouble, and what DSR bits 7 to 3 read in each.
+pub(crate) const TROUBLES: [(Condition, u8); 4] = [
+    (Condition::PaperEmpty, 0x70),
+    (Condition::OffLine, 0x48),
+    (Condition::Unplugged, 0x78),
+    (Condition::PoweredOff, 0x80),
+];
 
 impl Host {
     pub(crate) fn new(port: impl PortDevice + 'static) -> Self {

@@ -4,17 +4,24 @@ use parscan_models::{
     Condition, Misbehaviour, Peripheral1284, Phase, Ps2, Spp, ViolationKind, extensibility,
 };
 
-use crate::host::{Host, MS, Missing, US};
+use crate::host::{Host, MS, Missing, TROUBLES, US};
 
 fn host(device: &Peripheral1284) -> Host {
     Host::new(Ps2::new(Box::new(device.clone())))
 }
 
+/// A device that has these bytes for the host and misbehaves as said, and a host with it.
+fn ill(bytes: &[u8], misbehave: impl FnOnce(&Peripheral1284)) -> (Peripheral1284, Host) {
+    let device = Peripheral1284::new();
+    device.give(bytes);
+    misbehave(&device);
+    let host = host(&device);
+    (device, host)
+}
+
 #[test]
 fn no_negotiation() {
-    let device = Peripheral1284::new();
-    device.misbehave(Misbehaviour::NoNegotiation);
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"", |device| device.misbehave(Misbehaviour::NoNegotiation));
     assert_eq!(host.ask(0x00), Err(Missing(2)));
     assert_eq!(host.dsr() & 0xF8, 0xD8);
     host.write_compat(1).unwrap();
@@ -26,17 +33,15 @@ fn no_negotiation() {
 #[test]
 fn late_answers() {
     for (time, answer) in [(34_900 * US, Ok(true)), (36 * MS, Err(Missing(2)))] {
-        let device = Peripheral1284::new();
-        device.misbehave(Misbehaviour::Late(time));
-        let mut host = host(&device);
+        let (device, mut host) = ill(b"", |device| device.misbehave(Misbehaviour::Late(time)));
         assert_eq!(host.ask(0x10), answer);
         assert_eq!(device.violations(), []);
         assert_eq!(device.phase() == Phase::Compatibility, answer.is_err());
     }
     // Late from event 6 on: the host goes away in time, and nothing is left behind.
-    let device = Peripheral1284::new();
-    device.misbehave_at_event(6, Misbehaviour::Late(36 * MS));
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"", |device| {
+        device.misbehave_at_event(6, Misbehaviour::Late(36 * MS));
+    });
     assert_eq!(host.ask(0x10), Err(Missing(6)));
     host.dcr(0x0C);
     assert_eq!(device.phase(), Phase::Compatibility);
@@ -104,10 +109,9 @@ fn silence_at_any_event() {
     ];
     for (act, events) in cases {
         for event in events {
-            let device = Peripheral1284::new();
-            device.give(b"abc");
-            device.misbehave_at_event(*event, Misbehaviour::Silent);
-            let mut host = host(&device);
+            let (device, mut host) = ill(b"abc", |device| {
+                device.misbehave_at_event(*event, Misbehaviour::Silent);
+            });
             // 23 and 26 belong to the same answers as 24 and 27.
             assert_eq!(act(&mut host), Err(Missing(*event)));
             host.dcr(0x0C);
@@ -119,9 +123,9 @@ fn silence_at_any_event() {
         }
     }
     for event in [58, 60] {
-        let device = Peripheral1284::new();
-        device.misbehave_at_event(event, Misbehaviour::Silent);
-        let mut host = host(&device);
+        let (device, mut host) = ill(b"", |device| {
+            device.misbehave_at_event(event, Misbehaviour::Silent);
+        });
         host.enter(0x40).unwrap();
         assert_eq!(host.write_epp(0x02, 1), Err(Missing(event)));
         host.leave_epp();
@@ -133,10 +137,9 @@ fn silence_at_any_event() {
 
 #[test]
 fn a_dead_device_keeps_its_lines() {
-    let device = Peripheral1284::new();
-    device.give(b"abcdef");
-    device.misbehave_at_byte(2, Misbehaviour::Dead);
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"abcdef", |device| {
+        device.misbehave_at_byte(2, Misbehaviour::Dead);
+    });
     host.enter(0x01).unwrap();
     assert_eq!(host.read_byte_mode(), Ok(b'a'));
     assert_eq!(host.read_byte_mode(), Ok(b'b'));
@@ -155,10 +158,9 @@ fn a_dead_device_keeps_its_lines() {
     host.enter(0x00).unwrap();
     assert_eq!(host.read_nibble_mode(), Ok(b'c'));
     // One that dies while it drives the data lines lets go of them.
-    let device = Peripheral1284::new();
-    device.give(&[0x55]);
-    device.misbehave_at_event(11, Misbehaviour::Dead);
-    let mut host = self::host(&device);
+    let (_device, mut host) = ill(&[0x55], |device| {
+        device.misbehave_at_event(11, Misbehaviour::Dead);
+    });
     host.enter(0x01).unwrap();
     assert_eq!(host.read_byte_mode(), Err(Missing(11)));
     assert_eq!(host.read_data(), 0x55);
@@ -168,9 +170,9 @@ fn a_dead_device_keeps_its_lines() {
 
 #[test]
 fn an_ecp_stall_ends_with_a_recovery_or_never() {
-    let device = Peripheral1284::new();
-    device.misbehave_at_byte(3, Misbehaviour::StallForward);
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"", |device| {
+        device.misbehave_at_byte(3, Misbehaviour::StallForward);
+    });
     host.enter(extensibility::ECP).unwrap();
     for byte in 0..3 {
         host.write_ecp(byte, false).unwrap();
@@ -183,9 +185,9 @@ fn an_ecp_stall_ends_with_a_recovery_or_never() {
     host.terminate().unwrap();
     assert_eq!(device.violations(), []);
 
-    let device = Peripheral1284::new();
-    device.misbehave(Misbehaviour::StallForwardForever);
-    let mut host = self::host(&device);
+    let (device, mut host) = ill(b"", |device| {
+        device.misbehave(Misbehaviour::StallForwardForever);
+    });
     for _ in 0..2 {
         host.enter(extensibility::ECP).unwrap();
         assert_eq!(host.write_ecp(3, false), Err(Missing(36)));
@@ -199,10 +201,9 @@ fn an_ecp_stall_ends_with_a_recovery_or_never() {
 
 #[test]
 fn an_ecp_reverse_stall_shows_data_but_sends_none() {
-    let device = Peripheral1284::new();
-    device.give(b"abc");
-    device.misbehave_at_byte(1, Misbehaviour::StallReverse);
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"abc", |device| {
+        device.misbehave_at_byte(1, Misbehaviour::StallReverse);
+    });
     host.enter(extensibility::ECP).unwrap();
     host.reverse_ecp().unwrap();
     assert_eq!(host.read_ecp(), Ok((b'a', false)));
@@ -215,12 +216,7 @@ fn an_ecp_reverse_stall_shows_data_but_sends_none() {
 
 #[test]
 fn conditions_at_a_byte() {
-    for (condition, dsr) in [
-        (Condition::PaperEmpty, 0x70),
-        (Condition::OffLine, 0x48),
-        (Condition::Unplugged, 0x78),
-        (Condition::PoweredOff, 0x80),
-    ] {
+    for (condition, dsr) in TROUBLES {
         let device = Peripheral1284::new();
         device.misbehave_at_byte(2, Misbehaviour::Condition(condition));
         let mut host = Host::new(Spp::new(Box::new(device.clone())));
@@ -229,10 +225,9 @@ fn conditions_at_a_byte() {
         assert_eq!(host.write_compat(2), Err(dsr));
         assert_eq!(device.received(), [0, 1]);
 
-        let device = Peripheral1284::new();
-        device.give(b"abc");
-        device.misbehave_at_byte(2, Misbehaviour::Condition(condition));
-        let mut host = self::host(&device);
+        let (device, mut host) = ill(b"abc", |device| {
+            device.misbehave_at_byte(2, Misbehaviour::Condition(condition));
+        });
         host.enter(extensibility::ECP).unwrap();
         host.write_ecp(0, false).unwrap();
         let second = host.write_ecp(1, false);
@@ -254,9 +249,7 @@ fn conditions_at_a_byte() {
 
 #[test]
 fn n_ack_stays_low() {
-    let device = Peripheral1284::new();
-    device.misbehave(Misbehaviour::AckLow);
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"", |device| device.misbehave(Misbehaviour::AckLow));
     assert_eq!(host.dsr() & 0x40, 0);
     assert_eq!(host.ask(0x00), Err(Missing(6)));
     assert_eq!(host.terminate(), Err(Missing(27)));
@@ -267,9 +260,9 @@ fn n_ack_stays_low() {
 
 #[test]
 fn a_printer_that_is_gone_in_the_middle_of_an_id() {
-    let device = Peripheral1284::new();
-    device.misbehave_at_byte(10, Misbehaviour::Condition(Condition::Unplugged));
-    let mut host = host(&device);
+    let (device, mut host) = ill(b"", |device| {
+        device.misbehave_at_byte(10, Misbehaviour::Condition(Condition::Unplugged));
+    });
     host.enter(extensibility::ID_NIBBLE).unwrap();
     let mut bytes = 0;
     while host.data_available() && host.read_nibble_mode().is_ok() {

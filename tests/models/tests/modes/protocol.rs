@@ -5,7 +5,7 @@ use parscan_models::{
     ViolationKind, extensibility,
 };
 
-use crate::host::{Answer, BIDIRECTIONAL, CHIPS, Host, MS, Missing, US};
+use crate::host::{Answer, BIDIRECTIONAL, CHIPS, Host, MS, Missing, TROUBLES, US};
 
 const TEXT: &[u8] = b"\x00\xFF\x55\xAAIEEE 1284";
 
@@ -40,13 +40,7 @@ fn compatibility_mode_takes_bytes() {
 
 #[test]
 fn conditions_show_in_compatibility_mode() {
-    for (condition, dsr) in [
-        (Condition::Ready, 0xD8),
-        (Condition::PaperEmpty, 0x70),
-        (Condition::OffLine, 0x48),
-        (Condition::PoweredOff, 0x80),
-        (Condition::Unplugged, 0x78),
-    ] {
+    for (condition, dsr) in [(Condition::Ready, 0xD8)].into_iter().chain(TROUBLES) {
         for (chip, make) in CHIPS {
             let device = Peripheral1284::new().with_condition(condition);
             let mut host = make(&device);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::cell::RefCell;
+use std::panic::UnwindSafe;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -47,6 +48,15 @@ pub(crate) struct Bench {
     pub(crate) driver: DriverId,
     pub(crate) node: DevNode,
     pub(crate) echo: Rc<RefCell<Echo>>,
+}
+
+impl Bench {
+    /// The program closes the device, which is removed, and its driver is unloaded.
+    pub(crate) fn down(&self, handle: Handle) -> Result<(), Bugcheck> {
+        self.machine.close(handle)?;
+        self.machine.remove(self.node)?;
+        self.machine.unload(self.driver)
+    }
 }
 
 pub(crate) const VECTOR: u32 = 0x97;
@@ -110,14 +120,31 @@ pub(crate) fn up(b: &Bench) -> Result<Handle, Bugcheck> {
     Ok(b.machine.open(r"\\.\MISB", Caller::User64)?.expect("open"))
 }
 
+/// A device that is started, and that a program has open.
+pub(crate) fn opened(sin: u32) -> Result<(Bench, Handle), Bugcheck> {
+    opened_on(Config::default(), sin)
+}
+
+/// The same on a machine of this kind.
+pub(crate) fn opened_on(config: Config, sin: u32) -> Result<(Bench, Handle), Bugcheck> {
+    let b = bench(config, sin);
+    let h = up(&b)?;
+    Ok((b, h))
+}
+
 /// A test of a started device that a program has open, for twenty orders of the threads.
 pub(crate) fn each_seed(
     test: impl Fn(&Bench, &Machine, Handle) -> Result<(), Bugcheck>,
 ) -> Result<(), Bugcheck> {
     for seed in 0..20 {
-        let b = bench(Config::seeded(seed), 0);
-        let h = up(&b)?;
+        let (b, h) = opened_on(Config::seeded(seed), 0)?;
         test(&b, &b.machine, h)?;
     }
     Ok(())
+}
+
+/// The text of the panic that ends this, as it reaches the test.
+pub(crate) fn panic_of(life: impl FnOnce() + UnwindSafe) -> &'static str {
+    let panic = std::panic::catch_unwind(life).expect_err("a panic");
+    *panic.downcast().expect("text")
 }

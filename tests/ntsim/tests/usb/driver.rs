@@ -74,6 +74,15 @@ impl Bench {
         usize::from_le_bytes(done.output[0x48..0x50].try_into().unwrap())
     }
 
+    /// A test for twenty orders of the threads, from a started device to one that goes.
+    fn each_seed(test: impl Fn(&Self)) {
+        for seed in 0..20 {
+            let b = Self::new(seed);
+            test(&b);
+            b.down();
+        }
+    }
+
     /// Everything goes, and nothing is left.
     fn down(self) {
         self.machine.close(self.handle).expect("kept");
@@ -85,8 +94,7 @@ impl Bench {
 
 #[test]
 fn urbs_come_back_to_the_driver() {
-    for seed in 0..20 {
-        let b = Bench::new(seed);
+    Bench::each_seed(|b| {
         let pipe = b.configure();
         let at = b.machine.allocate(512);
         b.scanner.send(0x81, &[5; 100], false);
@@ -104,8 +112,7 @@ fn urbs_come_back_to_the_driver() {
         assert!(b.machine.cancel(&waits).expect("kept"));
         let done = b.machine.finish(&waits).expect("kept");
         assert_eq!(done.status, NtStatus::CANCELLED);
-        b.down();
-    }
+    });
 }
 
 #[test]
@@ -165,8 +172,7 @@ fn a_removal_at_every_urb_ends_well() {
 /// An idle request, the callback, and the way back.
 #[test]
 fn a_device_is_suspended_by_its_driver() {
-    for seed in 0..20 {
-        let b = Bench::new(seed);
+    Bench::each_seed(|b| {
         for k in 1..4 {
             b.idle(0).expect("kept");
             let idle = b.machine.usb_idle(b.node);
@@ -177,8 +183,7 @@ fn a_device_is_suspended_by_its_driver() {
             b.machine.run_for(1_000_000).expect("kept");
             assert!(!b.machine.usb_idle(b.node).request);
         }
-        b.down();
-    }
+    });
 }
 
 /// A wait/wake IRP: one at a time, of a device that can, until it signals.

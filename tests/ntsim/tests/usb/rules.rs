@@ -41,20 +41,27 @@ fn a_urb_lies_in_nonpaged_kernel_memory() {
 
 #[test]
 fn the_header_has_the_length_of_its_request() {
-    for (code, right) in [
-        (function::ABORT_PIPE, 40),
-        (function::BULK_OR_INTERRUPT_TRANSFER, 128),
-        (function::GET_DESCRIPTOR_FROM_DEVICE, 136),
-        (function::VENDOR_DEVICE, 136),
-        (function::CLASS_INTERFACE, 136),
-        (function::CONTROL_TRANSFER, 136),
-        (function::GET_STATUS_FROM_DEVICE, 136),
-        (function::CLEAR_FEATURE_TO_ENDPOINT, 136),
-        (function::GET_CURRENT_FRAME_NUMBER, 32),
+    for (right, codes) in [
+        (32, &[function::GET_CURRENT_FRAME_NUMBER][..]),
+        (40, &[function::ABORT_PIPE]),
+        (128, &[function::BULK_OR_INTERRUPT_TRANSFER]),
+        (
+            136,
+            &[
+                function::GET_DESCRIPTOR_FROM_DEVICE,
+                function::VENDOR_DEVICE,
+                function::CLASS_INTERFACE,
+                function::CONTROL_TRANSFER,
+                function::GET_STATUS_FROM_DEVICE,
+                function::CLEAR_FEATURE_TO_ENDPOINT,
+            ],
+        ),
     ] {
-        for length in [24, right - 8, right + 8] {
-            let c = client();
-            assert_eq!(c.broken(&Bytes::new(code, length)), "FE/l", "{code:#x}");
+        for code in codes {
+            for length in [24, right - 8, right + 8] {
+                let c = client();
+                assert_eq!(c.broken(&Bytes::new(*code, length)), "FE/l", "{code:#x}");
+            }
         }
     }
     // An interface that does not end where the header says.
