@@ -20,6 +20,7 @@ use loom::sync::{
     Condvar, Mutex,
     atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering},
 };
+use loom::thread::{JoinHandle, spawn};
 use parscan_core::sharing;
 
 /// Runs a scene in every order of its steps.
@@ -35,16 +36,39 @@ pub fn four_preemptions(scene: impl Fn() + Send + Sync + 'static) {
     builder.check(scene);
 }
 
-/// A flag that loom watches.
-#[derive(Debug)]
-pub struct Flag(AtomicBool);
+/// Runs a part of a scene in a thread of its own.
+pub fn beside<S: 'static, T: 'static>(
+    scene: &Arc<S>,
+    part: impl FnOnce(&S) -> T + 'static,
+) -> JoinHandle<T> {
+    let scene = Arc::clone(scene);
+    spawn(move || part(&scene))
+}
 
-impl Flag {
-    /// A flag with this value.
-    #[must_use]
-    pub fn new(value: bool) -> Self {
-        Self(AtomicBool::new(value))
-    }
+/// A value that loom watches.
+macro_rules! watched {
+    ($($name:ident($atomic:ty) of $value:ty, $what:literal;)*) => {
+        $(
+            #[doc = concat!($what, " that loom watches.")]
+            #[derive(Debug)]
+            pub struct $name($atomic);
+
+            impl $name {
+                #[doc = concat!($what, " with this value.")]
+                #[must_use]
+                pub fn new(value: $value) -> Self {
+                    Self(<$atomic>::new(value))
+                }
+            }
+        )*
+    };
+}
+
+watched! {
+    Flag(AtomicBool) of bool, "A flag";
+    Stage(AtomicU8) of u8, "A stage";
+    Word(AtomicUsize) of usize, "A word";
+    Note(AtomicI32) of i32, "A status";
 }
 
 impl sharing::Flag for Flag {
@@ -63,72 +87,30 @@ impl sharing::Flag for Flag {
     }
 }
 
-/// A stage that loom watches.
-#[derive(Debug)]
-pub struct Stage(AtomicU8);
+/// Values that are replaced and compared in one step.
+macro_rules! exchanged {
+    ($($name:ident of $value:ty;)*) => {
+        $(impl sharing::$name for $name {
+            fn replace(&self, value: $value) -> $value {
+                self.0.swap(value, Ordering::AcqRel)
+            }
 
-impl Stage {
-    /// A stage with this value.
-    #[must_use]
-    pub fn new(value: u8) -> Self {
-        Self(AtomicU8::new(value))
-    }
+            fn change(&self, from: $value, to: $value) -> bool {
+                self.0
+                    .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
+            }
+
+            fn read(&self) -> $value {
+                self.0.load(Ordering::Acquire)
+            }
+        })*
+    };
 }
 
-impl sharing::Stage for Stage {
-    fn replace(&self, value: u8) -> u8 {
-        self.0.swap(value, Ordering::AcqRel)
-    }
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.0
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    fn read(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// A word that loom watches.
-#[derive(Debug)]
-pub struct Word(AtomicUsize);
-
-impl Word {
-    /// A word with this value.
-    #[must_use]
-    pub fn new(value: usize) -> Self {
-        Self(AtomicUsize::new(value))
-    }
-}
-
-impl sharing::Word for Word {
-    fn replace(&self, value: usize) -> usize {
-        self.0.swap(value, Ordering::AcqRel)
-    }
-
-    fn change(&self, from: usize, to: usize) -> bool {
-        self.0
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    fn read(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// A status that loom watches.
-#[derive(Debug)]
-pub struct Note(AtomicI32);
-
-impl Note {
-    /// A note with this value.
-    #[must_use]
-    pub fn new(value: i32) -> Self {
-        Self(AtomicI32::new(value))
-    }
+exchanged! {
+    Stage of u8;
+    Word of usize;
 }
 
 impl sharing::Note for Note {

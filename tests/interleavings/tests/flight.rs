@@ -12,7 +12,7 @@ use std::sync::{
 use loom::{
     cell::UnsafeCell,
     sync::{Mutex, atomic::AtomicBool},
-    thread::{JoinHandle, spawn},
+    thread::spawn,
 };
 use parscan_core::{ioctl::Status, sharing::Flight};
 use parscan_interleavings::{every_order, four_preemptions};
@@ -136,21 +136,25 @@ impl Scene {
     }
 }
 
-/// In a thread of its own.
-fn ender(scene: &Arc<Scene>, status: Status) -> JoinHandle<bool> {
-    let scene = Arc::clone(scene);
-    spawn(move || Scene::end(&scene, status, 10))
+/// A request, over at `deadline`, goes on to its one end, while threads end it for these reasons: at
+/// 10, all of them. Which of them told it.
+fn ended_beside<const N: usize>(deadline: u64, reasons: [Status; N]) -> (Arc<Scene>, [bool; N]) {
+    let scene = Scene::new();
+    scene.with(|flight| flight.set_deadline(deadline));
+    let enders = reasons.map(|status| {
+        let scene = Arc::clone(&scene);
+        spawn(move || Scene::end(&scene, status, 10))
+    });
+    Scene::go_on(&scene, None);
+    let told = enders.map(|ender| ender.join().unwrap());
+    assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
+    (scene, told)
 }
 
 #[test]
 fn the_last_holder_goes_on_with_the_request_once() {
     every_order(|| {
-        let scene = Scene::new();
-        scene.with(|flight| flight.set_deadline(10));
-        let end = ender(&scene, Status::CANCELLED);
-        Scene::go_on(&scene, None);
-        let told = end.join().unwrap();
-        assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
+        let (scene, [told]) = ended_beside(10, [Status::CANCELLED]);
         let why = scene.why.load(Ordering::Relaxed);
         assert!(why == 0 || told && why == Status::CANCELLED.0);
         let sent = scene.sent.load(Ordering::Relaxed);
@@ -164,13 +168,8 @@ fn the_last_holder_goes_on_with_the_request_once() {
 #[test]
 fn a_time_out_and_a_cancellation_are_one_end() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.with(|flight| flight.set_deadline(10));
-        let end = ender(&scene, Status::IO_TIMEOUT);
-        let other = ender(&scene, Status::CANCELLED);
-        Scene::go_on(&scene, None);
-        let [timed_out, cancelled] = [end, other].map(|it| it.join().unwrap());
-        assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
+        let reasons = [Status::IO_TIMEOUT, Status::CANCELLED];
+        let (scene, [timed_out, cancelled]) = ended_beside(10, reasons);
         assert!(!(timed_out && cancelled), "the first one's reason stands");
         let why = scene.why.load(Ordering::Relaxed);
         assert!(
@@ -184,13 +183,9 @@ fn a_time_out_and_a_cancellation_are_one_end() {
 #[test]
 fn a_time_out_is_for_the_request_that_it_was_set_for() {
     every_order(|| {
-        let scene = Scene::new();
-        scene.with(|flight| flight.set_deadline(20));
         // The timer of the request before.
-        let end = ender(&scene, Status::IO_TIMEOUT);
-        Scene::go_on(&scene, None);
-        assert!(!end.join().unwrap());
+        let (scene, told) = ended_beside(20, [Status::IO_TIMEOUT]);
+        assert_eq!(told, [false]);
         assert_eq!(scene.why.load(Ordering::Relaxed), 0);
-        assert_eq!(scene.ended.load(Ordering::Relaxed), 1);
     });
 }

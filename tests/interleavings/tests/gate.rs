@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use loom::{
     cell::UnsafeCell,
-    thread::{JoinHandle, spawn, yield_now},
+    thread::{JoinHandle, yield_now},
 };
 use parscan_core::sharing::{LeaveReason, RundownEvents, RundownGate, Signal as _};
-use parscan_interleavings::{Event, Flag, RundownCounter, Stage, every_order, four_preemptions};
+use parscan_interleavings::{
+    Event, Flag, RundownCounter, Stage, beside, every_order, four_preemptions,
+};
+
+type Gate = RundownGate<RundownCounter, Flag, Stage, Event>;
 
 struct Scene {
-    gate: RundownGate<RundownCounter, Flag, Stage, Event>,
+    gate: Gate,
     /// The power that is waited for will not come.
     lost: Event,
     /// What is behind the gate. Written while no thread is inside.
@@ -31,6 +35,13 @@ impl Scene {
             lost,
             hardware: UnsafeCell::new(()),
         })
+    }
+
+    /// One that is open.
+    fn opened() -> Arc<Self> {
+        let scene = Self::new();
+        scene.open();
+        scene
     }
 
     /// `RundownGate::open`
@@ -81,44 +92,40 @@ impl Scene {
     }
 }
 
-fn thread<T: 'static>(
-    scene: &Arc<Scene>,
-    part: impl FnOnce(&Scene) -> T + 'static,
-) -> JoinHandle<T> {
-    let scene = Arc::clone(scene);
-    spawn(move || part(&scene))
+/// Two threads with the same part.
+fn two<T: 'static>(scene: &Arc<Scene>, part: fn(&Scene) -> T) -> [JoinHandle<T>; 2] {
+    [(); 2].map(|()| beside(scene, part))
+}
+
+/// What two threads with this part come to while the gate is closed in this way, for good.
+fn closed_beside_two<T: 'static>(close: fn(&Gate), part: fn(&Scene) -> T) -> [T; 2] {
+    let scene = Scene::opened();
+    let threads = two(&scene, part);
+    close(&scene.gate);
+    // It is another one's now.
+    scene.hardware.with_mut(|_| ());
+    assert!(!scene.visit(), "closed");
+    results(threads)
+}
+
+/// What came of them.
+fn results<T, const N: usize>(threads: [JoinHandle<T>; N]) -> [T; N] {
+    threads.map(|thread| thread.join().unwrap())
 }
 
 #[test]
 fn nobody_is_inside_a_gate_that_is_closed() {
     every_order(|| {
-        let scene = Scene::new();
-        scene.open();
-        let visits = [(); 2].map(|()| thread(&scene, Scene::visit));
-        scene.gate.close();
-        // It is another one's now.
-        scene.hardware.with_mut(|_| ());
-        assert!(!scene.visit(), "closed");
-        for visit in visits {
-            visit.join().unwrap();
-        }
+        closed_beside_two(Gate::close, Scene::visit);
     });
 }
 
 #[test]
 fn who_waits_inside_is_told_to_leave() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.open();
-        let stays = [(); 2].map(|()| thread(&scene, Scene::stay));
         // Would wait for ever for those inside, who wait for this.
-        scene.gate.evict();
-        scene.hardware.with_mut(|_| ());
-        for stay in stays {
-            assert!(matches!(
-                stay.join().unwrap(),
-                None | Some(LeaveReason::Gone)
-            ));
+        for why in closed_beside_two(Gate::evict, Scene::stay) {
+            assert!(matches!(why, None | Some(LeaveReason::Gone)));
         }
     });
 }
@@ -127,28 +134,23 @@ fn who_waits_inside_is_told_to_leave() {
 fn who_waits_for_the_gate_is_told_that_it_is_open() {
     four_preemptions(|| {
         let scene = Scene::new();
-        let waits = [(); 2].map(|()| thread(&scene, Scene::visit_when_there));
+        let waits = two(&scene, Scene::visit_when_there);
         scene.open();
-        for wait in waits {
-            assert!(wait.join().unwrap());
-        }
+        assert_eq!(results(waits), [true; 2]);
     });
 }
 
 #[test]
 fn a_sleep_in_between_is_waited_for() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.open();
-        let waits = [(); 2].map(|()| thread(&scene, Scene::visit_when_there));
+        let scene = Scene::opened();
+        let waits = two(&scene, Scene::visit_when_there);
         let alone = || scene.hardware.with_mut(|_| ());
         scene.gate.suspend(alone);
         // A second one is a no-operation.
         scene.gate.suspend(|| unreachable!("it is closed"));
         scene.gate.resume(alone);
-        for wait in waits {
-            assert!(wait.join().unwrap());
-        }
+        assert_eq!(results(waits), [true; 2]);
         assert_eq!(scene.gate.must_leave(), None, "after the sleep");
     });
 }
@@ -156,10 +158,9 @@ fn a_sleep_in_between_is_waited_for() {
 #[test]
 fn a_wait_for_power_that_does_not_come_ends() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.open();
-        let wait = thread(&scene, Scene::visit_when_there);
-        let other = thread(&scene, Scene::stay);
+        let scene = Scene::opened();
+        let wait = beside(&scene, Scene::visit_when_there);
+        let other = beside(&scene, Scene::stay);
         scene.gate.suspend(|| scene.hardware.with_mut(|_| ()));
         scene.lost.set();
         wait.join().unwrap();
@@ -173,9 +174,8 @@ fn a_wait_for_power_that_does_not_come_ends() {
 #[test]
 fn a_port_that_vanishes_while_it_sleeps_does_not_come_back() {
     every_order(|| {
-        let scene = Scene::new();
-        scene.open();
-        let visit = thread(&scene, Scene::visit);
+        let scene = Scene::opened();
+        let visit = beside(&scene, Scene::visit);
         scene.gate.suspend(|| ());
         scene.gate.evict();
         scene.gate.resume(|| unreachable!("it is gone"));

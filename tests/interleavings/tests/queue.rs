@@ -15,10 +15,10 @@ use std::{
 use loom::{
     cell::UnsafeCell,
     sync::Mutex,
-    thread::{JoinHandle, spawn, yield_now},
+    thread::{JoinHandle, yield_now},
 };
 use parscan_core::sharing::{Flag as _, Serving, Signal as _};
-use parscan_interleavings::{Event, Flag, Word, four_preemptions};
+use parscan_interleavings::{Event, Flag, Word, beside, four_preemptions};
 
 /// The open that is cleaned up, and another.
 const OPEN: usize = 0x10;
@@ -93,15 +93,13 @@ impl Scene {
         Some(open)
     }
 
-    /// `Worker::run`. Each request of `OPEN` waits until it is told to end, if `waits`.
-    fn work(&self, waits: bool) {
+    /// `Worker::run`. Each request of `OPEN` waits until it is told to end.
+    fn work(&self) {
         loop {
             while let Some(open) = self.next() {
                 if open == OPEN {
                     self.open.with(|_| ());
-                    if waits {
-                        let _ = Event::wait_any(&[&self.cancelled]);
-                    }
+                    let _ = Event::wait_any(&[&self.cancelled]);
                     self.open.with(|_| ());
                 }
                 self.served.fetch_add(1, Relaxed);
@@ -136,73 +134,74 @@ impl Scene {
             self.length.store(queue.len(), Relaxed);
             self.refused.fetch_add(1, Relaxed);
         }
-        while self.ends_soon() {
-            let _ = Event::wait_any(&[&self.changed]);
-            yield_now();
-        }
+        self.wait_for_served();
         // No request of the open is left, and none will be.
         self.open.with_mut(|_| ());
     }
 
-    fn end(&self) {
+    /// Waits until no request of the open is served that ends soon.
+    fn wait_for_served(&self) {
+        while self.ends_soon() {
+            let _ = Event::wait_any(&[&self.changed]);
+            yield_now();
+        }
+    }
+
+    /// The one request of the open has ended, and none waits.
+    fn assert_ended(&self) {
+        let left = self.queue.lock().unwrap().len();
+        assert_eq!(left, 0, "a request of the open");
+        assert_eq!(self.served.load(Relaxed) + self.refused.load(Relaxed), 1);
+    }
+
+    /// Stops the worker.
+    fn end(&self, worker: JoinHandle<()>) {
         self.stop.replace(true);
         self.wake.set();
+        worker.join().unwrap();
     }
 }
 
-fn worker(scene: &Arc<Scene>, waits: bool) -> JoinHandle<()> {
-    let scene = Arc::clone(scene);
-    spawn(move || scene.work(waits))
+/// A worker that has these requests to serve, and waits for more.
+fn served(requests: &[usize]) -> (Arc<Scene>, JoinHandle<()>) {
+    let scene = Scene::new();
+    for open in requests {
+        scene.queue(*open);
+    }
+    let worker = beside(&scene, Scene::work);
+    (scene, worker)
 }
 
 #[test]
 fn no_request_of_an_open_is_left_after_its_clean_up() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.queue(OPEN);
-        let worker = worker(&scene, true);
+        let (scene, worker) = served(&[OPEN]);
         scene.clean_up();
-        scene.end();
-        worker.join().unwrap();
-        let left = scene.queue.lock().unwrap().len();
-        assert_eq!(left, 0, "a request of the open");
-        assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 1);
+        scene.end(worker);
+        scene.assert_ended();
     });
 }
 
 #[test]
 fn a_request_that_arrives_beside_the_clean_up_ends() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        let worker = worker(&scene, true);
-        let sender = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.queue(OPEN))
-        };
+        let (scene, worker) = served(&[]);
+        let sender = beside(&scene, |scene| scene.queue(OPEN));
         scene.clean_up();
         sender.join().unwrap();
-        scene.end();
-        worker.join().unwrap();
-        let left = scene.queue.lock().unwrap().len();
-        assert_eq!(left, 0, "a request of the open");
-        assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 1);
+        scene.end(worker);
+        scene.assert_ended();
     });
 }
 
 #[test]
 fn requests_of_other_opens_go_on() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.queue(OTHER);
-        let worker = worker(&scene, true);
-        let sender = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.queue(OTHER))
-        };
+        let (scene, worker) = served(&[OTHER]);
+        let sender = beside(&scene, |scene| scene.queue(OTHER));
         scene.clean_up();
         sender.join().unwrap();
-        scene.end();
-        worker.join().unwrap();
+        scene.end(worker);
         // What the worker leaves when it stops is its stop's to end.
         let left = u32::try_from(scene.queue.lock().unwrap().len()).unwrap();
         assert_eq!(scene.served.load(Relaxed) + left, 2);
@@ -216,19 +215,16 @@ fn a_late_note_does_not_end_the_request_of_another_open() {
         let scene = Scene::new();
         scene.queue(OPEN);
         scene.queue(OTHER);
-        let worker = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                // One of the open, which ends by itself, and the other after it.
-                while let Some(open) = scene.next() {
-                    assert!(open == OPEN || !scene.cancelled.is_set(), "another's note");
-                    scene.served.fetch_add(1, Relaxed);
-                    if scene.serving.end() {
-                        scene.changed.set();
-                    }
+        let worker = beside(&scene, |scene| {
+            // One of the open, which ends by itself, and the other after it.
+            while let Some(open) = scene.next() {
+                assert!(open == OPEN || !scene.cancelled.is_set(), "another's note");
+                scene.served.fetch_add(1, Relaxed);
+                if scene.serving.end() {
+                    scene.changed.set();
                 }
-            })
-        };
+            }
+        });
         scene.clean_up();
         worker.join().unwrap();
         assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 2);
@@ -238,26 +234,12 @@ fn a_late_note_does_not_end_the_request_of_another_open() {
 #[test]
 fn two_threads_that_clean_up_both_go_on() {
     four_preemptions(|| {
-        let scene = Scene::new();
-        scene.queue(OPEN);
-        let worker = worker(&scene, true);
-        let other = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                while scene.ends_soon() {
-                    let _ = Event::wait_any(&[&scene.changed]);
-                    yield_now();
-                }
-            })
-        };
-        while scene.ends_soon() {
-            let _ = Event::wait_any(&[&scene.changed]);
-            yield_now();
-        }
+        let (scene, worker) = served(&[OPEN]);
+        let other = beside(&scene, Scene::wait_for_served);
+        scene.wait_for_served();
         other.join().unwrap();
         scene.clean_up();
-        scene.end();
-        worker.join().unwrap();
+        scene.end(worker);
         assert_eq!(scene.served.load(Relaxed) + scene.refused.load(Relaxed), 1);
     });
 }

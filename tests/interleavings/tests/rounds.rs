@@ -12,10 +12,9 @@ use loom::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread::spawn,
 };
 use parscan_core::sharing::{IDLE, Rounds};
-use parscan_interleavings::{Flag, Stage, every_order, four_preemptions};
+use parscan_interleavings::{Flag, Stage, beside, every_order, four_preemptions};
 
 /// How often one thread calls the routines in a row: here as rarely as possible.
 const ROUNDS: u32 = 1;
@@ -93,10 +92,7 @@ impl Scene {
 fn a_free_beside_the_calls_is_told() {
     every_order(|| {
         let scene = Scene::new();
-        let other = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.free(1))
-        };
+        let other = beside(&scene, |scene| scene.free(1));
         scene.free(0);
         scene.run_dpc();
         other.join().unwrap();
@@ -110,10 +106,7 @@ fn a_free_beside_the_calls_is_told() {
 fn every_free_is_told() {
     four_preemptions(|| {
         let scene = Scene::new();
-        let others = [1, 2].map(|number| {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.free(number))
-        });
+        let others = [1, 2].map(|number| beside(&scene, move |scene| scene.free(number)));
         scene.free(0);
         scene.run_dpc();
         for other in others {
@@ -129,19 +122,13 @@ fn every_free_is_told() {
 fn the_last_client_goes_and_the_next_one_comes() {
     four_preemptions(|| {
         let scene = Scene::new();
-        let other = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.free(1))
-        };
-        let clients = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                scene.used.store(false, Ordering::Release);
-                // The disconnection waits for the DPC.
-                scene.run_dpc();
-                scene.used.store(true, Ordering::Release);
-            })
-        };
+        let other = beside(&scene, |scene| scene.free(1));
+        let clients = beside(&scene, |scene| {
+            scene.used.store(false, Ordering::Release);
+            // The disconnection waits for the DPC.
+            scene.run_dpc();
+            scene.used.store(true, Ordering::Release);
+        });
         scene.free(0);
         for thread in [other, clients] {
             thread.join().unwrap();

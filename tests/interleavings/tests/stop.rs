@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use loom::{
     cell::UnsafeCell,
-    thread::{JoinHandle, spawn, yield_now},
+    thread::{JoinHandle, yield_now},
 };
 use parscan_core::{
     ioctl::Status,
     sharing::{Signal as _, Stop},
 };
-use parscan_interleavings::{Event, Note, every_order, four_preemptions};
+use parscan_interleavings::{Event, Note, beside, every_order, four_preemptions};
 
 struct Scene {
     stop: Stop<Note, Event>,
@@ -46,8 +46,7 @@ impl Scene {
 }
 
 fn taker(scene: &Arc<Scene>) -> JoinHandle<Result<(), i32>> {
-    let scene = Arc::clone(scene);
-    spawn(move || {
+    beside(scene, |scene| {
         scene.take().map_err(|status| status.0)?;
         scene.thing.with_mut(|_| ());
         scene.turn.set();

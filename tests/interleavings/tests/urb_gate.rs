@@ -6,13 +6,9 @@
 
 use std::sync::Arc;
 
-use loom::{
-    cell::UnsafeCell,
-    sync::Mutex,
-    thread::{spawn, yield_now},
-};
+use loom::{cell::UnsafeCell, sync::Mutex, thread::yield_now};
 use parscan_core::{ioctl::Status, sharing::UrbGate};
-use parscan_interleavings::{Event, every_order};
+use parscan_interleavings::{Event, beside, every_order};
 
 struct Scene {
     /// The gate, and how many URBs are out.
@@ -74,10 +70,7 @@ impl Scene {
 fn the_last_urb_ends_the_wait() {
     every_order(|| {
         let scene = Scene::new();
-        let senders = [(); 2].map(|()| {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.send().is_ok())
-        });
+        let senders = [(); 2].map(|()| beside(&scene, |scene| scene.send().is_ok()));
         scene.with(|gate, _| {
             gate.close(
                 Status::DEVICE_NOT_READY,
@@ -101,20 +94,14 @@ fn the_last_urb_ends_the_wait() {
 fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
     every_order(|| {
         let scene = Scene::new();
-        let sender = {
-            let scene = Arc::clone(&scene);
-            spawn(move || scene.send().is_ok())
-        };
-        let power = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                let asleep = Status::DEVICE_NOT_READY;
-                scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
-                scene.wait_idle();
-                scene.with(|gate, _| gate.resume_requests(&scene.shut));
-                scene.with(|gate, _| assert!(gate.wake(&scene.shut)));
-            })
-        };
+        let sender = beside(&scene, |scene| scene.send().is_ok());
+        let power = beside(&scene, |scene| {
+            let asleep = Status::DEVICE_NOT_READY;
+            scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
+            scene.wait_idle();
+            scene.with(|gate, _| gate.resume_requests(&scene.shut));
+            scene.with(|gate, _| assert!(gate.wake(&scene.shut)));
+        });
         // Whether it was let in or not: it ends.
         let _ = scene.send();
         sender.join().unwrap();
@@ -127,19 +114,16 @@ fn a_device_sleeps_wakes_and_loses_its_power_beside_requests() {
 fn a_thread_that_waits_is_told_that_the_gate_is_shut() {
     every_order(|| {
         let scene = Scene::new();
-        let waits = {
-            let scene = Arc::clone(&scene);
-            spawn(move || {
-                // As a thread with a request to the USB stack that never answers.
-                loop {
-                    let _ = Event::wait_any(&[&scene.shut]);
-                    if scene.with(|gate, _| gate.check()).is_err() {
-                        return;
-                    }
-                    yield_now();
+        let waits = beside(&scene, |scene| {
+            // As a thread with a request to the USB stack that never answers.
+            loop {
+                let _ = Event::wait_any(&[&scene.shut]);
+                if scene.with(|gate, _| gate.check()).is_err() {
+                    return;
                 }
-            })
-        };
+                yield_now();
+            }
+        });
         let asleep = Status::DEVICE_NOT_READY;
         scene.with(|gate, _| gate.sleep(asleep, asleep, &scene.shut));
         scene.with(|gate, _| gate.resume_requests(&scene.shut));
