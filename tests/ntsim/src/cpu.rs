@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use parscan_models::Width;
 
+use crate::fault::Signals;
 use crate::mem::{PAGE, Va, peek, poke};
 use crate::rules;
 use crate::stack::CHARGE;
@@ -33,6 +34,12 @@ struct Fault {
     rip: Va,
     overflow: bool,
 }
+
+const SIGNALS: Signals = Signals {
+    illegal: "illegal instruction (a Rust panic or abort ends in one)",
+    arithmetic: "divide error",
+    breakpoint: "breakpoint",
+};
 
 thread_local! {
     /// The stacks of the running coroutine.
@@ -303,19 +310,6 @@ extern "C" fn raise_from_call(frame: &Frame, fx: Va, status: u32) -> ! {
         rules::FAULT,
         format!("{} raised, and no handler took it", NtStatus(status)),
     )
-}
-
-/// Whether an exception handler is around the kernel call now running. Needs no full registers:
-/// a call's frame is found by what [`import_entry`] noted.
-pub(crate) fn call_is_guarded() -> bool {
-    with(|k| {
-        let thread = k.sched.thread();
-        let at = Registers::from(Place {
-            rip: thread.call,
-            ..thread.call_place
-        });
-        seh::guarded(k, &at)
-    })
 }
 
 /// Words of arguments on the driver's stack that a kernel function may have.
@@ -735,13 +729,8 @@ fn explain(frame: &Frame, fault: Fault) -> ! {
         if fault.overflow {
             return (rules::STACK_OVERFLOW, crate::stack::overflow_text());
         }
-        if fault.signal != libc::SIGSEGV && fault.signal != libc::SIGBUS {
-            let name = match fault.signal {
-                libc::SIGILL => "illegal instruction (a Rust panic or abort ends in one)",
-                libc::SIGFPE => "divide error",
-                _ => "breakpoint",
-            };
-            return (rules::FAULT, name.to_owned());
+        if let Some(broken) = SIGNALS.name(fault.signal) {
+            return broken;
         }
         if fault.trap == TRAP_GENERAL_PROTECTION {
             return (

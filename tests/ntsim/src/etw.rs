@@ -26,7 +26,7 @@ pub enum EtwValue {
 impl fmt::Display for EtwValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => write!(f, "{text}"),
+            Self::Text(text) => text.fmt(f),
             Self::Number(number) => write!(f, "{number:#x}"),
         }
     }

@@ -2,7 +2,10 @@
 
 use crate::mem::{Kind, State, Va};
 use crate::rules::{self, Rule};
-use crate::state::Kernel;
+use crate::seh;
+use crate::state::{Kernel, with};
+use crate::unwind::Registers;
+use crate::walk::Place;
 
 /// The rule that an access (`read`, `write` or `execute`) at `va` breaks, and the words for it.
 pub(crate) fn name(k: &Kernel, va: Va, access: &str) -> (Rule, String) {
@@ -52,6 +55,39 @@ pub(crate) fn name(k: &Kernel, va: Va, access: &str) -> (Rule, String) {
         format!("{access} at {va:#x}{place}")
     };
     (rules::NULL_ACCESS, what)
+}
+
+/// What the processor reports by other signals than those of an access, in words.
+pub(crate) struct Signals {
+    pub illegal: &'static str,
+    pub arithmetic: &'static str,
+    pub breakpoint: &'static str,
+}
+
+impl Signals {
+    /// The rule that such a signal breaks, and the words for it. `None`: an access.
+    pub(crate) fn name(&self, signal: i32) -> Option<(Rule, String)> {
+        let what = match signal {
+            libc::SIGSEGV | libc::SIGBUS => return None,
+            libc::SIGILL => self.illegal,
+            libc::SIGFPE => self.arithmetic,
+            _ => self.breakpoint,
+        };
+        Some((rules::FAULT, what.to_owned()))
+    }
+}
+
+/// Whether an exception handler is around the kernel call now running. Needs no full registers: a
+/// call's frame is found by what the entry of the kernel's functions noted.
+pub(crate) fn call_is_guarded() -> bool {
+    with(|k| {
+        let thread = k.sched.thread();
+        let at = Registers::from(Place {
+            rip: thread.call,
+            ..thread.call_place
+        });
+        seh::guarded(k, &at)
+    })
 }
 
 /// What a block is, in words.

@@ -1,5 +1,6 @@
 //! Loading a PE32+ driver: mapping, relocations, imports.
 
+use core::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,6 +91,31 @@ fn protect(va: Va, len: usize, prot: i32) {
 }
 
 impl Image {
+    /// The entry of the exception directory, whose entries have `size` bytes, for the function that
+    /// holds an RVA; `function` tells where an entry's function is.
+    pub(crate) fn search_pdata(
+        &self,
+        size: usize,
+        rva: u32,
+        function: impl Fn(Va) -> Range<u32>,
+    ) -> Option<Va> {
+        let (table, len) = self.pdata;
+        let (mut low, mut high) = (0, len / size);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let at = self.base + table + size * middle;
+            let function = function(at);
+            if rva < function.start {
+                high = middle;
+            } else if rva >= function.end {
+                low = middle + 1;
+            } else {
+                return Some(at);
+            }
+        }
+        None
+    }
+
     #[allow(clippy::too_many_lines, reason = "one step after the other")]
     pub(crate) fn load(
         path: &Path,

@@ -24,28 +24,35 @@ pub(crate) use request::{
     use_at_dispatch,
 };
 
-pub(crate) const CREATE: u8 = 0;
-pub(crate) const CLOSE: u8 = 2;
-pub(crate) const READ: u8 = 3;
-const QUERY_INFORMATION: u8 = 5;
-pub(crate) const WRITE: u8 = 4;
-pub(crate) const DEVICE_CONTROL: u8 = 0x0E;
-pub(crate) const INTERNAL_DEVICE_CONTROL: u8 = 0x0F;
-pub(crate) const CLEANUP: u8 = 0x12;
-pub(crate) const POWER: u8 = 0x16;
-pub(crate) const SYSTEM_CONTROL: u8 = 0x17;
-pub(crate) const PNP: u8 = 0x1B;
+// `IRP_MJ_` codes.
+numbers! { pub(crate) u8:
+    CREATE => 0,
+    CLOSE => 2,
+    READ => 3,
+    WRITE => 4,
+    QUERY_INFORMATION => 5,
+    DEVICE_CONTROL => 0x0E,
+    INTERNAL_DEVICE_CONTROL => 0x0F,
+    CLEANUP => 0x12,
+    POWER => 0x16,
+    SYSTEM_CONTROL => 0x17,
+    PNP => 0x1B,
+}
 
-const QUERY_CAPABILITIES: u8 = 9;
+// `IRP_MN_` codes of `PNP`.
+numbers! { pub(crate) u8:
+    QUERY_REMOVE => 1,
+    REMOVE => 2,
+    CANCEL_REMOVE => 3,
+    STOP => 4,
+    QUERY_STOP => 5,
+    CANCEL_STOP => 6,
+    QUERY_CAPABILITIES => 9,
+    SURPRISE => 0x17,
+}
+
 /// `sizeof(DEVICE_CAPABILITIES)`
 const CAPABILITIES_SIZE: u16 = 64;
-const QUERY_REMOVE: u8 = 1;
-pub(crate) const REMOVE: u8 = 2;
-const CANCEL_REMOVE: u8 = 3;
-pub(crate) const STOP: u8 = 4;
-const QUERY_STOP: u8 = 5;
-const CANCEL_STOP: u8 = 6;
-pub(crate) const SURPRISE: u8 = 0x17;
 
 /// What fills the caller's output buffer before a request, so that a test sees what was copied.
 pub const CANARY: u8 = 0xCA;

@@ -104,6 +104,13 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
+/// Numbers of one type, by the names that Windows' headers give them.
+macro_rules! numbers {
+    ($vis:vis $t:ty: $($(#[$doc:meta])* $name:ident => $value:expr,)*) => {
+        $($(#[$doc])* $vis const $name: $t = $value;)*
+    };
+}
+
 mod bugcheck;
 mod config;
 mod count;
@@ -158,7 +165,8 @@ pub use iomgr::CANARY;
 pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
 pub(crate) use machine::Slot;
 pub use machine::{
-    Caller, DeviceInfo, Handle, Held, IoResult, Machine, Pending, SeenStacks, Times,
+    Answer, Caller, DeviceInfo, Handle, Held, IoResult, IrpResult, Machine, Pending, SeenStacks,
+    Times,
 };
 pub use parscan_models::{Nanos, PortDevice, UsbFunction, Width};
 pub use pnp::{DevNode, DeviceIds, NodeState};

@@ -19,15 +19,18 @@ use crate::mem::{self, Va, poke, poke_bytes};
 use crate::nt::types::{DRIVER_EXTENSION_SIZE, DRIVER_NAME, DRIVER_SIZE, Drv, SERVICE_KEY_NAME};
 use crate::state::{self, Core, Driver, Kernel, Site, fail, status_of, with};
 use crate::{
-    DriverId, RegValue, Registry, SharedPort, count, cpu, etw, image, iomgr, nt, pnp, ports, power,
-    rules, sched, usb, user,
+    DriverId, NtStatus, RegValue, Registry, SharedPort, count, cpu, etw, image, iomgr, nt, pnp,
+    ports, power, rules, sched, usb, user,
 };
 
 pub use faults::SeenStacks;
-pub(crate) use requests::Slot;
-pub use requests::{Caller, Handle, IoResult, Pending};
+pub use requests::{Answer, Caller, Handle, IoResult, Pending};
+pub(crate) use requests::{Slot, request_methods};
 pub use time::Times;
 pub use view::{DeviceInfo, Held};
+
+/// What came of an IRP: its status and Information, or the rule that was broken.
+pub type IrpResult = Result<(NtStatus, usize), Bugcheck>;
 
 /// A simulated machine. Clones are the same machine.
 #[derive(Clone)]

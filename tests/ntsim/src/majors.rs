@@ -2,75 +2,55 @@
 //! services do it.
 
 use crate::iomgr::{self, Buffers, Request, Transfer};
+use crate::machine::request_methods;
 use crate::mem::{Va, poke};
 use crate::nt::types::{Irp, Sl};
 use crate::state::Kernel;
-use crate::{Bugcheck, Handle, IoResult, Machine, Pending};
+use crate::{Answer, Handle, Machine, Pending};
 
 const MAJORS: &[u8] = &[
     0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x11, 0x14, 0x15,
     0x19, 0x1A,
 ];
 
-impl Machine {
-    /// Sends a request of user mode with any major function, laid out as its system service does:
-    ///
-    /// | major | service | `code` is |
-    /// |---|---|---|
-    /// | 03, 04 `READ`, `WRITE` | `NtReadFile`, `NtWriteFile` | the byte offset |
-    /// | 05, 06 `QUERY`, `SET_INFORMATION` | `NtQueryInformationFile`, `NtSetInformationFile` | the class |
-    /// | 07, 08 `QUERY`, `SET_EA` | `NtQueryEaFile`, `NtSetEaFile` | the index |
-    /// | 09 `FLUSH_BUFFERS` | `NtFlushBuffersFile` | nothing |
-    /// | 0A, 0B `QUERY`, `SET_VOLUME_INFORMATION` | `NtQueryVolumeInformationFile`, … | the class |
-    /// | 0C `DIRECTORY_CONTROL` | `NtQueryDirectoryFile`, … | the class |
-    /// | 0D, 0E `FILE_SYSTEM_CONTROL`, `DEVICE_CONTROL` | `NtFsControlFile`, `NtDeviceIoControlFile` | the control code |
-    /// | 0F `INTERNAL_DEVICE_CONTROL` | none: a driver that forwards what a user gave it | the control code |
-    /// | 11 `LOCK_CONTROL` | `NtLockFile`, `NtUnlockFile` | the key |
-    /// | 14, 15 `QUERY`, `SET_SECURITY` | `NtQuerySecurityObject`, `NtSetSecurityObject` | the parts |
-    /// | 19, 1A `QUERY`, `SET_QUOTA` | `NtQueryQuotaInformationFile`, … | nothing |
-    ///
-    /// `RequestorMode` is `UserMode` whichever caller opened the handle. Parameters that are user addresses
-    /// point to user memory with `input`, or for the output; they are null if that is empty.
-    ///
-    /// # Errors
-    /// A broken rule.
-    ///
-    /// # Panics
-    /// With a major function that user mode cannot send.
-    pub fn send_from_user(
-        &self,
-        handle: Handle,
-        major: u8,
-        minor: u8,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let pending = self.start_from_user(handle, major, minor, code, input, output);
-        self.finish(&pending)
-    }
+/// Such a request, if user mode can send it.
+fn from_user(major: u8, minor: u8, code: u32) -> Request {
+    assert!(
+        MAJORS.contains(&major),
+        "user mode cannot send major function {major:#x}"
+    );
+    Request::User { major, minor, code }
+}
 
-    /// Starts such a request; see [`Machine::start_io_control`].
-    ///
-    /// # Panics
-    /// As [`Machine::send_from_user`].
-    #[must_use]
-    pub fn start_from_user(
-        &self,
-        handle: Handle,
-        major: u8,
-        minor: u8,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Pending {
-        assert!(
-            MAJORS.contains(&major),
-            "user mode cannot send major function {major:#x}"
-        );
-        let what = Request::User { major, minor, code };
-        self.begin(handle, what, input, output)
-    }
+request_methods! { (&[u8], usize) by begin:
+    (major: u8, minor: u8, code: u32) from_user(major, minor, code) =>
+        /// Sends a request of user mode with any major function, laid out as its system service does:
+        ///
+        /// | major | service | `code` is |
+        /// |---|---|---|
+        /// | 03, 04 `READ`, `WRITE` | `NtReadFile`, `NtWriteFile` | the byte offset |
+        /// | 05, 06 `QUERY`, `SET_INFORMATION` | `NtQueryInformationFile`, `NtSetInformationFile` | the class |
+        /// | 07, 08 `QUERY`, `SET_EA` | `NtQueryEaFile`, `NtSetEaFile` | the index |
+        /// | 09 `FLUSH_BUFFERS` | `NtFlushBuffersFile` | nothing |
+        /// | 0A, 0B `QUERY`, `SET_VOLUME_INFORMATION` | `NtQueryVolumeInformationFile`, … | the class |
+        /// | 0C `DIRECTORY_CONTROL` | `NtQueryDirectoryFile`, … | the class |
+        /// | 0D, 0E `FILE_SYSTEM_CONTROL`, `DEVICE_CONTROL` | `NtFsControlFile`, `NtDeviceIoControlFile` | the control code |
+        /// | 0F `INTERNAL_DEVICE_CONTROL` | none: a driver that forwards what a user gave it | the control code |
+        /// | 11 `LOCK_CONTROL` | `NtLockFile`, `NtUnlockFile` | the key |
+        /// | 14, 15 `QUERY`, `SET_SECURITY` | `NtQuerySecurityObject`, `NtSetSecurityObject` | the parts |
+        /// | 19, 1A `QUERY`, `SET_QUOTA` | `NtQueryQuotaInformationFile`, … | nothing |
+        ///
+        /// `RequestorMode` is `UserMode` whichever caller opened the handle. Parameters that are user addresses
+        /// point to user memory with `input`, or for the output; they are null if that is empty.
+        ///
+        /// # Panics
+        /// With a major function that user mode cannot send.
+        send_from_user,
+        /// Starts such a request; see [`Machine::start_io_control`].
+        ///
+        /// # Panics
+        /// As [`Machine::send_from_user`].
+        start_from_user;
 }
 
 /// Whether such a request gives data to the driver.

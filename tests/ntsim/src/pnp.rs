@@ -56,14 +56,19 @@ pub struct DeviceIds {
     pub capabilities: u32,
 }
 
+/// What a device's bus does with it, where that is the machine's own.
+pub(crate) struct OnBus {
+    /// The device power state that it gave the device.
+    pub power: u32,
+    /// How the device gets full power.
+    pub power_up: PowerUp,
+    /// What it answers to `IRP_MN_START_DEVICE`, if not success.
+    pub fails_start: Option<NtStatus>,
+}
+
 pub(crate) struct Node {
     pub pdo: Va,
-    /// The device power state that the machine's own bus gave it.
-    pub power: u32,
-    /// How it gets full power.
-    pub power_up: PowerUp,
-    /// What its bus answers to `IRP_MN_START_DEVICE`, if not success.
-    pub fails_start: Option<NtStatus>,
+    pub bus: OnBus,
     pub parent: Option<DevNode>,
     pub state: NodeState,
     pub spec: DeviceSpec,
@@ -301,7 +306,7 @@ fn bus_pnp(device: Va, irp: Irp, sl: Sl, minor: u8) -> Option<NtStatus> {
     match minor {
         0..=6 | SURPRISE => {
             if minor == 0 {
-                let fails = with(|k| k.pnp.nodes[node_of(k, device)?].fails_start);
+                let fails = with(|k| k.pnp.nodes[node_of(k, device)?].bus.fails_start);
                 if fails.is_some() {
                     return fails;
                 }
@@ -403,9 +408,11 @@ fn new_node(k: &mut Kernel, pdo: Va, parent: Option<DevNode>, spec: DeviceSpec) 
     k.note(format!("device {path}"));
     k.pnp.nodes.push(Node {
         pdo,
-        power: power::D0,
-        power_up: PowerUp::default(),
-        fails_start: None,
+        bus: OnBus {
+            power: power::D0,
+            power_up: PowerUp::default(),
+            fails_start: None,
+        },
         parent,
         state: NodeState::Found,
         spec,
@@ -1294,6 +1301,6 @@ pub(crate) fn unplug(node: DevNode) -> NtStatus {
 impl crate::Machine {
     /// A device's bus answers every `IRP_MN_START_DEVICE` with this from now on.
     pub fn fail_start(&self, node: DevNode, status: Option<NtStatus>) {
-        self.with(|k| k.pnp.nodes[node.0].fails_start = status);
+        self.with(|k| k.pnp.nodes[node.0].bus.fails_start = status);
     }
 }

@@ -16,20 +16,33 @@ use crate::sched::{self, ThreadKind};
 use crate::state::{Kernel, fail, with};
 use crate::{Nanos, NtStatus, PowerUp, Resource};
 
-const WAIT_WAKE: u8 = 0;
-pub(crate) const SET_POWER: u8 = 2;
-pub(crate) const QUERY_POWER: u8 = 3;
-/// `SystemPowerState` and `DevicePowerState` of `POWER_STATE_TYPE`.
-const SYSTEM: u32 = 0;
-const DEVICE: u32 = 1;
-/// `PowerSystemWorking`
-const S0: u32 = 1;
-/// `PowerSystemSleeping3`
-pub(crate) const S3: u32 = 4;
-/// `PowerSystemShutdown`
-pub(crate) const S5: u32 = 6;
-/// `PowerDeviceD0`
-pub(crate) const D0: u32 = 1;
+// `IRP_MN_` codes of `POWER`.
+numbers! { pub(crate) u8:
+    WAIT_WAKE => 0,
+    SET_POWER => 2,
+    QUERY_POWER => 3,
+}
+
+// `POWER_STATE_TYPE`, and the states.
+numbers! { pub(crate) u32:
+    /// `SystemPowerState`
+    SYSTEM => 0,
+    /// `DevicePowerState`
+    DEVICE => 1,
+    /// `PowerSystemWorking`
+    S0 => 1,
+    /// `PowerSystemSleeping3`
+    S3 => 4,
+    /// `PowerSystemShutdown`
+    S5 => 6,
+    /// `PowerDeviceD0`
+    D0 => 1,
+    /// `PowerDeviceD2`
+    D2 => 3,
+    /// `PowerDeviceD3`
+    D3 => 4,
+}
+
 /// How long a power IRP may take, nanoseconds.
 const LIMIT: Nanos = 600_000_000_000;
 
@@ -71,7 +84,7 @@ pub(crate) fn bus_answer(k: &Kernel, pdo: Va, sl: Sl) -> Option<(Nanos, Option<N
     if target(sl) != Some((DEVICE, D0)) {
         return None;
     }
-    let up = k.pnp.nodes[pnp::node_of(k, pdo)?].power_up;
+    let up = k.pnp.nodes[pnp::node_of(k, pdo)?].bus.power_up;
     let refused = up.refused.filter(|_| !up.above);
     (up.after > 0 || refused.is_some()).then_some((up.after, refused))
 }
@@ -101,7 +114,7 @@ fn name(k: &Kernel, device: Va) -> String {
 /// The power of a device that the machine's own bus gives or takes.
 pub(crate) fn set_actual(k: &mut Kernel, pdo: Va, state: u32) {
     if let Some(n) = pnp::node_of(k, pdo) {
-        let before = core::mem::replace(&mut k.pnp.nodes[n].power, state);
+        let before = core::mem::replace(&mut k.pnp.nodes[n].bus.power, state);
         match (before == D0, state == D0) {
             (true, false) => k.po.off += 1,
             (false, true) => k.po.off -= 1,
@@ -123,8 +136,8 @@ pub(crate) fn check_port(k: &Kernel, port: u16) -> Broken {
         .pnp
         .nodes
         .iter()
-        .find(|n| n.pdo != 0 && n.power != D0 && n.spec.translated.iter().any(has))?;
-    let what = format!("port {port:#06x} in D{}", node.power - 1);
+        .find(|n| n.pdo != 0 && n.bus.power != D0 && n.spec.translated.iter().any(has))?;
+    let what = format!("port {port:#06x} in D{}", node.bus.power - 1);
     Some((rules::POWER_ACCESS, what))
 }
 
@@ -301,7 +314,7 @@ pub(crate) fn tell(device: Va, kind: u32, state: u32) -> u32 {
             return Some((rules::IRQL_CALL, what));
         }
         let attached = k.devices.get(&device).is_some_and(|d| d.lower.is_some());
-        let actual = pnp::node_of(k, device).map(|n| k.pnp.nodes[n].power);
+        let actual = pnp::node_of(k, device).map(|n| k.pnp.nodes[n].bus.power);
         (attached && state == D0 && actual.is_some_and(|a| a != D0))
             .then(|| (rules::POWER_EARLY, name(k, device)))
     });
@@ -394,7 +407,7 @@ pub(crate) fn request(
     let up = with(|k| {
         let n = (minor, state) == (SET_POWER, D0);
         let n = n.then(|| pnp::node_of(k, pdo)).flatten();
-        n.map(|n| k.pnp.nodes[n].power_up).unwrap_or_default()
+        n.map(|n| k.pnp.nodes[n].bus.power_up).unwrap_or_default()
     });
     // Either from the caller, who may then have the answer before this returns, or later.
     let at_once = with(|k| {

@@ -23,16 +23,21 @@ use crate::state::{Kernel, fail, status_of, with};
 use crate::unwind::{EHANDLER, Function, Registers, UHANDLER, leave};
 use crate::walk::va;
 
-/// `EXCEPTION_NONCONTINUABLE`
-pub(crate) const NONCONTINUABLE: u32 = 1;
-/// `EXCEPTION_UNWINDING`: the frames are being left.
-const UNWINDING: u32 = 2;
-/// `EXCEPTION_TARGET_UNWIND`: and this is the one where execution goes on.
-const TARGET_UNWIND: u32 = 0x20;
+// `ExceptionFlags`.
+numbers! { pub(crate) u32:
+    /// `EXCEPTION_NONCONTINUABLE`
+    NONCONTINUABLE => 1,
+    /// `EXCEPTION_UNWINDING`: the frames are being left.
+    UNWINDING => 2,
+    /// `EXCEPTION_TARGET_UNWIND`: and this is the one where execution goes on.
+    TARGET_UNWIND => 0x20,
+}
 
-/// `EXCEPTION_DISPOSITION`
-const CONTINUE_EXECUTION: i32 = 0;
-const CONTINUE_SEARCH: i32 = 1;
+// `EXCEPTION_DISPOSITION`.
+numbers! { i32:
+    CONTINUE_EXECUTION => 0,
+    CONTINUE_SEARCH => 1,
+}
 
 /// A frame of a driver.
 struct Frame {

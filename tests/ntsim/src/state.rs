@@ -7,7 +7,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::collections::{BTreeMap, HashMap};
 
 use crate::image::Image;
-use crate::mem::{Mem, Va};
+use crate::mem::{Kind, Mem, Va};
 use crate::ports::Ports;
 use crate::registry::Registry;
 use crate::rules::Rule;
@@ -399,9 +399,41 @@ impl Kernel {
     pub(crate) fn take_injection(&mut self) -> bool {
         core::mem::take(&mut self.inject)
     }
-}
 
-use crate::mem::Kind;
+    /// Whether fault injection lets the kernel call now running go on.
+    pub(crate) fn may_go_on(&mut self) -> Result<(), NtStatus> {
+        if self.take_injection() {
+            Err(NtStatus::INSUFFICIENT_RESOURCES)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Memory for something of this kind that the running driver makes: where, and for whom. `None`,
+    /// if fault injection takes it.
+    pub(crate) fn make(&mut self, size: usize, kind: Kind) -> Option<(Va, Option<DriverId>)> {
+        if self.take_injection() {
+            return None;
+        }
+        let (owner, site) = (self.caller(), self.site());
+        Some((self.mem.alloc(size, kind, false, owner, site, || 0), owner))
+    }
+
+    /// A handle of the kernel's to a key of the registry that is there.
+    pub(crate) fn open_existing_key(&mut self, path: String) -> Result<usize, NtStatus> {
+        self.may_go_on()?;
+        if self.registry.exists(&path) {
+            Ok(self.open_key(path))
+        } else {
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND)
+        }
+    }
+
+    /// A handle of the kernel's to a key of the registry.
+    pub(crate) fn open_key(&mut self, path: String) -> usize {
+        self.new_handle(Object::Key(path), true)
+    }
+}
 
 /// A small generator of reproducible choices (splitmix64).
 pub(crate) struct Rng(u64);

@@ -8,15 +8,18 @@ use crate::image::Image;
 use crate::mem::{Va, peek};
 use crate::walk::{Place, va};
 
-const PUSH_NONVOL: u8 = 0;
-const ALLOC_LARGE: u8 = 1;
-const ALLOC_SMALL: u8 = 2;
-const SET_FPREG: u8 = 3;
-const SAVE_NONVOL: u8 = 4;
-const SAVE_NONVOL_FAR: u8 = 5;
-const SAVE_XMM128: u8 = 8;
-const SAVE_XMM128_FAR: u8 = 9;
-const CHAINED: u8 = 4;
+// Unwind codes, and the flag of a function with a chained part.
+numbers! { u8:
+    PUSH_NONVOL => 0,
+    ALLOC_LARGE => 1,
+    ALLOC_SMALL => 2,
+    SET_FPREG => 3,
+    SAVE_NONVOL => 4,
+    SAVE_NONVOL_FAR => 5,
+    SAVE_XMM128 => 8,
+    SAVE_XMM128_FAR => 9,
+    CHAINED => 4,
+}
 
 /// `UNW_FLAG_EHANDLER`: the function's handler wants exceptions.
 pub(crate) const EHANDLER: u8 = 1;
@@ -199,19 +202,5 @@ fn undo_codes(
 
 /// The `RUNTIME_FUNCTION` of the function that holds an RVA.
 fn find(image: &Image, offset: u32) -> Option<Va> {
-    let (table, len) = image.pdata;
-    let (mut low, mut high) = (0, len / 12);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        let at = image.base + table + 12 * middle;
-        let (begin, end): (u32, u32) = (peek(at), peek(at + 4));
-        if offset < begin {
-            high = middle;
-        } else if offset >= end {
-            low = middle + 1;
-        } else {
-            return Some(at);
-        }
-    }
-    None
+    image.search_pdata(12, offset, |at| peek(at)..peek(at + 4))
 }

@@ -1,24 +1,15 @@
-//! The functions that the compiler calls: `memcpy` and its kin, in assembly.
-//!
-//! Their arguments may be user addresses, under the driver's exception handler, so a fault inside
-//! them must be one that can be unwound. All are leaf functions: nothing is on the stack, and no
-//! register that a function must preserve is changed.
+//! The code of the copy functions on ARM64. No register that a function must preserve is changed.
 
 use core::arch::global_asm;
 
-use crate::mem::Va;
 use crate::unwind::Registers;
 
 global_asm!(
     ".text",
     ".p2align 4",
-    ".hidden ntsim_copy_begin",
-    ".globl ntsim_copy_begin",
-    "ntsim_copy_begin:",
+    symbol!("ntsim_copy_begin"),
     // void *memmove(x0 to, x1 from, x2 bytes), also for memcpy
-    ".hidden ntsim_memmove",
-    ".globl ntsim_memmove",
-    "ntsim_memmove:",
+    symbol!("ntsim_memmove"),
     "cbz x2, 3f",
     "mov x9, x0",
     "sub x10, x0, x1",
@@ -42,9 +33,7 @@ global_asm!(
     "3:",
     "ret",
     // void *memset(x0 to, w1 value, x2 bytes)
-    ".hidden ntsim_memset",
-    ".globl ntsim_memset",
-    "ntsim_memset:",
+    symbol!("ntsim_memset"),
     "cbz x2, 3f",
     "mov x9, x0",
     "1:",
@@ -54,9 +43,7 @@ global_asm!(
     "3:",
     "ret",
     // int memcmp(x0 a, x1 b, x2 bytes)
-    ".hidden ntsim_memcmp",
-    ".globl ntsim_memcmp",
-    "ntsim_memcmp:",
+    symbol!("ntsim_memcmp"),
     "mov x9, x0",
     "mov w0, wzr",
     "cbz x2, 3f",
@@ -70,46 +57,18 @@ global_asm!(
     "3:",
     "ret",
     // void RtlFillMemory(x0 to, x1 bytes, w2 value)
-    ".hidden ntsim_fill",
-    ".globl ntsim_fill",
-    "ntsim_fill:",
+    symbol!("ntsim_fill"),
     "mov x9, x1",
     "mov w1, w2",
     "mov x2, x9",
     "b ntsim_memset",
     // void RtlZeroMemory(x0 to, x1 bytes)
-    ".hidden ntsim_zero",
-    ".globl ntsim_zero",
-    "ntsim_zero:",
+    symbol!("ntsim_zero"),
     "mov x2, x1",
     "mov w1, wzr",
     "b ntsim_memset",
-    ".hidden ntsim_copy_end",
-    ".globl ntsim_copy_end",
-    "ntsim_copy_end:",
+    symbol!("ntsim_copy_end"),
 );
-
-unsafe extern "C" {
-    #[link_name = "ntsim_copy_begin"]
-    fn begin();
-    #[link_name = "ntsim_copy_end"]
-    fn end();
-    #[link_name = "ntsim_memmove"]
-    pub(super) fn memmove();
-    #[link_name = "ntsim_memset"]
-    pub(super) fn memset();
-    #[link_name = "ntsim_memcmp"]
-    pub(super) fn memcmp();
-    #[link_name = "ntsim_fill"]
-    pub(super) fn fill();
-    #[link_name = "ntsim_zero"]
-    pub(super) fn zero();
-}
-
-/// Whether an instruction belongs to one of these functions.
-pub(crate) fn contains(pc: Va) -> bool {
-    (begin as *const () as usize..end as *const () as usize).contains(&pc)
-}
 
 /// Undoes what these functions do to registers that they must preserve: nothing.
 pub(crate) const fn leave(_at: &mut Registers) {}

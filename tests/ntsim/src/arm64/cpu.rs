@@ -9,6 +9,7 @@
 use core::arch::{asm, naked_asm};
 use std::cell::Cell;
 
+use crate::fault::Signals;
 use crate::mem::{Va, peek, poke};
 use crate::rules;
 use crate::state::{fail, fail_with, with};
@@ -23,6 +24,12 @@ struct Fault {
     pc: Va,
     overflow: bool,
 }
+
+const SIGNALS: Signals = Signals {
+    illegal: "illegal instruction, or a privileged one",
+    arithmetic: "arithmetic error",
+    breakpoint: "breakpoint (a Rust panic or abort, and __fastfail, end in one)",
+};
 
 thread_local! {
     /// Bounds of the running coroutine's stack; top 0 = none runs.
@@ -166,18 +173,6 @@ extern "C" fn raise_from_call(status: u32) -> ! {
         rules::UNSUPPORTED,
         format!("a kernel function raises {}", NtStatus(status)),
     )
-}
-
-/// Whether an exception handler is around the kernel call now running.
-pub(crate) fn call_is_guarded() -> bool {
-    with(|k| {
-        let thread = k.sched.thread();
-        let at = Registers::from(Place {
-            rip: thread.call,
-            ..thread.call_place
-        });
-        seh::guarded(k, &at)
-    })
 }
 
 /// Where every import stub goes: w17 = index of the export. Checks the call, then continues in the
@@ -473,13 +468,8 @@ fn explain(frame: &Registers, fault: Fault) -> ! {
         if fault.overflow {
             return (rules::FAULT, "kernel stack overflow".to_owned());
         }
-        if fault.signal != libc::SIGSEGV && fault.signal != libc::SIGBUS {
-            let name = match fault.signal {
-                libc::SIGILL => "illegal instruction, or a privileged one",
-                libc::SIGFPE => "arithmetic error",
-                _ => "breakpoint (a Rust panic or abort, and __fastfail, end in one)",
-            };
-            return (rules::FAULT, name.to_owned());
+        if let Some(broken) = SIGNALS.name(fault.signal) {
+            return broken;
         }
         crate::fault::name(k, fault.address, access)
     });

@@ -282,24 +282,14 @@ fn undo_packed(data: u32, at: &mut Registers, top: Va) -> Option<Function> {
 
 /// Begin and unwind data of the function that holds an RVA.
 fn find(image: &Image, offset: u32) -> Option<(u32, u32)> {
-    let (table, len) = image.pdata;
-    let (mut low, mut high) = (0, len / 8);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        let at = image.base + table + 8 * middle;
+    let at = image.search_pdata(8, offset, |at| {
         let (begin, data): (u32, u32) = (peek(at), peek(at + 4));
         let instructions = if is_packed(data) {
             data >> 2 & 0x7FF
         } else {
             peek::<u32>(image.base + data as usize) & 0x3_FFFF
         };
-        if offset < begin {
-            high = middle;
-        } else if offset >= begin + 4 * instructions {
-            low = middle + 1;
-        } else {
-            return Some((begin, data));
-        }
-    }
-    None
+        begin..begin + 4 * instructions
+    })?;
+    Some((peek(at), peek(at + 4)))
 }

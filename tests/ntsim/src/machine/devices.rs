@@ -1,9 +1,51 @@
 //! Devices that come, start, stop and go.
 
-use super::Machine;
+use super::{IrpResult, Machine};
 use crate::bugcheck::Bugcheck;
 use crate::hardware::{DeviceSpec, Resource};
 use crate::{DevNode, DeviceIds, DriverId, NodeState, NtStatus, iomgr, pnp, sched};
+
+/// What the PnP manager does about a device.
+macro_rules! pnp_manager {
+    ($($(#[$doc:meta])* $name:ident($what:literal) -> $result:ty = $act:expr;)*) => {
+        impl Machine { $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// A broken rule.
+            pub fn $name(&self, node: DevNode) -> Result<$result, Bugcheck> {
+                let act: fn(DevNode) -> $result = $act;
+                sched::call($what, move || pnp::exclusive(|| act(node)))
+            }
+        )* }
+    };
+}
+
+pnp_manager! {
+    /// Starts the device with its resources; then capabilities, state and children. After a failed
+    /// start the device gets its REMOVE.
+    start("START_DEVICE") -> NtStatus = pnp::start;
+    /// Asks for the device's children again.
+    enumerate("enumeration") -> () = pnp::enumerate;
+    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal each device that was asked gets
+    /// `IRP_MN_CANCEL_STOP_DEVICE`.
+    query_stop("QUERY_STOP") -> NtStatus = pnp::query_stop;
+    /// `IRP_MN_STOP_DEVICE`. [`Machine::start`] starts the device again.
+    stop("STOP") -> NtStatus = pnp::stop;
+    /// `IRP_MN_CANCEL_STOP_DEVICE`.
+    cancel_stop("CANCEL_STOP") -> NtStatus = |node| pnp::simple(node, 6);
+    /// `IRP_MN_QUERY_REMOVE_DEVICE`, children first; refused without asking while a handle is open.
+    /// After a refusal each device that was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
+    query_remove("QUERY_REMOVE") -> NtStatus = pnp::query_remove;
+    /// `IRP_MN_CANCEL_REMOVE_DEVICE`.
+    cancel_remove("CANCEL_REMOVE") -> NtStatus = |node| pnp::simple(node, 3);
+    /// The device disappears: `IRP_MN_SURPRISE_REMOVAL` for its children and itself, then REMOVE;
+    /// REMOVE waits until the last handle is closed.
+    unplug("surprise removal") -> NtStatus = pnp::unplug;
+    /// `IRP_MN_REMOVE_DEVICE` for children and device, as after a granted query or a disable. The
+    /// device stays on the bus and can be added again.
+    remove("REMOVE") -> NtStatus = pnp::remove;
+}
 
 impl Machine {
     /// Changes the resources that the next [`Machine::start`] gives the device.
@@ -58,106 +100,12 @@ impl Machine {
         })
     }
 
-    /// Starts the device with its resources; then capabilities, state and children. After a failed
-    /// start the device gets its REMOVE.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn start(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("START_DEVICE", move || pnp::exclusive(|| pnp::start(node)))
-    }
-
-    /// Asks for the device's children again.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn enumerate(&self, node: DevNode) -> Result<(), Bugcheck> {
-        sched::call("enumeration", move || {
-            pnp::exclusive(|| pnp::enumerate(node));
-        })
-    }
-
-    /// `IRP_MN_QUERY_STOP_DEVICE`, children first. After a refusal each device that was asked gets
-    /// `IRP_MN_CANCEL_STOP_DEVICE`.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn query_stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("QUERY_STOP", move || {
-            pnp::exclusive(|| pnp::query_stop(node))
-        })
-    }
-
-    /// `IRP_MN_STOP_DEVICE`. [`Machine::start`] starts the device again.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("STOP", move || pnp::exclusive(|| pnp::stop(node)))
-    }
-
-    /// `IRP_MN_CANCEL_STOP_DEVICE`.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn cancel_stop(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("CANCEL_STOP", move || {
-            pnp::exclusive(|| pnp::simple(node, 6))
-        })
-    }
-
-    /// `IRP_MN_QUERY_REMOVE_DEVICE`, children first; refused without asking while a handle is open.
-    /// After a refusal each device that was asked gets `IRP_MN_CANCEL_REMOVE_DEVICE`.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn query_remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("QUERY_REMOVE", move || {
-            pnp::exclusive(|| pnp::query_remove(node))
-        })
-    }
-
-    /// `IRP_MN_CANCEL_REMOVE_DEVICE`.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn cancel_remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("CANCEL_REMOVE", move || {
-            pnp::exclusive(|| pnp::simple(node, 3))
-        })
-    }
-
-    /// The device disappears: `IRP_MN_SURPRISE_REMOVAL` for its children and itself, then REMOVE;
-    /// REMOVE waits until the last handle is closed.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn unplug(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("surprise removal", move || {
-            pnp::exclusive(|| pnp::unplug(node))
-        })
-    }
-
-    /// `IRP_MN_REMOVE_DEVICE` for children and device, as after a granted query or a disable. The
-    /// device stays on the bus and can be added again.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn remove(&self, node: DevNode) -> Result<NtStatus, Bugcheck> {
-        sched::call("REMOVE", move || pnp::exclusive(|| pnp::remove(node)))
-    }
-
     /// Sends any PnP IRP, also one with a minor that does not exist. `arguments` are
     /// `Parameters.Others`. The device's state does not change.
     ///
     /// # Errors
     /// A broken rule.
-    pub fn send_pnp_irp(
-        &self,
-        node: DevNode,
-        minor: u8,
-        arguments: [usize; 4],
-    ) -> Result<(NtStatus, usize), Bugcheck> {
+    pub fn send_pnp_irp(&self, node: DevNode, minor: u8, arguments: [usize; 4]) -> IrpResult {
         self.send_irp(node, iomgr::PNP, minor, arguments)
     }
 
@@ -165,12 +113,7 @@ impl Machine {
     ///
     /// # Errors
     /// A broken rule.
-    pub fn send_answered_pnp_irp(
-        &self,
-        node: DevNode,
-        minor: u8,
-        status: NtStatus,
-    ) -> Result<(NtStatus, usize), Bugcheck> {
+    pub fn send_answered_pnp_irp(&self, node: DevNode, minor: u8, status: NtStatus) -> IrpResult {
         sched::call("an IRP", move || {
             pnp::send(node, iomgr::PNP, minor, status, 0, |_| ())
         })
@@ -186,23 +129,12 @@ impl Machine {
     ///
     /// # Errors
     /// A broken rule.
-    pub fn send_wmi_irp(
-        &self,
-        node: DevNode,
-        minor: u8,
-        arguments: [usize; 4],
-    ) -> Result<(NtStatus, usize), Bugcheck> {
+    pub fn send_wmi_irp(&self, node: DevNode, minor: u8, arguments: [usize; 4]) -> IrpResult {
         self.send_irp(node, iomgr::SYSTEM_CONTROL, minor, arguments)
     }
 
     #[allow(clippy::unused_self, reason = "every operation takes the machine")]
-    fn send_irp(
-        &self,
-        node: DevNode,
-        major: u8,
-        minor: u8,
-        arguments: [usize; 4],
-    ) -> Result<(NtStatus, usize), Bugcheck> {
+    fn send_irp(&self, node: DevNode, major: u8, minor: u8, arguments: [usize; 4]) -> IrpResult {
         sched::call("an IRP", move || {
             pnp::send(node, major, minor, NtStatus::NOT_SUPPORTED, 0, |sl| {
                 sl.set_arg1(arguments[0]);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::Machine;
 use crate::bugcheck::Bugcheck;
+use crate::iomgr::Request;
 use crate::mem::Va;
 use crate::state::{fail, with};
 use crate::{Nanos, NtStatus, iomgr, rules, sched};
@@ -51,9 +52,77 @@ pub(crate) struct Slot {
     pub(crate) result: Option<IoResult>,
 }
 
+/// What came of a request, or the rule that was broken.
+pub type Answer = Result<IoResult, Bugcheck>;
+
 /// A request under way.
 #[derive(Clone)]
 pub struct Pending(pub(crate) Rc<RefCell<Slot>>);
+
+/// Requests with buffers of these types: each method runs the machine until the request is finished,
+/// and the one behind it, if there is one, starts the same request only.
+macro_rules! request_methods {
+    (($input:ty, $output:ty) by $begin:ident: $(
+        $fields:tt $what:expr =>
+            $(#[$doc:meta])* $name:ident
+            $(, $(#[$start_doc:meta])* $start:ident)?;
+    )*) => {
+        impl Machine { $(
+            $crate::machine::request_methods! {
+                @method $fields ($input, $output)
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// A broken rule.
+                $name -> Answer,
+                |machine, handle, input, output| {
+                    machine.finish(&machine.$begin(handle, $what, input, output))
+                }
+            }
+
+            $($crate::machine::request_methods! {
+                @method $fields ($input, $output)
+                $(#[$start_doc])*
+                #[must_use]
+                $start -> Pending,
+                |machine, handle, input, output| machine.$begin(handle, $what, input, output)
+            })?
+        )* }
+    };
+    (
+        @method ($($field:ident: $t:ty),*) ($input:ty, $output:ty)
+        $(#[$attribute:meta])* $name:ident -> $result:ty,
+        |$machine:ident, $handle:ident, $in:ident, $out:ident| $body:expr
+    ) => {
+        $(#[$attribute])*
+        pub fn $name(
+            &self,
+            $handle: Handle,
+            $($field: $t,)*
+            $in: $input,
+            $out: $output,
+        ) -> $result {
+            let $machine = self;
+            $body
+        }
+    };
+}
+pub(crate) use request_methods;
+
+request_methods! { (&[u8], usize) by begin:
+    (code: u32) Request::Control { code, internal: false } =>
+        /// `NtDeviceIoControlFile`, up to the end of the request.
+        device_io_control,
+        /// Starts a device control request and comes back at once. Nothing runs before
+        /// [`Machine::run_for`], [`Machine::run_until_idle`] or [`Machine::finish`].
+        start_io_control;
+    (code: u32) Request::Control { code, internal: true } =>
+        /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`, as another driver sends it.
+        internal_device_control;
+    (code: u32) Request::AtDispatch { code } =>
+        /// The same from a kernel component that runs at `DISPATCH_LEVEL`.
+        internal_device_control_at_dispatch;
+}
 
 impl Machine {
     /// Makes the reads and writes of a started device direct from now on, as a driver on top of its
@@ -102,57 +171,6 @@ impl Machine {
         sched::call("close", move || iomgr::close(handle.0))
     }
 
-    /// `NtDeviceIoControlFile`, up to the end of the request.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn device_io_control(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let what = iomgr::Request::Control {
-            code,
-            internal: false,
-        };
-        self.request(handle, what, input, output)
-    }
-
-    /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`, as another driver sends it.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn internal_device_control(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let what = iomgr::Request::Control {
-            code,
-            internal: true,
-        };
-        self.request(handle, what, input, output)
-    }
-
-    /// The same from a kernel component that runs at `DISPATCH_LEVEL`.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn internal_device_control_at_dispatch(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let what = iomgr::Request::AtDispatch { code };
-        self.request(handle, what, input, output)
-    }
-
     /// The kernel component that has this handle runs at `DISPATCH_LEVEL` from now on, or no longer:
     /// all its requests but the last, which `NtClose` makes, reach the driver there.
     ///
@@ -169,64 +187,43 @@ impl Machine {
     ///
     /// # Errors
     /// A broken rule.
-    pub fn read(&self, handle: Handle, length: usize) -> Result<IoResult, Bugcheck> {
-        self.request(handle, iomgr::Request::Read { offset: 0 }, &[], length)
+    pub fn read(&self, handle: Handle, length: usize) -> Answer {
+        self.request(handle, Request::Read { offset: 0 }, &[], length)
     }
 
     /// `NtReadFile` from a byte offset.
     ///
     /// # Errors
     /// A broken rule.
-    pub fn read_at(
-        &self,
-        handle: Handle,
-        offset: i64,
-        length: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        self.request(handle, iomgr::Request::Read { offset }, &[], length)
+    pub fn read_at(&self, handle: Handle, offset: i64, length: usize) -> Answer {
+        self.request(handle, Request::Read { offset }, &[], length)
     }
 
     /// `NtWriteFile` to a byte offset.
     ///
     /// # Errors
     /// A broken rule.
-    pub fn write_at(&self, handle: Handle, offset: i64, data: &[u8]) -> Result<IoResult, Bugcheck> {
-        self.request(handle, iomgr::Request::Write { offset }, data, 0)
+    pub fn write_at(&self, handle: Handle, offset: i64, data: &[u8]) -> Answer {
+        self.request(handle, Request::Write { offset }, data, 0)
     }
 
     /// `NtQueryInformationFile`, for a class that the I/O manager does not answer itself.
     ///
     /// # Errors
     /// A broken rule.
-    pub fn query_information(
-        &self,
-        handle: Handle,
-        class: i32,
-        length: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        self.request(
-            handle,
-            iomgr::Request::QueryInformation { class },
-            &[],
-            length,
-        )
+    pub fn query_information(&self, handle: Handle, class: i32, length: usize) -> Answer {
+        self.request(handle, Request::QueryInformation { class }, &[], length)
     }
 
     /// `NtWriteFile`.
     ///
     /// # Errors
     /// A broken rule.
-    pub fn write(&self, handle: Handle, data: &[u8]) -> Result<IoResult, Bugcheck> {
-        self.request(handle, iomgr::Request::Write { offset: 0 }, data, 0)
+    pub fn write(&self, handle: Handle, data: &[u8]) -> Answer {
+        self.request(handle, Request::Write { offset: 0 }, data, 0)
     }
 
-    fn request(
-        &self,
-        handle: Handle,
-        what: iomgr::Request,
-        input: &[u8],
-        output: usize,
-    ) -> Result<IoResult, Bugcheck> {
+    fn request(&self, handle: Handle, what: Request, input: &[u8], output: usize) -> Answer {
         let pending = self.begin(handle, what, input, output);
         self.finish(&pending)
     }
@@ -234,7 +231,7 @@ impl Machine {
     pub(crate) fn begin(
         &self,
         handle: Handle,
-        what: iomgr::Request,
+        what: Request,
         input: &[u8],
         output: usize,
     ) -> Pending {
@@ -275,33 +272,16 @@ impl Machine {
         Pending(slot)
     }
 
-    /// Starts a device control request and comes back at once. Nothing runs before
-    /// [`Machine::run_for`], [`Machine::run_until_idle`] or [`Machine::finish`].
-    #[must_use]
-    pub fn start_io_control(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: &[u8],
-        output: usize,
-    ) -> Pending {
-        let what = iomgr::Request::Control {
-            code,
-            internal: false,
-        };
-        self.begin(handle, what, input, output)
-    }
-
     /// Starts a read; see [`Machine::start_io_control`].
     #[must_use]
     pub fn start_read(&self, handle: Handle, length: usize) -> Pending {
-        self.begin(handle, iomgr::Request::Read { offset: 0 }, &[], length)
+        self.begin(handle, Request::Read { offset: 0 }, &[], length)
     }
 
     /// Starts a write; see [`Machine::start_io_control`].
     #[must_use]
     pub fn start_write(&self, handle: Handle, data: &[u8]) -> Pending {
-        self.begin(handle, iomgr::Request::Write { offset: 0 }, data, 0)
+        self.begin(handle, Request::Write { offset: 0 }, data, 0)
     }
 
     /// Whether the request is finished.
@@ -323,7 +303,7 @@ impl Machine {
     ///
     /// # Errors
     /// A broken rule; [`rules::HANG`] if it never finishes.
-    pub fn finish(&self, pending: &Pending) -> Result<IoResult, Bugcheck> {
+    pub fn finish(&self, pending: &Pending) -> Answer {
         let slot = Rc::clone(&pending.0);
         let wait = Rc::clone(&pending.0);
         sched::call("a request", move || {

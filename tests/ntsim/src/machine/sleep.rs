@@ -1,6 +1,6 @@
 //! Sleep and wake-up.
 
-use super::Machine;
+use super::{IrpResult, Machine};
 use crate::bugcheck::Bugcheck;
 use crate::hardware::PowerUp;
 use crate::{DevNode, NtStatus, pnp, power, sched};
@@ -11,12 +11,7 @@ impl Machine {
     ///
     /// # Errors
     /// A broken rule.
-    pub fn send_power_irp(
-        &self,
-        node: DevNode,
-        minor: u8,
-        arguments: [usize; 4],
-    ) -> Result<(NtStatus, usize), Bugcheck> {
+    pub fn send_power_irp(&self, node: DevNode, minor: u8, arguments: [usize; 4]) -> IrpResult {
         sched::call("a power IRP", move || power::send(node, minor, arguments))
     }
 
@@ -61,7 +56,7 @@ impl Machine {
 
     /// How a device gets full power from now on, when its driver asks for it.
     pub fn set_power_up(&self, node: DevNode, up: PowerUp) {
-        self.with(|k| k.pnp.nodes[node.0].power_up = up);
+        self.with(|k| k.pnp.nodes[node.0].bus.power_up = up);
     }
 
     /// Whether there is memory for the device power IRPs that drivers ask for.

@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::bugcheck::Bugcheck;
+use crate::state::Kernel;
 use crate::{DriverId, Registry, etw, iomgr, nt, sched, trace};
 
 /// A device object, as a test sees it.
@@ -21,6 +22,38 @@ pub struct DeviceInfo {
     pub security: Vec<u8>,
     /// Whether it is a PDO.
     pub is_pdo: bool,
+}
+
+/// What can be read off the machine at any time.
+macro_rules! views {
+    ($($(#[$doc:meta])* $name:ident -> $seen:ty = $look:expr;)*) => {
+        impl Machine { $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> $seen {
+                let look: fn(&mut Kernel) -> $seen = $look;
+                self.with(look)
+            }
+        )* }
+    };
+}
+
+views! {
+    /// IRPs that exist.
+    live_irps -> usize = |k| iomgr::live_irps(k);
+    /// What happened so far.
+    trace -> Vec<trace::Event> = |k| k.trace.clone();
+    /// The events that sessions got.
+    etw_events -> Vec<etw::EtwEvent> = |k| k.etw.events().to_vec();
+    /// How often drivers called `EtwWriteTransfer`.
+    etw_writes -> u64 = |k| k.etw.writes;
+    /// The entries of the error log.
+    error_log -> Vec<etw::LogEntry> = |k| k.etw.log().to_vec();
+    /// How many port accesses there were since boot.
+    port_accesses -> u64 = |k| k.ports.accesses;
+    /// How many kernel functions drivers have called since boot, but for those that the compiler
+    /// calls, such as `memcpy`.
+    kernel_calls -> u64 = |k| k.calls;
 }
 
 impl Machine {
@@ -81,21 +114,9 @@ impl Machine {
         })
     }
 
-    /// IRPs that exist.
-    #[must_use]
-    pub fn live_irps(&self) -> usize {
-        self.with(|k| iomgr::live_irps(k))
-    }
-
     /// Reads or changes the registry.
     pub fn registry<R>(&self, f: impl FnOnce(&mut Registry) -> R) -> R {
         self.with(|k| f(&mut k.registry))
-    }
-
-    /// What happened so far.
-    #[must_use]
-    pub fn trace(&self) -> Vec<trace::Event> {
-        self.with(|k| k.trace.clone())
     }
 
     /// An ETW session listens to events up to a level from now on, 0 for every level; or none does.
@@ -104,37 +125,6 @@ impl Machine {
     /// A rule was broken in an enable callback.
     pub fn listen(&self, level: Option<u8>) -> Result<(), Bugcheck> {
         sched::call("listen", move || etw::listen(level))
-    }
-
-    /// The events that sessions got.
-    #[must_use]
-    pub fn etw_events(&self) -> Vec<etw::EtwEvent> {
-        self.with(|k| k.etw.events().to_vec())
-    }
-
-    /// How often drivers called `EtwWriteTransfer`.
-    #[must_use]
-    pub fn etw_writes(&self) -> u64 {
-        self.with(|k| k.etw.writes)
-    }
-
-    /// The entries of the error log.
-    #[must_use]
-    pub fn error_log(&self) -> Vec<etw::LogEntry> {
-        self.with(|k| k.etw.log().to_vec())
-    }
-
-    /// How many port accesses there were since boot.
-    #[must_use]
-    pub fn port_accesses(&self) -> u64 {
-        self.with(|k| k.ports.accesses)
-    }
-
-    /// How many kernel functions drivers have called since boot, but for those that the compiler
-    /// calls, such as `memcpy`.
-    #[must_use]
-    pub fn kernel_calls(&self) -> u64 {
-        self.with(|k| k.calls)
     }
 
     /// How many blocks of memory this driver has got from the kernel since boot: pool, IRPs, MDLs,

@@ -11,48 +11,26 @@ use crate::mem::{Va, peek, poke};
 use crate::state::status_of;
 
 const TYPE_CONTEXT: u32 = 1;
-const TYPE_CSQ: u32 = 2;
-const TYPE_CSQ_EX: u32 = 3;
+pub(super) const TYPE_CSQ: u32 = 2;
+pub(super) const TYPE_CSQ_EX: u32 = 3;
 
-fn initialise(csq: Va, kind: u32, callbacks: [Va; 6]) -> i32 {
-    poke(csq, kind);
+/// `IoCsqInitialize` and `IoCsqInitializeEx`, by the `Type` that they give the queue.
+pub(super) extern "efiapi" fn initialize<const KIND: u32>(
+    csq: Va,
+    insert: Va,
+    remove: Va,
+    peek_next: Va,
+    acquire: Va,
+    release: Va,
+    complete: Va,
+) -> i32 {
+    poke(csq, KIND);
+    let callbacks = [insert, remove, peek_next, acquire, release, complete];
     for (i, callback) in callbacks.iter().enumerate() {
         poke(csq + 8 + 8 * i, *callback);
     }
     poke(csq + 0x38, 0_usize);
     0
-}
-
-pub(super) extern "efiapi" fn io_csq_initialize(
-    csq: Va,
-    insert: Va,
-    remove: Va,
-    peek_next: Va,
-    acquire: Va,
-    release: Va,
-    complete: Va,
-) -> i32 {
-    initialise(
-        csq,
-        TYPE_CSQ,
-        [insert, remove, peek_next, acquire, release, complete],
-    )
-}
-
-pub(super) extern "efiapi" fn io_csq_initialize_ex(
-    csq: Va,
-    insert: Va,
-    remove: Va,
-    peek_next: Va,
-    acquire: Va,
-    release: Va,
-    complete: Va,
-) -> i32 {
-    initialise(
-        csq,
-        TYPE_CSQ_EX,
-        [insert, remove, peek_next, acquire, release, complete],
-    )
 }
 
 fn callback(csq: Va, at: usize, args: &[usize]) -> usize {

@@ -124,9 +124,7 @@ pub(super) extern "efiapi" fn io_connect_interrupt_ex(parameters: Va) -> i32 {
         return NtStatus::INVALID_PARAMETER_1.raw();
     }
     let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+        k.may_go_on()?;
         let r = read(k, parameters, version)?;
         let taken =
             k.ke.interrupts

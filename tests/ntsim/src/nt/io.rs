@@ -1,5 +1,6 @@
 //! `Io`: devices, links, interfaces, properties, and the doors to `iomgr`.
 
+use super::answer;
 use super::types::{
     DEVICE_SIZE, DO_BUFFERED_IO, DO_DEVICE_HAS_NAME, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
     DO_EXCLUSIVE, Dev, Drv, Irp, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
@@ -8,7 +9,7 @@ use super::types::{
 use crate::iomgr;
 use crate::mem::{Kind, Va, peek, poke, poke_bytes};
 use crate::rules::{self, Rule};
-use crate::state::{Device, DriverId, Interface, Kernel, Link, Object, fail, with};
+use crate::state::{Device, DriverId, Interface, Kernel, Link, fail, with};
 use crate::{NtStatus, pnp};
 
 // ---- device objects ----
@@ -87,9 +88,7 @@ pub(super) extern "efiapi" fn io_create_device(
 ) -> i32 {
     let name = (name != 0).then(|| unicode(name));
     let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+        k.may_go_on()?;
         let Some(id) = k.drivers.iter().position(|d| d.object == driver) else {
             return Err(NtStatus::INVALID_PARAMETER);
         };
@@ -369,10 +368,8 @@ pub(super) extern "efiapi" fn io_register_device_interface(
 ) -> i32 {
     let class = guid(class);
     let reference = unicode(reference);
-    let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+    let result: Result<_, NtStatus> = with(|k| {
+        k.may_go_on()?;
         let path = pnp::instance_path(k, pdo).ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
         let mut name = format!(r"\??\{}#{class}", path.replace('\\', "#"));
         if !reference.is_empty() {
@@ -450,6 +447,17 @@ pub(super) extern "efiapi" fn io_set_device_interface_state(link: Va, enable: u8
 
 // ---- registry and properties ----
 
+/// Opens a key for a driver, and makes it if it is not there.
+fn open_key_for(out: Va, path: impl FnOnce(&Kernel) -> Result<String, NtStatus>) -> i32 {
+    let opened = with(|k| {
+        k.may_go_on()?;
+        let path = path(k)?;
+        k.registry.create(&path);
+        Ok(k.open_key(path))
+    });
+    answer(opened.map(|handle| poke(out, handle)))
+}
+
 pub(super) extern "efiapi" fn io_open_device_registry_key(
     pdo: Va,
     kind: u32,
@@ -458,29 +466,17 @@ pub(super) extern "efiapi" fn io_open_device_registry_key(
 ) -> i32 {
     const PLUGPLAY_REGKEY_DEVICE: u32 = 1;
     const PLUGPLAY_REGKEY_DRIVER: u32 = 2;
-    let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+    open_key_for(out, |k| {
         let (device, driver) =
             pnp::registry_keys(k, pdo).ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
-        let path = if kind & PLUGPLAY_REGKEY_DEVICE != 0 {
-            device
+        if kind & PLUGPLAY_REGKEY_DEVICE != 0 {
+            Ok(device)
         } else if kind & PLUGPLAY_REGKEY_DRIVER != 0 {
-            driver
+            Ok(driver)
         } else {
-            return Err(NtStatus::INVALID_PARAMETER);
-        };
-        k.registry.create(&path);
-        Ok(k.new_handle(Object::Key(path), true))
-    });
-    match result {
-        Ok(handle) => {
-            poke(out, handle);
-            0
+            Err(NtStatus::INVALID_PARAMETER)
         }
-        Err(status) => status.raw(),
-    }
+    })
 }
 
 pub(super) extern "efiapi" fn io_open_driver_registry_key(
@@ -490,13 +486,9 @@ pub(super) extern "efiapi" fn io_open_driver_registry_key(
     _flags: u32,
     out: Va,
 ) -> i32 {
-    let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
-        let d = k
-            .drivers
-            .iter()
+    open_key_for(out, |k| {
+        let mut drivers = k.drivers.iter();
+        let d = drivers
             .find(|d| d.object == driver)
             .ok_or(NtStatus::INVALID_PARAMETER)?;
         // DriverRegKeyParameters, DriverRegKeyPersistentState
@@ -509,16 +501,8 @@ pub(super) extern "efiapi" fn io_open_driver_registry_key(
         if kind == 0 && !k.registry.exists(&path) {
             return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
-        k.registry.create(&path);
-        Ok(k.new_handle(Object::Key(path), true))
-    });
-    match result {
-        Ok(handle) => {
-            poke(out, handle);
-            0
-        }
-        Err(status) => status.raw(),
-    }
+        Ok(path)
+    })
 }
 
 pub(super) extern "efiapi" fn io_get_device_property(
@@ -529,9 +513,7 @@ pub(super) extern "efiapi" fn io_get_device_property(
     result_length: Va,
 ) -> i32 {
     let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+        k.may_go_on()?;
         pnp::property(k, pdo, property)
     });
     let bytes = match result {

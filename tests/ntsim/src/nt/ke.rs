@@ -724,12 +724,15 @@ pub(super) extern "efiapi" fn ke_set_timer_ex(timer: Va, due: i64, period: i32, 
     was
 }
 
+/// Takes these out of a queue. Whether there were any.
+fn take_out<T>(queue: &mut Vec<T>, these: impl Fn(&T) -> bool) -> bool {
+    let before = queue.len();
+    queue.retain(|it| !these(it));
+    before != queue.len()
+}
+
 pub(super) extern "efiapi" fn ke_cancel_timer(timer: Va) -> u8 {
-    let was = with(|k| {
-        let before = k.ke.timers.len();
-        k.ke.timers.retain(|t| t.va != timer);
-        before != k.ke.timers.len()
-    });
+    let was = with(|k| take_out(&mut k.ke.timers, |t| t.va == timer));
     if was {
         Header(timer).set_inserted(0);
     }
@@ -856,11 +859,7 @@ pub(super) extern "efiapi" fn ke_insert_queue_dpc(dpc: Va, a1: usize, a2: usize)
 }
 
 pub(super) extern "efiapi" fn ke_remove_queue_dpc(dpc: Va) -> u8 {
-    let was = with(|k| {
-        let before = k.ke.dpcs.len();
-        k.ke.dpcs.retain(|q| q.dpc != dpc);
-        before != k.ke.dpcs.len()
-    });
+    let was = with(|k| take_out(&mut k.ke.dpcs, |q| q.dpc == dpc));
     if was {
         poke(dpc + DPC_DATA, 0_usize);
     }
@@ -923,12 +922,9 @@ pub(super) extern "efiapi" fn ex_allocate_timer(
         fail(rules::UNSUPPORTED, "ExAllocateTimer with a callback");
     }
     let timer = with(|k| {
-        if k.take_injection() {
+        let Some((timer, owner)) = k.make(0x80, Kind::System("an EX_TIMER")) else {
             return 0;
-        }
-        let (owner, site) = (k.caller(), k.site());
-        let kind = Kind::System("an EX_TIMER");
-        let timer = k.mem.alloc(0x80, kind, false, owner, site, || 0);
+        };
         k.ke.ex_timers.insert(timer, (attributes, owner));
         timer
     });

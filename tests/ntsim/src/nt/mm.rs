@@ -7,7 +7,8 @@ use windows_sys::Wdk::Foundation::MDL;
 
 use super::types::{Irp, MDL_SIZE};
 use super::{APC, ke};
-use crate::cpu::{call_is_guarded, raising_entry};
+use crate::cpu::raising_entry;
+use crate::fault::call_is_guarded;
 use crate::mem::{Kind, PAGE, State, Va, peek, poke};
 use crate::rules;
 use crate::state::{DriverId, Kernel, Site, fail, with};
@@ -22,12 +23,15 @@ const START_VA: usize = offset_of!(MDL, StartVa);
 const BYTE_COUNT: usize = offset_of!(MDL, ByteCount);
 const BYTE_OFFSET: usize = offset_of!(MDL, ByteOffset);
 
-const MAPPED_TO_SYSTEM_VA: u16 = 0x1;
-const PAGES_LOCKED: u16 = 0x2;
-const SOURCE_IS_NONPAGED_POOL: u16 = 0x4;
-const PARTIAL: u16 = 0x10;
-const PARTIAL_HAS_BEEN_MAPPED: u16 = 0x20;
-const WRITE_OPERATION: u16 = 0x80;
+// `MdlFlags`.
+numbers! { u16:
+    MAPPED_TO_SYSTEM_VA => 0x1,
+    PAGES_LOCKED => 0x2,
+    SOURCE_IS_NONPAGED_POOL => 0x4,
+    PARTIAL => 0x10,
+    PARTIAL_HAS_BEEN_MAPPED => 0x20,
+    WRITE_OPERATION => 0x80,
+}
 
 /// `MdlMappingNoExecute`
 const NO_EXECUTE: u32 = 0x4000_0000;

@@ -1,10 +1,10 @@
 //! The kernel's exported functions.
 //!
-//! Each is an `extern "efiapi"` function in the file of its prefix, and one line in [`table`]: name,
-//! the IRQLs at which it may be called (the stricter of its page and Driver Verifier's rule), and
-//! whether fault injection can make it fail. [`on_call`] sees every call first.
+//! Each is an `extern "efiapi"` function in the file of its prefix, and one line in [`table`], in the
+//! group of its IRQLs: those at which it may be called (the stricter of its page and Driver
+//! Verifier's rule). The groups also tell whether fault injection can make it fail. [`on_call`] sees
+//! every call first.
 
-#[cfg_attr(target_arch = "aarch64", path = "../arm64/copy.rs")]
 pub(crate) mod copy;
 pub(crate) mod csq;
 pub(crate) mod ex;
@@ -24,6 +24,7 @@ pub(crate) mod zw;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use crate::NtStatus;
 use crate::etw;
 use crate::mem::{Va, peek};
 use crate::rules;
@@ -37,223 +38,237 @@ pub(crate) const DISPATCH: u8 = 2;
 const HIGH: u8 = 15;
 
 /// One exported function.
+#[derive(Clone, Copy)]
 pub(crate) struct Export {
     pub name: &'static str,
     entry: Va,
     min: u8,
     max: u8,
-    fails: bool,
-    raw: bool,
-    /// Runs on the driver's stack: it may go on in an exception handler of the driver.
-    direct: bool,
+    how: How,
 }
 
+/// What is particular about a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    /// Fault injection can make it fail.
+    Fails,
+    /// Bound without a check: it takes part in the calling sequence, or the compiler calls it.
+    Raw,
+    /// Runs on the driver's stack: it may go on in an exception handler of the driver.
+    Direct,
+}
+
+/// Exported functions, grouped by what is particular about their calls, and by the lowest and the
+/// highest IRQL.
 macro_rules! exports {
-    ($($name:ident = $f:path, $min:expr, $max:expr $(, $flag:ident)?;)*) => {
-        vec![$({
-            #[allow(unused_mut, reason = "not all rows have a flag")]
-            let mut export = Export {
-                name: stringify!($name),
-                entry: $f as *const () as usize,
-                min: $min,
-                max: $max,
-                fails: false,
-                raw: false,
-                direct: false,
-            };
-            $(export.$flag = true;)?
-            export
-        }),*]
+    ($($how:ident, $min:ident to $max:ident { $($name:ident => $f:path,)* })*) => {
+        [$([$((stringify!($name), $f as *const () as usize)),*]
+            .map(|(name, entry)| Export { name, entry, min: $min, max: $max, how: How::$how })
+            .as_slice()),*]
+        .concat()
     };
 }
 
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn build() -> Vec<Export> {
     exports! {
-        ExAllocatePool2 = ex::ex_allocate_pool2, PASSIVE, DISPATCH, fails;
-        ExFreePool = ex::ex_free_pool, PASSIVE, DISPATCH;
-        ExFreePoolWithTag = ex::ex_free_pool_with_tag, PASSIVE, DISPATCH;
-        ExInitializeRundownProtection = ex::ex_initialize_rundown_protection, PASSIVE, APC;
-        ExReInitializeRundownProtection = ex::ex_initialize_rundown_protection, PASSIVE, APC;
-        ExAcquireRundownProtection = ex::ex_acquire_rundown_protection, PASSIVE, DISPATCH;
-        ExReleaseRundownProtection = ex::ex_release_rundown_protection, PASSIVE, DISPATCH;
-        ExWaitForRundownProtectionRelease = ex::ex_wait_for_rundown_protection_release, PASSIVE, APC;
-        ExRundownCompleted = ex::ex_rundown_completed, PASSIVE, APC;
-        ExInitializeFastMutex = ex::ex_initialize_fast_mutex, PASSIVE, DISPATCH;
-        ExAcquireFastMutex = ex::ex_acquire_fast_mutex, PASSIVE, APC;
-        ExTryToAcquireFastMutex = ex::ex_try_to_acquire_fast_mutex, PASSIVE, APC;
-        ExReleaseFastMutex = ex::ex_release_fast_mutex, APC, APC;
-        ExAllocateTimer = ke::ex_allocate_timer, PASSIVE, DISPATCH, fails;
-        ExSetTimer = ke::ex_set_timer, PASSIVE, DISPATCH;
-        ExCancelTimer = ke::ex_cancel_timer, PASSIVE, DISPATCH;
-        ExDeleteTimer = ke::ex_delete_timer, PASSIVE, DISPATCH;
-        ExGetPreviousMode = ex::ex_get_previous_mode, PASSIVE, DISPATCH;
-
-        IoCreateDevice = io::io_create_device, PASSIVE, PASSIVE, fails;
-        IoDeleteDevice = io::io_delete_device, PASSIVE, APC;
-        IoAttachDeviceToDeviceStack = io::io_attach_device_to_device_stack, PASSIVE, DISPATCH, fails;
-        IoDetachDevice = io::io_detach_device, PASSIVE, PASSIVE;
-        IoCreateSymbolicLink = io::io_create_symbolic_link, PASSIVE, PASSIVE, fails;
-        IoCreateUnprotectedSymbolicLink = io::io_create_symbolic_link, PASSIVE, PASSIVE, fails;
-        IoDeleteSymbolicLink = io::io_delete_symbolic_link, PASSIVE, PASSIVE;
-        IoRegisterDeviceInterface = io::io_register_device_interface, PASSIVE, PASSIVE, fails;
-        IoSetDeviceInterfaceState = io::io_set_device_interface_state, PASSIVE, PASSIVE;
-        IoOpenDeviceRegistryKey = io::io_open_device_registry_key, PASSIVE, PASSIVE, fails;
-        IoOpenDriverRegistryKey = io::io_open_driver_registry_key, PASSIVE, PASSIVE, fails;
-        IoGetDeviceProperty = io::io_get_device_property, PASSIVE, PASSIVE, fails;
-        IoSetDevicePropertyData = io::io_set_device_property_data, PASSIVE, PASSIVE, fails;
-        IoInvalidateDeviceRelations = io::io_invalidate_device_relations, PASSIVE, DISPATCH;
-        IoInvalidateDeviceState = io::io_invalidate_device_state, PASSIVE, DISPATCH;
-        IoGetAttachedDeviceReference = io::io_get_attached_device_reference, PASSIVE, DISPATCH;
-        IoGetDeviceObjectPointer = io::io_get_device_object_pointer, PASSIVE, PASSIVE, fails;
-        IoConnectInterruptEx = interrupt::io_connect_interrupt_ex, PASSIVE, PASSIVE, fails;
-        IoDisconnectInterruptEx = interrupt::io_disconnect_interrupt_ex, PASSIVE, PASSIVE;
-        IofCompleteRequest = io::iof_complete_request, PASSIVE, HIGH;
-        IofCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
-        IoCancelIrp = io::io_cancel_irp, PASSIVE, DISPATCH;
-        IoAcquireCancelSpinLock = io::io_acquire_cancel_spin_lock, PASSIVE, DISPATCH;
-        IoReleaseCancelSpinLock = io::io_release_cancel_spin_lock, DISPATCH, DISPATCH;
-        IoAllocateIrp = io::io_allocate_irp, PASSIVE, DISPATCH, fails;
-        IoFreeIrp = io::io_free_irp, PASSIVE, DISPATCH;
-        IoReuseIrp = io::io_reuse_irp, PASSIVE, DISPATCH;
-        IoBuildDeviceIoControlRequest = io::io_build_device_io_control_request, PASSIVE, APC, fails;
-        IoForwardIrpSynchronously = io::io_forward_irp_synchronously, PASSIVE, APC;
-        IoIs32bitProcess = io::io_is32bit_process, PASSIVE, DISPATCH;
-        IoAllocateWorkItem = work::io_allocate_work_item, PASSIVE, DISPATCH, fails;
-        IoQueueWorkItem = work::io_queue_work_item, PASSIVE, DISPATCH;
-        IoQueueWorkItemEx = work::io_queue_work_item_ex, PASSIVE, DISPATCH;
-        IoFreeWorkItem = work::io_free_work_item, PASSIVE, DISPATCH;
-        IoInitializeRemoveLockEx = remlock::io_initialize_remove_lock_ex, PASSIVE, PASSIVE;
-        IoAcquireRemoveLockEx = remlock::io_acquire_remove_lock_ex, PASSIVE, DISPATCH;
-        IoReleaseRemoveLockEx = remlock::io_release_remove_lock_ex, PASSIVE, DISPATCH;
-        IoReleaseRemoveLockAndWaitEx = remlock::io_release_remove_lock_and_wait_ex, PASSIVE, PASSIVE;
-        IoCsqInitialize = csq::io_csq_initialize, PASSIVE, HIGH;
-        IoCsqInitializeEx = csq::io_csq_initialize_ex, PASSIVE, HIGH;
-        IoCsqInsertIrp = csq::io_csq_insert_irp, PASSIVE, DISPATCH;
-        IoCsqInsertIrpEx = csq::io_csq_insert_irp_ex, PASSIVE, DISPATCH;
-        IoCsqRemoveIrp = csq::io_csq_remove_irp, PASSIVE, DISPATCH;
-        IoCsqRemoveNextIrp = csq::io_csq_remove_next_irp, PASSIVE, DISPATCH;
-
-        IoAllocateErrorLogEntry = etw::io_allocate_error_log_entry, PASSIVE, DISPATCH, fails;
-        IoFreeErrorLogEntry = etw::io_free_error_log_entry, PASSIVE, DISPATCH;
-        IoWriteErrorLogEntry = etw::io_write_error_log_entry, PASSIVE, DISPATCH;
-
-        EtwRegister = etw::etw_register, PASSIVE, PASSIVE, fails;
-        EtwUnregister = etw::etw_unregister, PASSIVE, PASSIVE;
-        EtwSetInformation = etw::etw_set_information, PASSIVE, PASSIVE, fails;
-        EtwWriteTransfer = etw::etw_write_transfer, PASSIVE, HIGH;
-
-        KeGetCurrentIrql = ke::ke_get_current_irql, PASSIVE, HIGH;
-        KfRaiseIrql = ke::kf_raise_irql, PASSIVE, HIGH;
-        KeRaiseIrqlToDpcLevel = ke::ke_raise_irql_to_dpc_level, PASSIVE, DISPATCH;
-        KeLowerIrql = ke::ke_lower_irql, PASSIVE, HIGH;
-        KeInitializeSpinLock = ke::ke_initialize_spin_lock, PASSIVE, HIGH;
-        KeAcquireSpinLockRaiseToDpc = ke::ke_acquire_spin_lock_raise_to_dpc, PASSIVE, DISPATCH;
-        KeReleaseSpinLock = ke::ke_release_spin_lock, DISPATCH, DISPATCH;
-        KeAcquireSpinLockAtDpcLevel = ke::ke_acquire_spin_lock_at_dpc_level, DISPATCH, DISPATCH;
-        KeReleaseSpinLockFromDpcLevel = ke::ke_release_spin_lock_from_dpc_level, DISPATCH, DISPATCH;
-        KeAcquireInStackQueuedSpinLock = ke::ke_acquire_in_stack_queued_spin_lock, PASSIVE, DISPATCH;
-        KeReleaseInStackQueuedSpinLock = ke::ke_release_in_stack_queued_spin_lock, DISPATCH, DISPATCH;
-        KeAcquireInterruptSpinLock = interrupt::ke_acquire_interrupt_spin_lock, PASSIVE, HIGH;
-        KeReleaseInterruptSpinLock = interrupt::ke_release_interrupt_spin_lock, PASSIVE, HIGH;
-        KeSynchronizeExecution = interrupt::ke_synchronize_execution, PASSIVE, HIGH;
-        KeInitializeEvent = ke::ke_initialize_event, PASSIVE, HIGH;
-        KeSetEvent = ke::ke_set_event, PASSIVE, DISPATCH;
-        KeResetEvent = ke::ke_reset_event, PASSIVE, DISPATCH;
-        KeClearEvent = ke::ke_reset_event, PASSIVE, DISPATCH;
-        KeReadStateEvent = ke::ke_read_state_event, PASSIVE, DISPATCH;
-        KeInitializeSemaphore = ke::ke_initialize_semaphore, PASSIVE, PASSIVE;
-        KeReleaseSemaphore = ke::ke_release_semaphore, PASSIVE, DISPATCH;
-        KeInitializeMutex = ke::ke_initialize_mutex, PASSIVE, HIGH;
-        KeReleaseMutex = ke::ke_release_mutex, PASSIVE, DISPATCH;
-        KeWaitForSingleObject = ke::ke_wait_for_single_object, PASSIVE, DISPATCH;
-        KeWaitForMultipleObjects = ke::ke_wait_for_multiple_objects, PASSIVE, DISPATCH;
-        KeDelayExecutionThread = ke::ke_delay_execution_thread, PASSIVE, APC;
-        KeStallExecutionProcessor = ke::ke_stall_execution_processor, PASSIVE, HIGH;
-        KeQueryPerformanceCounter = ke::ke_query_performance_counter, PASSIVE, HIGH;
-        KeQueryUnbiasedInterruptTime = ke::ke_query_unbiased_interrupt_time, PASSIVE, HIGH;
-        KeInitializeTimer = ke::ke_initialize_timer, PASSIVE, DISPATCH;
-        KeInitializeTimerEx = ke::ke_initialize_timer_ex, PASSIVE, DISPATCH;
-        KeSetTimer = ke::ke_set_timer, PASSIVE, DISPATCH;
-        KeSetTimerEx = ke::ke_set_timer_ex, PASSIVE, DISPATCH;
-        KeCancelTimer = ke::ke_cancel_timer, PASSIVE, DISPATCH;
-        KeInitializeDpc = ke::ke_initialize_dpc, PASSIVE, HIGH;
-        KeInsertQueueDpc = ke::ke_insert_queue_dpc, PASSIVE, HIGH;
-        KeRemoveQueueDpc = ke::ke_remove_queue_dpc, PASSIVE, HIGH;
-        KeFlushQueuedDpcs = ke::ke_flush_queued_dpcs, PASSIVE, PASSIVE;
-        KeSetPriorityThread = ke::ke_set_priority_thread, PASSIVE, PASSIVE;
-        KeEnterCriticalRegion = ke::ke_enter_critical_region, PASSIVE, APC;
-        KeLeaveCriticalRegion = ke::ke_leave_critical_region, PASSIVE, APC;
-        KeBugCheckEx = ke::ke_bug_check_ex, PASSIVE, HIGH;
-        KeBugCheck = ke::ke_bug_check, PASSIVE, HIGH;
-        KeGetCurrentThread = ke::ke_get_current_thread, PASSIVE, HIGH;
-
-        DbgPrint = rtl::dbg_print, PASSIVE, HIGH;
-        DbgPrintEx = rtl::dbg_print_ex, PASSIVE, HIGH;
-
-        PsCreateSystemThread = ob::ps_create_system_thread, PASSIVE, PASSIVE, fails;
-        PsTerminateSystemThread = ob::ps_terminate_system_thread, PASSIVE, PASSIVE;
-        PsGetCurrentProcess = ob::io_get_current_process, PASSIVE, HIGH;
-        IoGetCurrentProcess = ob::io_get_current_process, PASSIVE, HIGH;
-        ObReferenceObjectByHandle = ob::ob_reference_object_by_handle, PASSIVE, PASSIVE;
-        ObfReferenceObject = ob::obf_reference_object, PASSIVE, DISPATCH;
-        ObfDereferenceObject = ob::obf_dereference_object, PASSIVE, DISPATCH;
-        ObReferenceObjectByPointer = ob::ob_reference_object_by_pointer, PASSIVE, DISPATCH;
-        ObOpenObjectByPointer = ob::ob_open_object_by_pointer, PASSIVE, PASSIVE, fails;
-
-        ZwSetSecurityObject = zw::zw_set_security_object, PASSIVE, PASSIVE, fails;
-        ZwCreateFile = zw::zw_create_file, PASSIVE, PASSIVE, fails;
-        ZwOpenFile = zw::zw_open_file, PASSIVE, PASSIVE, fails;
-        ZwClose = zw::zw_close, PASSIVE, PASSIVE;
-        ZwWaitForSingleObject = zw::zw_wait_for_single_object, PASSIVE, PASSIVE;
-        ZwOpenKey = zw::zw_open_key, PASSIVE, PASSIVE, fails;
-        ZwCreateKey = zw::zw_create_key, PASSIVE, PASSIVE, fails;
-        ZwQueryValueKey = zw::zw_query_value_key, PASSIVE, PASSIVE, fails;
-        ZwSetValueKey = zw::zw_set_value_key, PASSIVE, PASSIVE, fails;
-        ZwDeleteValueKey = zw::zw_delete_value_key, PASSIVE, PASSIVE;
-
-        RtlInitUnicodeString = rtl::rtl_init_unicode_string, PASSIVE, DISPATCH;
-        RtlFreeUnicodeString = rtl::rtl_free_unicode_string, PASSIVE, APC;
-        RtlCopyUnicodeString = rtl::rtl_copy_unicode_string, PASSIVE, HIGH;
-        RtlCompareUnicodeString = rtl::rtl_compare_unicode_string, PASSIVE, PASSIVE;
-        RtlEqualUnicodeString = rtl::rtl_equal_unicode_string, PASSIVE, PASSIVE;
-        RtlAppendUnicodeToString = rtl::rtl_append_unicode_to_string, PASSIVE, HIGH;
-        RtlCompareMemory = rtl::rtl_compare_memory, PASSIVE, HIGH;
-        MmGetSystemRoutineAddress = rtl::mm_get_system_routine_address, PASSIVE, PASSIVE;
-
-        ProbeForRead = mm::probe_for_read, PASSIVE, APC, direct;
-        ProbeForWrite = mm::probe_for_write, PASSIVE, APC, direct;
-        ExRaiseStatus = mm::ex_raise_status, PASSIVE, APC, direct;
-        ExRaiseAccessViolation = mm::ex_raise_access_violation, PASSIVE, APC, direct;
-        IoAllocateMdl = mm::io_allocate_mdl, PASSIVE, DISPATCH, fails;
-        IoFreeMdl = mm::io_free_mdl, PASSIVE, DISPATCH;
-        IoBuildPartialMdl = mm::io_build_partial_mdl, PASSIVE, DISPATCH;
-        MmProbeAndLockPages = mm::mm_probe_and_lock_pages, PASSIVE, DISPATCH, direct;
-        MmUnlockPages = mm::mm_unlock_pages, PASSIVE, DISPATCH;
-        MmBuildMdlForNonPagedPool = mm::mm_build_mdl_for_non_paged_pool, PASSIVE, DISPATCH;
-        MmMapLockedPagesSpecifyCache = mm::mm_map_locked_pages_specify_cache, PASSIVE, DISPATCH, fails;
-        MmUnmapLockedPages = mm::mm_unmap_locked_pages, PASSIVE, DISPATCH;
-
-        PoSetPowerState = po::po_set_power_state, PASSIVE, DISPATCH;
-        PoRequestPowerIrp = po::po_request_power_irp, PASSIVE, DISPATCH, fails;
-        PoStartNextPowerIrp = po::po_start_next_power_irp, PASSIVE, DISPATCH;
-        PoCallDriver = io::iof_call_driver, PASSIVE, DISPATCH;
-
-        USBD_CreateConfigurationRequestEx = usbd::create_configuration_request_ex, PASSIVE, DISPATCH, fails;
-        USBD_GetUSBDIVersion = usbd::get_usbdi_version, PASSIVE, DISPATCH;
-        USBD_ParseConfigurationDescriptorEx = usbd::parse_configuration_descriptor_ex, PASSIVE, APC;
-        USBD_ParseDescriptors = usbd::parse_descriptors, PASSIVE, APC;
-
-        memcpy = copy::memmove, PASSIVE, HIGH, raw;
-        memmove = copy::memmove, PASSIVE, HIGH, raw;
-        memset = copy::memset, PASSIVE, HIGH, raw;
-        memcmp = copy::memcmp, PASSIVE, HIGH, raw;
-        RtlCopyMemory = copy::memmove, PASSIVE, HIGH, raw;
-        RtlMoveMemory = copy::memmove, PASSIVE, HIGH, raw;
-        RtlFillMemory = copy::fill, PASSIVE, HIGH, raw;
-        RtlZeroMemory = copy::zero, PASSIVE, HIGH, raw;
-        __chkstk = rtl::chkstk, PASSIVE, HIGH, raw;
-        __C_specific_handler = crate::seh::c_specific_handler, PASSIVE, HIGH, raw;
+        Plain, PASSIVE to PASSIVE {
+            IoDetachDevice => io::io_detach_device,
+            IoDeleteSymbolicLink => io::io_delete_symbolic_link,
+            IoSetDeviceInterfaceState => io::io_set_device_interface_state,
+            IoDisconnectInterruptEx => interrupt::io_disconnect_interrupt_ex,
+            IoInitializeRemoveLockEx => remlock::io_initialize_remove_lock_ex,
+            IoReleaseRemoveLockAndWaitEx => remlock::io_release_remove_lock_and_wait_ex,
+            EtwUnregister => etw::etw_unregister,
+            KeInitializeSemaphore => ke::ke_initialize_semaphore,
+            KeFlushQueuedDpcs => ke::ke_flush_queued_dpcs,
+            KeSetPriorityThread => ke::ke_set_priority_thread,
+            PsTerminateSystemThread => ob::ps_terminate_system_thread,
+            ObReferenceObjectByHandle => ob::ob_reference_object_by_handle,
+            ZwClose => zw::zw_close,
+            ZwWaitForSingleObject => zw::zw_wait_for_single_object,
+            ZwDeleteValueKey => zw::zw_delete_value_key,
+            RtlCompareUnicodeString => rtl::rtl_compare_unicode_string,
+            RtlEqualUnicodeString => rtl::rtl_equal_unicode_string,
+            MmGetSystemRoutineAddress => rtl::mm_get_system_routine_address,
+        }
+        Plain, PASSIVE to APC {
+            ExInitializeRundownProtection => ex::ex_initialize_rundown_protection,
+            ExReInitializeRundownProtection => ex::ex_initialize_rundown_protection,
+            ExWaitForRundownProtectionRelease => ex::ex_wait_for_rundown_protection_release,
+            ExRundownCompleted => ex::ex_rundown_completed,
+            ExAcquireFastMutex => ex::ex_acquire_fast_mutex,
+            ExTryToAcquireFastMutex => ex::ex_try_to_acquire_fast_mutex,
+            IoDeleteDevice => io::io_delete_device,
+            IoForwardIrpSynchronously => io::io_forward_irp_synchronously,
+            KeDelayExecutionThread => ke::ke_delay_execution_thread,
+            KeEnterCriticalRegion => ke::ke_enter_critical_region,
+            KeLeaveCriticalRegion => ke::ke_leave_critical_region,
+            RtlFreeUnicodeString => rtl::rtl_free_unicode_string,
+            USBD_ParseConfigurationDescriptorEx => usbd::parse_configuration_descriptor_ex,
+            USBD_ParseDescriptors => usbd::parse_descriptors,
+        }
+        Plain, PASSIVE to DISPATCH {
+            ExFreePool => ex::ex_free_pool,
+            ExFreePoolWithTag => ex::ex_free_pool_with_tag,
+            ExAcquireRundownProtection => ex::ex_acquire_rundown_protection,
+            ExReleaseRundownProtection => ex::ex_release_rundown_protection,
+            ExInitializeFastMutex => ex::ex_initialize_fast_mutex,
+            ExSetTimer => ke::ex_set_timer,
+            ExCancelTimer => ke::ex_cancel_timer,
+            ExDeleteTimer => ke::ex_delete_timer,
+            ExGetPreviousMode => ex::ex_get_previous_mode,
+            IoInvalidateDeviceRelations => io::io_invalidate_device_relations,
+            IoInvalidateDeviceState => io::io_invalidate_device_state,
+            IoGetAttachedDeviceReference => io::io_get_attached_device_reference,
+            IofCallDriver => io::iof_call_driver,
+            IoCancelIrp => io::io_cancel_irp,
+            IoAcquireCancelSpinLock => io::io_acquire_cancel_spin_lock,
+            IoFreeIrp => io::io_free_irp,
+            IoReuseIrp => io::io_reuse_irp,
+            IoIs32bitProcess => io::io_is32bit_process,
+            IoQueueWorkItem => work::io_queue_work_item,
+            IoQueueWorkItemEx => work::io_queue_work_item_ex,
+            IoFreeWorkItem => work::io_free_work_item,
+            IoAcquireRemoveLockEx => remlock::io_acquire_remove_lock_ex,
+            IoReleaseRemoveLockEx => remlock::io_release_remove_lock_ex,
+            IoCsqInsertIrp => csq::io_csq_insert_irp,
+            IoCsqInsertIrpEx => csq::io_csq_insert_irp_ex,
+            IoCsqRemoveIrp => csq::io_csq_remove_irp,
+            IoCsqRemoveNextIrp => csq::io_csq_remove_next_irp,
+            IoFreeErrorLogEntry => etw::io_free_error_log_entry,
+            IoWriteErrorLogEntry => etw::io_write_error_log_entry,
+            KeRaiseIrqlToDpcLevel => ke::ke_raise_irql_to_dpc_level,
+            KeAcquireSpinLockRaiseToDpc => ke::ke_acquire_spin_lock_raise_to_dpc,
+            KeAcquireInStackQueuedSpinLock => ke::ke_acquire_in_stack_queued_spin_lock,
+            KeSetEvent => ke::ke_set_event,
+            KeResetEvent => ke::ke_reset_event,
+            KeClearEvent => ke::ke_reset_event,
+            KeReadStateEvent => ke::ke_read_state_event,
+            KeReleaseSemaphore => ke::ke_release_semaphore,
+            KeReleaseMutex => ke::ke_release_mutex,
+            KeWaitForSingleObject => ke::ke_wait_for_single_object,
+            KeWaitForMultipleObjects => ke::ke_wait_for_multiple_objects,
+            KeInitializeTimer => ke::ke_initialize_timer,
+            KeInitializeTimerEx => ke::ke_initialize_timer_ex,
+            KeSetTimer => ke::ke_set_timer,
+            KeSetTimerEx => ke::ke_set_timer_ex,
+            KeCancelTimer => ke::ke_cancel_timer,
+            ObfReferenceObject => ob::obf_reference_object,
+            ObfDereferenceObject => ob::obf_dereference_object,
+            ObReferenceObjectByPointer => ob::ob_reference_object_by_pointer,
+            RtlInitUnicodeString => rtl::rtl_init_unicode_string,
+            IoFreeMdl => mm::io_free_mdl,
+            IoBuildPartialMdl => mm::io_build_partial_mdl,
+            MmUnlockPages => mm::mm_unlock_pages,
+            MmBuildMdlForNonPagedPool => mm::mm_build_mdl_for_non_paged_pool,
+            MmUnmapLockedPages => mm::mm_unmap_locked_pages,
+            PoSetPowerState => po::po_set_power_state,
+            PoStartNextPowerIrp => po::po_start_next_power_irp,
+            PoCallDriver => io::iof_call_driver,
+            USBD_GetUSBDIVersion => usbd::get_usbdi_version,
+        }
+        Plain, PASSIVE to HIGH {
+            IofCompleteRequest => io::iof_complete_request,
+            IoCsqInitialize => csq::initialize::<{ csq::TYPE_CSQ }>,
+            IoCsqInitializeEx => csq::initialize::<{ csq::TYPE_CSQ_EX }>,
+            EtwWriteTransfer => etw::etw_write_transfer,
+            KeGetCurrentIrql => ke::ke_get_current_irql,
+            KfRaiseIrql => ke::kf_raise_irql,
+            KeLowerIrql => ke::ke_lower_irql,
+            KeInitializeSpinLock => ke::ke_initialize_spin_lock,
+            KeAcquireInterruptSpinLock => interrupt::ke_acquire_interrupt_spin_lock,
+            KeReleaseInterruptSpinLock => interrupt::ke_release_interrupt_spin_lock,
+            KeSynchronizeExecution => interrupt::ke_synchronize_execution,
+            KeInitializeEvent => ke::ke_initialize_event,
+            KeInitializeMutex => ke::ke_initialize_mutex,
+            KeStallExecutionProcessor => ke::ke_stall_execution_processor,
+            KeQueryPerformanceCounter => ke::ke_query_performance_counter,
+            KeQueryUnbiasedInterruptTime => ke::ke_query_unbiased_interrupt_time,
+            KeInitializeDpc => ke::ke_initialize_dpc,
+            KeInsertQueueDpc => ke::ke_insert_queue_dpc,
+            KeRemoveQueueDpc => ke::ke_remove_queue_dpc,
+            KeBugCheckEx => ke::ke_bug_check_ex,
+            KeBugCheck => ke::ke_bug_check,
+            KeGetCurrentThread => ke::ke_get_current_thread,
+            DbgPrint => rtl::dbg_print,
+            DbgPrintEx => rtl::dbg_print_ex,
+            PsGetCurrentProcess => ob::io_get_current_process,
+            IoGetCurrentProcess => ob::io_get_current_process,
+            RtlCopyUnicodeString => rtl::rtl_copy_unicode_string,
+            RtlAppendUnicodeToString => rtl::rtl_append_unicode_to_string,
+            RtlCompareMemory => rtl::rtl_compare_memory,
+        }
+        Plain, APC to APC {
+            ExReleaseFastMutex => ex::ex_release_fast_mutex,
+        }
+        Plain, DISPATCH to DISPATCH {
+            IoReleaseCancelSpinLock => io::io_release_cancel_spin_lock,
+            KeReleaseSpinLock => ke::ke_release_spin_lock,
+            KeAcquireSpinLockAtDpcLevel => ke::ke_acquire_spin_lock_at_dpc_level,
+            KeReleaseSpinLockFromDpcLevel => ke::ke_release_spin_lock_from_dpc_level,
+            KeReleaseInStackQueuedSpinLock => ke::ke_release_in_stack_queued_spin_lock,
+        }
+        Fails, PASSIVE to PASSIVE {
+            IoCreateDevice => io::io_create_device,
+            IoCreateSymbolicLink => io::io_create_symbolic_link,
+            IoCreateUnprotectedSymbolicLink => io::io_create_symbolic_link,
+            IoRegisterDeviceInterface => io::io_register_device_interface,
+            IoOpenDeviceRegistryKey => io::io_open_device_registry_key,
+            IoOpenDriverRegistryKey => io::io_open_driver_registry_key,
+            IoGetDeviceProperty => io::io_get_device_property,
+            IoSetDevicePropertyData => io::io_set_device_property_data,
+            IoGetDeviceObjectPointer => io::io_get_device_object_pointer,
+            IoConnectInterruptEx => interrupt::io_connect_interrupt_ex,
+            EtwRegister => etw::etw_register,
+            EtwSetInformation => etw::etw_set_information,
+            PsCreateSystemThread => ob::ps_create_system_thread,
+            ObOpenObjectByPointer => ob::ob_open_object_by_pointer,
+            ZwSetSecurityObject => zw::zw_set_security_object,
+            ZwCreateFile => zw::zw_create_file,
+            ZwOpenFile => zw::zw_open_file,
+            ZwOpenKey => zw::zw_open_key,
+            ZwCreateKey => zw::zw_create_key,
+            ZwQueryValueKey => zw::zw_query_value_key,
+            ZwSetValueKey => zw::zw_set_value_key,
+        }
+        Fails, PASSIVE to APC {
+            IoBuildDeviceIoControlRequest => io::io_build_device_io_control_request,
+        }
+        Fails, PASSIVE to DISPATCH {
+            ExAllocatePool2 => ex::ex_allocate_pool2,
+            ExAllocateTimer => ke::ex_allocate_timer,
+            IoAttachDeviceToDeviceStack => io::io_attach_device_to_device_stack,
+            IoAllocateIrp => io::io_allocate_irp,
+            IoAllocateWorkItem => work::io_allocate_work_item,
+            IoAllocateErrorLogEntry => etw::io_allocate_error_log_entry,
+            IoAllocateMdl => mm::io_allocate_mdl,
+            MmMapLockedPagesSpecifyCache => mm::mm_map_locked_pages_specify_cache,
+            PoRequestPowerIrp => po::po_request_power_irp,
+            USBD_CreateConfigurationRequestEx => usbd::create_configuration_request_ex,
+        }
+        Direct, PASSIVE to APC {
+            ProbeForRead => mm::probe_for_read,
+            ProbeForWrite => mm::probe_for_write,
+            ExRaiseStatus => mm::ex_raise_status,
+            ExRaiseAccessViolation => mm::ex_raise_access_violation,
+        }
+        Direct, PASSIVE to DISPATCH {
+            MmProbeAndLockPages => mm::mm_probe_and_lock_pages,
+        }
+        Raw, PASSIVE to HIGH {
+            memcpy => copy::memmove,
+            memmove => copy::memmove,
+            memset => copy::memset,
+            memcmp => copy::memcmp,
+            RtlCopyMemory => copy::memmove,
+            RtlMoveMemory => copy::memmove,
+            RtlFillMemory => copy::fill,
+            RtlZeroMemory => copy::zero,
+            __chkstk => rtl::chkstk,
+            __C_specific_handler => crate::seh::c_specific_handler,
+        }
     }
 }
 
@@ -287,7 +302,10 @@ pub(crate) fn find_export(module: &str, name: &str) -> Option<usize> {
 /// Functions that take part in the calling sequence itself, or that the compiler calls, are bound
 /// directly.
 pub(crate) fn raw_entry(index: usize) -> Option<Va> {
-    table().get(index).filter(|e| e.raw).map(|e| e.entry)
+    table()
+        .get(index)
+        .filter(|e| e.how == How::Raw)
+        .map(|e| e.entry)
 }
 
 /// The variables that ntoskrnl exports: name and content (an address of an object type, or a value).
@@ -346,7 +364,7 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
                 rva,
             });
         }
-        if export.fails && k.inject_into.is_none_or(|d| d == caller) {
+        if export.how == How::Fails && k.inject_into.is_none_or(|d| d == caller) {
             k.failable += 1;
             let by_stack = k.seen_stacks.clone().is_some_and(|seen| {
                 // Which driver, and the stack from here to the kernel code that called drivers.
@@ -363,7 +381,7 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
         }
         k.sched.thread().irql
     });
-    if export.fails
+    if export.how == How::Fails
         && with(|k| k.points.is_some() && k.inject_into.is_none_or(|d| d == caller))
         && crate::points::reach(crate::Point::Call)
     {
@@ -412,7 +430,12 @@ pub(crate) extern "efiapi" fn on_call(selector: u32, return_slot: usize, rbp: us
     if cfg!(target_arch = "aarch64") {
         return export.entry;
     }
-    export.entry | usize::from(export.direct) << crate::cpu::DIRECT
+    export.entry | usize::from(export.how == How::Direct) << crate::cpu::DIRECT
+}
+
+/// What a function returns that gives an `NTSTATUS`.
+pub(crate) fn answer(result: Result<(), NtStatus>) -> i32 {
+    result.err().unwrap_or(NtStatus::SUCCESS).raw()
 }
 
 /// Calls a routine that a driver registered: a driver's own on its stack, the machine's (as a

@@ -233,9 +233,7 @@ pub(super) extern "efiapi" fn ob_open_object_by_pointer(
         );
     }
     let value = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
+        k.may_go_on()?;
         if k.devices.contains_key(&object) {
             Ok(k.new_handle(Object::Device(object), true))
         } else {

@@ -30,7 +30,8 @@ const _: () = {
     assert!(offset_of!(IRP, IoStatus) == 0x30);
     assert!(offset_of!(IRP, CurrentLocation) == 0x43);
     assert!(offset_of!(IRP, CancelRoutine) == 0x68);
-    assert!(IRP_CURRENT_SL == 0xB8);
+    assert!(offset_of!(IRP, Tail.Overlay.Anonymous2.Anonymous.CurrentStackLocation) == 0xB8);
+    assert!(offset_of!(IO_STACK_LOCATION, Control) == 3);
     assert!(offset_of!(IO_STACK_LOCATION, DeviceObject) == 0x28);
     assert!(offset_of!(IO_STACK_LOCATION, CompletionRoutine) == 0x38);
     assert!(offset_of!(DEVICE_OBJECT, DeviceExtension) == 0x40);
@@ -48,10 +49,6 @@ const _: () = {
     assert!(offset_of!(FILE_OBJECT, FileName) == 0x58);
 };
 
-const IRP_CURRENT_SL: usize =
-    offset_of!(IRP, Tail.Overlay.Anonymous2.Anonymous.CurrentStackLocation);
-const IRP_STATUS: usize = offset_of!(IRP, IoStatus);
-
 macro_rules! fields {
     ($($get:ident $set:ident: $t:ty = $at:expr;)*) => {
         $(
@@ -63,34 +60,61 @@ macro_rules! fields {
     };
 }
 
-/// An IRP at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Irp(pub Va);
+/// A structure at an address, with accessors for members of it, by their types.
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident of $structure:ident {
+        $($t:ty { $($get:ident $set:ident => $($member:ident).+ $(+ $more:literal)?,)* })*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(pub Va);
+
+        impl $name {
+            $(fields! {
+                $($get $set: $t = offset_of!($structure, $($member).+) $(+ $more)?;)*
+            })*
+        }
+    };
+}
+
+object! {
+    /// An IRP at an address.
+    Irp of IRP {
+        u16 {
+            kind set_kind => Type,
+        }
+        u32 {
+            flags set_flags => Flags,
+            raw_status set_raw_status => IoStatus,
+        }
+        u8 {
+            requestor_mode set_requestor_mode => RequestorMode,
+            pending_returned set_pending_returned => PendingReturned,
+            cancel set_cancel => Cancel,
+            cancel_irql set_cancel_irql => CancelIrql,
+        }
+        i8 {
+            stack_count set_stack_count => StackCount,
+            location set_location => CurrentLocation,
+        }
+        usize {
+            mdl set_mdl => MdlAddress,
+            system_buffer set_system_buffer => AssociatedIrp,
+            information set_information => IoStatus + 8,
+            user_iosb set_user_iosb => Anonymous,
+            user_event set_user_event => UserEvent,
+            cancel_routine set_cancel_routine => CancelRoutine,
+            user_buffer set_user_buffer => UserBuffer,
+            thread set_thread => Tail.Overlay.Thread,
+            csq_context set_csq_context => Tail.Overlay.Anonymous1 + 24,
+            file set_file => Tail.Overlay.OriginalFileObject,
+            sl_pointer set_sl_pointer
+                => Tail.Overlay.Anonymous2.Anonymous.CurrentStackLocation,
+        }
+    }
+}
 
 impl Irp {
-    fields! {
-        kind set_kind: u16 = offset_of!(IRP, Type);
-        mdl set_mdl: usize = offset_of!(IRP, MdlAddress);
-        flags set_flags: u32 = offset_of!(IRP, Flags);
-        system_buffer set_system_buffer: usize = offset_of!(IRP, AssociatedIrp);
-        raw_status set_raw_status: u32 = IRP_STATUS;
-        information set_information: usize = IRP_STATUS + 8;
-        requestor_mode set_requestor_mode: u8 = offset_of!(IRP, RequestorMode);
-        pending_returned set_pending_returned: u8 = offset_of!(IRP, PendingReturned);
-        stack_count set_stack_count: i8 = offset_of!(IRP, StackCount);
-        location set_location: i8 = offset_of!(IRP, CurrentLocation);
-        cancel set_cancel: u8 = offset_of!(IRP, Cancel);
-        cancel_irql set_cancel_irql: u8 = offset_of!(IRP, CancelIrql);
-        user_iosb set_user_iosb: usize = offset_of!(IRP, Anonymous);
-        user_event set_user_event: usize = offset_of!(IRP, UserEvent);
-        cancel_routine set_cancel_routine: usize = offset_of!(IRP, CancelRoutine);
-        user_buffer set_user_buffer: usize = offset_of!(IRP, UserBuffer);
-        thread set_thread: usize = offset_of!(IRP, Tail.Overlay.Thread);
-        csq_context set_csq_context: usize = offset_of!(IRP, Tail.Overlay.Anonymous1) + 24;
-        file set_file: usize = offset_of!(IRP, Tail.Overlay.OriginalFileObject);
-        sl_pointer set_sl_pointer: usize = IRP_CURRENT_SL;
-    }
-
     pub(crate) fn status(self) -> NtStatus {
         NtStatus(self.raw_status())
     }
@@ -136,24 +160,30 @@ impl Irp {
     }
 }
 
-/// A stack location at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sl(pub Va);
+object! {
+    /// A stack location at an address.
+    Sl of IO_STACK_LOCATION {
+        u8 {
+            major set_major => MajorFunction,
+            minor set_minor => MinorFunction,
+            sl_flags set_sl_flags => Flags,
+            control set_control => Control,
+        }
+        usize {
+            device set_device => DeviceObject,
+            file set_file => FileObject,
+            routine set_routine => CompletionRoutine,
+            context set_context => Context,
+        }
+    }
+}
 
 impl Sl {
     fields! {
-        major set_major: u8 = 0;
-        minor set_minor: u8 = 1;
-        sl_flags set_sl_flags: u8 = 2;
-        control set_control: u8 = 3;
         arg1 set_arg1: usize = 8;
         arg2 set_arg2: usize = 16;
         arg3 set_arg3: usize = 24;
         arg4 set_arg4: usize = 32;
-        device set_device: usize = offset_of!(IO_STACK_LOCATION, DeviceObject);
-        file set_file: usize = offset_of!(IO_STACK_LOCATION, FileObject);
-        routine set_routine: usize = offset_of!(IO_STACK_LOCATION, CompletionRoutine);
-        context set_context: usize = offset_of!(IO_STACK_LOCATION, Context);
     }
 
     /// The low half of `Parameters.Others.Argument1`, and so on.
@@ -175,50 +205,64 @@ pub(crate) const SL_INVOKE_ON_CANCEL: u8 = 0x20;
 pub(crate) const SL_INVOKE_ON_SUCCESS: u8 = 0x40;
 pub(crate) const SL_INVOKE_ON_ERROR: u8 = 0x80;
 
-/// A device object at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Dev(pub Va);
-
-impl Dev {
-    fields! {
-        kind set_kind: u16 = 0;
-        reference_count set_reference_count: i32 = offset_of!(DEVICE_OBJECT, ReferenceCount);
-        driver set_driver: usize = offset_of!(DEVICE_OBJECT, DriverObject);
-        next set_next: usize = offset_of!(DEVICE_OBJECT, NextDevice);
-        attached set_attached: usize = offset_of!(DEVICE_OBJECT, AttachedDevice);
-        flags set_flags: u32 = offset_of!(DEVICE_OBJECT, Flags);
-        characteristics set_characteristics: u32 = offset_of!(DEVICE_OBJECT, Characteristics);
-        extension set_extension: usize = offset_of!(DEVICE_OBJECT, DeviceExtension);
-        device_type set_device_type: u32 = offset_of!(DEVICE_OBJECT, DeviceType);
-        stack_size set_stack_size: i8 = offset_of!(DEVICE_OBJECT, StackSize);
-        security set_security: usize = offset_of!(DEVICE_OBJECT, SecurityDescriptor);
+object! {
+    /// A device object at an address.
+    Dev of DEVICE_OBJECT {
+        u16 {
+            kind set_kind => Type,
+        }
+        i8 {
+            stack_size set_stack_size => StackSize,
+        }
+        i32 {
+            reference_count set_reference_count => ReferenceCount,
+        }
+        u32 {
+            flags set_flags => Flags,
+            characteristics set_characteristics => Characteristics,
+            device_type set_device_type => DeviceType,
+        }
+        usize {
+            driver set_driver => DriverObject,
+            next set_next => NextDevice,
+            attached set_attached => AttachedDevice,
+            extension set_extension => DeviceExtension,
+            security set_security => SecurityDescriptor,
+        }
     }
 }
 
-pub(crate) const DO_BUFFERED_IO: u32 = 0x4;
-pub(crate) const DO_DIRECT_IO: u32 = 0x10;
-pub(crate) const DO_EXCLUSIVE: u32 = 0x8;
-pub(crate) const DO_DEVICE_INITIALIZING: u32 = 0x80;
-pub(crate) const DO_DEVICE_HAS_NAME: u32 = 0x40;
-pub(crate) const DO_BUS_ENUMERATED_DEVICE: u32 = 0x1000;
-pub(crate) const DO_POWER_PAGABLE: u32 = 0x2000;
+numbers! { pub(crate) u32:
+    DO_BUFFERED_IO => 0x4,
+    DO_DIRECT_IO => 0x10,
+    DO_EXCLUSIVE => 0x8,
+    DO_DEVICE_INITIALIZING => 0x80,
+    DO_DEVICE_HAS_NAME => 0x40,
+    DO_BUS_ENUMERATED_DEVICE => 0x1000,
+    DO_POWER_PAGABLE => 0x2000,
+}
 
-/// A driver object at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Drv(pub Va);
+object! {
+    /// A driver object at an address.
+    Drv of DRIVER_OBJECT {
+        u16 {
+            kind set_kind => Type,
+        }
+        u32 {
+            size set_size => DriverSize,
+        }
+        usize {
+            first_device set_first_device => DeviceObject,
+            start set_start => DriverStart,
+            extension set_extension => DriverExtension,
+            name set_name => DriverName,
+            init set_init => DriverInit,
+            unload set_unload => DriverUnload,
+        }
+    }
+}
 
 impl Drv {
-    fields! {
-        kind set_kind: u16 = 0;
-        first_device set_first_device: usize = offset_of!(DRIVER_OBJECT, DeviceObject);
-        start set_start: usize = offset_of!(DRIVER_OBJECT, DriverStart);
-        size set_size: u32 = offset_of!(DRIVER_OBJECT, DriverSize);
-        extension set_extension: usize = offset_of!(DRIVER_OBJECT, DriverExtension);
-        name set_name: usize = offset_of!(DRIVER_OBJECT, DriverName);
-        init set_init: usize = offset_of!(DRIVER_OBJECT, DriverInit);
-        unload set_unload: usize = offset_of!(DRIVER_OBJECT, DriverUnload);
-    }
-
     pub(crate) fn major(self, major: u8) -> Va {
         peek(self.0 + offset_of!(DRIVER_OBJECT, MajorFunction) + 8 * usize::from(major))
     }

@@ -23,19 +23,15 @@ pub(super) extern "efiapi" fn io_allocate_work_item(device: Va) -> Va {
         );
     }
     with(|k| {
-        if k.take_injection() {
+        let Some((va, owner)) = k.make(0x58, Kind::WorkItem) else {
             return 0;
-        }
-        let (owner, site) = (k.caller(), k.site());
-        let va = k.mem.alloc(0x58, Kind::WorkItem, false, owner, site, || 0);
-        k.work_items.insert(
-            va,
-            WorkItem {
-                device,
-                queued: false,
-                owner,
-            },
-        );
+        };
+        let item = WorkItem {
+            device,
+            queued: false,
+            owner,
+        };
+        k.work_items.insert(va, item);
         va
     })
 }

@@ -1,5 +1,6 @@
 //! `Zw`: handles, registry keys, security.
 
+use super::answer;
 use super::types::unicode;
 use crate::NtStatus;
 use crate::mem::{Va, peek, poke, poke_bytes};
@@ -149,26 +150,8 @@ fn key_path(attributes: Va) -> Result<String, NtStatus> {
 
 pub(super) extern "efiapi" fn zw_open_key(handle: Va, _access: u32, attributes: Va) -> i32 {
     check_apcs("ZwOpenKey");
-    let path = match key_path(attributes) {
-        Ok(path) => path,
-        Err(status) => return status.raw(),
-    };
-    let result = with(|k| {
-        if k.take_injection() {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
-        }
-        if !k.registry.exists(&path) {
-            return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
-        }
-        Ok(k.new_handle(Object::Key(path), true))
-    });
-    match result {
-        Ok(value) => {
-            poke(handle, value);
-            0
-        }
-        Err(status) => status.raw(),
-    }
+    let opened = key_path(attributes).and_then(|path| with(|k| k.open_existing_key(path)));
+    answer(opened.map(|value| poke(handle, value)))
 }
 
 pub(super) extern "efiapi" fn zw_create_key(
@@ -181,26 +164,20 @@ pub(super) extern "efiapi" fn zw_create_key(
     disposition: Va,
 ) -> i32 {
     check_apcs("ZwCreateKey");
-    let path = match key_path(attributes) {
-        Ok(path) => path,
-        Err(status) => return status.raw(),
-    };
-    let result = with(|k| {
-        if k.take_injection() {
-            return None;
-        }
-        let new = k.registry.create(&path);
-        Some((k.new_handle(Object::Key(path), true), new))
+    let created = key_path(attributes).and_then(|path| {
+        with(|k| {
+            k.may_go_on()?;
+            let new = k.registry.create(&path);
+            Ok((k.open_key(path), new))
+        })
     });
-    let Some((value, new)) = result else {
-        return NtStatus::INSUFFICIENT_RESOURCES.raw();
-    };
-    poke(handle, value);
-    if disposition != 0 {
-        // REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY
-        poke(disposition, if new { 1_u32 } else { 2 });
-    }
-    0
+    answer(created.map(|(value, new)| {
+        poke(handle, value);
+        if disposition != 0 {
+            // REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY
+            poke(disposition, if new { 1_u32 } else { 2 });
+        }
+    }))
 }
 
 fn key(handle: usize) -> Result<String, NtStatus> {
@@ -212,6 +189,12 @@ fn key(handle: usize) -> Result<String, NtStatus> {
     }
 }
 
+/// The key that a handle stands for, and the name of one of its values, for this function.
+fn value_of(function: &str, handle: usize, name: Va) -> Result<(String, String), NtStatus> {
+    check_apcs(function);
+    Ok((key(handle)?, unicode(name)))
+}
+
 pub(super) extern "efiapi" fn zw_query_value_key(
     handle: usize,
     name: Va,
@@ -220,12 +203,10 @@ pub(super) extern "efiapi" fn zw_query_value_key(
     length: u32,
     result_length: Va,
 ) -> i32 {
-    check_apcs("ZwQueryValueKey");
-    let path = match key(handle) {
-        Ok(path) => path,
+    let (path, name) = match value_of("ZwQueryValueKey", handle, name) {
+        Ok(value) => value,
         Err(status) => return status.raw(),
     };
-    let name = unicode(name);
     if with(crate::state::Kernel::take_injection) {
         return NtStatus::INSUFFICIENT_RESOURCES.raw();
     }
@@ -285,34 +266,26 @@ pub(super) extern "efiapi" fn zw_set_value_key(
     data: Va,
     size: u32,
 ) -> i32 {
-    check_apcs("ZwSetValueKey");
-    let path = match key(handle) {
-        Ok(path) => path,
-        Err(status) => return status.raw(),
-    };
-    let name = unicode(name);
-    let bytes = crate::mem::peek_bytes(data, size as usize);
-    with(|k| {
-        if k.take_injection() {
-            return NtStatus::INSUFFICIENT_RESOURCES.raw();
-        }
-        k.registry.set_raw(&path, &name, kind, bytes);
-        0
-    })
+    let value = value_of("ZwSetValueKey", handle, name);
+    answer(value.and_then(|(path, name)| {
+        let bytes = crate::mem::peek_bytes(data, size as usize);
+        with(|k| {
+            k.may_go_on()?;
+            k.registry.set_raw(&path, &name, kind, bytes);
+            Ok(())
+        })
+    }))
 }
 
 pub(super) extern "efiapi" fn zw_delete_value_key(handle: usize, name: Va) -> i32 {
-    check_apcs("ZwDeleteValueKey");
-    let path = match key(handle) {
-        Ok(path) => path,
-        Err(status) => return status.raw(),
-    };
-    let name = unicode(name);
-    if with(|k| k.registry.delete(&path, &name)) {
-        0
-    } else {
-        NtStatus::OBJECT_NAME_NOT_FOUND.raw()
-    }
+    let value = value_of("ZwDeleteValueKey", handle, name);
+    answer(value.and_then(|(path, name)| {
+        if with(|k| k.registry.delete(&path, &name)) {
+            Ok(())
+        } else {
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND)
+        }
+    }))
 }
 
 const DACL_SECURITY_INFORMATION: u32 = 4;

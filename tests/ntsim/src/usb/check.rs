@@ -30,6 +30,17 @@ pub(super) enum Work {
     Frame,
 }
 
+impl Work {
+    /// What it is queued for on the bus: a pipe, the default one is 0.
+    pub(super) const fn lane(&self) -> Option<Va> {
+        match self {
+            Self::Control { .. } => Some(0),
+            Self::Transfer { pipe, .. } => Some(pipe.handle),
+            _ => None,
+        }
+    }
+}
+
 /// What follows a control transfer that went well.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
@@ -60,7 +71,6 @@ pub(super) struct Plan {
     pub shape: Shape,
     pub work: Work,
     pub buffer: Option<Buffer>,
-    pub lane: Option<Va>,
     pub endpoint: u8,
     /// Milliseconds, of `CONTROL_TRANSFER_EX`; 0 = none.
     pub timeout: u32,
@@ -142,7 +152,6 @@ pub(super) fn plan(k: &Kernel, d: &Device, urb: Va, irql: u8) -> Result<Plan, Br
         shape,
         work: Work::Answer(usbd::NOT_SUPPORTED),
         buffer: None,
-        lane: None,
         endpoint: 0,
         timeout: 0,
     };
@@ -155,12 +164,10 @@ pub(super) fn plan(k: &Kernel, d: &Device, urb: Va, irql: u8) -> Result<Plan, Br
     }
     work(k, d, urb, &mut plan)?;
     if let Work::Control { setups, .. } = &plan.work {
-        plan.lane = Some(0);
         let is_in = setups.last().is_some_and(|s| s.is_in());
         note_direction(&mut plan, is_in);
     }
     if let Work::Transfer { pipe, .. } = &plan.work {
-        plan.lane = Some(pipe.handle);
         let is_in = pipe.endpoint.address & 0x80 != 0;
         note_direction(&mut plan, is_in);
     }
@@ -276,32 +283,21 @@ fn work(k: &Kernel, d: &Device, urb: Va, plan: &mut Plan) -> Result<(), Broken> 
         }
     }
     plan.work = match plan.shape {
-        Shape::SelectConfiguration => match config::configuration(k, urb, plan.length)? {
-            Ok(selection) => {
-                no_pending(k, d, what)?;
-                Work::Control {
-                    setups: selection.setups(),
-                    then: Then::Select(selection),
-                }
-            }
-            Err(status) => Work::Answer(status),
-        },
+        Shape::SelectConfiguration => {
+            selected(k, d, what, config::configuration(k, urb, plan.length)?)?
+        }
         Shape::SelectInterface => {
             let handle: Va = peek(urb + SELECT_HANDLE);
             if d.configuration.map(|c| c.0) != Some(handle) {
                 let what = format!("{what}: configuration handle {handle:#x}");
                 return Err((rules::URB_PIPE, what));
             }
-            match config::interface(urb, plan.length, &d.descriptor)? {
-                Ok(selection) => {
-                    no_pending(k, d, what)?;
-                    Work::Control {
-                        setups: selection.setups(),
-                        then: Then::Select(selection),
-                    }
-                }
-                Err(status) => Work::Answer(status),
-            }
+            selected(
+                k,
+                d,
+                what,
+                config::interface(urb, plan.length, &d.descriptor)?,
+            )?
         }
         Shape::Pipe => pipe_request(k, d, urb, plan)?,
         Shape::FrameNumber => Work::Frame,
@@ -388,6 +384,25 @@ fn work(k: &Kernel, d: &Device, urb: Va, plan: &mut Plan) -> Result<(), Broken> 
         Shape::Unsupported => Work::Answer(usbd::NOT_SUPPORTED),
     };
     Ok(())
+}
+
+/// What a `SELECT_` function does whose interfaces are in order, or the status it ends with.
+fn selected(
+    k: &Kernel,
+    d: &Device,
+    what: &str,
+    selection: Result<Selection, u32>,
+) -> Result<Work, Broken> {
+    match selection {
+        Ok(selection) => {
+            no_pending(k, d, what)?;
+            Ok(Work::Control {
+                setups: selection.setups(),
+                then: Then::Select(selection),
+            })
+        }
+        Err(status) => Ok(Work::Answer(status)),
+    }
 }
 
 fn no_pending(k: &Kernel, d: &Device, what: &str) -> Result<(), Broken> {

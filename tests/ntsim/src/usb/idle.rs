@@ -8,18 +8,14 @@ use crate::iomgr::{self, POWER};
 use crate::mem::Va;
 use crate::nt::types::{Irp, SL_PENDING_RETURNED, Sl};
 use crate::nt::{DISPATCH, Entry, PASSIVE, guest, ke};
+use crate::power::{D0, D2, D3, S3, SET_POWER};
 use crate::rules;
 use crate::sched::{self, ThreadKind, Tid};
 use crate::state::{Kernel, fail, with};
 use crate::{DevNode, Machine, Nanos, NtStatus};
 
-/// `PowerDeviceD0`, `PowerDeviceD2`, `PowerDeviceD3`
-const D0: u32 = 1;
-const D2: u32 = 3;
-const D3: u32 = 4;
-/// `PowerSystemSleeping3`: the lowest state that the host controller wakes the system from.
-const SYSTEM_WAKE: u32 = 4;
-const SET_POWER: u8 = 2;
+/// The lowest state that the host controller wakes the system from.
+const SYSTEM_WAKE: u32 = S3;
 /// The length of `USB_IDLE_CALLBACK_INFO`.
 const INFO: usize = 16;
 

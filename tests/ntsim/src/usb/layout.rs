@@ -1,119 +1,131 @@
 //! URBs as they lie in memory on x64 [usb.h], and the numbers in them.
 
+/// The control code of a request to the USB stack: `USB_CTL` of usbioctl.h, `METHOD_NEITHER`.
+const fn internal(function: u32) -> u32 {
+    0x0022_0003 | function << 2
+}
+
 /// `IOCTL_INTERNAL_USB_SUBMIT_URB`
-pub const IOCTL_INTERNAL_USB_SUBMIT_URB: u32 = 0x0022_0003;
+pub const IOCTL_INTERNAL_USB_SUBMIT_URB: u32 = internal(0);
 /// `IOCTL_INTERNAL_USB_RESET_PORT`
-pub const IOCTL_INTERNAL_USB_RESET_PORT: u32 = 0x0022_0007;
+pub const IOCTL_INTERNAL_USB_RESET_PORT: u32 = internal(1);
 /// `IOCTL_INTERNAL_USB_GET_PORT_STATUS`: Argument1 = address of a ULONG.
-pub const IOCTL_INTERNAL_USB_GET_PORT_STATUS: u32 = 0x0022_0013;
+pub const IOCTL_INTERNAL_USB_GET_PORT_STATUS: u32 = internal(4);
 /// `IOCTL_INTERNAL_USB_CYCLE_PORT`
-pub const IOCTL_INTERNAL_USB_CYCLE_PORT: u32 = 0x0022_001F;
-
+pub const IOCTL_INTERNAL_USB_CYCLE_PORT: u32 = internal(7);
 /// `IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION`
-pub const IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION: u32 = 0x0022_0027;
+pub const IOCTL_INTERNAL_USB_SUBMIT_IDLE_NOTIFICATION: u32 = internal(9);
 
-/// `USBD_TRANSFER_DIRECTION_IN`
-pub const DIRECTION_IN: u32 = 1;
-/// `USBD_SHORT_TRANSFER_OK`
-pub const SHORT_TRANSFER_OK: u32 = 2;
-/// `USBD_DEFAULT_PIPE_TRANSFER`
-pub const DEFAULT_PIPE_TRANSFER: u32 = 8;
+numbers! { pub u32:
+    /// `USBD_TRANSFER_DIRECTION_IN`
+    DIRECTION_IN => 1,
+    /// `USBD_SHORT_TRANSFER_OK`
+    SHORT_TRANSFER_OK => 2,
+    /// `USBD_DEFAULT_PIPE_TRANSFER`
+    DEFAULT_PIPE_TRANSFER => 8,
+}
 
 /// `URB_FUNCTION_` codes.
 pub mod function {
     #![allow(missing_docs, reason = "the names are usb.h's own")]
-    pub const SELECT_CONFIGURATION: u16 = 0x00;
-    pub const SELECT_INTERFACE: u16 = 0x01;
-    pub const ABORT_PIPE: u16 = 0x02;
-    pub const GET_CURRENT_FRAME_NUMBER: u16 = 0x07;
-    pub const CONTROL_TRANSFER: u16 = 0x08;
-    pub const BULK_OR_INTERRUPT_TRANSFER: u16 = 0x09;
-    pub const ISOCH_TRANSFER: u16 = 0x0A;
-    pub const GET_DESCRIPTOR_FROM_DEVICE: u16 = 0x0B;
-    pub const SET_DESCRIPTOR_TO_DEVICE: u16 = 0x0C;
-    pub const SET_FEATURE_TO_DEVICE: u16 = 0x0D;
-    pub const SET_FEATURE_TO_INTERFACE: u16 = 0x0E;
-    pub const SET_FEATURE_TO_ENDPOINT: u16 = 0x0F;
-    pub const CLEAR_FEATURE_TO_DEVICE: u16 = 0x10;
-    pub const CLEAR_FEATURE_TO_INTERFACE: u16 = 0x11;
-    pub const CLEAR_FEATURE_TO_ENDPOINT: u16 = 0x12;
-    pub const GET_STATUS_FROM_DEVICE: u16 = 0x13;
-    pub const GET_STATUS_FROM_INTERFACE: u16 = 0x14;
-    pub const GET_STATUS_FROM_ENDPOINT: u16 = 0x15;
-    pub const VENDOR_DEVICE: u16 = 0x17;
-    pub const VENDOR_INTERFACE: u16 = 0x18;
-    pub const VENDOR_ENDPOINT: u16 = 0x19;
-    pub const CLASS_DEVICE: u16 = 0x1A;
-    pub const CLASS_INTERFACE: u16 = 0x1B;
-    pub const CLASS_ENDPOINT: u16 = 0x1C;
-    pub const SYNC_RESET_PIPE_AND_CLEAR_STALL: u16 = 0x1E;
-    pub const CLASS_OTHER: u16 = 0x1F;
-    pub const VENDOR_OTHER: u16 = 0x20;
-    pub const GET_STATUS_FROM_OTHER: u16 = 0x21;
-    pub const CLEAR_FEATURE_TO_OTHER: u16 = 0x22;
-    pub const SET_FEATURE_TO_OTHER: u16 = 0x23;
-    pub const GET_DESCRIPTOR_FROM_ENDPOINT: u16 = 0x24;
-    pub const SET_DESCRIPTOR_TO_ENDPOINT: u16 = 0x25;
-    pub const GET_CONFIGURATION: u16 = 0x26;
-    pub const GET_INTERFACE: u16 = 0x27;
-    pub const GET_DESCRIPTOR_FROM_INTERFACE: u16 = 0x28;
-    pub const SET_DESCRIPTOR_TO_INTERFACE: u16 = 0x29;
-    pub const GET_MS_FEATURE_DESCRIPTOR: u16 = 0x2A;
-    pub const SYNC_RESET_PIPE: u16 = 0x30;
-    pub const SYNC_CLEAR_STALL: u16 = 0x31;
-    pub const CONTROL_TRANSFER_EX: u16 = 0x32;
-    pub const OPEN_STATIC_STREAMS: u16 = 0x35;
-    pub const CLOSE_STATIC_STREAMS: u16 = 0x36;
-    pub const BULK_USING_CHAINED_MDL: u16 = 0x37;
-    pub const ISOCH_USING_CHAINED_MDL: u16 = 0x38;
+    numbers! { pub u16:
+        SELECT_CONFIGURATION => 0x00,
+        SELECT_INTERFACE => 0x01,
+        ABORT_PIPE => 0x02,
+        GET_CURRENT_FRAME_NUMBER => 0x07,
+        CONTROL_TRANSFER => 0x08,
+        BULK_OR_INTERRUPT_TRANSFER => 0x09,
+        ISOCH_TRANSFER => 0x0A,
+        GET_DESCRIPTOR_FROM_DEVICE => 0x0B,
+        SET_DESCRIPTOR_TO_DEVICE => 0x0C,
+        SET_FEATURE_TO_DEVICE => 0x0D,
+        SET_FEATURE_TO_INTERFACE => 0x0E,
+        SET_FEATURE_TO_ENDPOINT => 0x0F,
+        CLEAR_FEATURE_TO_DEVICE => 0x10,
+        CLEAR_FEATURE_TO_INTERFACE => 0x11,
+        CLEAR_FEATURE_TO_ENDPOINT => 0x12,
+        GET_STATUS_FROM_DEVICE => 0x13,
+        GET_STATUS_FROM_INTERFACE => 0x14,
+        GET_STATUS_FROM_ENDPOINT => 0x15,
+        VENDOR_DEVICE => 0x17,
+        VENDOR_INTERFACE => 0x18,
+        VENDOR_ENDPOINT => 0x19,
+        CLASS_DEVICE => 0x1A,
+        CLASS_INTERFACE => 0x1B,
+        CLASS_ENDPOINT => 0x1C,
+        SYNC_RESET_PIPE_AND_CLEAR_STALL => 0x1E,
+        CLASS_OTHER => 0x1F,
+        VENDOR_OTHER => 0x20,
+        GET_STATUS_FROM_OTHER => 0x21,
+        CLEAR_FEATURE_TO_OTHER => 0x22,
+        SET_FEATURE_TO_OTHER => 0x23,
+        GET_DESCRIPTOR_FROM_ENDPOINT => 0x24,
+        SET_DESCRIPTOR_TO_ENDPOINT => 0x25,
+        GET_CONFIGURATION => 0x26,
+        GET_INTERFACE => 0x27,
+        GET_DESCRIPTOR_FROM_INTERFACE => 0x28,
+        SET_DESCRIPTOR_TO_INTERFACE => 0x29,
+        GET_MS_FEATURE_DESCRIPTOR => 0x2A,
+        SYNC_RESET_PIPE => 0x30,
+        SYNC_CLEAR_STALL => 0x31,
+        CONTROL_TRANSFER_EX => 0x32,
+        OPEN_STATIC_STREAMS => 0x35,
+        CLOSE_STATIC_STREAMS => 0x36,
+        BULK_USING_CHAINED_MDL => 0x37,
+        ISOCH_USING_CHAINED_MDL => 0x38,
+    }
 }
 
 /// `USBD_STATUS_` codes.
 pub mod usbd {
     #![allow(missing_docs, reason = "the names are usb.h's own")]
-    pub const SUCCESS: u32 = 0;
-    pub const PENDING: u32 = 0x4000_0000;
-    pub const STALL_PID: u32 = 0xC000_0004;
-    pub const DATA_OVERRUN: u32 = 0xC000_0008;
-    pub const BABBLE_DETECTED: u32 = 0xC000_0012;
-    pub const ENDPOINT_HALTED: u32 = 0xC000_0030;
-    pub const INVALID_PARAMETER: u32 = 0x8000_0300;
-    pub const INTERNAL_HC_ERROR: u32 = 0x8000_0800;
-    pub const ERROR_SHORT_TRANSFER: u32 = 0x8000_0900;
-    pub const NOT_SUPPORTED: u32 = 0xC000_0E00;
-    /// The header's own spelling: `INAVLID`.
-    pub const INVALID_CONFIGURATION_DESCRIPTOR: u32 = 0xC000_0F00;
-    pub const SET_CONFIG_FAILED: u32 = 0xC000_2000;
-    pub const BUFFER_TOO_SMALL: u32 = 0xC000_3000;
-    pub const INTERFACE_NOT_FOUND: u32 = 0xC000_4000;
-    pub const TIMEOUT: u32 = 0xC000_6000;
-    pub const DEVICE_GONE: u32 = 0xC000_7000;
-    pub const CANCELED: u32 = 0xC001_0000;
-    pub const BAD_NUMBER_OF_ENDPOINTS: u32 = 0xC010_0008;
+    numbers! { pub u32:
+        SUCCESS => 0,
+        PENDING => 0x4000_0000,
+        STALL_PID => 0xC000_0004,
+        DATA_OVERRUN => 0xC000_0008,
+        BABBLE_DETECTED => 0xC000_0012,
+        ENDPOINT_HALTED => 0xC000_0030,
+        INVALID_PARAMETER => 0x8000_0300,
+        INTERNAL_HC_ERROR => 0x8000_0800,
+        ERROR_SHORT_TRANSFER => 0x8000_0900,
+        NOT_SUPPORTED => 0xC000_0E00,
+        /// The header's own spelling: `INAVLID`.
+        INVALID_CONFIGURATION_DESCRIPTOR => 0xC000_0F00,
+        SET_CONFIG_FAILED => 0xC000_2000,
+        BUFFER_TOO_SMALL => 0xC000_3000,
+        INTERFACE_NOT_FOUND => 0xC000_4000,
+        TIMEOUT => 0xC000_6000,
+        DEVICE_GONE => 0xC000_7000,
+        CANCELED => 0xC001_0000,
+        BAD_NUMBER_OF_ENDPOINTS => 0xC010_0008,
+    }
 }
 
 // Offsets in the members that the structures share.
-pub(super) const STATUS: usize = 0x04;
-pub(super) const PIPE_HANDLE: usize = 0x18;
-pub(super) const TRANSFER_FLAGS: usize = 0x20;
-pub(super) const BUFFER_LENGTH: usize = 0x24;
-pub(super) const BUFFER: usize = 0x28;
-pub(super) const BUFFER_MDL: usize = 0x30;
-pub(super) const LINK: usize = 0x38;
-/// Where the setup members of a control URB start; 8 bytes.
-pub(super) const TAIL: usize = 0x80;
-/// `_URB_SELECT_CONFIGURATION`: descriptor, handle, interfaces.
-pub(super) const CONFIG_DESCRIPTOR: usize = 0x18;
-pub(super) const CONFIG_HANDLE: usize = 0x20;
-pub(super) const CONFIG_INTERFACES: usize = 0x28;
-/// `_URB_SELECT_INTERFACE`.
-pub(super) const SELECT_HANDLE: usize = 0x18;
-pub(super) const SELECT_INTERFACES: usize = 0x20;
-/// `USBD_INTERFACE_INFORMATION` up to its first pipe, and a pipe.
-pub(super) const INTERFACE_HEAD: usize = 24;
-pub(super) const PIPE_SIZE: usize = 24;
-/// `sizeof(struct _URB_SELECT_CONFIGURATION)`
-pub(super) const SELECT_CONFIGURATION_SIZE: usize = 88;
+numbers! { pub(super) usize:
+    STATUS => 0x04,
+    PIPE_HANDLE => 0x18,
+    TRANSFER_FLAGS => 0x20,
+    BUFFER_LENGTH => 0x24,
+    BUFFER => 0x28,
+    BUFFER_MDL => 0x30,
+    LINK => 0x38,
+    /// Where the setup members of a control URB start; 8 bytes.
+    TAIL => 0x80,
+    /// `_URB_SELECT_CONFIGURATION`: descriptor, handle, interfaces.
+    CONFIG_DESCRIPTOR => 0x18,
+    CONFIG_HANDLE => 0x20,
+    CONFIG_INTERFACES => 0x28,
+    /// `_URB_SELECT_INTERFACE`.
+    SELECT_HANDLE => 0x18,
+    SELECT_INTERFACES => 0x20,
+    /// `USBD_INTERFACE_INFORMATION` up to its first pipe, and a pipe.
+    INTERFACE_HEAD => 24,
+    PIPE_SIZE => 24,
+    /// `sizeof(struct _URB_SELECT_CONFIGURATION)`
+    SELECT_CONFIGURATION_SIZE => 88,
+}
 
 /// Which structure a function uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

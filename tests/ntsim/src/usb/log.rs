@@ -40,72 +40,48 @@ pub struct Urb {
     pub done: Option<Nanos>,
 }
 
+/// Members of the URB as it was submitted.
+macro_rules! members {
+    ($($(#[$doc:meta])* $name:ident: $t:ty = $at:expr;)*) => {
+        impl Urb { $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> $t {
+                <$t>::from_le_bytes(self.bytes($at))
+            }
+        )* }
+    };
+}
+
+members! {
+    /// `UrbHeader.Length`.
+    length: u16 = 0;
+    /// `PipeHandle`, of transfers and pipe requests.
+    pipe_handle: usize = PIPE_HANDLE;
+    /// `TransferFlags`, of transfers and vendor or class requests.
+    transfer_flags: u32 = TRANSFER_FLAGS;
+    /// `TransferBufferLength` as submitted.
+    transfer_buffer_length: u32 = BUFFER_LENGTH;
+    /// `TransferBuffer`.
+    transfer_buffer: usize = BUFFER;
+    /// `TransferBufferMDL`.
+    transfer_buffer_mdl: usize = BUFFER_MDL;
+    /// `RequestTypeReservedBits`, of vendor and class requests.
+    request_type_reserved_bits: u8 = 0x80;
+    /// `Request`, of vendor and class requests.
+    request: u8 = 0x81;
+    /// `Value`, of vendor and class requests.
+    value: u16 = 0x82;
+    /// `Index`, of vendor and class requests.
+    index: u16 = 0x84;
+}
+
 impl Urb {
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
         self.sent
             .get(at..at + N)
             .and_then(|b| b.try_into().ok())
             .unwrap_or([0; N])
-    }
-
-    /// `UrbHeader.Length`.
-    #[must_use]
-    pub fn length(&self) -> u16 {
-        u16::from_le_bytes(self.bytes(0))
-    }
-
-    /// `PipeHandle`, of transfers and pipe requests.
-    #[must_use]
-    pub fn pipe_handle(&self) -> usize {
-        usize::from_le_bytes(self.bytes(PIPE_HANDLE))
-    }
-
-    /// `TransferFlags`, of transfers and vendor or class requests.
-    #[must_use]
-    pub fn transfer_flags(&self) -> u32 {
-        u32::from_le_bytes(self.bytes(TRANSFER_FLAGS))
-    }
-
-    /// `TransferBufferLength` as submitted.
-    #[must_use]
-    pub fn transfer_buffer_length(&self) -> u32 {
-        u32::from_le_bytes(self.bytes(BUFFER_LENGTH))
-    }
-
-    /// `TransferBuffer`.
-    #[must_use]
-    pub fn transfer_buffer(&self) -> usize {
-        usize::from_le_bytes(self.bytes(BUFFER))
-    }
-
-    /// `TransferBufferMDL`.
-    #[must_use]
-    pub fn transfer_buffer_mdl(&self) -> usize {
-        usize::from_le_bytes(self.bytes(BUFFER_MDL))
-    }
-
-    /// `RequestTypeReservedBits`, of vendor and class requests.
-    #[must_use]
-    pub fn request_type_reserved_bits(&self) -> u8 {
-        self.bytes::<1>(0x80)[0]
-    }
-
-    /// `Request`, of vendor and class requests.
-    #[must_use]
-    pub fn request(&self) -> u8 {
-        self.bytes::<1>(0x81)[0]
-    }
-
-    /// `Value`, of vendor and class requests.
-    #[must_use]
-    pub fn value(&self) -> u16 {
-        u16::from_le_bytes(self.bytes(0x82))
-    }
-
-    /// `Index`, of vendor and class requests.
-    #[must_use]
-    pub fn index(&self) -> u16 {
-        u16::from_le_bytes(self.bytes(0x84))
     }
 
     /// `TransferBufferLength` as completed: how many bytes were transferred.

@@ -2,8 +2,9 @@
 
 use super::Protection;
 use crate::iomgr::{Buffers, Request, request_at};
+use crate::machine::request_methods;
 use crate::mem::PAGE;
-use crate::{Bugcheck, Caller, Handle, IoResult, Machine, Pending};
+use crate::{Answer, Caller, Handle, Machine, Pending};
 
 impl Machine {
     /// Allocates memory of a program, readable and writable, with `bytes` in it; gives its address.
@@ -77,76 +78,44 @@ impl Machine {
     }
 }
 
+request_methods! { ((usize, usize), (usize, usize)) by begin_at:
+    (code: u32) Request::Control { code, internal: false } =>
+        /// `NtDeviceIoControlFile` with the buffers at these addresses and of these lengths, good or
+        /// bad. `output` of the result is what the output buffer holds afterwards, empty if it is
+        /// not there.
+        device_io_control_at,
+        /// Starts such a request; see [`Machine::start_io_control`].
+        start_io_control_at;
+}
+
 /// Requests with buffers at addresses.
 impl Machine {
-    /// `NtDeviceIoControlFile` with the buffers at these addresses and of these lengths, good or
-    /// bad. `output` of the result is what the output buffer holds afterwards, empty if it is not
-    /// there.
-    ///
-    /// # Errors
-    /// A broken rule.
-    pub fn device_io_control_at(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: (usize, usize),
-        output: (usize, usize),
-    ) -> Result<IoResult, Bugcheck> {
-        let pending = self.start_io_control_at(handle, code, input, output);
-        self.finish(&pending)
-    }
-
-    /// Starts such a request; see [`Machine::start_io_control`].
-    #[must_use]
-    pub fn start_io_control_at(
-        &self,
-        handle: Handle,
-        code: u32,
-        input: (usize, usize),
-        output: (usize, usize),
-    ) -> Pending {
-        let what = Request::Control {
-            code,
-            internal: false,
-        };
-        self.begin_at(handle, what, Buffers { input, output })
-    }
-
     /// `NtReadFile` into the buffer at `address`; see [`Machine::device_io_control_at`].
     ///
     /// # Errors
     /// A broken rule.
-    pub fn read_to(
-        &self,
-        handle: Handle,
-        address: usize,
-        length: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let buffers = Buffers {
-            input: (0, 0),
-            output: (address, length),
-        };
-        self.finish(&self.begin_at(handle, Request::Read { offset: 0 }, buffers))
+    pub fn read_to(&self, handle: Handle, address: usize, length: usize) -> Answer {
+        let what = Request::Read { offset: 0 };
+        self.finish(&self.begin_at(handle, what, (0, 0), (address, length)))
     }
 
     /// `NtWriteFile` from the buffer at `address`; see [`Machine::device_io_control_at`].
     ///
     /// # Errors
     /// A broken rule.
-    pub fn write_from(
-        &self,
-        handle: Handle,
-        address: usize,
-        length: usize,
-    ) -> Result<IoResult, Bugcheck> {
-        let buffers = Buffers {
-            input: (address, length),
-            output: (0, 0),
-        };
-        self.finish(&self.begin_at(handle, Request::Write { offset: 0 }, buffers))
+    pub fn write_from(&self, handle: Handle, address: usize, length: usize) -> Answer {
+        let what = Request::Write { offset: 0 };
+        self.finish(&self.begin_at(handle, what, (address, length), (0, 0)))
     }
 
-    fn begin_at(&self, handle: Handle, what: Request, buffers: Buffers) -> Pending {
+    fn begin_at(
+        &self,
+        handle: Handle,
+        what: Request,
+        input: (usize, usize),
+        output: (usize, usize),
+    ) -> Pending {
+        let buffers = Buffers { input, output };
         self.spawn_request(move |started| request_at(handle.0, what, buffers, started))
     }
 }
