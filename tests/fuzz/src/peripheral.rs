@@ -173,12 +173,15 @@ pub fn run(input: &Input) {
                 accesses,
                 milliseconds,
             } => {
-                let end = wire.accesses + u64::from(accesses);
-                wire.interrupt_at = Some(end);
+                let end = wire.meter.accesses + u64::from(accesses);
+                wire.meter.interrupt_at = Some(end);
                 let patience = u64::from(milliseconds).min(PATIENCE_MS);
-                wire.interrupt_ms = Some(wire.milliseconds() + patience);
+                wire.meter.interrupt_time = Some(wire.milliseconds() + patience);
                 apply(op, &mut session, &mut wire);
-                assert!(wire.accesses <= end + GRACE_ACCESSES, "{op:?}: no end");
+                assert!(
+                    wire.meter.accesses <= end + GRACE_ACCESSES,
+                    "{op:?}: no end"
+                );
                 assert!(session.is_connected() || wire.is_at_rest(), "{op:?}");
             }
             Act::Give { length } => device.give(&vec![length; length.into()]),
@@ -194,7 +197,7 @@ pub fn run(input: &Input) {
             Act::Wait { milliseconds } => wire.now += Nanos::from(milliseconds) * 1_000_000,
         }
     }
-    wire.interrupt_at = Some(0);
+    wire.meter.interrupt_at = Some(0);
     session.terminate(&mut wire);
     assert!(!session.is_connected() && wire.is_at_rest(), "at the end");
     // What a FIFO still held when the device failed is lost, and a byte that the device offers

@@ -42,6 +42,17 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Every condition that has a name.
+    pub const NAMED: [Self; 7] = [
+        Self::Ready,
+        Self::Busy,
+        Self::PaperEmpty,
+        Self::OffLine,
+        Self::PoweredOff,
+        Self::Fault,
+        Self::Unplugged,
+    ];
+
     /// The lines of a printer at rest in this condition.
     #[must_use]
     pub const fn lines(self) -> PeripheralLines {

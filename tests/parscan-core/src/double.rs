@@ -139,12 +139,22 @@ type Release = Option<unsafe extern "C" fn(PIO_CSQ, KIRQL)>;
 
 #[derive(Default)]
 pub struct IO_CSQ {
+    list: CsqList,
+    lock: CsqLock,
+    complete: Remove,
+}
+
+#[derive(Default)]
+struct CsqList {
     insert: Insert,
     remove: Remove,
     peek: Peek,
+}
+
+#[derive(Default)]
+struct CsqLock {
     acquire: Acquire,
     release: Release,
-    complete: Remove,
 }
 
 pub mod ntddk {
@@ -368,11 +378,12 @@ pub mod ntddk {
         complete: Remove,
     ) -> NTSTATUS {
         let new = IO_CSQ {
-            insert,
-            remove,
-            peek,
-            acquire,
-            release,
+            list: CsqList {
+                insert,
+                remove,
+                peek,
+            },
+            lock: CsqLock { acquire, release },
             complete,
         };
         unsafe { csq.write(new) };
@@ -381,14 +392,14 @@ pub mod ntddk {
 
     unsafe fn locked<T>(csq: PIO_CSQ, section: impl FnOnce() -> T) -> T {
         let mut irql = 0;
-        unsafe { (*csq).acquire.expect("a callback")(csq, &raw mut irql) };
+        unsafe { (*csq).lock.acquire.expect("a callback")(csq, &raw mut irql) };
         let result = section();
-        unsafe { (*csq).release.expect("a callback")(csq, irql) };
+        unsafe { (*csq).lock.release.expect("a callback")(csq, irql) };
         result
     }
 
     unsafe fn remove(csq: PIO_CSQ, irp: PIRP) {
-        unsafe { (*csq).remove.expect("a callback")(csq, irp) };
+        unsafe { (*csq).list.remove.expect("a callback")(csq, irp) };
     }
 
     pub unsafe fn IoCsqInsertIrpEx(
@@ -399,7 +410,7 @@ pub mod ntddk {
     ) -> NTSTATUS {
         let (status, cancelled) = unsafe {
             locked(csq, || {
-                let status = (*csq).insert.expect("a callback")(csq, irp, insert_context);
+                let status = (*csq).list.insert.expect("a callback")(csq, irp, insert_context);
                 if status != STATUS_SUCCESS {
                     return (status, false);
                 }
@@ -426,7 +437,7 @@ pub mod ntddk {
             locked(csq, || {
                 let mut irp = ptr::null_mut();
                 loop {
-                    irp = (*csq).peek.expect("a callback")(csq, irp, peek_context);
+                    irp = (*csq).list.peek.expect("a callback")(csq, irp, peek_context);
                     if irp.is_null() {
                         return irp;
                     }

@@ -30,3 +30,18 @@ pub mod usb;
 
 #[cfg(test)]
 pub use double::*;
+
+/// What the chip of a port has beyond the first registers: two functions of an implementation of
+/// [`ieee1284::Port`], for those who make one.
+#[macro_export]
+macro_rules! chip_has {
+    (ecp: $ecp:expr, epp: $epp:expr) => {
+        fn has_ecp(&self) -> bool {
+            $ecp
+        }
+
+        fn has_epp(&self) -> bool {
+            $epp
+        }
+    };
+}

@@ -1,7 +1,10 @@
 //! Reads and writes on bulk pipes: which transfers they are made of, and what the caller gets.
 
+mod cases;
+
 use std::{collections::VecDeque, num::NonZeroU16};
 
+use cases::cases;
 use parscan_core::usb::{BulkRead, BulkReadStep, BulkWrite};
 use proptest::prelude::*;
 
@@ -401,11 +404,7 @@ fn traffic() -> impl Strategy<Value = (u16, Vec<Vec<u8>>, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 8 } else { 300 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(300, 8))]
 
     /// However a caller cuts its reads, it gets what the device sent, and each short packet ends
     /// one.

@@ -46,12 +46,12 @@ fn spp(peripheral: impl Peripheral + 'static) -> Wire {
 /// Runs an operation; it must cost no more than it says, and leave the port at rest.
 #[track_caller]
 fn within<T>(cost: (u64, Nanos), wire: &mut Wire, run: impl FnOnce(&mut Wire) -> T) -> T {
-    let before = (wire.accesses, wire.now, wire.sleeps);
+    let before = (wire.meter.accesses, wire.now, wire.meter.sleeps);
     let result = run(wire);
-    let (accesses, time) = (wire.accesses - before.0, wire.now - before.1);
+    let (accesses, time) = (wire.meter.accesses - before.0, wire.now - before.1);
     assert!(accesses <= cost.0, "{accesses} accesses");
     assert!(time <= cost.1, "{time} ns");
-    assert_eq!(wire.sleeps, before.2);
+    assert_eq!(wire.meter.sleeps, before.2);
     assert!(wire.is_at_rest());
     assert_eq!(wire.chip.broken(), []);
     result
@@ -163,15 +163,7 @@ fn the_selected_device_has_the_port_for_itself() {
 
 #[test]
 fn the_printer_at_the_end_may_be_in_any_condition() {
-    for condition in [
-        Condition::Ready,
-        Condition::Busy,
-        Condition::PaperEmpty,
-        Condition::OffLine,
-        Condition::PoweredOff,
-        Condition::Fault,
-        Condition::Unplugged,
-    ] {
+    for condition in Condition::NAMED {
         let (chain, _, printer) = chain(2);
         printer.set_condition(condition);
         let mut wire = spp(chain.clone());
@@ -200,11 +192,11 @@ fn an_address_without_a_device_is_not_selected() {
         assert!(!daisy::select(&mut wire, address), "{address}");
         assert_eq!(chain.selected(), None);
     }
-    let (accesses, commands) = (wire.accesses, chain.commands());
+    let (accesses, commands) = (wire.meter.accesses, chain.commands());
     for address in [4, 5, 0x10, 0x80, 0xFF] {
         assert!(!daisy::select(&mut wire, address), "{address}");
     }
-    assert_eq!(wire.accesses, accesses);
+    assert_eq!(wire.meter.accesses, accesses);
     assert_eq!(chain.commands(), commands);
 }
 

@@ -4,6 +4,9 @@
 #![cfg(not(miri))]
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
+mod cases;
+
+use cases::cases;
 use parscan_core::{
     ieee1284::{Capabilities, Direction, Fifo, Interrupted, Port, Register, Session, detect},
     ioctl::parallel::{IeeeModes, NegotiationMask},
@@ -67,20 +70,11 @@ impl Port for Garbage {
     fn now(&mut self) -> u64 {
         self.us / 1000
     }
-    fn has_ecp(&self) -> bool {
-        true
-    }
-    fn has_epp(&self) -> bool {
-        true
-    }
+    parscan_core::chip_has! { ecp: true, epp: true }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 500,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(500, 500))]
 
     #[test]
     fn every_operation_ends(

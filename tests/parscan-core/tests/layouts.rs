@@ -2,6 +2,9 @@
 //! place, or zero.
 #![cfg(not(miri))]
 
+mod cases;
+
+use cases::cases;
 use parscan_core::ioctl::{
     parallel::{
         DeviceIdSize, IOCTL_PAR_SET_INFORMATION, IeeeModes, InterruptInformation,
@@ -21,19 +24,11 @@ use parscan_core::ioctl::{
 };
 use proptest::{collection::vec, prelude::*};
 
-fn few() -> ProptestConfig {
-    ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 /// Structures of a fixed size, of which any bytes are one: with as many bytes of members.
 macro_rules! structures {
     ($($test:ident: $name:ident, $members:literal;)*) => {
         proptest! {
-            #![proptest_config(few())]
+            #![proptest_config(cases(64, 64))]
             $(#[test]
             fn $test(bytes in vec(any::<u8>(), $name::SIZE)) {
                 let bytes = bytes.try_into().unwrap();
@@ -71,7 +66,7 @@ fn endpoint() -> impl Strategy<Value = PipeInformation> {
 }
 
 proptest! {
-    #![proptest_config(few())]
+    #![proptest_config(cases(64, 64))]
 
     #[test]
     fn modes_and_status(read: u16, write: u16, status: u8) {

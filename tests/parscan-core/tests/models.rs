@@ -11,7 +11,7 @@
 mod wire;
 
 use parscan_core::{
-    ieee1284::{Capabilities, DeviceId, Direction, Fault, Session},
+    ieee1284::{Capabilities, DeviceId, Direction, Fault, Session, Transfer},
     ioctl::{
         Status,
         parallel::{IeeeModes, NegotiationMask},
@@ -33,6 +33,17 @@ enum Kind {
     Epp17,
     Ecp,
     EcpEpp,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Spp,
+        Self::Ps2,
+        Self::Epp,
+        Self::Epp17,
+        Self::Ecp,
+        Self::EcpEpp,
+    ];
 }
 
 fn chip(kind: Kind, peripheral: &Peripheral1284) -> Wire {
@@ -154,14 +165,7 @@ fn assert_clean(port: &Wire, peripheral: &Peripheral1284, what: &str) {
 
 #[test]
 fn chips_are_told_apart() {
-    for kind in [
-        Kind::Spp,
-        Kind::Ps2,
-        Kind::Epp,
-        Kind::Epp17,
-        Kind::Ecp,
-        Kind::EcpEpp,
-    ] {
+    for kind in Kind::ALL {
         let peripheral = peripheral();
         let mut port = chip(kind, &peripheral);
         let found = known(&mut port);
@@ -264,9 +268,9 @@ fn every_mode_moves_its_bytes_at_its_price() {
         let what = format!("{mode:?}");
         let data = pattern(MANY);
         session.connect(&mut port, Direction::Forward).unwrap();
-        let before = port.accesses;
+        let before = port.meter.accesses;
         let transfer = session.write(&mut port, &data);
-        let cost = (port.accesses - before) as f64 / MANY as f64;
+        let cost = (port.meter.accesses - before) as f64 / MANY as f64;
         println!("{what}: {cost:.3} written");
         assert_eq!((transfer.bytes, transfer.result), (MANY, Ok(())), "{what}");
         assert!(peripheral.received() == data, "{what}");
@@ -275,10 +279,10 @@ fn every_mode_moves_its_bytes_at_its_price() {
 
         peripheral.give(&data);
         session.connect(&mut port, Direction::Reverse).unwrap();
-        let before = port.accesses;
+        let before = port.meter.accesses;
         let mut buffer = vec![0; MANY];
         let transfer = session.read(&mut port, &mut buffer);
-        let cost = (port.accesses - before) as f64 / MANY as f64;
+        let cost = (port.meter.accesses - before) as f64 / MANY as f64;
         println!("{what}: {cost:.3} read");
         assert_eq!((transfer.bytes, transfer.result), (MANY, Ok(())), "{what}");
         assert!(buffer == data, "{what}");
@@ -295,14 +299,7 @@ fn every_mode_moves_its_bytes_at_its_price() {
 #[test]
 fn a_mebibyte_arrives_in_every_mode_on_every_chip() {
     let data = pattern(1 << 20);
-    for kind in [
-        Kind::Spp,
-        Kind::Ps2,
-        Kind::Epp,
-        Kind::Epp17,
-        Kind::Ecp,
-        Kind::EcpEpp,
-    ] {
+    for kind in Kind::ALL {
         let modes = known(&mut chip(kind, &peripheral())).modes();
         for mode in modes.iter() {
             let none = IeeeModes::empty();
@@ -349,9 +346,9 @@ fn epp_moves_four_bytes_an_access() {
     };
     assert_eq!(session.negotiate(&mut port, epp), Ok(epp));
     let data = pattern(MANY + 3);
-    let before = port.accesses;
+    let before = port.meter.accesses;
     assert_eq!(session.write(&mut port, &data).bytes, data.len());
-    let cost = (port.accesses - before) as f64 / MANY as f64;
+    let cost = (port.meter.accesses - before) as f64 / MANY as f64;
     assert!(cost <= 0.30, "{cost}");
     assert!(peripheral.received() == data);
     peripheral.give(&data);
@@ -408,11 +405,11 @@ fn data_that_come_later_are_found() {
 
 #[test]
 fn reads_in_pieces_lose_nothing() {
+    let data = pattern(200);
     for mode in MODES {
         let peripheral = peripheral();
         let (mut port, mut session) = start(mode, &peripheral);
         let what = format!("{mode:?}");
-        let data = pattern(200);
         peripheral.give(&data);
         let mut buffer = vec![0; 200];
         for (n, part) in buffer.chunks_mut(13).enumerate() {
@@ -508,9 +505,9 @@ fn modes_of_the_device_are_found() {
         let mut session = Session::new(known(&mut port));
         let none = IeeeModes::empty();
         assert_eq!(session.device_modes(&mut port, none), Ok(found));
-        let before = port.accesses;
+        let before = port.meter.accesses;
         assert_eq!(session.device_modes(&mut port, both), Ok(found - both));
-        assert_eq!(port.accesses, before);
+        assert_eq!(port.meter.accesses, before);
         assert!(port.is_at_rest());
         assert_eq!(peripheral.resets(), 0);
         assert_clean(&port, &peripheral, "caps");
@@ -548,7 +545,7 @@ fn an_interruption_in_the_middle_of_a_turn_keeps_the_chips_rules() {
         for at in (0..60_000).step_by(211) {
             let peripheral = peripheral().with_response(3 * MS);
             let (mut port, mut session) = start(mode, &peripheral);
-            port.interrupt_at = Some(port.accesses + at);
+            port.meter.interrupt_at = Some(port.meter.accesses + at);
             peripheral.give(&pattern(16));
             let transfer = session.read(&mut port, &mut [0; 16]);
             if transfer.result.is_ok() {
@@ -560,63 +557,85 @@ fn an_interruption_in_the_middle_of_a_turn_keeps_the_chips_rules() {
     }
 }
 
-fn cancelled_write(mode: &Mode, response: Nanos, at: u64) -> bool {
+/// A transfer that was interrupted, and what goes on from there.
+struct Cancelled {
+    peripheral: Peripheral1284,
+    port: Wire,
+    session: Session,
+    what: String,
+    bytes: usize,
+    /// The interruption came too late: the transfer was whole.
+    late: bool,
+}
+
+/// Interrupts a transfer at access `at`, with answers after `response`. The device has `given` for
+/// the host.
+fn cancelled(
+    mode: &Mode,
+    response: Nanos,
+    at: u64,
+    given: &[u8],
+    transfer: impl FnOnce(&mut Session, &mut Wire) -> Transfer,
+) -> Cancelled {
     let peripheral = peripheral()
         .with_response(response)
         .with_byte_time(response);
     let (mut port, mut session) = start(mode, &peripheral);
     port.epp_us = 4 * response / 1000 + 1;
     let what = format!("{mode:?}, {response} ns, access {at}");
-    port.interrupt_at = Some(port.accesses + at);
-    let data = pattern(16);
-    let transfer = session.write(&mut port, &data);
-    let late = transfer.result.is_ok();
-    if !late {
-        assert_eq!(transfer.result, Err(Fault::Interrupted), "{what}");
+    port.meter.interrupt_at = Some(port.meter.accesses + at);
+    peripheral.give(given);
+    let Transfer { bytes, result } = transfer(&mut session, &mut port);
+    if result.is_err() {
+        assert_eq!(result, Err(Fault::Interrupted), "{what}");
         assert!(rests(&port, &session), "{what}");
     }
-    port.interrupt_at = None;
+    port.meter.interrupt_at = None;
     port.now += 100 * MS;
-    let transfer2 = session.write(&mut port, &data[transfer.bytes..]);
-    assert_eq!(transfer2.result, Ok(()), "{what}");
-    session.terminate(&mut port);
-    port.now += 100 * MS;
-    let _ = session.condition(&mut port);
-    assert_eq!(peripheral.received(), data, "{what}");
-    assert_clean(&port, &peripheral, &what);
-    late
+    Cancelled {
+        peripheral,
+        port,
+        session,
+        what,
+        bytes,
+        late: result.is_ok(),
+    }
+}
+
+fn cancelled_write(mode: &Mode, response: Nanos, at: u64) -> bool {
+    let data = pattern(16);
+    let mut it = cancelled(mode, response, at, &[], |session, port| {
+        session.write(port, &data)
+    });
+    let what = &it.what;
+    let rest = it.session.write(&mut it.port, &data[it.bytes..]);
+    assert_eq!(rest.result, Ok(()), "{what}");
+    it.session.terminate(&mut it.port);
+    it.port.now += 100 * MS;
+    let _ = it.session.condition(&mut it.port);
+    assert_eq!(it.peripheral.received(), data, "{what}");
+    assert_clean(&it.port, &it.peripheral, what);
+    it.late
 }
 
 fn cancelled_read(mode: &Mode, response: Nanos, at: u64) -> bool {
-    let peripheral = peripheral()
-        .with_response(response)
-        .with_byte_time(response);
-    let (mut port, mut session) = start(mode, &peripheral);
-    port.epp_us = 4 * response / 1000 + 1;
-    let what = format!("{mode:?}, {response} ns, access {at}");
-    port.interrupt_at = Some(port.accesses + at);
     let data = pattern(16);
-    peripheral.give(&data);
     let mut buffer = [0; 16];
-    let transfer = session.read(&mut port, &mut buffer);
-    let late = transfer.result.is_ok();
-    if !late {
-        assert_eq!(transfer.result, Err(Fault::Interrupted), "{what}");
-        assert!(rests(&port, &session), "{what}");
-    }
-    port.interrupt_at = None;
-    port.now += 100 * MS;
-    let rest = &mut buffer[transfer.bytes..];
+    let mut it = cancelled(mode, response, at, &data, |session, port| {
+        session.read(port, &mut buffer)
+    });
+    let what = &it.what;
+    let rest = &mut buffer[it.bytes..];
     let wanted = rest.len();
-    let transfer = session.read(&mut port, rest);
+    let transfer = it.session.read(&mut it.port, rest);
     assert_eq!(
         (transfer.bytes, transfer.result),
         (wanted, Ok(())),
         "{what}"
     );
     assert_eq!(buffer[..], data, "{what}");
-    assert_clean(&port, &peripheral, &what);
-    late
+    assert_clean(&it.port, &it.peripheral, what);
+    it.late
 }
 
 /// Whatever a device does at whatever byte or event: the operations end in time, at rest, and with
@@ -633,7 +652,7 @@ fn misbehaviour_ends() {
                 peripheral.give(&pattern(16));
                 peripheral.misbehave_at_byte(*moment, misbehaviour);
                 // A busy printer may take for ever; the program gives up after ten seconds.
-                port.interrupt_ms = Some(port.milliseconds() + 10_000);
+                port.meter.interrupt_time = Some(port.milliseconds() + 10_000);
                 let begin = port.milliseconds();
                 let transfer = session.write(&mut port, &pattern(16));
                 let arrived = peripheral.received().len();
@@ -776,12 +795,12 @@ fn a_slow_device_keeps_its_pace_and_the_processor() {
             let (mut port, mut session) = start(mode, &peripheral);
             let what = format!("{mode:?}, {byte_time} ns");
             session.connect(&mut port, Direction::Forward).unwrap();
-            let (begin, stalled) = (port.now, port.stalled);
+            let (begin, stalled) = (port.now, port.meter.stalled);
             let transfer = session.write(&mut port, &pattern(bytes));
             assert_eq!((transfer.bytes, transfer.result), (bytes, Ok(())), "{what}");
             let took = (port.now - begin) as f64;
             let pace = byte_time as f64 * bytes as f64;
-            let stalled = (port.stalled - stalled) as f64 * 1000.0;
+            let stalled = (port.meter.stalled - stalled) as f64 * 1000.0;
             println!(
                 "{what}: {:.3} of its pace, {:.3} stalled",
                 took / pace,

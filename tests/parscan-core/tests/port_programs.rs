@@ -1,9 +1,11 @@
 //! Port programs: the verifier, and the interpreter against a second reading of the same programs.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
+mod cases;
 mod generated;
 mod recorder;
 
+use cases::cases;
 use generated::{AnyInstruction, Generated, Shape};
 use parscan_core::{
     ieee1284::{Ended, Outputs, run_program},
@@ -391,11 +393,7 @@ fn a_program_can_be_interrupted_before_every_instruction() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 10_000 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(10_000, 4))]
 
     /// Thousands of programs, and what the second reading says of each.
     #[test]

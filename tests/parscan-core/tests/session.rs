@@ -7,10 +7,12 @@
 )]
 
 mod bench;
+mod cases;
 
 use bench::{Bench, Chip, known};
+use cases::cases;
 use parscan_core::{
-    ieee1284::{Capabilities, Condition, DeviceId, Direction, Dsr, Fault, Session},
+    ieee1284::{Capabilities, Condition, DeviceId, Direction, Dsr, Fault, Session, Transfer},
     ioctl::{
         Status,
         parallel::{IeeeModes, NegotiationMask},
@@ -113,6 +115,12 @@ fn pattern(length: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Just so many bytes were moved, and all went well.
+#[track_caller]
+fn assert_moved(transfer: &Transfer, bytes: usize, what: &str) {
+    assert_eq!((transfer.bytes, transfer.result), (bytes, Ok(())), "{what}");
+}
+
 impl Mode {
     /// A port whose session uses the mode.
     fn start(&self) -> (Bench, Session) {
@@ -177,25 +185,38 @@ fn capability_bits_are_those_of_parallel_h() {
     assert_eq!(known(&mut Bench::new(Chip::SPP)).ppt(), 0);
 }
 
+/// Moves many bytes, at no more than this many accesses a byte, and goes.
+fn moved_at_its_price(
+    mode: &Mode,
+    (mut bench, mut session): (Bench, Session),
+    most: f64,
+    transfer: impl FnOnce(&mut Session, &mut Bench) -> Transfer,
+) -> Bench {
+    let before = bench.meter.accesses;
+    let transfer = transfer(&mut session, &mut bench);
+    let cost = (bench.meter.accesses - before) as f64 / MANY as f64;
+    println!("{}: {cost:.3} accesses a byte", mode.name);
+    assert_moved(&transfer, MANY, mode.name);
+    if !cfg!(miri) {
+        assert!(cost <= most, "{}: {cost}", mode.name);
+    }
+    session.terminate(&mut bench);
+    assert!(bench.is_at_rest(), "{}", mode.name);
+    assert_eq!(bench.violations, [] as [&str; 0], "{}", mode.name);
+    bench
+}
+
 #[test]
 fn every_mode_writes_at_its_price() {
     for mode in MODES {
         let (mut bench, mut session) = mode.start();
         let data = pattern(MANY);
         session.connect(&mut bench, Direction::Forward).unwrap();
-        let before = bench.accesses;
-        let transfer = session.write(&mut bench, &data);
-        let cost = (bench.accesses - before) as f64 / MANY as f64;
-        println!("{}: {cost:.3} accesses a byte written", mode.name);
-        assert_eq!(transfer.result, Ok(()), "{}", mode.name);
-        assert_eq!(transfer.bytes, MANY);
+        let ready = (bench, session);
+        let bench = moved_at_its_price(mode, ready, mode.write_cost, |session, bench| {
+            session.write(bench, &data)
+        });
         assert!(bench.device.received == data, "{}", mode.name);
-        if !cfg!(miri) {
-            assert!(cost <= mode.write_cost, "{}: {cost}", mode.name);
-        }
-        session.terminate(&mut bench);
-        assert!(bench.is_at_rest(), "{}", mode.name);
-        assert_eq!(bench.violations, [] as [&str; 0], "{}", mode.name);
     }
 }
 
@@ -206,20 +227,11 @@ fn every_mode_reads_at_its_price() {
         let data = pattern(MANY);
         bench.device.source = data.iter().copied().collect();
         session.connect(&mut bench, Direction::Reverse).unwrap();
-        let before = bench.accesses;
         let mut buffer = vec![0; MANY];
-        let transfer = session.read(&mut bench, &mut buffer);
-        let cost = (bench.accesses - before) as f64 / MANY as f64;
-        println!("{}: {cost:.3} accesses a byte read", mode.name);
-        assert_eq!(transfer.result, Ok(()), "{}", mode.name);
-        assert_eq!(transfer.bytes, MANY, "{}", mode.name);
+        moved_at_its_price(mode, (bench, session), mode.read_cost, |session, bench| {
+            session.read(bench, &mut buffer)
+        });
         assert!(buffer == data, "{}", mode.name);
-        if !cfg!(miri) {
-            assert!(cost <= mode.read_cost, "{}: {cost}", mode.name);
-        }
-        session.terminate(&mut bench);
-        assert!(bench.is_at_rest(), "{}", mode.name);
-        assert_eq!(bench.violations, [] as [&str; 0], "{}", mode.name);
     }
 }
 
@@ -233,12 +245,7 @@ fn a_read_gives_what_there_is() {
         let (mut bench, mut session) = mode.start();
         let mut buffer = [0; 10];
         let transfer = session.read(&mut bench, &mut buffer);
-        assert_eq!(
-            (transfer.bytes, transfer.result),
-            (0, Ok(())),
-            "{}",
-            mode.name
-        );
+        assert_moved(&transfer, 0, mode.name);
         bench.device.source.extend([1, 2, 3]);
         if mode.read == IeeeModes::ECP_SW {
             // The peripheral of this bench offers a byte only when something moves.
@@ -249,20 +256,10 @@ fn a_read_gives_what_there_is() {
             bench.device.offer_in_reverse_idle(bench.us);
         }
         let transfer = session.read(&mut bench, &mut buffer);
-        assert_eq!(
-            (transfer.bytes, transfer.result),
-            (3, Ok(())),
-            "{}",
-            mode.name
-        );
+        assert_moved(&transfer, 3, mode.name);
         assert_eq!(buffer[..3], [1, 2, 3], "{}", mode.name);
         let transfer = session.read(&mut bench, &mut []);
-        assert_eq!(
-            (transfer.bytes, transfer.result),
-            (0, Ok(())),
-            "{}",
-            mode.name
-        );
+        assert_moved(&transfer, 0, mode.name);
         session.terminate(&mut bench);
         assert!(bench.is_at_rest(), "{}", mode.name);
     }
@@ -283,12 +280,7 @@ fn writes_and_reads_alternate() {
             // In pieces: ECP by hardware has to keep what its FIFO took too much.
             let (first, second) = buffer.split_at_mut(7);
             let transfer = session.read(&mut bench, first);
-            assert_eq!(
-                (transfer.bytes, transfer.result),
-                (7, Ok(())),
-                "{}",
-                mode.name
-            );
+            assert_moved(&transfer, 7, mode.name);
             let transfer = session.read(&mut bench, second);
             assert_eq!(transfer.result, Ok(()), "{}", mode.name);
             assert_eq!(transfer.bytes, data.len() - 7, "{}", mode.name);
@@ -298,6 +290,18 @@ fn writes_and_reads_alternate() {
     }
 }
 
+/// Whether a transfer of 16 bytes is whole, and not interrupted; then the port is at rest.
+fn is_whole(transfer: &Transfer, bench: &Bench, session: &Session, what: &str) -> bool {
+    let whole = transfer.result.is_ok();
+    if whole {
+        assert_eq!(transfer.bytes, 16);
+    } else {
+        assert_eq!(transfer.result, Err(Fault::Interrupted), "{what}");
+        assert!(rests(bench, session), "{what}");
+    }
+    whole
+}
+
 /// With answers after `delay` and an interruption at access `at`, moves 16 bytes; `false` when it
 /// came too late to interrupt anything.
 fn interrupted_write(mode: &Mode, delay: u64, at: u64) -> bool {
@@ -305,16 +309,15 @@ fn interrupted_write(mode: &Mode, delay: u64, at: u64) -> bool {
     bench.device.delay_us = delay;
     bench.device.busy_us = delay;
     bench.chip.fifo_us = delay.max(1);
-    bench.interrupt_at = Some(bench.accesses + at);
+    bench.meter.interrupt_at = Some(bench.meter.accesses + at);
     let data = pattern(16);
     let transfer = session.write(&mut bench, &data);
-    let late = transfer.result.is_ok();
-    if late {
-        assert_eq!(transfer.bytes, 16);
-    } else {
-        assert_eq!(transfer.result, Err(Fault::Interrupted), "{}", mode.name);
-        assert!(rests(&bench, &session), "{} at {at}", mode.name);
-    }
+    let late = is_whole(
+        &transfer,
+        &bench,
+        &session,
+        &format!("{} at {at}", mode.name),
+    );
     assert_eq!(
         bench.device.received.len(),
         transfer.bytes,
@@ -322,7 +325,7 @@ fn interrupted_write(mode: &Mode, delay: u64, at: u64) -> bool {
         mode.name
     );
     assert_eq!(bench.device.received, data[..transfer.bytes]);
-    bench.interrupt_at = None;
+    bench.meter.interrupt_at = None;
     bench.us += 100_000;
     bench.violations.clear();
     let transfer = session.write(&mut bench, b"next");
@@ -341,20 +344,19 @@ fn interrupted_read(mode: &Mode, delay: u64, at: u64) -> bool {
     let (mut bench, mut session) = mode.start();
     bench.device.delay_us = delay;
     bench.chip.fifo_us = delay.max(1);
-    bench.interrupt_at = Some(bench.accesses + at);
+    bench.meter.interrupt_at = Some(bench.meter.accesses + at);
     let data = pattern(16);
     bench.device.source = data.iter().copied().collect();
     let mut buffer = [0; 16];
     let transfer = session.read(&mut bench, &mut buffer);
-    let late = transfer.result.is_ok();
-    if late {
-        assert_eq!(transfer.bytes, 16);
-    } else {
-        assert_eq!(transfer.result, Err(Fault::Interrupted), "{}", mode.name);
-        assert!(rests(&bench, &session), "{} at {at}", mode.name);
-    }
+    let late = is_whole(
+        &transfer,
+        &bench,
+        &session,
+        &format!("{} at {at}", mode.name),
+    );
     assert_eq!(buffer[..transfer.bytes], data[..transfer.bytes]);
-    bench.interrupt_at = None;
+    bench.meter.interrupt_at = None;
     bench.us += 100_000;
     let taken = transfer.bytes;
     let transfer = session.read(&mut bench, &mut buffer[taken..]);
@@ -398,7 +400,7 @@ fn a_peripheral_that_stops_is_left() {
         for after in 0..60 {
             let (mut bench, mut session) = mode.start();
             bench.device.dead_after = Some(after);
-            bench.interrupt_at_us = Some(bench.us + 5_000_000);
+            bench.meter.interrupt_time = Some(bench.us + 5_000_000);
             bench.device.source = pattern(16).into();
             let start = bench.us;
             let mut buffer = [0; 16];
@@ -610,12 +612,7 @@ fn a_stalled_ecp_peripheral_is_recovered() {
             let (mut bench, mut session) = mode.start();
             bench.device.stall_at = Some(at);
             let transfer = session.write(&mut bench, &pattern(40));
-            assert_eq!(
-                (transfer.bytes, transfer.result),
-                (40, Ok(())),
-                "{}",
-                mode.name
-            );
+            assert_moved(&transfer, 40, mode.name);
             assert_eq!(bench.device.recoveries, 1, "{} at {at}", mode.name);
             assert_eq!(bench.device.received, pattern(40), "{} at {at}", mode.name);
             assert!(bench.us < 4_000_000, "{} us", bench.us);
@@ -644,12 +641,7 @@ fn an_epp_time_out_is_told_and_cleared() {
         bench.device.stall_at = None;
         bench.device.received.clear();
         let transfer = session.write(&mut bench, &pattern(64));
-        assert_eq!(
-            (transfer.bytes, transfer.result),
-            (64, Ok(())),
-            "{}",
-            mode.name
-        );
+        assert_moved(&transfer, 64, mode.name);
     }
 }
 
@@ -659,12 +651,16 @@ fn runs_are_encoded_and_decoded() {
     let (mut bench, mut session) = mode.start();
     let mut data = vec![7; 300];
     data.extend([1, 2, 2, 3, 3, 3]);
-    let before = bench.accesses;
+    let before = bench.meter.accesses;
     let transfer = session.write(&mut bench, &data);
     assert_eq!((transfer.bytes, transfer.result), (306, Ok(())));
     assert!(bench.device.rle_negotiated);
     assert_eq!(bench.device.received, data);
-    assert!(bench.accesses - before < 150, "{}", bench.accesses - before);
+    assert!(
+        bench.meter.accesses - before < 150,
+        "{}",
+        bench.meter.accesses - before
+    );
 
     bench.device.runs.extend([(127, 9), (0, 8), (2, 7)]);
     let mut buffer = [0; 100];
@@ -721,13 +717,13 @@ fn a_slow_peripheral_keeps_its_pace_and_the_processor() {
             bench.device.busy_us = busy;
             bench.chip.fifo_us = 1;
             let start = bench.us;
-            let stalled = bench.stalled;
+            let stalled = bench.meter.stalled;
             let transfer = session.write(&mut bench, &pattern(bytes));
             assert_eq!(transfer.result, Ok(()));
             let took = bench.us - start;
             let pace = busy * bytes as u64;
             assert!(took * 10 <= pace * 11, "{}: {took} for {pace}", mode.name);
-            let stalled = bench.stalled - stalled;
+            let stalled = bench.meter.stalled - stalled;
             assert!(
                 stalled * 5 <= took,
                 "{}: stalled {stalled} of {took}",
@@ -742,15 +738,19 @@ fn a_slow_peripheral_keeps_its_pace_and_the_processor() {
 fn a_printer_that_pauses_costs_little() {
     let (mut bench, mut session) = MODES[0].start();
     bench.device.busy_us = 2_000_000;
-    let before = bench.accesses;
+    let before = bench.meter.accesses;
     assert_eq!(session.write(&mut bench, &pattern(3)).bytes, 3);
     // Four seconds of pause, most of them slept through.
     assert!(
-        bench.accesses - before < 6000,
+        bench.meter.accesses - before < 6000,
         "{}",
-        bench.accesses - before
+        bench.meter.accesses - before
     );
-    assert!((100..500).contains(&bench.slept), "{}", bench.slept);
+    assert!(
+        (100..500).contains(&bench.meter.sleeps),
+        "{}",
+        bench.meter.sleeps
+    );
 }
 
 #[test]
@@ -783,11 +783,7 @@ fn the_status_lines_are_named_in_one_place() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(64, 64))]
 
     #[test]
     #[cfg_attr(miri, ignore = "long")]

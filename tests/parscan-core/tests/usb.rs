@@ -1,7 +1,9 @@
 //! Descriptors of devices that are not trusted, and the pipes of a handle.
 
+mod cases;
 mod descriptors;
 
+use cases::cases;
 use descriptors::Set;
 use parscan_core::{
     ioctl::{
@@ -115,25 +117,24 @@ fn a_request_selects_a_pipe_or_all() {
 
 #[test]
 fn only_three_kinds_of_endpoints_can_be_opened() {
-    let pipes = Set::new()
-        .interface(0, 0, 6, 6)
-        .endpoint(0x01, ISOCHRONOUS, 1023, 1)
-        .endpoint(0x81, ISOCHRONOUS, 1023, 1)
-        .endpoint(0x02, INTERRUPT, 8, 1)
-        .endpoint(0x03, CONTROL, 8, 0)
-        .endpoint(0x82, INTERRUPT, 8, 1)
-        .endpoint(0x04, BULK, 8, 0)
-        .parse()
-        .unwrap();
-    for (name, can) in [
-        (r"\0", false),
-        (r"\1", false),
-        (r"\2", false),
-        (r"\3", false),
-        (r"\4", true),
-        (r"\5", true),
-    ] {
-        assert_eq!(open(&pipes, name).is_ok(), can, "{name}");
+    let endpoints = [
+        (0x01, ISOCHRONOUS, 1023, 1, false),
+        (0x81, ISOCHRONOUS, 1023, 1, false),
+        (0x02, INTERRUPT, 8, 1, false),
+        (0x03, CONTROL, 8, 0, false),
+        (0x82, INTERRUPT, 8, 1, true),
+        (0x04, BULK, 8, 0, true),
+    ];
+    let set = Set::new().interface(0, 0, 6, 6);
+    let set = endpoints
+        .into_iter()
+        .fold(set, |set, (address, kind, size, interval, _)| {
+            set.endpoint(address, kind, size, interval)
+        });
+    let pipes = set.parse().unwrap();
+    for (index, (address, .., can)) in endpoints.into_iter().enumerate() {
+        let name = format!(r"\{index}");
+        assert_eq!(open(&pipes, &name).is_ok(), can, "{name}: {address:#x}");
     }
     let plain = open(&pipes, "").unwrap();
     assert_eq!(indices(plain), [Some(4), None, Some(5)]);
@@ -335,11 +336,7 @@ fn lengths_are_checked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 8 } else { 5000 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(5_000, 8))]
 
     /// A set with some bytes changed is refused, or what it gives can be used.
     #[test]

@@ -1,5 +1,8 @@
 //! The requests of usbscan.h, as 64- and 32-bit programs send them.
 
+mod cases;
+
+use cases::cases;
 use parscan_core::ioctl::{
     Status,
     usbscan::{
@@ -321,11 +324,7 @@ fn the_urb_of_each_vendor_request() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 8 } else { 2000 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(2_000, 8))]
 
     /// Section 9.3 of USB 2.0 and the rules of the pages, for any block.
     #[test]

@@ -8,9 +8,14 @@
     reason = "a state machine reads best as a table of phases"
 )]
 
+#[path = "../host/mod.rs"]
+mod host;
+
 use std::collections::VecDeque;
 
-use parscan_core::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
+use parscan_core::ieee1284::{Interrupted, Port, Register};
+
+pub use host::{Meter, known};
 
 pub const NOT_BUSY: u8 = 0x80;
 pub const N_ACK: u8 = 0x40;
@@ -89,14 +94,9 @@ impl Chip {
 pub struct Bench {
     pub chip: Chip,
     pub us: u64,
-    pub accesses: u64,
-    pub stalled: u64,
+    /// Its clock counts microseconds; an interruption by it wakes a sleep, too.
+    pub meter: Meter,
     pub yields: u64,
-    pub slept: u64,
-    /// Waits are interrupted from this access on.
-    pub interrupt_at: Option<u64>,
-    /// The same by the clock, which wakes a sleep, too.
-    pub interrupt_at_us: Option<u64>,
     pub dcr: u8,
     pub data: u8,
     pub ecr: u8,
@@ -497,12 +497,8 @@ impl Bench {
         Self {
             chip,
             us: 0,
-            accesses: 0,
-            stalled: 0,
+            meter: Meter::default(),
             yields: 0,
-            slept: 0,
-            interrupt_at: None,
-            interrupt_at_us: None,
             dcr: 0x0C,
             data: 0,
             ecr: 0x14,
@@ -521,7 +517,7 @@ impl Bench {
 
     fn tick(&mut self) {
         self.us += 1;
-        self.accesses += 1;
+        self.meter.accesses += 1;
         self.settle();
     }
 
@@ -616,9 +612,8 @@ impl Bench {
 }
 
 impl Bench {
-    fn interrupted(&self) -> bool {
-        self.interrupt_at.is_some_and(|at| self.accesses >= at)
-            || self.interrupt_at_us.is_some_and(|at| self.us >= at)
+    fn interrupted(&self) -> Result<(), Interrupted> {
+        self.meter.interrupted(self.us)
     }
 }
 
@@ -744,25 +739,20 @@ impl Port for Bench {
     fn stall(&mut self, microseconds: u32) {
         assert!(microseconds <= 50);
         self.us += u64::from(microseconds);
-        self.stalled += u64::from(microseconds);
+        self.meter.stalled += u64::from(microseconds);
         self.settle();
     }
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         self.yields += 1;
-        if self.interrupted() {
-            return Err(Interrupted);
-        }
-        Ok(())
+        self.interrupted()
     }
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        if self.interrupted() {
-            return Err(Interrupted);
-        }
+        self.interrupted()?;
         let end = self.us + u64::from(milliseconds) * 1000;
-        let end = self.interrupt_at_us.map_or(end, |at| end.min(at));
-        self.slept += 1;
+        let end = self.meter.interrupt_time.map_or(end, |at| end.min(at));
+        self.meter.sleeps += 1;
         while self.us < end {
             // A FIFO goes on by itself.
             self.us = if self.fifo.is_empty() {
@@ -772,10 +762,7 @@ impl Port for Bench {
             };
             self.settle();
         }
-        if self.interrupted() {
-            return Err(Interrupted);
-        }
-        Ok(())
+        self.interrupted()
     }
 
     fn now(&mut self) -> u64 {
@@ -792,17 +779,5 @@ impl Port for Bench {
 
     fn has_epp(&self) -> bool {
         true
-    }
-}
-
-/// What a driver knows of a port that it has used: what the registers tell, and the data lines.
-pub fn known(port: &mut impl Port) -> Capabilities {
-    let found = detect(port);
-    match found.byte {
-        None if found.spp => match has_byte(port, true) {
-            Some(byte) => found.with_byte(byte),
-            None => found,
-        },
-        _ => found,
     }
 }

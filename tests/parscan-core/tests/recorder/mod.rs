@@ -111,12 +111,7 @@ impl<S: Status> Port for Recorder<S> {
     fn now(&mut self) -> u64 {
         self.now / 1_000_000
     }
-    fn has_ecp(&self) -> bool {
-        true
-    }
-    fn has_epp(&self) -> bool {
-        true
-    }
+    parscan_core::chip_has! { ecp: true, epp: true }
 }
 
 impl<S: Status> TimedPort for Recorder<S> {

@@ -2,8 +2,13 @@
 //! advance the clock.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
-use parscan_core::ieee1284::{Capabilities, Interrupted, Port, Register, detect, has_byte};
+#[path = "../host/mod.rs"]
+mod host;
+
+use parscan_core::ieee1284::{Interrupted, Port, Register};
 use parscan_models::{ChipViolation, Ecp, Epp, Nanos, PortDevice, Ps2, Spp, Width};
+
+pub use host::{Meter, known};
 
 const US: Nanos = 1000;
 
@@ -30,13 +35,8 @@ impl Chip for Ecp {
 pub struct Wire {
     pub chip: Box<dyn Chip>,
     pub now: Nanos,
-    pub accesses: u64,
-    pub stalled: u64,
-    pub sleeps: u64,
-    /// Waits are interrupted from this access on.
-    pub interrupt_at: Option<u64>,
-    /// And from this time on.
-    pub interrupt_ms: Option<u64>,
+    /// Its clock counts milliseconds.
+    pub meter: Meter,
     pub ecp: bool,
     /// What an EPP access takes, in microseconds: the chip holds the bus for it.
     pub epp_us: Nanos,
@@ -49,11 +49,7 @@ impl Wire {
         Self {
             chip,
             now: 0,
-            accesses: 0,
-            stalled: 0,
-            sleeps: 0,
-            interrupt_at: None,
-            interrupt_ms: None,
+            meter: Meter::default(),
             ecp,
             epp_us: 1,
             dcr: 0x0C,
@@ -89,7 +85,7 @@ impl Wire {
     }
 
     fn input(&mut self, register: Register, width: Width) -> u32 {
-        self.accesses += 1;
+        self.meter.accesses += 1;
         self.now += US;
         let (block, offset) = Self::place(register);
         let value = self.chip.read(self.now, block, offset, width);
@@ -98,7 +94,7 @@ impl Wire {
     }
 
     fn output(&mut self, register: Register, width: Width, value: u32) {
-        self.accesses += 1;
+        self.meter.accesses += 1;
         self.now += US;
         let (block, offset) = Self::place(register);
         self.chip.write(self.now, block, offset, width, value);
@@ -118,16 +114,7 @@ impl Wire {
     }
 
     fn interrupted(&self) -> Result<(), Interrupted> {
-        let accesses = self.interrupt_at.is_some_and(|at| self.accesses >= at);
-        if accesses
-            || self
-                .interrupt_ms
-                .is_some_and(|at| self.milliseconds() >= at)
-        {
-            Err(Interrupted)
-        } else {
-            Ok(())
-        }
+        self.meter.interrupted(self.milliseconds())
     }
 }
 
@@ -155,7 +142,7 @@ impl Port for Wire {
     fn stall(&mut self, microseconds: u32) {
         assert!(microseconds <= 50, "{microseconds}");
         self.now += Nanos::from(microseconds) * US;
-        self.stalled += u64::from(microseconds);
+        self.meter.stalled += u64::from(microseconds);
     }
 
     fn yield_now(&mut self) -> Result<(), Interrupted> {
@@ -164,7 +151,7 @@ impl Port for Wire {
 
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
         self.interrupted()?;
-        self.sleeps += 1;
+        self.meter.sleeps += 1;
         self.now += Nanos::from(milliseconds) * 1000 * US;
         self.interrupted()
     }
@@ -179,17 +166,5 @@ impl Port for Wire {
 
     fn has_epp(&self) -> bool {
         true
-    }
-}
-
-/// What a driver knows of a port that it has used: what the registers tell, and the data lines.
-pub fn known(port: &mut impl Port) -> Capabilities {
-    let found = detect(port);
-    match found.byte {
-        None if found.spp => match has_byte(port, true) {
-            Some(byte) => found.with_byte(byte),
-            None => found,
-        },
-        _ => found,
     }
 }
