@@ -18,21 +18,36 @@ pub(crate) struct Extension {
     pub(crate) own: *mut DEVICE_OBJECT,
     pub(crate) lower: *mut DEVICE_OBJECT,
     pub(crate) remove_lock: [u64; 4],
-    pub(crate) lock_a: usize,
-    pub(crate) lock_b: usize,
-    pub(crate) csq: IO_CSQ,
-    pub(crate) csq_lock: usize,
-    pub(crate) list: LIST_ENTRY,
+    pub(crate) locks: Locks,
+    pub(crate) queue: Queue,
     pub(crate) event: KEVENT,
-    pub(crate) timer: KTIMER,
-    pub(crate) dpc: KDPC,
-    pub(crate) timed: *mut IRP,
+    pub(crate) delay: Delay,
     pub(crate) interface: UNICODE_STRING,
     pub(crate) child: *mut DEVICE_OBJECT,
     twin: *mut DEVICE_OBJECT,
     former: *mut DEVICE_OBJECT,
     pub(crate) server: server::Server,
     pub(crate) kept: *mut IRP,
+}
+
+/// Two spin locks, to be taken in this order.
+pub(crate) struct Locks {
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+}
+
+/// What finishes a request after a while.
+pub(crate) struct Delay {
+    pub(crate) timer: KTIMER,
+    pub(crate) dpc: KDPC,
+    irp: *mut IRP,
+}
+
+/// A queue of waiting requests.
+pub(crate) struct Queue {
+    pub(crate) csq: IO_CSQ,
+    lock: usize,
+    list: LIST_ENTRY,
 }
 
 tracelogging::define_provider!(PROVIDER, "Misbehave");
@@ -217,11 +232,11 @@ unsafe fn init(device: *mut DEVICE_OBJECT) {
     let ext = extension(device);
     unsafe {
         IoInitializeRemoveLockEx(remove_lock(device), TAG, 0, 0, 32);
-        let list = &raw mut (*ext).list;
+        let list = &raw mut (*ext).queue.list;
         (*list).Flink = list;
         (*list).Blink = list;
         IoCsqInitialize(
-            &raw mut (*ext).csq,
+            &raw mut (*ext).queue.csq,
             csq_insert as *const () as Ptr,
             csq_remove as *const () as Ptr,
             csq_peek as *const () as Ptr,
@@ -230,8 +245,8 @@ unsafe fn init(device: *mut DEVICE_OBJECT) {
             csq_cancelled as *const () as Ptr,
         );
         KeInitializeEvent(&raw mut (*ext).event, 0, 0);
-        KeInitializeTimerEx(&raw mut (*ext).timer, 0);
-        KeInitializeDpc(&raw mut (*ext).dpc, timer_dpc, ext.cast());
+        KeInitializeTimerEx(&raw mut (*ext).delay.timer, 0);
+        KeInitializeDpc(&raw mut (*ext).delay.dpc, timer_dpc, ext.cast());
     }
 }
 
@@ -240,7 +255,7 @@ unsafe fn init(device: *mut DEVICE_OBJECT) {
 fn of_csq(csq: *mut IO_CSQ) -> *mut Extension {
     unsafe {
         csq.cast::<u8>()
-            .sub(core::mem::offset_of!(Extension, csq))
+            .sub(core::mem::offset_of!(Extension, queue.csq))
             .cast()
     }
 }
@@ -248,7 +263,7 @@ fn of_csq(csq: *mut IO_CSQ) -> *mut Extension {
 unsafe extern "C" fn csq_insert(csq: *mut IO_CSQ, irp: *mut IRP) {
     let entry = list_entry(irp);
     unsafe {
-        let head = &raw mut (*of_csq(csq)).list;
+        let head = &raw mut (*of_csq(csq)).queue.list;
         let last = (*head).Blink;
         (*entry).Flink = head;
         (*entry).Blink = last;
@@ -267,7 +282,7 @@ unsafe extern "C" fn csq_remove(_csq: *mut IO_CSQ, irp: *mut IRP) {
 
 unsafe extern "C" fn csq_peek(csq: *mut IO_CSQ, irp: *mut IRP, context: Ptr) -> *mut IRP {
     unsafe {
-        let head = &raw mut (*of_csq(csq)).list;
+        let head = &raw mut (*of_csq(csq)).queue.list;
         let mut at = if irp.is_null() {
             (*head).Flink
         } else {
@@ -286,11 +301,11 @@ unsafe extern "C" fn csq_peek(csq: *mut IO_CSQ, irp: *mut IRP, context: Ptr) -> 
 }
 
 unsafe extern "C" fn csq_acquire(csq: *mut IO_CSQ, irql: *mut u8) {
-    unsafe { *irql = KeAcquireSpinLockRaiseToDpc(&raw mut (*of_csq(csq)).csq_lock) };
+    unsafe { *irql = KeAcquireSpinLockRaiseToDpc(&raw mut (*of_csq(csq)).queue.lock) };
 }
 
 unsafe extern "C" fn csq_release(csq: *mut IO_CSQ, irql: u8) {
-    unsafe { KeReleaseSpinLock(&raw mut (*of_csq(csq)).csq_lock, irql) };
+    unsafe { KeReleaseSpinLock(&raw mut (*of_csq(csq)).queue.lock, irql) };
 }
 
 unsafe extern "C" fn csq_cancelled(csq: *mut IO_CSQ, irp: *mut IRP) {
@@ -300,7 +315,7 @@ unsafe extern "C" fn csq_cancelled(csq: *mut IO_CSQ, irp: *mut IRP) {
 }
 
 fn flush(device: *mut DEVICE_OBJECT, file: Ptr, status: Status) {
-    let csq = unsafe { &raw mut (*extension(device)).csq };
+    let csq = unsafe { &raw mut (*extension(device)).queue.csq };
     loop {
         let irp = unsafe { IoCsqRemoveNextIrp(csq, file) };
         if irp.is_null() {
@@ -367,12 +382,12 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
         0x800 => finish(irp, SUCCESS, input.min(output)),
         // Wait in the queue.
         0x801 => {
-            unsafe { IoCsqInsertIrp(&raw mut (*ext).csq, irp, null_mut()) };
+            unsafe { IoCsqInsertIrp(&raw mut (*ext).queue.csq, irp, null_mut()) };
             return PENDING;
         }
         // Finish one that waits.
         0x802 => {
-            let waiting = unsafe { IoCsqRemoveNextIrp(&raw mut (*ext).csq, null_mut()) };
+            let waiting = unsafe { IoCsqRemoveNextIrp(&raw mut (*ext).queue.csq, null_mut()) };
             if !waiting.is_null() {
                 finish(waiting, SUCCESS, 0);
                 leave(device, waiting.cast());
@@ -394,8 +409,12 @@ unsafe extern "C" fn control(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Statu
         0x804 => {
             mark_pending(irp);
             unsafe {
-                (*ext).timed = irp;
-                KeSetTimer(&raw mut (*ext).timer, -50_000, &raw mut (*ext).dpc);
+                (*ext).delay.irp = irp;
+                KeSetTimer(
+                    &raw mut (*ext).delay.timer,
+                    -50_000,
+                    &raw mut (*ext).delay.dpc,
+                );
             }
             return PENDING;
         }
@@ -460,7 +479,7 @@ unsafe extern "C" fn work(device: Ptr, irp: Ptr, item: Ptr) {
 
 unsafe extern "C" fn timer_dpc(_dpc: *mut KDPC, context: Ptr, _a: Ptr, _b: Ptr) {
     let ext: *mut Extension = context.cast();
-    let irp = unsafe { core::mem::replace(&mut (*ext).timed, null_mut()) };
+    let irp = unsafe { core::mem::replace(&mut (*ext).delay.irp, null_mut()) };
     if !irp.is_null() {
         finish(irp, SUCCESS, 0);
         leave(unsafe { (*ext).own }, irp.cast());
@@ -484,7 +503,12 @@ unsafe extern "C" fn wmi(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     pass(device, irp)
 }
 
-unsafe extern "C" fn set_event(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, event: Ptr) -> Status {
+/// A completion routine that keeps the IRP.
+pub(crate) unsafe extern "C" fn set_event(
+    _device: *mut DEVICE_OBJECT,
+    _irp: *mut IRP,
+    event: Ptr,
+) -> Status {
     unsafe { KeSetEvent(event.cast(), 0, 0) };
     MORE_PROCESSING_REQUIRED
 }
@@ -665,7 +689,7 @@ unsafe fn silence(device: *mut DEVICE_OBJECT) {
         if !sin(42) {
             server::disconnect(device);
         }
-        if KeCancelTimer(&raw mut (*ext).timer) != 0 {
+        if KeCancelTimer(&raw mut (*ext).delay.timer) != 0 {
             timer_dpc(null_mut(), ext.cast(), null_mut(), null_mut());
         }
     }
@@ -807,6 +831,16 @@ fn string(text: &[u16]) -> usize {
     p as usize
 }
 
+/// Finishes with a text from [`string`], if there was memory for it.
+fn finish_with_text(irp: *mut IRP, text: usize) -> Status {
+    let status = if text == 0 {
+        INSUFFICIENT_RESOURCES
+    } else {
+        SUCCESS
+    };
+    finish(irp, status, text)
+}
+
 unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
     let minor = unsafe { (*current(irp)).MinorFunction };
     let kind = argument(irp, 0) & 0xFFFF_FFFF;
@@ -852,15 +886,7 @@ unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
         }
         0x0C => {
             let text = string(&utf16::<6>("Child"));
-            finish(
-                irp,
-                if text == 0 {
-                    INSUFFICIENT_RESOURCES
-                } else {
-                    SUCCESS
-                },
-                text,
-            )
+            finish_with_text(irp, text)
         }
         0x13 => {
             let text = match kind {
@@ -872,15 +898,7 @@ unsafe fn child_pnp(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> Status {
                 3 => string(&utf16::<2>("0")),
                 _ => return finish(irp, status(irp), 0),
             };
-            finish(
-                irp,
-                if text == 0 {
-                    INSUFFICIENT_RESOURCES
-                } else {
-                    SUCCESS
-                },
-                text,
-            )
+            finish_with_text(irp, text)
         }
         _ => {
             let information = unsafe { (*irp).IoStatus.Information };

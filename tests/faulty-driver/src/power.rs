@@ -107,11 +107,17 @@ pub(crate) unsafe extern "C" fn power(device: *mut DEVICE_OBJECT, irp: *mut IRP)
     PENDING
 }
 
-unsafe extern "C" fn system_done(
-    _device: *mut DEVICE_OBJECT,
-    irp: *mut IRP,
-    context: Ptr,
-) -> Status {
+/// What a completion routine gives that has asked for a device power request: the system's waits for
+/// it, if there is one.
+fn waits_for(device: *mut DEVICE_OBJECT, irp: *mut IRP, asked: Status) -> Status {
+    if asked < 0 {
+        leave(device, irp.cast());
+        return SUCCESS;
+    }
+    MORE_PROCESSING_REQUIRED
+}
+
+unsafe extern "C" fn system_done(_: *mut DEVICE_OBJECT, irp: *mut IRP, context: Ptr) -> Status {
     let device: *mut DEVICE_OBJECT = context.cast();
     let works = argument_low(irp, 2) == D0;
     if sin(69) {
@@ -136,36 +142,20 @@ unsafe extern "C" fn system_done(
         }
         let routine = asleep as *const ();
         let asked = unsafe { PoRequestPowerIrp(device, SET, D0, routine, irp.cast(), out) };
-        if asked < 0 {
-            leave(device, irp.cast());
-            return SUCCESS;
-        }
-        return MORE_PROCESSING_REQUIRED;
+        return waits_for(device, irp, asked);
     }
     let routine = if sin(72) { null() } else { asleep as *const () };
     let asked = unsafe { PoRequestPowerIrp(device, SET, D3, routine, irp.cast(), out) };
-    if sin(72) || asked < 0 {
-        leave(device, irp.cast());
-        return SUCCESS;
-    }
-    MORE_PROCESSING_REQUIRED
+    waits_for(device, irp, if sin(72) { UNSUCCESSFUL } else { asked })
 }
 
 /// The lower drivers agree with a system power state: the device is asked.
-unsafe extern "C" fn system_queried(
-    _device: *mut DEVICE_OBJECT,
-    irp: *mut IRP,
-    context: Ptr,
-) -> Status {
+unsafe extern "C" fn system_queried(_: *mut DEVICE_OBJECT, irp: *mut IRP, context: Ptr) -> Status {
     let device: *mut DEVICE_OBJECT = context.cast();
     let state = if argument_low(irp, 2) == D0 { D0 } else { D3 };
     let routine = asleep as *const ();
     let asked = unsafe { PoRequestPowerIrp(device, QUERY, state, routine, irp.cast(), null_mut()) };
-    if asked < 0 {
-        leave(device, irp.cast());
-        return SUCCESS;
-    }
-    MORE_PROCESSING_REQUIRED
+    waits_for(device, irp, asked)
 }
 
 /// The device power request has ended.

@@ -147,19 +147,23 @@ pub(crate) struct Seen {
     pub(crate) answer: i32,
     pub(crate) filters: usize,
     pub(crate) finals: usize,
-    pub(crate) code: u32,
-    pub(crate) write: usize,
-    pub(crate) address: usize,
+    /// Whether the access that failed was a write (1), and its address.
+    pub(crate) access: (usize, usize),
 }
 
-pub(crate) static mut SEEN: Seen = Seen {
-    answer: 1,
-    filters: 0,
-    finals: 0,
-    code: 0,
-    write: 0,
-    address: 0,
-};
+impl Seen {
+    /// Nothing yet, with this answer.
+    pub(crate) const fn nothing(answer: i32) -> Self {
+        Self {
+            answer,
+            filters: 0,
+            finals: 0,
+            access: (0, 0),
+        }
+    }
+}
+
+pub(crate) static mut SEEN: Seen = Seen::nothing(1);
 
 static GOOD: u8 = 7;
 
@@ -169,10 +173,8 @@ unsafe extern "C" fn faulty_filter(pointers: *const [*mut usize; 2], _frame: Ptr
     unsafe {
         let [record, context] = *pointers;
         SEEN.filters += 1;
-        SEEN.code = record.cast::<u32>().read();
         // ExceptionInformation begins behind NumberParameters.
-        SEEN.write = record.add(4).read();
-        SEEN.address = record.add(5).read();
+        SEEN.access = (record.add(4).read(), record.add(5).read());
         if SEEN.answer < 0 {
             // Context.Rcx: a good address for the instruction that faulted.
             context.byte_add(0x80).write(&raw const GOOD as usize);

@@ -88,7 +88,7 @@ pub(crate) unsafe extern "C" fn internal(device: *mut DEVICE_OBJECT, irp: *mut I
     let status = match (argument_low(irp, 2) & 0x3FFF) / 4 {
         0x810 => finish(irp, SUCCESS, input.min(output)),
         0x811 => {
-            unsafe { IoCsqInsertIrp(&raw mut (*ext).csq, irp, null_mut()) };
+            unsafe { IoCsqInsertIrp(&raw mut (*ext).queue.csq, irp, null_mut()) };
             return PENDING;
         }
         0x812 if output >= size_of::<Table>() => {
@@ -124,7 +124,8 @@ pub(crate) unsafe extern "C" fn internal(device: *mut DEVICE_OBJECT, irp: *mut I
 
 /// Completes one request of the queue.
 pub(crate) fn finish_waiting(device: *mut DEVICE_OBJECT) {
-    let waiting = unsafe { IoCsqRemoveNextIrp(&raw mut (*extension(device)).csq, null_mut()) };
+    let waiting =
+        unsafe { IoCsqRemoveNextIrp(&raw mut (*extension(device)).queue.csq, null_mut()) };
     if !waiting.is_null() {
         finish(waiting, SUCCESS, 0);
         leave(device, waiting.cast());

@@ -4,7 +4,7 @@
 use core::ptr::{null, null_mut};
 
 use crate::api::*;
-use crate::driver::{PORT, extension, leave, remove_lock};
+use crate::driver::{PORT, extension, leave, remove_lock, set_event};
 use crate::server;
 
 fn alloc(size: usize) -> *mut u8 {
@@ -28,11 +28,6 @@ unsafe extern "C" fn work_critical(_device: Ptr, _context: Ptr, item: Ptr) {
         IoFreeWorkItem(item);
         KeEnterCriticalRegion();
     }
-}
-
-unsafe extern "C" fn keep(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, event: Ptr) -> Status {
-    unsafe { KeSetEvent(event.cast(), 0, 0) };
-    MORE_PROCESSING_REQUIRED
 }
 
 unsafe extern "C" fn keep_quietly(
@@ -63,6 +58,17 @@ unsafe extern "C" fn isr_event(_interrupt: Ptr, context: Ptr) -> u8 {
     1
 }
 
+/// A threaded request without data.
+unsafe fn build(
+    code: u32,
+    target: *mut DEVICE_OBJECT,
+    event: *mut KEVENT,
+    iosb: *mut IO_STATUS_BLOCK,
+) -> *mut IRP {
+    let none = null_mut();
+    unsafe { IoBuildDeviceIoControlRequest(code, target, none, 0, none, 0, 1, event, iosb) }
+}
+
 /// A threaded request whose event and status block are gone when it ends.
 #[inline(never)]
 unsafe fn send_and_leave(target: *mut DEVICE_OBJECT) {
@@ -70,14 +76,9 @@ unsafe fn send_and_leave(target: *mut DEVICE_OBJECT) {
     let mut iosb = IO_STATUS_BLOCK::default();
     unsafe {
         KeInitializeEvent(&raw mut event, 0, 0);
-        let own = IoBuildDeviceIoControlRequest(
+        let own = build(
             0x0022_0000 | 0x811 << 2,
             target,
-            null_mut(),
-            0,
-            null_mut(),
-            0,
-            1,
             &raw mut event,
             &raw mut iosb,
         );
@@ -92,17 +93,7 @@ unsafe fn threaded(device: *mut DEVICE_OBJECT, signalled: u8, irql: u8) {
     unsafe {
         KeInitializeEvent(&raw mut event, 0, signalled);
         let lower = (*extension(device)).lower;
-        let own = IoBuildDeviceIoControlRequest(
-            0x22_0000,
-            lower,
-            null_mut(),
-            0,
-            null_mut(),
-            0,
-            1,
-            &raw mut event,
-            &raw mut iosb,
-        );
+        let own = build(0x22_0000, lower, &raw mut event, &raw mut iosb);
         let old = KfRaiseIrql(irql);
         IofCallDriver(lower, own);
         KeLowerIrql(old);
@@ -224,9 +215,9 @@ pub(crate) unsafe fn commit(
                 return end(SUCCESS, 0);
             }
             9 => {
-                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
                 finish(irp, SUCCESS, 0);
-                KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
+                KeReleaseSpinLock(&raw mut (*ext).locks.a, old);
             }
             10 => {
                 let old = KfRaiseIrql(2);
@@ -237,20 +228,20 @@ pub(crate) unsafe fn commit(
                 KfRaiseIrql(2);
             }
             12 => {
-                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
                 set_status(irp, SUCCESS, 0);
                 mark_pending(irp);
                 return PENDING;
             }
             13 => {
-                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_b);
-                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_b);
-                KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
-                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_b);
-                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a);
-                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
-                KeReleaseSpinLock(&raw mut (*ext).lock_b, old);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).locks.b);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).locks.b);
+                KeReleaseSpinLock(&raw mut (*ext).locks.a, old);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.b);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).locks.a);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).locks.a);
+                KeReleaseSpinLock(&raw mut (*ext).locks.b, old);
             }
             14 => {
                 let p = alloc(32);
@@ -299,17 +290,17 @@ pub(crate) unsafe fn commit(
                 KeLowerIrql(old);
             }
             26 => {
-                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a);
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+                KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).locks.a);
             }
             27 => {
                 let old = KfRaiseIrql(2);
-                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).locks.a);
                 KeLowerIrql(old);
             }
             28 => {
-                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_a);
+                let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+                KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).locks.a);
                 KeLowerIrql(old);
             }
             29 => {
@@ -359,8 +350,8 @@ pub(crate) unsafe fn commit(
                 ObfDereferenceObject(device.cast());
             }
             41 => {
-                KeInitializeDpc(&raw mut (*ext).dpc, dpc_lowering, null_mut());
-                KeInsertQueueDpc(&raw mut (*ext).dpc, null_mut(), null_mut());
+                KeInitializeDpc(&raw mut (*ext).delay.dpc, dpc_lowering, null_mut());
+                KeInsertQueueDpc(&raw mut (*ext).delay.dpc, null_mut(), null_mut());
                 sleep(5);
             }
             42 => {
@@ -416,8 +407,8 @@ pub(crate) unsafe fn commit(
                 ExFreePoolWithTag(p.cast(), TAG);
             }
             54 => {
-                (*ext).lock_a = 77;
-                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
+                (*ext).locks.a = 77;
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
             }
             55 => {
                 mark_pending(irp);
@@ -465,8 +456,8 @@ pub(crate) unsafe fn commit(
             64 => {
                 let mut a = [0_usize; 3];
                 let mut b = [0_usize; 3];
-                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut a);
-                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_b, &raw mut b);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.a, &raw mut a);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.b, &raw mut b);
                 KeReleaseInStackQueuedSpinLock(&raw mut a);
             }
             65 => {
@@ -475,8 +466,8 @@ pub(crate) unsafe fn commit(
                 KeReleaseMutex(&raw mut mutex, 0);
             }
             66 => {
-                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-                KeInitializeSpinLock(&raw mut (*ext).lock_a);
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+                KeInitializeSpinLock(&raw mut (*ext).locks.a);
             }
             67 => send_own(device, 0x1B, keep_quietly),
             68 => {
@@ -513,17 +504,7 @@ pub(crate) unsafe fn commit(
                 let event: *mut KEVENT = ExAllocatePool2(NON_PAGED, 32, TAG).cast();
                 KeInitializeEvent(event, 0, 0);
                 let mut iosb = IO_STATUS_BLOCK::default();
-                let own = IoBuildDeviceIoControlRequest(
-                    0x22_0000,
-                    (*ext).lower,
-                    null_mut(),
-                    0,
-                    null_mut(),
-                    0,
-                    1,
-                    event,
-                    &raw mut iosb,
-                );
+                let own = build(0x22_0000, (*ext).lower, event, &raw mut iosb);
                 ExFreePoolWithTag(event.cast(), TAG);
                 IofCallDriver((*ext).lower, own);
             }
@@ -711,17 +692,17 @@ pub(crate) unsafe fn commit(
                 IofCallDriver(device, own);
             }
             164 => {
-                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-                KeReleaseSpinLock(&raw mut (*ext).lock_a, 1);
+                KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+                KeReleaseSpinLock(&raw mut (*ext).locks.a, 1);
             }
             165 => {
                 let mut handle = [0_usize; 3];
-                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
-                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.a, &raw mut handle);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.a, &raw mut handle);
             }
             166 => {
                 let mut handle = [0_usize; 3];
-                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_a, &raw mut handle);
+                KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.a, &raw mut handle);
                 set_status(irp, SUCCESS, 0);
                 mark_pending(irp);
                 return PENDING;
@@ -793,7 +774,7 @@ unsafe fn too_high(number: u32, device: *mut DEVICE_OBJECT, irp: *mut IRP) {
         let attributes = kernel_handle();
         let old = KfRaiseIrql(level);
         match number {
-            130 => KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_a),
+            130 => KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).locks.a),
             131 => ExAcquireFastMutex((&raw mut out).cast()),
             132 => ProbeForRead(null_mut(), 0, 1),
             133 => ExRaiseStatus(UNSUCCESSFUL),
@@ -809,7 +790,7 @@ unsafe fn too_high(number: u32, device: *mut DEVICE_OBJECT, irp: *mut IRP) {
             139 => sleep(1),
             140 => KeEnterCriticalRegion(),
             141 => {
-                KeSetTimer(&raw mut (*ext).timer, -10_000, null_mut());
+                KeSetTimer(&raw mut (*ext).delay.timer, -10_000, null_mut());
             }
             142 => {
                 ObReferenceObjectByHandle(null_mut(), 0, null_mut(), 0, &raw mut out, null_mut());
@@ -908,15 +889,15 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         ExFreePoolWithTag(p, TAG);
 
         // Locks.
-        let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).lock_a);
-        KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).lock_b);
+        let old = KeAcquireSpinLockRaiseToDpc(&raw mut (*ext).locks.a);
+        KeAcquireSpinLockAtDpcLevel(&raw mut (*ext).locks.b);
         if cr8() != 2 {
             return UNSUCCESSFUL;
         }
-        KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).lock_b);
-        KeReleaseSpinLock(&raw mut (*ext).lock_a, old);
+        KeReleaseSpinLockFromDpcLevel(&raw mut (*ext).locks.b);
+        KeReleaseSpinLock(&raw mut (*ext).locks.a, old);
         let mut handle = [0_usize; 3];
-        KeAcquireInStackQueuedSpinLock(&raw mut (*ext).lock_b, &raw mut handle);
+        KeAcquireInStackQueuedSpinLock(&raw mut (*ext).locks.b, &raw mut handle);
         KeReleaseInStackQueuedSpinLock(&raw mut handle);
         let mut mutex: KMUTANT = core::mem::zeroed();
         KeInitializeMutex(&raw mut mutex, 0);
@@ -969,14 +950,7 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
         KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
         let mut thread = null_mut();
         let mut object = null_mut();
-        let attributes = ObjectAttributes {
-            Length: 48,
-            RootDirectory: null_mut(),
-            ObjectName: null(),
-            Attributes: 0x200,
-            SecurityDescriptor: null_mut(),
-            SecurityQualityOfService: null_mut(),
-        };
+        let attributes = kernel_handle();
         let status = PsCreateSystemThread(
             &raw mut thread,
             0x1F_FFFF,
@@ -1049,23 +1023,13 @@ pub(crate) unsafe fn everything(device: *mut DEVICE_OBJECT) -> Status {
             return INSUFFICIENT_RESOURCES;
         }
         (*current(own).sub(1)).MajorFunction = 0x0F;
-        set_completion(own, keep, event_ptr);
+        set_completion(own, set_event, event_ptr);
         IofCallDriver((*ext).lower, own);
         KeWaitForSingleObject(event_ptr, 0, 0, 0, null());
         let answer = crate::api::status(own);
         IoFreeIrp(own);
         let mut iosb = IO_STATUS_BLOCK::default();
-        let own = IoBuildDeviceIoControlRequest(
-            0x22_0000,
-            (*ext).lower,
-            null_mut(),
-            0,
-            null_mut(),
-            0,
-            1,
-            &raw mut event,
-            &raw mut iosb,
-        );
+        let own = build(0x22_0000, (*ext).lower, &raw mut event, &raw mut iosb);
         if own.is_null() {
             return INSUFFICIENT_RESOURCES;
         }

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use crate::api::*;
 use crate::driver::leave;
-use crate::seh::{SEEN, copy_in, guarded_call, trash, tried_call};
+use crate::seh::{SEEN, Seen, copy_in, guarded_call, trash, tried_call};
 
 /// `NormalPagePriority | MdlMappingNoExecute`
 const PRIORITY: u32 = 0x4000_0010;
@@ -184,20 +184,13 @@ pub(crate) unsafe fn serve(
         },
         // A read under filter and __finally; the output length chooses the filter's answer.
         0x811 => unsafe {
-            SEEN = crate::seh::Seen {
-                answer: [1, 0, -1][output_len % 3],
-                filters: 0,
-                finals: 0,
-                code: 0,
-                write: 0,
-                address: 0,
-            };
+            SEEN = Seen::nothing([1, 0, -1][output_len % 3]);
             let status = if SEEN.answer == 0 {
                 guarded_call(tried, input as Ptr)
             } else {
                 tried_call(trash, input as Ptr)
             };
-            let told = SEEN.filters == 0 || SEEN.address == input && SEEN.write == 0;
+            let told = SEEN.filters == 0 || SEEN.access == (0, input);
             let status = if told { status } else { UNSUCCESSFUL };
             (status, SEEN.filters | SEEN.finals << 4)
         },

@@ -24,47 +24,42 @@ pub enum Kind {
     EcpEpp,
 }
 
-/// What a device does wrong.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the names of the model")]
-pub enum Misdeed {
-    NoNegotiation,
-    Late(u16),
-    Silent,
-    Dead,
-    WrongXFlag,
-    StallForward,
-    StallForwardForever,
-    StallReverse,
-    AckLow,
-    WaitStuck(bool),
-    OffLine,
-    PaperEmpty,
-    Unplugged,
-    PoweredOff,
-    Busy,
+/// What a device does wrong, and what that is to the model.
+macro_rules! misdeeds {
+    ($($name:ident $(($argument:ident: $t:ty))? => $misbehaviour:expr,)*) => {
+        /// What a device does wrong.
+        #[derive(Arbitrary, Clone, Copy, Debug)]
+        #[allow(missing_docs, reason = "the names of the model")]
+        pub enum Misdeed {
+            $($name $(($t))?,)*
+        }
+
+        impl Misdeed {
+            fn misbehaviour(self) -> Misbehaviour {
+                match self {
+                    $(Self::$name $(($argument))? => $misbehaviour,)*
+                }
+            }
+        }
+    };
 }
 
-impl Misdeed {
-    fn misbehaviour(self) -> Misbehaviour {
-        match self {
-            Self::NoNegotiation => Misbehaviour::NoNegotiation,
-            Self::Late(us) => Misbehaviour::Late(Nanos::from(us) * 1000),
-            Self::Silent => Misbehaviour::Silent,
-            Self::Dead => Misbehaviour::Dead,
-            Self::WrongXFlag => Misbehaviour::WrongXFlag,
-            Self::StallForward => Misbehaviour::StallForward,
-            Self::StallForwardForever => Misbehaviour::StallForwardForever,
-            Self::StallReverse => Misbehaviour::StallReverse,
-            Self::AckLow => Misbehaviour::AckLow,
-            Self::WaitStuck(level) => Misbehaviour::WaitStuck(level),
-            Self::OffLine => Misbehaviour::Condition(Condition::OffLine),
-            Self::PaperEmpty => Misbehaviour::Condition(Condition::PaperEmpty),
-            Self::Unplugged => Misbehaviour::Condition(Condition::Unplugged),
-            Self::PoweredOff => Misbehaviour::Condition(Condition::PoweredOff),
-            Self::Busy => Misbehaviour::Condition(Condition::Busy),
-        }
-    }
+misdeeds! {
+    NoNegotiation => Misbehaviour::NoNegotiation,
+    Late(us: u16) => Misbehaviour::Late(Nanos::from(us) * 1000),
+    Silent => Misbehaviour::Silent,
+    Dead => Misbehaviour::Dead,
+    WrongXFlag => Misbehaviour::WrongXFlag,
+    StallForward => Misbehaviour::StallForward,
+    StallForwardForever => Misbehaviour::StallForwardForever,
+    StallReverse => Misbehaviour::StallReverse,
+    AckLow => Misbehaviour::AckLow,
+    WaitStuck(level: bool) => Misbehaviour::WaitStuck(level),
+    OffLine => Misbehaviour::Condition(Condition::OffLine),
+    PaperEmpty => Misbehaviour::Condition(Condition::PaperEmpty),
+    Unplugged => Misbehaviour::Condition(Condition::Unplugged),
+    PoweredOff => Misbehaviour::Condition(Condition::PoweredOff),
+    Busy => Misbehaviour::Condition(Condition::Busy),
 }
 
 /// What happens between two requests, or later.
@@ -174,9 +169,9 @@ pub fn run(input: &Input) {
                 milliseconds,
             } => {
                 let end = wire.meter.accesses + u64::from(accesses);
-                wire.meter.interrupt_at = Some(end);
+                wire.meter.interrupt.at = Some(end);
                 let patience = u64::from(milliseconds).min(PATIENCE_MS);
-                wire.meter.interrupt_time = Some(wire.milliseconds() + patience);
+                wire.meter.interrupt.time = Some(wire.milliseconds() + patience);
                 apply(op, &mut session, &mut wire);
                 assert!(
                     wire.meter.accesses <= end + GRACE_ACCESSES,
@@ -197,7 +192,7 @@ pub fn run(input: &Input) {
             Act::Wait { milliseconds } => wire.now += Nanos::from(milliseconds) * 1_000_000,
         }
     }
-    wire.meter.interrupt_at = Some(0);
+    wire.meter.interrupt.at = Some(0);
     session.terminate(&mut wire);
     assert!(!session.is_connected() && wire.is_at_rest(), "at the end");
     // What a FIFO still held when the device failed is lost, and a byte that the device offers

@@ -9,6 +9,13 @@
 
 use core::{ffi::c_void, mem::offset_of};
 
+/// Where Microsoft's headers have these members.
+macro_rules! offsets {
+    ($($structure:ty { $($member:ident: $offset:literal),* })*) => {
+        $($(const _: () = assert!(offset_of!($structure, $member) == $offset);)*)*
+    };
+}
+
 /// `NTSTATUS`
 pub type Status = i32;
 /// `PVOID`
@@ -223,31 +230,22 @@ pub struct MDL {
     pub MappedSystemVa: *mut u8,
 }
 
-const _: () = {
-    assert!(offset_of!(MDL, MdlFlags) == 0xA);
-    assert!(offset_of!(MDL, MappedSystemVa) == 0x18);
-    assert!(offset_of!(DEVICE_OBJECT, DriverObject) == 0x08);
-    assert!(offset_of!(DEVICE_OBJECT, Flags) == 0x30);
-    assert!(offset_of!(DEVICE_OBJECT, DeviceExtension) == 0x40);
-    assert!(offset_of!(DEVICE_OBJECT, StackSize) == 0x4C);
-    assert!(offset_of!(DRIVER_OBJECT, DriverStart) == 0x18);
-    assert!(offset_of!(DRIVER_OBJECT, DriverExtension) == 0x30);
-    assert!(offset_of!(DRIVER_OBJECT, DriverUnload) == 0x68);
-    assert!(offset_of!(DRIVER_OBJECT, MajorFunction) == 0x70);
-    assert!(offset_of!(FILE_OBJECT, DeviceObject) == 0x08);
-    assert!(offset_of!(IO_STACK_LOCATION, Parameters) == 0x08);
-    assert!(offset_of!(IO_STACK_LOCATION, FileObject) == 0x30);
-    assert!(offset_of!(IO_STACK_LOCATION, CompletionRoutine) == 0x38);
-    assert!(offset_of!(DeviceIoControl, IoControlCode) == 0x10);
-    assert!(size_of::<Parameters>() == 0x20);
-    assert!(offset_of!(IRP, SystemBuffer) == 0x18);
-    assert!(offset_of!(IRP, IoStatus) == 0x30);
-    assert!(offset_of!(IRP, RequestorMode) == 0x40);
-    assert!(offset_of!(IRP, CancelRoutine) == 0x68);
-    assert!(offset_of!(IRP, UserBuffer) == 0x70);
-    assert!(offset_of!(IRP, ListEntry) == 0xA8);
-    assert!(offset_of!(IRP, CurrentStackLocation) == 0xB8);
-};
+offsets! {
+    MDL { MdlFlags: 0xA, MappedSystemVa: 0x18 }
+    DEVICE_OBJECT { DriverObject: 0x08, Flags: 0x30, DeviceExtension: 0x40, StackSize: 0x4C }
+    DRIVER_OBJECT {
+        DriverStart: 0x18, DriverExtension: 0x30, DriverUnload: 0x68, MajorFunction: 0x70
+    }
+    FILE_OBJECT { DeviceObject: 0x08 }
+    IO_STACK_LOCATION { Parameters: 0x08, FileObject: 0x30, CompletionRoutine: 0x38 }
+    DeviceIoControl { IoControlCode: 0x10 }
+    IRP {
+        SystemBuffer: 0x18, IoStatus: 0x30, RequestorMode: 0x40, CancelRoutine: 0x68,
+        UserBuffer: 0x70, ListEntry: 0xA8, CurrentStackLocation: 0xB8
+    }
+}
+
+const _: () = assert!(size_of::<Parameters>() == 0x20);
 
 /// `OBJECT_ATTRIBUTES`
 #[repr(C)]
@@ -288,10 +286,9 @@ pub struct DisconnectInterrupt {
     pub InterruptObject: Ptr,
 }
 
-const _: () = {
-    assert!(offset_of!(ConnectInterrupt, SynchronizeIrql) == 0x30);
-    assert!(offset_of!(ConnectInterrupt, Vector) == 0x34);
-    assert!(offset_of!(ConnectInterrupt, Irql) == 0x38);
-    assert!(offset_of!(ConnectInterrupt, InterruptMode) == 0x3C);
-    assert!(offset_of!(ConnectInterrupt, ProcessorEnableMask) == 0x40);
-};
+offsets! {
+    ConnectInterrupt {
+        SynchronizeIrql: 0x30, Vector: 0x34, Irql: 0x38, InterruptMode: 0x3C,
+        ProcessorEnableMask: 0x40
+    }
+}

@@ -4,42 +4,33 @@
 /// `write_byte`; with more functions of the trait, if it has them.
 macro_rules! byte_wide_port {
     ($chip:ty $(, $more:item)*) => {
-        impl $crate::PortDevice for $chip {
-            fn read(
-                &mut self,
-                now: $crate::Nanos,
-                block: usize,
-                offset: u16,
-                width: $crate::Width,
-            ) -> u32 {
-                self.base.connector.catch_up(now);
-                $crate::chip::read_bytes(offset, width, |offset| self.read_byte(block, offset))
-            }
+        const _: () = {
+            use $crate::{LineTrace, Nanos, PortDevice, Width, chip};
 
-            fn write(
-                &mut self,
-                now: $crate::Nanos,
-                block: usize,
-                offset: u16,
-                width: $crate::Width,
-                value: u32,
-            ) {
-                self.base.connector.catch_up(now);
-                $crate::chip::write_bytes(offset, width, value, |offset, byte| {
-                    self.write_byte(block, offset, byte);
-                });
-            }
+            impl PortDevice for $chip {
+                fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
+                    self.base.connector.catch_up(now);
+                    chip::read_bytes(offset, width, |offset| self.read_byte(block, offset))
+                }
 
-            fn advance(&mut self, now: $crate::Nanos) {
-                self.base.connector.look(now);
-            }
+                fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
+                    self.base.connector.catch_up(now);
+                    chip::write_bytes(offset, width, value, |offset, byte| {
+                        self.write_byte(block, offset, byte);
+                    });
+                }
 
-            fn trace(&self) -> Option<&$crate::LineTrace> {
-                self.base.connector.trace()
-            }
+                fn advance(&mut self, now: Nanos) {
+                    self.base.connector.look(now);
+                }
 
-            $($more)*
-        }
+                fn trace(&self) -> Option<&LineTrace> {
+                    self.base.connector.trace()
+                }
+
+                $($more)*
+            }
+        };
     };
 }
 
@@ -148,7 +139,7 @@ macro_rules! chip_options {
             /// A chip whose DCR does not read back: it reads 0xFF.
             #[must_use]
             pub fn with_write_only_dcr(mut self) -> Self {
-                self.base.dcr_reads_back = false;
+                self.base.wiring.dcr_reads_back = false;
                 self
             }
 
@@ -156,14 +147,14 @@ macro_rules! chip_options {
             /// are on.
             #[must_use]
             pub fn with_write_only_data(mut self) -> Self {
-                self.base.data_reads_back = false;
+                self.base.wiring.data_reads_back = false;
                 self
             }
 
             /// A chip that drives its unused DSR and DCR bits low instead of leaving them at 1.
             #[must_use]
             pub fn with_unused_bits_low(mut self) -> Self {
-                self.base.undriven = 0;
+                self.base.wiring.undriven = 0;
                 self
             }
 

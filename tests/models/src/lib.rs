@@ -61,6 +61,71 @@
 
 extern crate alloc;
 
+/// Builders of a handle whose state its clones share.
+macro_rules! options {
+    ($handle:ty, $state:ty: $(
+        $(#[$doc:meta])*
+        $name:ident($($arg:ident: $t:ty)?) = $set:expr;
+    )*) => {
+        impl $handle { $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(self $(, $arg: $t)?) -> Self {
+                let set: fn(&mut $state $(, $t)?) = $set;
+                set(&mut self.0.borrow_mut() $(, $arg)?);
+                self
+            }
+        )* }
+    };
+}
+
+/// What can be read off such a handle.
+macro_rules! views {
+    ($handle:ty, $state:ty: $(
+        $(#[$doc:meta])*
+        $name:ident($($arg:ident: $t:ty)?) -> $seen:ty = $look:expr;
+    )*) => {
+        impl $handle { $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(&self $(, $arg: $t)?) -> $seen {
+                let look: fn(&$state $(, $t)?) -> $seen = $look;
+                look(&self.0.borrow() $(, $arg)?)
+            }
+        )* }
+    };
+}
+
+/// What makes such a handle a [`Peripheral`]: its state has the functions of the same names; with
+/// more functions of the trait, if it has them. And its default, which is a new one.
+macro_rules! shared_peripheral {
+    ($handle:ty $(, $more:item)*) => {
+        impl Default for $handle {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl $crate::Peripheral for $handle {
+            fn host_changed(&mut self, now: $crate::Nanos, host: $crate::HostLines) {
+                self.0.borrow_mut().host_changed(now, host);
+            }
+
+            fn lines(&mut self, now: $crate::Nanos) -> $crate::PeripheralLines {
+                let mut state = self.0.borrow_mut();
+                state.advance(now);
+                state.lines()
+            }
+
+            fn next_change(&self, now: $crate::Nanos) -> Option<$crate::Nanos> {
+                self.0.borrow().next_change(now)
+            }
+
+            $($more)*
+        }
+    };
+}
+
 mod chip;
 mod daisy;
 mod line;

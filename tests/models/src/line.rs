@@ -58,16 +58,10 @@ impl Line {
     ];
 
     /// The eight data lines, least significant first.
-    pub const DATA: [Self; 8] = [
-        Self::D0,
-        Self::D1,
-        Self::D2,
-        Self::D3,
-        Self::D4,
-        Self::D5,
-        Self::D6,
-        Self::D7,
-    ];
+    pub const DATA: [Self; 8] = match Self::ALL.first_chunk() {
+        Some(lines) => *lines,
+        None => unreachable!(),
+    };
 
     /// The name as the standard spells it.
     #[must_use]

@@ -6,37 +6,44 @@ use alloc::{rc::Rc, vec::Vec};
 use core::cell::RefCell;
 
 use self::device::{Device, Trigger};
-use crate::{Condition, HostLines, Nanos, Peripheral, PeripheralLines, Violation};
+use crate::{Condition, Nanos, Violation};
 
 /// What a device is asked for in a negotiation, as a number: the extensibility byte.
 ///
 /// Bit 2 asks for the device ID through the mode that the other bits name.
 pub mod extensibility {
-    /// Nibble mode. The one request whose acceptance is XFlag low.
-    pub const NIBBLE: u8 = 0x00;
-    /// Byte mode.
-    pub const BYTE: u8 = 0x01;
-    /// The device ID in nibble mode.
-    pub const ID_NIBBLE: u8 = 0x04;
-    /// The device ID in byte mode.
-    pub const ID_BYTE: u8 = 0x05;
-    /// ECP mode without run-length encoding.
-    pub const ECP: u8 = 0x10;
-    /// The device ID in ECP mode.
-    pub const ID_ECP: u8 = 0x14;
-    /// ECP mode with run-length encoding.
-    pub const ECP_RLE: u8 = 0x30;
-    /// The device ID in ECP mode with run-length encoding.
-    pub const ID_ECP_RLE: u8 = 0x34;
-    /// EPP mode.
-    pub const EPP: u8 = 0x40;
+    macro_rules! requests {
+        ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+            $($(#[$doc])* pub const $name: u8 = $value;)*
+
+            /// All that [`Peripheral1284`](crate::Peripheral1284) can do.
+            pub const ALL: [u8; 9] = [$($name),*];
+        };
+    }
+
+    requests! {
+        /// Nibble mode. The one request whose acceptance is XFlag low.
+        NIBBLE = 0x00,
+        /// Byte mode.
+        BYTE = 0x01,
+        /// The device ID in nibble mode.
+        ID_NIBBLE = 0x04,
+        /// The device ID in byte mode.
+        ID_BYTE = 0x05,
+        /// ECP mode without run-length encoding.
+        ECP = 0x10,
+        /// The device ID in ECP mode.
+        ID_ECP = 0x14,
+        /// ECP mode with run-length encoding.
+        ECP_RLE = 0x30,
+        /// The device ID in ECP mode with run-length encoding.
+        ID_ECP_RLE = 0x34,
+        /// EPP mode.
+        EPP = 0x40,
+    }
+
     /// Another extensibility byte follows. No device here knows it.
     pub const LINK: u8 = 0x80;
-
-    /// All that [`Peripheral1284`](crate::Peripheral1284) can do.
-    pub const ALL: [u8; 9] = [
-        NIBBLE, BYTE, ID_NIBBLE, ID_BYTE, ECP, ID_ECP, ECP_RLE, ID_ECP_RLE, EPP,
-    ];
 }
 
 /// Where the bytes of a mode go to or come from.
@@ -147,70 +154,12 @@ impl Misbehaviour {
 #[derive(Clone, Debug)]
 pub struct Peripheral1284(Rc<RefCell<Device>>);
 
-impl Default for Peripheral1284 {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Peripheral1284 {
     /// A ready device with all modes that answers at once. Its device ID is
     /// `MFG:Parscan;MDL:Model 1284;CLS:PRINTER;DES:Model of an IEEE 1284 device;`.
     #[must_use]
     pub fn new() -> Self {
         Self(Rc::new(RefCell::new(Device::new())))
-    }
-
-    /// Supports only the requests with these [extensibility bytes](extensibility).
-    #[must_use]
-    pub fn with_requests(self, requests: &[u8]) -> Self {
-        self.0.borrow_mut().requests = requests.to_vec();
-        self
-    }
-
-    /// How long the device takes for every answer; 0 unless set.
-    #[must_use]
-    pub fn with_response(self, time: Nanos) -> Self {
-        self.0.borrow_mut().response = time;
-        self
-    }
-
-    /// How long the device takes for a byte, in every mode; 0 unless set.
-    #[must_use]
-    pub fn with_byte_time(self, time: Nanos) -> Self {
-        let mut device = self.0.borrow_mut();
-        device.byte_time = time;
-        device.printer.byte_time = time;
-        drop(device);
-        self
-    }
-
-    /// How long a reset takes; 1 s unless set.
-    #[must_use]
-    pub fn with_reset_time(self, time: Nanos) -> Self {
-        self.0.borrow_mut().printer.reset_time = time;
-        self
-    }
-
-    /// The device is reset by the nInit pulse that ends EPP mode, as many are.
-    #[must_use]
-    pub fn with_reset_at_epp_exit(self) -> Self {
-        self.0.borrow_mut().epp_exit_resets = true;
-        self
-    }
-
-    /// What the device sends as its ID: exactly these bytes, with their length prefix.
-    #[must_use]
-    pub fn with_device_id(self, bytes: &[u8]) -> Self {
-        self.0.borrow_mut().id = bytes.to_vec();
-        self
-    }
-
-    /// Starts in `condition`.
-    #[must_use]
-    pub fn with_condition(self, condition: Condition) -> Self {
-        self.set_condition(condition);
-        self
     }
 
     /// Changes the condition; see [`Misbehaviour::Condition`].
@@ -224,12 +173,6 @@ impl Peripheral1284 {
             .borrow_mut()
             .printer
             .set_condition_at(time, condition);
-    }
-
-    /// The condition at the chip's last look, or as set since.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
-        self.0.borrow().printer.condition
     }
 
     /// Misbehaves from now on.
@@ -270,109 +213,69 @@ impl Peripheral1284 {
         self.0.borrow_mut().give(Some(channel), bytes);
     }
 
-    /// How many given bytes are still to be sent.
-    #[must_use]
-    pub fn to_send(&self) -> usize {
-        self.0.borrow().to_send()
-    }
-
-    /// Every byte taken, in whatever mode, oldest first; runs are expanded.
-    #[must_use]
-    pub fn received(&self) -> Vec<u8> {
-        self.0.borrow().received.clone()
-    }
-
-    /// Every byte taken on `channel`, oldest first.
-    #[must_use]
-    pub fn received_on(&self, channel: Channel) -> Vec<u8> {
-        self.0.borrow().received_on(channel)
-    }
-
     /// Forgets the bytes taken.
     pub fn clear_received(&self) {
         self.0.borrow_mut().clear_received();
     }
-
-    /// How many bytes were moved since power-on, in both directions and with the device ID's.
-    #[must_use]
-    pub fn moved(&self) -> usize {
-        self.0.borrow().moved
-    }
-
-    /// Where the protocol is.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.0.borrow().phase()
-    }
-
-    /// The extensibility byte of every negotiation that reached event 6, oldest first.
-    #[must_use]
-    pub fn negotiations(&self) -> Vec<u8> {
-        self.0.borrow().negotiations.clone()
-    }
-
-    /// How many times a mode ended as it should: events 22 to 28, or an nInit pulse in EPP mode.
-    #[must_use]
-    pub fn terminations(&self) -> usize {
-        self.0.borrow().terminations
-    }
-
-    /// How many times a mode ended by nSelectIn low where that may lose data, or by a termination
-    /// that the host did not finish.
-    #[must_use]
-    pub fn immediate_terminations(&self) -> usize {
-        self.0.borrow().immediate_terminations
-    }
-
-    /// How many resets began in compatibility mode.
-    #[must_use]
-    pub fn resets(&self) -> usize {
-        self.0.borrow().printer.resets
-    }
-
-    /// How many ECP transfer recoveries the device answered.
-    #[must_use]
-    pub fn recoveries(&self) -> usize {
-        self.0.borrow().recoveries
-    }
-
-    /// The EPP address register.
-    #[must_use]
-    pub fn epp_address(&self) -> u8 {
-        self.0.borrow().epp_address
-    }
-
-    /// The selected ECP channel.
-    #[must_use]
-    pub fn ecp_channel(&self) -> u8 {
-        self.0.borrow().channel
-    }
-
-    /// The rules that the host broke, oldest first; at most 4096 of the 1284 modes'.
-    #[must_use]
-    pub fn violations(&self) -> Vec<Violation> {
-        self.0.borrow().violations()
-    }
 }
 
-impl Peripheral for Peripheral1284 {
-    fn host_changed(&mut self, now: Nanos, host: HostLines) {
-        self.0.borrow_mut().host_changed(now, host);
-    }
+options! { Peripheral1284, Device:
+    /// Supports only the requests with these [extensibility bytes](extensibility).
+    with_requests(requests: &[u8]) = |state, requests| state.requests = requests.to_vec();
+    /// How long the device takes for every answer; 0 unless set.
+    with_response(time: Nanos) = |state, time| state.response = time;
+    /// How long the device takes for a byte, in every mode; 0 unless set.
+    with_byte_time(time: Nanos) = |state, time| {
+        state.byte_time = time;
+        state.printer.byte_time = time;
+    };
+    /// How long a reset takes; 1 s unless set.
+    with_reset_time(time: Nanos) = |state, time| state.printer.reset_time = time;
+    /// The device is reset by the nInit pulse that ends EPP mode, as many are.
+    with_reset_at_epp_exit() = |state| state.epp_exit_resets = true;
+    /// What the device sends as its ID: exactly these bytes, with their length prefix.
+    with_device_id(bytes: &[u8]) = |state, bytes| state.id = bytes.to_vec();
+    /// Starts in `condition`.
+    with_condition(condition: Condition) = |state, condition| state.set_condition(condition);
+}
 
-    fn lines(&mut self, now: Nanos) -> PeripheralLines {
-        let mut device = self.0.borrow_mut();
-        device.advance(now);
-        device.lines()
-    }
+views! { Peripheral1284, Device:
+    /// The condition at the chip's last look, or as set since.
+    condition() -> Condition = |state| state.printer.condition;
+    /// How many given bytes are still to be sent.
+    to_send() -> usize = |state| state.to_send();
+    /// Every byte taken, in whatever mode, oldest first; runs are expanded.
+    received() -> Vec<u8> = |state| state.received.clone();
+    /// Every byte taken on `channel`, oldest first.
+    received_on(channel: Channel) -> Vec<u8> = |state, channel| state.received_on(channel);
+    /// How many bytes were moved since power-on, in both directions and with the device ID's.
+    moved() -> usize = |state| state.moved;
+    /// Where the protocol is.
+    phase() -> Phase = |state| state.phase();
+    /// The extensibility byte of every negotiation that reached event 6, oldest first.
+    negotiations() -> Vec<u8> = |state| state.negotiations.clone();
+    /// How many times a mode ended as it should: events 22 to 28, or an nInit pulse in EPP mode.
+    terminations() -> usize = |state| state.terminations;
+    /// How many times a mode ended by nSelectIn low where that may lose data, or by a termination
+    /// that the host did not finish.
+    immediate_terminations() -> usize = |state| state.immediate_terminations;
+    /// How many resets began in compatibility mode.
+    resets() -> usize = |state| state.printer.resets;
+    /// How many ECP transfer recoveries the device answered.
+    recoveries() -> usize = |state| state.recoveries;
+    /// The EPP address register.
+    epp_address() -> u8 = |state| state.epp_address;
+    /// The selected ECP channel.
+    ecp_channel() -> u8 = |state| state.channel;
+    /// The rules that the host broke, oldest first; at most 4096 of the 1284 modes'.
+    violations() -> Vec<Violation> = |state| state.violations();
+}
 
+shared_peripheral!(
+    Peripheral1284,
     fn data(&mut self, now: Nanos) -> Option<u8> {
         let mut device = self.0.borrow_mut();
         device.advance(now);
         device.data()
     }
-
-    fn next_change(&self, now: Nanos) -> Option<Nanos> {
-        self.0.borrow().next_change(now)
-    }
-}
+);

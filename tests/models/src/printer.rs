@@ -3,7 +3,7 @@
 use alloc::{collections::VecDeque, rc::Rc, vec::Vec};
 use core::cell::RefCell;
 
-use crate::{HostLines, Nanos, Peripheral, PeripheralLines, Pulse, Unconnected};
+use crate::{HostLines, Nanos, PeripheralLines, Pulse, Unconnected};
 
 /// The shortest nInit pulse that resets the printer.
 const RESET_PULSE: Nanos = 50_000;
@@ -226,68 +226,12 @@ pub(crate) struct State {
     pub(crate) violations: Vec<Violation>,
 }
 
-impl Default for Printer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Printer {
     /// A ready printer. Busy rises 0.2 us after nStrobe falls, a byte takes 20 us, nAck is low for
     /// 5 us; a reset takes 1 s.
     #[must_use]
     pub fn new() -> Self {
         Self(Rc::new(RefCell::new(State::new())))
-    }
-
-    /// Starts in `condition`.
-    #[must_use]
-    pub fn with_condition(self, condition: Condition) -> Self {
-        self.0.borrow_mut().set_condition(condition);
-        self
-    }
-
-    /// How long a reset takes, from nInit rising. `Nanos::MAX`: it never comes back.
-    #[must_use]
-    pub fn with_reset_time(self, time: Nanos) -> Self {
-        self.0.borrow_mut().reset_time = time;
-        self
-    }
-
-    /// The condition after every reset, whatever it was before: [`Condition::Ready`] makes a
-    /// printer that is, say, off line until it is reset.
-    #[must_use]
-    pub fn with_reset_outcome(self, condition: Condition) -> Self {
-        self.0.borrow_mut().reset_outcome = Some(condition);
-        self
-    }
-
-    /// What the lines show while a reset runs; [`Condition::Busy`] unless set.
-    #[must_use]
-    pub fn with_condition_during_reset(self, condition: Condition) -> Self {
-        self.0.borrow_mut().during_reset = condition;
-        self
-    }
-
-    /// From nStrobe falling to Busy high. Real printers stay within 0.5 us.
-    #[must_use]
-    pub fn with_busy_delay(self, time: Nanos) -> Self {
-        self.0.borrow_mut().busy_delay = time;
-        self
-    }
-
-    /// From nStrobe rising to nAck low. `Nanos::MAX`: stuck at the first byte.
-    #[must_use]
-    pub fn with_byte_time(self, time: Nanos) -> Self {
-        self.0.borrow_mut().byte_time = time;
-        self
-    }
-
-    /// How long nAck is low after a byte. Real printers: 0.5 to 10 us.
-    #[must_use]
-    pub fn with_ack_width(self, time: Nanos) -> Self {
-        self.0.borrow_mut().ack_width = time;
-        self
     }
 
     /// Changes the condition; the lines show it from the chip's next look at them.
@@ -302,67 +246,48 @@ impl Printer {
     pub fn set_condition_at(&self, time: Nanos, condition: Condition) {
         self.0.borrow_mut().set_condition_at(time, condition);
     }
+}
 
+options! { Printer, State:
+    /// Starts in `condition`.
+    with_condition(condition: Condition) = |state, condition| state.set_condition(condition);
+    /// How long a reset takes, from nInit rising. `Nanos::MAX`: it never comes back.
+    with_reset_time(time: Nanos) = |state, time| state.reset_time = time;
+    /// The condition after every reset, whatever it was before: [`Condition::Ready`] makes a
+    /// printer that is, say, off line until it is reset.
+    with_reset_outcome(condition: Condition) = |state, condition| state.reset_outcome = Some(condition);
+    /// What the lines show while a reset runs; [`Condition::Busy`] unless set.
+    with_condition_during_reset(condition: Condition) = |state, condition| state.during_reset = condition;
+    /// From nStrobe falling to Busy high. Real printers stay within 0.5 us.
+    with_busy_delay(time: Nanos) = |state, time| state.busy_delay = time;
+    /// From nStrobe rising to nAck low. `Nanos::MAX`: stuck at the first byte.
+    with_byte_time(time: Nanos) = |state, time| state.byte_time = time;
+    /// How long nAck is low after a byte. Real printers: 0.5 to 10 us.
+    with_ack_width(time: Nanos) = |state, time| state.ack_width = time;
+}
+
+views! { Printer, State:
     /// The condition at the chip's last look, or as set since.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
-        self.0.borrow().condition
-    }
-
+    condition() -> Condition = |state| state.condition;
     /// Every byte taken, oldest first. A reset does not clear it.
-    #[must_use]
-    pub fn received(&self) -> Vec<u8> {
-        self.0.borrow().received.clone()
-    }
-
+    received() -> Vec<u8> = |state| state.received.clone();
     /// How many resets began: nInit low for at least 50 us while the printer had power.
-    #[must_use]
-    pub fn resets(&self) -> usize {
-        self.0.borrow().resets
-    }
-
+    resets() -> usize = |state| state.resets;
     /// Whether a reset runs, from its recognition to its end.
-    #[must_use]
-    pub fn is_resetting(&self) -> bool {
-        self.0.borrow().resetting
-    }
-
+    is_resetting() -> bool = |state| state.resetting;
     /// Every pulse of nInit low that reached the printer, with or without power, however short.
-    #[must_use]
-    pub fn init_pulses(&self) -> Vec<Pulse> {
-        self.0.borrow().init_pulses.clone()
-    }
-
+    init_pulses() -> Vec<Pulse> = |state| state.init_pulses.clone();
     /// How many nInit pulses were too short for a reset.
-    #[must_use]
-    pub fn glitches(&self) -> usize {
+    glitches() -> usize = |state| {
         let short = |violation: &&Violation| violation.kind == ViolationKind::ResetTooShort;
-        self.0.borrow().violations.iter().filter(short).count()
-    }
-
+        state.violations.iter().filter(short).count()
+    };
     /// The rules that the host broke, oldest first, with the short resets that
     /// [`glitches`](Self::glitches) counts.
-    #[must_use]
-    pub fn violations(&self) -> Vec<Violation> {
-        self.0.borrow().violations.clone()
-    }
+    violations() -> Vec<Violation> = |state| state.violations.clone();
 }
 
-impl Peripheral for Printer {
-    fn host_changed(&mut self, now: Nanos, host: HostLines) {
-        self.0.borrow_mut().host_changed(now, host);
-    }
-
-    fn lines(&mut self, now: Nanos) -> PeripheralLines {
-        let mut state = self.0.borrow_mut();
-        state.advance(now);
-        state.lines()
-    }
-
-    fn next_change(&self, now: Nanos) -> Option<Nanos> {
-        self.0.borrow().next_change(now)
-    }
-}
+shared_peripheral!(Printer);
 
 impl State {
     pub(crate) const fn new() -> Self {
@@ -630,6 +555,26 @@ mod tests {
         port.write(now, 0, 0, Width::Byte, value.into());
     }
 
+    /// A ready printer behind a chip.
+    fn ready() -> (Printer, Spp) {
+        let printer = Printer::new();
+        let port = port(&printer);
+        (printer, port)
+    }
+
+    /// A reset: nInit low for 100 us from 0 on.
+    fn reset(port: &mut Spp) {
+        dcr(port, 0, 0x08);
+        dcr(port, 100 * US, 0x0C);
+    }
+
+    /// A byte that is there from 10 us on, with nStrobe falling and rising then.
+    fn strobe_from(port: &mut Spp, fall: Nanos, rise: Nanos) {
+        data(port, 10 * US, 0x41);
+        dcr(port, fall, 0x0D);
+        dcr(port, rise, 0x0C);
+    }
+
     /// One byte as the standard wants it, from `now`: 1 us set-up, 1 us strobe, 1 us hold.
     fn strobe(port: &mut Spp, now: Nanos, byte: u8) -> Nanos {
         data(port, now, byte);
@@ -663,8 +608,7 @@ mod tests {
 
     #[test]
     fn a_condition_can_change_while_the_machine_runs() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         assert_eq!(dsr(&mut port, US), 0xD8);
         printer.set_condition(Condition::PaperEmpty);
         assert_eq!(dsr(&mut port, 2 * US), 0x70);
@@ -714,8 +658,7 @@ mod tests {
 
     #[test]
     fn a_reset_shows_busy_while_n_init_is_still_low() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         dcr(&mut port, 0, 0x08);
         assert_eq!(dsr(&mut port, 49_999), 0xD8);
         assert_eq!(dsr(&mut port, 50_000), 0x58);
@@ -728,8 +671,7 @@ mod tests {
 
     #[test]
     fn a_shorter_pulse_is_a_glitch() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         dcr(&mut port, 10 * US, 0x08);
         dcr(&mut port, 60 * US - 1, 0x0C);
         assert_eq!(dsr(&mut port, 200 * US), 0xD8);
@@ -742,8 +684,7 @@ mod tests {
     fn a_second_reset_starts_the_time_again() {
         let printer = Printer::new().with_reset_time(100 * MS);
         let mut port = port(&printer);
-        dcr(&mut port, 0, 0x08);
-        dcr(&mut port, 100 * US, 0x0C);
+        reset(&mut port);
         dcr(&mut port, 50 * MS, 0x08);
         dcr(&mut port, 50 * MS + 100 * US, 0x0C);
         assert_eq!(dsr(&mut port, 140 * MS), 0x58);
@@ -765,8 +706,7 @@ mod tests {
             .with_condition(Condition::PaperEmpty)
             .with_reset_time(MS);
         let mut chip = port(&printer);
-        dcr(&mut chip, 0, 0x08);
-        dcr(&mut chip, 100 * US, 0x0C);
+        reset(&mut chip);
         assert_eq!(dsr(&mut chip, MS), 0x58);
         assert_eq!(dsr(&mut chip, 2 * MS), 0x70, "there is still no paper");
 
@@ -777,8 +717,7 @@ mod tests {
             .with_condition_during_reset(Condition::OffLine);
         let mut chip = port(&printer);
         assert_eq!(dsr(&mut chip, 0), 0x48);
-        dcr(&mut chip, 0, 0x08);
-        dcr(&mut chip, 100 * US, 0x0C);
+        reset(&mut chip);
         assert_eq!(dsr(&mut chip, MS), 0x48);
         assert_eq!(dsr(&mut chip, 2 * MS), 0xD8);
         assert_eq!(printer.condition(), Condition::Ready);
@@ -804,10 +743,8 @@ mod tests {
 
     #[test]
     fn power_that_goes_away_ends_a_reset() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
-        dcr(&mut port, 0, 0x08);
-        dcr(&mut port, 100 * US, 0x0C);
+        let (printer, mut port) = ready();
+        reset(&mut port);
         printer.set_condition_at(MS, Condition::PoweredOff);
         assert_eq!(dsr(&mut port, 2 * MS), 0x80);
         printer.set_condition(Condition::Ready);
@@ -816,8 +753,7 @@ mod tests {
 
     #[test]
     fn unplugging_in_the_middle_of_a_pulse_loses_it() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         dcr(&mut port, 0, 0x08);
         printer.set_condition_at(60 * US, Condition::Unplugged);
         dcr(&mut port, 100 * US, 0x0C);
@@ -829,8 +765,7 @@ mod tests {
 
     #[test]
     fn a_byte_is_taken_acknowledged_and_done() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         strobe(&mut port, 10 * US, 0x41); // nStrobe low from 11 us to 12 us
         port.advance(100 * US);
         assert_eq!(printer.received(), [0x41]);
@@ -857,21 +792,9 @@ mod tests {
 
     #[test]
     fn broken_strobe_timing_is_recorded() {
-        let short_set_up = |port: &mut Spp| {
-            data(port, 10 * US, 0x41);
-            dcr(port, 10 * US + 499, 0x0D);
-            dcr(port, 12 * US, 0x0C);
-        };
-        let short_strobe = |port: &mut Spp| {
-            data(port, 10 * US, 0x41);
-            dcr(port, 11 * US, 0x0D);
-            dcr(port, 11 * US + 499, 0x0C);
-        };
-        let long_strobe = |port: &mut Spp| {
-            data(port, 10 * US, 0x41);
-            dcr(port, 11 * US, 0x0D);
-            dcr(port, 511 * US + 1, 0x0C);
-        };
+        let short_set_up = |port: &mut Spp| strobe_from(port, 10 * US + 499, 12 * US);
+        let short_strobe = |port: &mut Spp| strobe_from(port, 11 * US, 11 * US + 499);
+        let long_strobe = |port: &mut Spp| strobe_from(port, 11 * US, 511 * US + 1);
         let no_hold = |port: &mut Spp| {
             strobe(port, 10 * US, 0x41);
             data(port, 12 * US + 499, 0x42);
@@ -908,11 +831,8 @@ mod tests {
 
     #[test]
     fn time_that_does_not_count_excuses_a_long_strobe_only() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
-        data(&mut port, 10 * US, 0x41);
-        dcr(&mut port, 11 * US, 0x0D);
-        dcr(&mut port, 600 * US, 0x0C);
+        let (printer, mut port) = ready();
+        strobe_from(&mut port, 11 * US, 600 * US);
         // Busy: the byte is lost, whatever the host was kept by.
         dcr(&mut port, 602 * US, 0x0D);
         let [long, lost] = printer.violations()[..] else {
@@ -927,8 +847,7 @@ mod tests {
 
     #[test]
     fn a_strobe_to_a_busy_printer_is_lost() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         let next = strobe(&mut port, 10 * US, 0x41);
         strobe(&mut port, next, 0x42);
         strobe(&mut port, MS, 0x43);
@@ -944,8 +863,7 @@ mod tests {
 
     #[test]
     fn n_select_in_must_be_low() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (printer, mut port) = ready();
         data(&mut port, 10 * US, 0x41);
         dcr(&mut port, 11 * US, 0x05);
         dcr(&mut port, 12 * US, 0x04);
@@ -956,8 +874,7 @@ mod tests {
 
     #[test]
     fn it_does_not_answer_a_negotiation() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
+        let (_, mut port) = ready();
         data(&mut port, 10 * US, 0x00);
         dcr(&mut port, 11 * US, 0x06); // event 1
         assert_eq!(dsr(&mut port, 40 * MS), 0xD8, "not 0x38");
@@ -965,10 +882,8 @@ mod tests {
 
     #[test]
     fn no_byte_during_reset() {
-        let printer = Printer::new();
-        let mut port = port(&printer);
-        dcr(&mut port, 0, 0x08);
-        dcr(&mut port, 100 * US, 0x0C);
+        let (printer, mut port) = ready();
+        reset(&mut port);
         strobe(&mut port, 200 * US, 0x41);
         assert_eq!(printer.received(), []);
         assert_eq!(kinds(&printer), [ViolationKind::NotReady]);

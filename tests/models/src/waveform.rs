@@ -156,10 +156,28 @@ fn change<W: Write>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HostLines, PeripheralLines, PortDevice, Printer, Spp, Width};
+    use crate::{HostLines, Nanos, PeripheralLines, PortDevice, Printer, Spp, Width};
+    use core::ops::Range;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use vcd::Command;
+
+    /// A host sends so many bytes, the first at `start`.
+    pub(super) fn strobe_bytes(port: &mut Spp, start: Nanos, count: u8) {
+        let mut now = start;
+        for byte in 0..count {
+            port.write(now, 0, 0, Width::Byte, u32::from(0x41 + byte));
+            port.write(now + 1_000, 0, 2, Width::Byte, 0x0D);
+            port.write(now + 2_000, 0, 2, Width::Byte, 0x0C);
+            now += 40_000;
+        }
+        port.advance(now);
+    }
+
+    /// A stretch of time, of up to a millisecond.
+    pub(super) fn window(from: Range<Nanos>) -> impl Strategy<Value = (Nanos, Nanos)> {
+        (from, 0..1_000_000u64).prop_map(|(from, length)| (from, from + length))
+    }
 
     /// Reads a VCD back into a trace, by the names in it.
     fn parse(bytes: &[u8]) -> LineTrace {

@@ -88,6 +88,23 @@ fn an_image_comes_after_its_command() {
     assert_eq!(s.written(0x02), Scanner::scan_command(100, 7));
 }
 
+/// A scanner with so many bytes of 1 to send.
+fn sending(count: usize) -> Scanner {
+    let s = Scanner::default();
+    s.send(0x81, &vec![1; count], false);
+    s
+}
+
+/// What so many requests for a packet give.
+fn answers<const N: usize>(s: &mut Scanner) -> [Answer; N] {
+    [(); N].map(|()| s.packet_in(0, 0x81))
+}
+
+/// A full packet of them.
+fn full() -> Answer {
+    Answer::Data(vec![1; 512])
+}
+
 #[test]
 fn a_whole_number_of_packets_ends_with_or_without_a_zlp() {
     let mut s = Scanner::new(Speed::Full);
@@ -102,24 +119,20 @@ fn a_whole_number_of_packets_ends_with_or_without_a_zlp() {
 
 #[test]
 fn a_halt_lasts_until_it_is_cleared() {
-    let mut s = Scanner::default();
-    s.send(0x81, &[1; 1500], false);
+    let mut s = sending(1500);
     s.stall_at(0x81, 2);
-    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
-    assert_eq!(s.packet_in(0, 0x81), Answer::Stall);
-    assert_eq!(s.packet_in(0, 0x81), Answer::Stall);
+    assert_eq!(answers(&mut s), [full(), Answer::Stall, Answer::Stall]);
     assert!(s.is_halted(0x81));
     let status = control(&mut s, [0x82, 0, 0, 0, 0x81, 0, 2, 0], &[]);
     assert_eq!(status, Answer::Data(vec![1, 0]));
     let clear = control(&mut s, [0x02, 1, 0, 0, 0x81, 0, 0, 0], &[]);
     assert_eq!(clear, Answer::ACK);
-    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
+    assert_eq!(s.packet_in(0, 0x81), full());
 }
 
 #[test]
 fn misbehaviour_is_what_was_asked_for() {
-    let mut s = Scanner::default();
-    s.send(0x81, &[1; 20], false);
+    let mut s = sending(20);
     s.limit_packets(0x81, 8);
     assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 8]));
     s.babble_at(0x81, 1, 3);
@@ -176,16 +189,13 @@ fn hostile_sets_are_many_and_reproducible() {
 
 #[test]
 fn a_device_falls_silent_where_it_was_asked_to() {
-    let mut s = Scanner::default();
-    s.send(0x81, &[1; 2048], false);
+    let mut s = sending(2048);
     s.silence_at(0x81, 2);
-    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
-    assert_eq!(s.packet_in(0, 0x81), Answer::Nak);
+    assert_eq!(answers(&mut s), [full(), Answer::Nak]);
     assert_eq!(s.ready_at(0, 0x81), None);
     s.set_silent(0x81, false);
     s.hold_at(0x81, 2, 1000);
-    assert_eq!(s.packet_in(0, 0x81), Answer::Data(vec![1; 512]));
-    assert_eq!(s.packet_in(0, 0x81), Answer::Nak);
+    assert_eq!(answers(&mut s), [full(), Answer::Nak]);
     assert_eq!(s.ready_at(0, 0x81), Some(1000));
     assert_eq!(s.unsent(0x81), 1024, "nothing was lost");
     s.forget(0x81);

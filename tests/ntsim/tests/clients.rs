@@ -63,6 +63,16 @@ impl Pair {
             .status)
     }
 
+    /// The client goes, and leaves this behind.
+    fn client_leaks(&self, what: &str) -> Result<(), Bugcheck> {
+        let m = &self.b.machine;
+        m.close(self.ask)?;
+        let check = m.unload(self.client).expect_err("a leak");
+        assert_eq!(check.rule, rules::LEAK);
+        assert!(check.what.contains(what), "{check}");
+        Ok(())
+    }
+
     fn down(&self) -> Result<(), Bugcheck> {
         let m = &self.b.machine;
         m.close(self.ask)?;
@@ -262,16 +272,7 @@ fn a_fault_below_another_driver_names_both() -> Result<(), Bugcheck> {
 #[test]
 fn a_file_object_left_is_the_clients_leak() -> Result<(), Bugcheck> {
     let p = using()?;
-    p.b.machine.close(p.ask)?;
-    let check = p.b.machine.unload(p.client).expect_err("a leak");
-    assert_eq!(check.rule, rules::LEAK);
-    assert!(
-        check
-            .what
-            .contains(r"file object of \Device\Misbehave0 from accomplice+"),
-        "{check}"
-    );
-    Ok(())
+    p.client_leaks(r"file object of \Device\Misbehave0 from accomplice+")
 }
 
 #[test]
@@ -279,11 +280,7 @@ fn a_device_reference_left_is_the_clients_leak() -> Result<(), Bugcheck> {
     let p = using()?;
     p.ask(0x80D)?;
     p.ask(CLOSE)?;
-    p.b.machine.close(p.ask)?;
-    let check = p.b.machine.unload(p.client).expect_err("a leak");
-    assert_eq!(check.rule, rules::LEAK);
-    assert!(check.what.contains("1 references to"), "{check}");
-    Ok(())
+    p.client_leaks("1 references to")
 }
 
 #[test]

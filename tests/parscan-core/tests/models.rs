@@ -545,7 +545,7 @@ fn an_interruption_in_the_middle_of_a_turn_keeps_the_chips_rules() {
         for at in (0..60_000).step_by(211) {
             let peripheral = peripheral().with_response(3 * MS);
             let (mut port, mut session) = start(mode, &peripheral);
-            port.meter.interrupt_at = Some(port.meter.accesses + at);
+            port.meter.interrupt.at = Some(port.meter.accesses + at);
             peripheral.give(&pattern(16));
             let transfer = session.read(&mut port, &mut [0; 16]);
             if transfer.result.is_ok() {
@@ -583,14 +583,14 @@ fn cancelled(
     let (mut port, mut session) = start(mode, &peripheral);
     port.epp_us = 4 * response / 1000 + 1;
     let what = format!("{mode:?}, {response} ns, access {at}");
-    port.meter.interrupt_at = Some(port.meter.accesses + at);
+    port.meter.interrupt.at = Some(port.meter.accesses + at);
     peripheral.give(given);
     let Transfer { bytes, result } = transfer(&mut session, &mut port);
     if result.is_err() {
         assert_eq!(result, Err(Fault::Interrupted), "{what}");
         assert!(rests(&port, &session), "{what}");
     }
-    port.meter.interrupt_at = None;
+    port.meter.interrupt.at = None;
     port.now += 100 * MS;
     Cancelled {
         peripheral,
@@ -652,7 +652,7 @@ fn misbehaviour_ends() {
                 peripheral.give(&pattern(16));
                 peripheral.misbehave_at_byte(*moment, misbehaviour);
                 // A busy printer may take for ever; the program gives up after ten seconds.
-                port.meter.interrupt_time = Some(port.milliseconds() + 10_000);
+                port.meter.interrupt.time = Some(port.milliseconds() + 10_000);
                 let begin = port.milliseconds();
                 let transfer = session.write(&mut port, &pattern(16));
                 let arrived = peripheral.received().len();

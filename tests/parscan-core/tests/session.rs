@@ -309,7 +309,7 @@ fn interrupted_write(mode: &Mode, delay: u64, at: u64) -> bool {
     bench.device.delay_us = delay;
     bench.device.busy_us = delay;
     bench.chip.fifo_us = delay.max(1);
-    bench.meter.interrupt_at = Some(bench.meter.accesses + at);
+    bench.meter.interrupt.at = Some(bench.meter.accesses + at);
     let data = pattern(16);
     let transfer = session.write(&mut bench, &data);
     let late = is_whole(
@@ -325,7 +325,7 @@ fn interrupted_write(mode: &Mode, delay: u64, at: u64) -> bool {
         mode.name
     );
     assert_eq!(bench.device.received, data[..transfer.bytes]);
-    bench.meter.interrupt_at = None;
+    bench.meter.interrupt.at = None;
     bench.us += 100_000;
     bench.violations.clear();
     let transfer = session.write(&mut bench, b"next");
@@ -344,7 +344,7 @@ fn interrupted_read(mode: &Mode, delay: u64, at: u64) -> bool {
     let (mut bench, mut session) = mode.start();
     bench.device.delay_us = delay;
     bench.chip.fifo_us = delay.max(1);
-    bench.meter.interrupt_at = Some(bench.meter.accesses + at);
+    bench.meter.interrupt.at = Some(bench.meter.accesses + at);
     let data = pattern(16);
     bench.device.source = data.iter().copied().collect();
     let mut buffer = [0; 16];
@@ -356,7 +356,7 @@ fn interrupted_read(mode: &Mode, delay: u64, at: u64) -> bool {
         &format!("{} at {at}", mode.name),
     );
     assert_eq!(buffer[..transfer.bytes], data[..transfer.bytes]);
-    bench.meter.interrupt_at = None;
+    bench.meter.interrupt.at = None;
     bench.us += 100_000;
     let taken = transfer.bytes;
     let transfer = session.read(&mut bench, &mut buffer[taken..]);
@@ -400,7 +400,7 @@ fn a_peripheral_that_stops_is_left() {
         for after in 0..60 {
             let (mut bench, mut session) = mode.start();
             bench.device.dead_after = Some(after);
-            bench.meter.interrupt_time = Some(bench.us + 5_000_000);
+            bench.meter.interrupt.time = Some(bench.us + 5_000_000);
             bench.device.source = pattern(16).into();
             let start = bench.us;
             let mut buffer = [0; 16];

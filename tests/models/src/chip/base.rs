@@ -24,6 +24,11 @@ pub(super) struct Base {
     pub(super) connector: Connector,
     pub(super) data: u8,
     pub(super) dcr: u8,
+    pub(super) wiring: Wiring,
+}
+
+/// How a chip's registers are connected.
+pub(super) struct Wiring {
     pub(super) dcr_reads_back: bool,
     pub(super) data_reads_back: bool,
     /// What bits without a function read as.
@@ -39,10 +44,12 @@ impl Base {
             connector: Connector::new(peripheral, control_lines(DCR_IDLE)),
             data: 0,
             dcr: DCR_IDLE,
-            dcr_reads_back: true,
-            data_reads_back: true,
-            undriven: 0xFF,
-            bidirectional,
+            wiring: Wiring {
+                dcr_reads_back: true,
+                data_reads_back: true,
+                undriven: 0xFF,
+                bidirectional,
+            },
         }
     }
 
@@ -50,7 +57,7 @@ impl Base {
     pub(super) const fn host(&self) -> HostLines {
         HostLines {
             data: self.data,
-            drives_data: !(self.bidirectional && self.dcr & DCR_DIRECTION != 0),
+            drives_data: !(self.wiring.bidirectional && self.dcr & DCR_DIRECTION != 0),
             ..control_lines(self.dcr)
         }
     }
@@ -79,7 +86,7 @@ impl Base {
     /// The levels of the data pins; a chip that does not read its own latch back shows them only
     /// while its drivers are off.
     pub(super) fn read_data(&mut self) -> u8 {
-        if self.data_reads_back || !self.connector.host().drives_data {
+        if self.wiring.data_reads_back || !self.connector.host().drives_data {
             self.connector.bus()
         } else {
             0xFF
@@ -87,12 +94,12 @@ impl Base {
     }
 
     pub(super) fn read_dsr(&mut self) -> u8 {
-        self.connector.lines().to_dsr() | self.undriven & !DSR_BITS
+        self.connector.lines().to_dsr() | self.wiring.undriven & !DSR_BITS
     }
 
     pub(super) const fn read_dcr(&self) -> u8 {
-        if self.dcr_reads_back {
-            self.dcr | self.undriven & !DCR_BITS
+        if self.wiring.dcr_reads_back {
+            self.dcr | self.wiring.undriven & !DCR_BITS
         } else {
             0xFF
         }

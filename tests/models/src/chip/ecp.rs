@@ -276,7 +276,7 @@ impl Ecp {
 
     /// Whether DCR bit 5 means reverse now: modes 000 and 010 are always forward.
     const fn is_reverse(&self) -> bool {
-        self.base.bidirectional && self.base.dcr & DCR_DIRECTION != 0
+        self.base.wiring.bidirectional && self.base.dcr & DCR_DIRECTION != 0
     }
 
     /// How many bytes count for the full and empty bits.
@@ -332,7 +332,7 @@ impl Ecp {
             self.clock_low = false;
         }
         self.ecr = value & !(ECR_FULL | ECR_EMPTY);
-        self.base.bidirectional = !matches!(to, SPP | FAST_CENTRONICS);
+        self.base.wiring.bidirectional = !matches!(to, SPP | FAST_CENTRONICS);
         if from != to {
             // HostAck low tells the peripheral that it may send.
             self.ack_low = to == ECP && self.is_reverse();

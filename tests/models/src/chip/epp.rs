@@ -188,39 +188,36 @@ const fn register(offset: u16) -> Register {
     }
 }
 
-/// The builders of the chips with EPP; the chip keeps its engine behind `epp_mut`.
+/// A builder of the chips with EPP for each of these options of their engine, which the chip keeps
+/// behind `epp_mut`.
+macro_rules! engine_options {
+    ($chip:ty: $($(#[$doc:meta])* $name:ident($($option:ident: $t:ty)?) sets $field:ident = $value:expr;)*) => {
+        impl $chip { $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self $(, $option: $t)?) -> Self {
+                self.epp_mut().$field = $value;
+                self
+            }
+        )* }
+    };
+}
+pub(super) use engine_options;
+
+/// The builders of the chips with EPP.
 macro_rules! epp_options {
     ($chip:ty) => {
-        impl $chip {
+        $crate::chip::epp::engine_options! { $chip:
             /// Which EPP the chip speaks; 1.9 unless set.
-            #[must_use]
-            pub fn with_epp_version(mut self, version: EppVersion) -> Self {
-                self.epp_mut().version = version;
-                self
-            }
-
+            with_epp_version(version: EppVersion) sets version = version;
             /// What clears the time-out bit; writing a 1 unless set.
-            #[must_use]
-            pub fn with_timeout_clear(mut self, clear: TimeoutClear) -> Self {
-                self.epp_mut().clear = clear;
-                self
-            }
-
+            with_timeout_clear(clear: TimeoutClear) sets clear = clear;
             /// A chip that ignores writes to DATA and DCR while the time-out bit is set.
-            #[must_use]
-            pub fn with_timeout_blocking_spp(mut self) -> Self {
-                self.epp_mut().blocks_spp = true;
-                self
-            }
-
+            with_timeout_blocking_spp() sets blocks_spp = true;
             /// How long the chip takes for a cycle, apart from its waiting for the peripheral; 0
             /// unless set. Only traces show it: an access returns at once, and the next one comes
             /// to a chip whose time may already be further.
-            #[must_use]
-            pub fn with_cycle_time(mut self, time: Nanos) -> Self {
-                self.epp_mut().cycle_time = time;
-                self
-            }
+            with_cycle_time(time: Nanos) sets cycle_time = time;
         }
     };
 }

@@ -20,6 +20,13 @@ pub(super) struct Stretch {
     pub(super) start: Nanos,
     /// How long it is.
     pub(super) duration: Nanos,
+    /// How it is drawn.
+    pub(super) drawn: Drawn,
+}
+
+/// How a stretch is drawn.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Drawn {
     /// How many columns it takes, with the edge at its beginning.
     pub(super) width: usize,
     /// Whether it is drawn shorter than the scale says.
@@ -48,7 +55,7 @@ pub fn ascii(
     let scale = lay_out(&mut stretches, room);
 
     let mut text = String::new();
-    let cut = stretches.iter().any(|stretch| stretch.cut);
+    let cut = stretches.iter().any(|stretch| stretch.drawn.cut);
     let _ = write!(text, "from {}, ", exact_time(from));
     match scale {
         Some(scale) => {
@@ -87,8 +94,7 @@ pub(super) fn stretches(
         levels: trace.levels_at(from),
         start: from,
         duration: to.saturating_sub(from),
-        width: 0,
-        cut: false,
+        drawn: Drawn::default(),
     }];
     let inside = |time: Nanos| from < time && time < to;
     for sample in trace.samples().iter().filter(|sample| inside(sample.time)) {
@@ -100,8 +106,7 @@ pub(super) fn stretches(
                 levels: sample.levels,
                 start: sample.time,
                 duration: to - sample.time,
-                width: 0,
-                cut: false,
+                drawn: Drawn::default(),
             });
         }
     }
@@ -149,7 +154,7 @@ pub(super) fn lay_out(stretches: &mut [Stretch], room: usize) -> Option<Nanos> {
     let mut any_true = false;
     for stretch in stretches {
         any_true |= is_true(stretch, scale, limit);
-        (stretch.width, stretch.cut) = width(stretch.duration, scale, limit);
+        (stretch.drawn.width, stretch.drawn.cut) = width(stretch.duration, scale, limit);
     }
     any_true.then_some(scale)
 }
@@ -175,11 +180,11 @@ fn bands(stretches: &[Stretch], room: usize) -> Vec<&[Stretch]> {
     let mut bands = Vec::new();
     let (mut first, mut used) = (0, 0);
     for (index, stretch) in stretches.iter().enumerate() {
-        if used + stretch.width > room && index > first {
+        if used + stretch.drawn.width > room && index > first {
             bands.push(&stretches[first..index]);
             (first, used) = (index, 0);
         }
-        used += stretch.width;
+        used += stretch.drawn.width;
     }
     bands.push(&stretches[first..]);
     bands
@@ -203,8 +208,8 @@ fn ruler(text: &mut String, band: &[Stretch], from: Nanos, margin: usize) {
         } else {
             rule.push('┴');
         }
-        rule.extend((1..stretch.width).map(|at| dash(stretch, at, '─')));
-        column += stretch.width;
+        rule.extend((1..stretch.drawn.width).map(|at| dash(stretch, at, '─')));
+        column += stretch.drawn.width;
     }
     let _ = writeln!(text, "{:margin$}{labels}", "");
     let _ = writeln!(text, "{:margin$}{rule}", "");
@@ -223,8 +228,8 @@ pub(super) fn label(time: Nanos, before: Option<Nanos>) -> String {
 
 /// What column `at` of a stretch shows: `plain`, or the mark of a cut.
 fn dash(stretch: &Stretch, at: usize, plain: char) -> char {
-    let middle = stretch.width / 2;
-    if stretch.cut && (middle..=middle + 1).contains(&at) {
+    let middle = stretch.drawn.width / 2;
+    if stretch.drawn.cut && (middle..=middle + 1).contains(&at) {
         '≈'
     } else {
         plain
@@ -250,7 +255,7 @@ fn bus_row(
             let _ = write!(row, "{value:02X}");
             drawn += 2;
         }
-        row.extend((drawn..stretch.width).map(|at| dash(stretch, at, '═')));
+        row.extend((drawn..stretch.drawn.width).map(|at| dash(stretch, at, '═')));
         last = Some(value);
     }
     let _ = writeln!(text, "{:margin$}{row}", signal.name());
@@ -277,7 +282,7 @@ fn line_rows(
         };
         upper.push(top);
         lower.push(bottom);
-        for at in 1..stretch.width {
+        for at in 1..stretch.drawn.width {
             let dash = dash(stretch, at, '─');
             upper.push(if high { dash } else { ' ' });
             lower.push(if high { ' ' } else { dash });
@@ -315,26 +320,16 @@ const fn unit(time: Nanos) -> (u32, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waveform::tests::{strobe_bytes, window};
     use crate::{Line, PortDevice, Printer, Spp, Width};
     use proptest::prelude::*;
-
-    fn bytes(port: &mut Spp, start: Nanos, count: u8) {
-        let mut now = start;
-        for byte in 0..count {
-            port.write(now, 0, 0, Width::Byte, u32::from(0x41 + byte));
-            port.write(now + 1_000, 0, 2, Width::Byte, 0x0D);
-            port.write(now + 2_000, 0, 2, Width::Byte, 0x0C);
-            now += 40_000;
-        }
-        port.advance(now);
-    }
 
     /// A reset of 100 us after five seconds, then two bytes a second later.
     fn session() -> Spp {
         let mut port = Spp::new(Box::new(Printer::new()));
         port.write(5_000_000_000, 0, 2, Width::Byte, 0x08);
         port.write(5_000_100_000, 0, 2, Width::Byte, 0x0C);
-        bytes(&mut port, 6_100_000_000, 2);
+        strobe_bytes(&mut port, 6_100_000_000, 2);
         port
     }
 
@@ -446,14 +441,12 @@ nAck     ────────────────┐  ┌─────
         #[test]
         fn every_edge_is_drawn(
             count in 0u8..12,
-            from in 6_090_000_000u64..6_100_600_000,
-            length in 0u64..1_000_000,
+            (from, to) in window(6_090_000_000..6_100_600_000),
             columns in 0usize..160,
         ) {
             let mut port = session();
-            bytes(&mut port, 6_100_100_000, count);
+            strobe_bytes(&mut port, 6_100_100_000, count);
             let trace = port.trace().unwrap();
-            let to = from + length;
             let text = ascii(trace, &[Line::NStrobe.into()], from, to, columns);
             let widest = text.lines().skip(1).map(|line| line.chars().count()).max();
             prop_assert!(widest.unwrap_or(0) <= columns.max(MIN_PICTURE + 9) + 12, "{}", text);

@@ -68,8 +68,8 @@ pub fn svg(
 ) -> String {
     let mut stretches = stretches(trace, signals, from, to);
     lay_out(&mut stretches, COLUMNS);
-    for stretch in stretches.iter_mut().filter(|stretch| stretch.cut) {
-        stretch.width = stretch.width.min(CUT_COLUMNS);
+    for stretch in stretches.iter_mut().filter(|stretch| stretch.drawn.cut) {
+        stretch.drawn.width = stretch.drawn.width.min(CUT_COLUMNS);
     }
     let names = signals.iter().map(|signal| signal.name().len());
     let left = BORDER + (names.max().unwrap_or(0) + 2) * NAME;
@@ -141,7 +141,7 @@ impl<'a> Picture<'a> {
         let mut x = left;
         let place = |stretch: &'a Stretch| {
             let start = x;
-            x += stretch.width * COLUMN;
+            x += stretch.drawn.width * COLUMN;
             (stretch, start)
         };
         Self {
@@ -151,7 +151,7 @@ impl<'a> Picture<'a> {
 
     fn end(&self) -> usize {
         let last = self.stretches.last();
-        last.map_or(0, |(stretch, x)| x + stretch.width * COLUMN)
+        last.map_or(0, |(stretch, x)| x + stretch.drawn.width * COLUMN)
     }
 
     /// Where a time is: the first place of those that have it.
@@ -164,7 +164,7 @@ impl<'a> Picture<'a> {
         let Some((stretch, x)) = self.stretches[..after].last() else {
             return self.stretches.first().map_or(0, |(_, x)| *x);
         };
-        let width = stretch.width * COLUMN;
+        let width = stretch.drawn.width * COLUMN;
         let part =
             u128::from(time - stretch.start) * width as u128 / u128::from(stretch.duration.max(1));
         x + usize::try_from(part).unwrap_or(width).min(width)
@@ -251,10 +251,10 @@ fn draw_axis(out: &mut String, picture: &Picture<'_>, from: Nanos, top: usize, a
 /// A level from `start` to the end of a stretch that begins at `x`, with a gap if the stretch is
 /// cut.
 fn dash(path: &mut String, stretch: &Stretch, x: usize, start: usize, y: usize, strokes: bool) {
-    let width = stretch.width * COLUMN;
+    let width = stretch.drawn.width * COLUMN;
     let end = x + width;
     let _ = write!(path, "M{start} {y}");
-    if stretch.cut {
+    if stretch.drawn.cut {
         let middle = x + width / 2;
         let (before, after) = (middle - CUT, middle + CUT);
         let _ = write!(path, "H{before}");
@@ -335,19 +335,13 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Line, PortDevice, Printer, Spp, Width};
+    use crate::waveform::tests::{strobe_bytes, window};
+    use crate::{Line, PortDevice, Printer, Spp};
     use proptest::prelude::*;
 
     fn session(bytes: u8) -> Spp {
         let mut port = Spp::new(Box::new(Printer::new()));
-        let mut now = 1_000_000;
-        for byte in 0..bytes {
-            port.write(now, 0, 0, Width::Byte, u32::from(0x41 + byte));
-            port.write(now + 1_000, 0, 2, Width::Byte, 0x0D);
-            port.write(now + 2_000, 0, 2, Width::Byte, 0x0C);
-            now += 40_000;
-        }
-        port.advance(now);
+        strobe_bytes(&mut port, 1_000_000, bytes);
         port
     }
 
@@ -414,21 +408,20 @@ mod tests {
         #[test]
         fn all_is_inside(
             bytes in 0u8..20,
-            from in 900_000u64..1_200_000,
-            length in 0u64..1_000_000,
+            (from, to) in window(900_000..1_200_000),
             marks in proptest::collection::vec((0u64..1_000_000, "[a-z<&]{0,12}"), 0..20),
         ) {
             let port = session(bytes);
             let marks: Vec<_> = marks.iter().map(|(at, name)| (from + at, name.as_str())).collect();
             let trace = port.trace().unwrap();
-            let picture = svg(trace, &Signal::CONNECTOR, from, from + length, &marks, "t");
+            let picture = svg(trace, &Signal::CONNECTOR, from, to, &marks, "t");
             let (width, height) = (numbers(&picture, "width")[0], numbers(&picture, "height")[0]);
             prop_assert!(numbers(&picture, "x").iter().all(|x| *x < width));
             prop_assert!(numbers(&picture, "y").iter().all(|y| *y < height));
-            let stretches = stretches(trace, &Signal::CONNECTOR, from, from + length);
+            let stretches = stretches(trace, &Signal::CONNECTOR, from, to);
             let mut stretches = stretches;
             lay_out(&mut stretches, COLUMNS);
-            let placed = place_marks(&Picture::new(&stretches, 0), &marks, from, from + length);
+            let placed = place_marks(&Picture::new(&stretches, 0), &marks, from, to);
             for (index, mark) in placed.iter().enumerate() {
                 for other in &placed[..index] {
                     let apart = other.end() <= mark.x;

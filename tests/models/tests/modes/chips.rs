@@ -37,6 +37,16 @@ fn clear_timeout(host: &mut Host) -> bool {
     host.dsr() & 1 == 0
 }
 
+/// After how many of these, up to `depth`, the FIFO asks for service; 0: never.
+fn threshold(host: &mut Host, depth: usize, touch: impl Fn(&mut Host)) -> usize {
+    let mut counts = 1..=depth;
+    let count = counts.find(|_| {
+        touch(host);
+        host.read_ecr() & 0x04 != 0
+    });
+    count.unwrap_or(0)
+}
+
 fn detect(host: &mut Host) -> Found {
     let mut found = Found::default();
     let read_dcr = |host: &mut Host| host.input(0, 2, Width::Byte) as u8;
@@ -88,23 +98,13 @@ fn detect(host: &mut Host) -> Found {
             found.fifo += 1;
         }
         host.ecr(0xD0);
-        for count in 1..=found.fifo {
+        found.write_threshold = threshold(host, found.fifo, |host| {
             host.read_fifo();
-            if host.read_ecr() & 0x04 != 0 {
-                found.write_threshold = count;
-                break;
-            }
-        }
+        });
         host.ecr(0x34);
         host.dcr(0x2C);
         host.ecr(0xD0);
-        for count in 1..=found.fifo {
-            host.fifo(0xAA);
-            if host.read_ecr() & 0x04 != 0 {
-                found.read_threshold = count;
-                break;
-            }
-        }
+        found.read_threshold = threshold(host, found.fifo, |host| host.fifo(0xAA));
         host.ecr(0x34);
         host.dcr(0x0C);
         host.ecr(0xF4);

@@ -22,14 +22,14 @@ pub struct Urb {
     pub function: u16,
     /// The whole URB as it was submitted, `UrbHeader.Length` bytes.
     pub sent: Vec<u8>,
-    /// The whole URB as it was completed; empty before.
-    pub back: Vec<u8>,
     /// `bEndpointAddress` of its pipe; 0 for the default pipe.
     pub endpoint: u8,
     /// The SETUP packets that it put on the bus, in order.
     pub setups: Vec<[u8; 8]>,
     /// The data that went over the bus, in whichever direction.
     pub data: Vec<u8>,
+    /// The whole URB as it was completed; empty before.
+    pub back: Vec<u8>,
     /// `USBD_STATUS`; [`usbd::PENDING`](layout::usbd::PENDING) before the completion.
     pub usbd_status: u32,
     /// `IoStatus.Status`; `STATUS_PENDING` before the completion.

@@ -751,7 +751,7 @@ impl Port for Bench {
     fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
         self.interrupted()?;
         let end = self.us + u64::from(milliseconds) * 1000;
-        let end = self.meter.interrupt_time.map_or(end, |at| end.min(at));
+        let end = self.meter.interrupt.time.map_or(end, |at| end.min(at));
         self.meter.sleeps += 1;
         while self.us < end {
             // A FIFO goes on by itself.

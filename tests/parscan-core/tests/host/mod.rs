@@ -10,17 +10,23 @@ pub struct Meter {
     /// Microseconds.
     pub stalled: u64,
     pub sleeps: u64,
-    /// Waits are interrupted from this access on.
-    pub interrupt_at: Option<u64>,
-    /// And from this time on, by the host's clock.
-    pub interrupt_time: Option<u64>,
+    pub interrupt: Interruption,
+}
+
+/// From when on waits are interrupted.
+#[derive(Default)]
+pub struct Interruption {
+    /// From this access on.
+    pub at: Option<u64>,
+    /// From this time on, by the host's clock.
+    pub time: Option<u64>,
 }
 
 impl Meter {
     /// Whether waits are interrupted at this time.
     pub fn interrupted(&self, time: u64) -> Result<(), Interrupted> {
-        let accesses = self.interrupt_at.is_some_and(|at| self.accesses >= at);
-        if accesses || self.interrupt_time.is_some_and(|at| time >= at) {
+        let accesses = self.interrupt.at.is_some_and(|at| self.accesses >= at);
+        if accesses || self.interrupt.time.is_some_and(|at| time >= at) {
             Err(Interrupted)
         } else {
             Ok(())

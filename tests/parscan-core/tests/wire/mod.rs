@@ -1,6 +1,11 @@
 //! The hardware models as a `Port`. Time is virtual: an access takes a microsecond, and waits
 //! advance the clock.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test uses its part"
+)]
 
 #[path = "../host/mod.rs"]
 mod host;

@@ -12,6 +12,12 @@ impl Device {
         }
     }
 
+    /// The next step begins with `event`, which the device owes.
+    pub(super) fn go(&mut self, step: Step, event: u8) {
+        self.step = step;
+        self.answer(event);
+    }
+
     pub(super) fn answer(&mut self, event: u8) {
         self.answer_in(event, self.response_time());
     }

@@ -42,8 +42,7 @@ impl Device {
                 if self.strobe_width < PULSE {
                     self.violation(ViolationKind::StrobeTooShort);
                 }
-                self.step = Step::Answering;
-                self.answer(6);
+                self.go(Step::Answering, 6);
             }
             _ => return false,
         }
@@ -65,8 +64,7 @@ impl Device {
             }
             Step::ReverseIdle if host.n_auto_fd => self.step = Step::HostBusy,
             Step::ReverseIdle if self.has_data() => {
-                self.step = Step::Waking;
-                self.answer(18);
+                self.go(Step::Waking, 18);
             }
             Step::Waking if host.n_auto_fd && self.pending.is_none() => {
                 self.lines.n_ack = true;
@@ -77,13 +75,11 @@ impl Device {
                 if self.half || self.is_byte_mode() {
                     self.sent();
                 }
-                self.step = Step::Closing;
-                self.answer(11);
+                self.go(Step::Closing, 11);
             }
             Step::HalfByte if !host.n_auto_fd => {
                 self.half = true;
-                self.step = Step::Offering;
-                self.answer(9);
+                self.go(Step::Offering, 9);
             }
             Step::AwaitClock if !host.n_strobe => self.step = Step::Clock,
             Step::AwaitClock if !host.n_auto_fd => {
@@ -183,8 +179,7 @@ impl Device {
         let host = self.host;
         match self.step {
             Step::Setup if !host.n_auto_fd => {
-                self.step = Step::SettingUp;
-                self.answer(31);
+                self.go(Step::SettingUp, 31);
             }
             Step::Forward if !host.n_strobe => {
                 if self.lines.busy {
@@ -212,8 +207,7 @@ impl Device {
                 } else if self.now - self.auto_fd_fell < PULSE {
                     self.violation(ViolationKind::SetUpTooShort);
                 }
-                self.step = Step::Turning;
-                self.answer(40);
+                self.go(Step::Turning, 40);
             }
             Step::Taking if !host.n_init => {
                 self.pending = None;
@@ -236,8 +230,7 @@ impl Device {
                 }
             }
             Step::Recovered if host.n_strobe && host.n_init => {
-                self.step = Step::Resuming;
-                self.answer(75);
+                self.go(Step::Resuming, 75);
             }
             _ => return false,
         }
@@ -249,8 +242,7 @@ impl Device {
         if host.n_init && self.step != Step::TurningBack {
             // Event 47.
             self.pending = None;
-            self.step = Step::TurningBack;
-            self.answer(49);
+            self.go(Step::TurningBack, 49);
             return true;
         }
         match self.step {
@@ -264,8 +256,7 @@ impl Device {
             }
             Step::ReverseOffered if host.n_auto_fd => {
                 self.sent();
-                self.step = Step::ReverseClosing;
-                self.answer(45);
+                self.go(Step::ReverseClosing, 45);
             }
             Step::ReverseClosed if !host.n_auto_fd => {
                 self.step = Step::Reverse;
@@ -290,8 +281,7 @@ impl Device {
         }
         match self.step {
             Step::Ended if !host.n_auto_fd => {
-                self.step = Step::Restoring;
-                self.answer(27);
+                self.go(Step::Restoring, 27);
             }
             Step::Restored if host.n_auto_fd => {
                 self.terminations += 1;
@@ -324,8 +314,7 @@ impl Device {
             }
             self.lines.busy = true; // event 23
             self.lines.n_fault = true;
-            self.step = Step::Ending;
-            self.answer(24);
+            self.go(Step::Ending, 24);
         } else if self.phase() == Phase::Negotiation {
             self.back_to_compatibility();
         } else {
