@@ -13,7 +13,14 @@ macro_rules! byte_wide_port {
                     chip::read_bytes(offset, width, |offset| self.read_byte(block, offset))
                 }
 
-                fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
+                fn write(
+                    &mut self,
+                    now: Nanos,
+                    block: usize,
+                    offset: u16,
+                    width: Width,
+                    value: u32,
+                ) {
                     self.base.connector.catch_up(now);
                     chip::write_bytes(offset, width, value, |offset, byte| {
                         self.write_byte(block, offset, byte);

@@ -255,9 +255,11 @@ options! { Printer, State:
     with_reset_time(time: Nanos) = |state, time| state.reset_time = time;
     /// The condition after every reset, whatever it was before: [`Condition::Ready`] makes a
     /// printer that is, say, off line until it is reset.
-    with_reset_outcome(condition: Condition) = |state, condition| state.reset_outcome = Some(condition);
+    with_reset_outcome(condition: Condition) =
+        |state, condition| state.reset_outcome = Some(condition);
     /// What the lines show while a reset runs; [`Condition::Busy`] unless set.
-    with_condition_during_reset(condition: Condition) = |state, condition| state.during_reset = condition;
+    with_condition_during_reset(condition: Condition) =
+        |state, condition| state.during_reset = condition;
     /// From nStrobe falling to Busy high. Real printers stay within 0.5 us.
     with_busy_delay(time: Nanos) = |state, time| state.busy_delay = time;
     /// From nStrobe rising to nAck low. `Nanos::MAX`: stuck at the first byte.

@@ -191,7 +191,10 @@ const fn register(offset: u16) -> Register {
 /// A builder of the chips with EPP for each of these options of their engine, which the chip keeps
 /// behind `epp_mut`.
 macro_rules! engine_options {
-    ($chip:ty: $($(#[$doc:meta])* $name:ident($($option:ident: $t:ty)?) sets $field:ident = $value:expr;)*) => {
+    ($chip:ty: $(
+        $(#[$doc:meta])*
+        $name:ident($($option:ident: $t:ty)?) sets $field:ident = $value:expr;
+    )*) => {
         impl $chip { $(
             $(#[$doc])*
             #[must_use]
