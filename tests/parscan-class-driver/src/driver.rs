@@ -57,11 +57,15 @@ unsafe extern "system" fn DriverEntry(
     driver: *mut DRIVER_OBJECT,
     _path: *const UNICODE_STRING,
 ) -> Status {
-    // SAFETY: this driver's object.
-    let device = match unsafe { control_device::create(driver, 0, &NAME, &LINK) } {
-        Ok(device) => device,
-        Err(status) => return status,
-    };
+    // SAFETY: the caller's promise.
+    unsafe { set_up(driver) }.err().unwrap_or(SUCCESS)
+}
+
+/// # Safety
+/// The driver is this one's object, as `DriverEntry` gets it.
+unsafe fn set_up(driver: *mut DRIVER_OBJECT) -> Result<(), Status> {
+    // SAFETY: the caller's promise.
+    let device = unsafe { control_device::create(driver, 0, &NAME, &LINK) }?;
     DEVICE.store(device, SeqCst);
     // SAFETY: the I/O manager's object, for this driver to fill.
     if let Some(driver) = unsafe { driver.as_mut() } {
@@ -82,7 +86,7 @@ unsafe extern "system" fn DriverEntry(
     if let Some(device) = unsafe { device.as_mut() } {
         device.Flags &= !nt::DO_DEVICE_INITIALIZING;
     }
-    SUCCESS
+    Ok(())
 }
 
 unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {

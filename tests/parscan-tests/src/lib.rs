@@ -17,6 +17,7 @@ use parscan_models::{PortDevice, Printer, Spp};
 
 pub mod client;
 pub mod fork;
+mod header;
 pub mod modes;
 pub mod negotiation;
 pub mod ntddpar;

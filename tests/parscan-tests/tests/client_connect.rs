@@ -12,8 +12,8 @@ use parscan_tests::{
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
         IOCTL_INTERNAL_PARCLASS_CONNECT, IOCTL_INTERNAL_PARCLASS_DISCONNECT, PARCLASS_INFORMATION,
-        ParclassInformation, SAFE_MODE, UNSAFE_MODE, capabilities, command, command_flags,
-        parclass,
+        ParclassInformation, ParclassRoutine, SAFE_MODE, UNSAFE_MODE, capabilities, command,
+        command_flags,
     },
 };
 
@@ -130,8 +130,8 @@ fn the_table_tells_the_chip_and_no_more() {
             let ecr = if has_fifo { 0x778 } else { 0 };
             assert_eq!(table.ecr_controller, ecr, "{chip:?}");
             assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
-            let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-            assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+            let fifo = if has_fifo { [16, 8] } else { [0, 0] };
+            assert_eq!(table.fifo, fifo, "{chip:?}");
             let image = device.image();
             for routine in table.routines {
                 assert!(
@@ -279,13 +279,16 @@ fn wrong_arguments_are_refused_without_an_access() {
             }
         }
         // Nowhere to write the count: no page forbids it, so it must not be the machine's end.
-        for offset in [parclass::PARALLEL_WRITE, parclass::PARALLEL_READ] {
+        for routine in [
+            ParclassRoutine::ParallelWrite,
+            ParclassRoutine::ParallelRead,
+        ] {
             let status = device
-                .call(Callback::WithoutCount(offset, b"xyz"), PASSIVE)
+                .call(Callback::WithoutCount(routine, b"xyz"), PASSIVE)
                 .status();
             assert!(
                 [NtStatus::SUCCESS, invalid].contains(&status),
-                "{offset:#x}: {status}"
+                "{routine:?}: {status}"
             );
         }
     });

@@ -5,7 +5,7 @@ use ntsim::NtStatus;
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     check,
-    client::{Callback, Client, DEVICE, PASSIVE, Slot, puppet::step},
+    client::{Callback, Client, DEVICE, PASSIVE, Slot, puppet::Step},
     modes::{Chip, Failures, ModesPc, channel, pattern, pc},
     ntddpar::modes,
     parallel_h::IOCTL_INTERNAL_DISCONNECT_IDLE,
@@ -194,7 +194,7 @@ fn a_whole_day_of_a_class_driver() {
         let day = client.transfer(DEVICE, [forward, reverse], &out, back.len());
         assert_eq!(
             day.statuses,
-            [NtStatus::SUCCESS; step::COUNT],
+            [NtStatus::SUCCESS; Step::COUNT],
             "{what}: open, connect, lock, negotiate, write, reverse, read, terminate, unlock, \
              disconnect, close"
         );

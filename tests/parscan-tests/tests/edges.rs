@@ -7,7 +7,7 @@ use parscan_tests::{
     MS, Setup, check,
     client::{
         Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, on_port,
-        puppet::{isr, note},
+        puppet::{Note, isr},
     },
     ntddpar::IOCTL_PAR_QUERY_INFORMATION,
     parallel_h::{
@@ -15,8 +15,8 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
-        Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE, LinesPc,
-        Ran, VECTOR, ack_pc, control, data, delay_us, end, get, request, with_interrupt,
+        Ack, EDGE, EDGES, Edges, End, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE,
+        LinesPc, Ran, VECTOR, ack_pc, control, data, delay_us, get, request, with_interrupt,
     },
 };
 
@@ -281,7 +281,7 @@ fn programs_run_while_edges_are_watched() {
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
         for program in [&code[..], &long] {
             let ran = Ran::of(&pc.run(lpt1, &request(program, &[], false), 1));
-            assert_eq!(ran.end, end::DONE);
+            assert_eq!(ran.end, End::Done);
             assert!(pc.interrupts(), "{claimed}");
             let written = pc.accesses();
             let dcr = |it: &parscan_models::PortAccess| (it.offset == 2).then_some(it.written?);
@@ -312,7 +312,7 @@ fn an_edge_comes_while_a_program_runs() {
         assert!(ack.pulse(machine, HIGH));
     });
     let pulse = request(&[data(1), delay_us(10), data(0)], &[], true);
-    assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &pulse, 0);
     assert_one_edge(&pc, &waiting);
     pc.close_and_finish(lpt1);
 }
@@ -435,7 +435,7 @@ fn clients_and_edges_share_the_line() {
     let called = |clients: &[usize]| {
         let notes = client.notes().into_iter();
         let told: Vec<_> = notes
-            .filter(|it| it.0 == note::ISR)
+            .filter(|it| it.0 == Note::Isr)
             .map(|it| it.1)
             .collect();
         assert_eq!(told, clients);
@@ -450,7 +450,7 @@ fn clients_and_edges_share_the_line() {
     let tried = client.notes();
     let results: Vec<u8> = tried
         .iter()
-        .filter(|it| it.0 == note::TRIED)
+        .filter(|it| it.0 == Note::Tried)
         .map(|it| it.2)
         .collect();
     assert_eq!(results, [0, 0]);
@@ -492,7 +492,7 @@ fn a_wait_outlasts_sleep_and_stop() {
         if claimed {
             assert_eq!(pc.claim(lpt1), SUCCESS);
             let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
-            assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+            pc.run_to_end(lpt1, &set, 0);
         }
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
         assert_eq!(check(pc.machine.sleep()), SUCCESS);

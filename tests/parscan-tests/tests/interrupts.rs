@@ -9,7 +9,7 @@ use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, check,
     client::{
         Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
-        puppet::{isr, note},
+        puppet::{Note, isr},
     },
     modes::{Chip, ModesPc, pc_with},
     ntddpar::{
@@ -104,7 +104,7 @@ fn routines_are_called_in_the_order_of_their_connection() {
             assert!(table.context != 0 && !image.contains(&table.context));
         }
         let called = |clients: &[usize]| -> Vec<_> {
-            let note = |client: &usize| (note::ISR, *client, LEVEL);
+            let note = |client: &usize| (Note::Isr, *client, LEVEL);
             clients.iter().map(note).collect()
         };
         let _ = client.notes();
@@ -141,7 +141,7 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
         port.port_information();
         let options = isr::CLAIM | isr::TRY | isr::FREE | isr::NO_DEFERRED;
         connect(port, 2, options);
-        let tried = |result| vec![(note::ISR, 2, LEVEL), (note::TRIED, 2, result)];
+        let tried = |result| vec![(Note::Isr, 2, LEVEL), (Note::Tried, 2, result)];
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(1), "a free port");
         assert_eq!(
@@ -170,7 +170,7 @@ fn the_port_taken_in_the_interrupt_is_freed_later() {
         port.port_information();
         connect(port, 2, isr::CLAIM | isr::TRY | isr::NO_DEFERRED);
         raise(&pc.machine);
-        let got = [(note::ISR, 2, LEVEL), (note::TRIED, 2, 1)];
+        let got = [(Note::Isr, 2, LEVEL), (Note::Tried, 2, 1)];
         assert_eq!(client.notes(), got);
         let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
         assert_eq!(waiting.dispatched, NtStatus::PENDING);
@@ -189,9 +189,9 @@ fn a_free_port_is_told_to_the_deferred_routines() {
         connect(port, 3, 0);
         connect(port, 5, isr::NO_DEFERRED);
         connect(port, 0, 0);
-        let deferred = |notes: Vec<(u64, usize, u8)>| -> Vec<usize> {
+        let deferred = |notes: Vec<(Note, usize, u8)>| -> Vec<usize> {
             for (kind, client, irql) in &notes {
-                assert_eq!(*kind, note::DEFERRED, "{client}");
+                assert_eq!(*kind, Note::Deferred, "{client}");
                 assert!(*irql <= DISPATCH, "{client} at {irql}");
             }
             notes.into_iter().map(|(_, client, _)| client).collect()

@@ -133,8 +133,8 @@ fn information_is_the_hardwares() {
                 assert_eq!(table.original_ecp_controller, base, "{chip:?}");
                 assert_eq!(table.ecp_controller, base, "{chip:?}");
                 assert_eq!(table.span_of_ecp_controller, span, "{chip:?}");
-                let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-                assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+                let fifo = if has_fifo { [16, 8] } else { [0, 0] };
+                assert_eq!(table.fifo, fifo, "{chip:?}");
                 assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
                 assert_eq!(table.device_count, 0, "{chip:?}");
                 assert_eq!(table.current_mode, 0, "{chip:?}");

@@ -13,8 +13,8 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
-        END, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control, data,
-        delay, delay_us, end, get, lines_pc, pace, repeat, request, second_reading,
+        END, End, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control,
+        data, delay, delay_us, get, lines_pc, pace, repeat, request, second_reading,
     },
 };
 
@@ -61,7 +61,7 @@ fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
         let ran = Ran::of(&pc.run(lpt1, &trigger, 0));
         let after = pc.machine.times();
         assert_eq!(pc.machine.allocations(pc.driver), allocations);
-        assert_eq!((ran.end, ran.instruction, ran.accesses), (end::DONE, 3, 2));
+        assert_eq!((ran.end, ran.instruction, ran.accesses), (End::Done, 3, 2));
         let accesses = pc.accesses();
         assert_eq!(writes(&accesses), [(0, Some(1)), (0, Some(0))]);
         let width = accesses[1].start - accesses[0].start;
@@ -88,13 +88,13 @@ fn an_atomic_pulse_is_not_stretched() {
         let _ = pc.accesses();
         let pulse = request(&[data(0x81), delay(10_000), data(0)], &[], true);
         let ran = Ran::of(&pc.run(lpt1, &pulse, 0));
-        assert_eq!(ran.end, end::DONE);
+        assert_eq!(ran.end, End::Done);
         let accesses = pc.accesses();
         let width = accesses[1].start - accesses[0].start;
         assert!((10 * US..=11 * US).contains(&width), "{seed}: {width} ns");
         if seed < 20 {
             let plain = request(&[data(0x81), delay(10_000), data(0)], &[], false);
-            assert_eq!(Ran::of(&pc.run(lpt1, &plain, 0)).end, end::DONE);
+            pc.run_to_end(lpt1, &plain, 0);
             let accesses = pc.accesses();
             let width = accesses[1].start - accesses[0].start;
             assert!(width >= 10 * US);
@@ -124,7 +124,7 @@ fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
         let _ = pc.accesses();
         pc.machine.start_thread("a program", move |machine| {
             let ran = check(machine.device_io_control(lpt1, IOCTL_PARSCAN_RUN, &program, 32));
-            assert_eq!(Ran::of(&ran).end, end::DONE);
+            assert_eq!(Ran::of(&ran).end, End::Done);
         })
     };
     let watch = |thread, decide: Box<dyn FnMut(Stop) -> bool>| {
@@ -270,7 +270,7 @@ fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         assert!(pc.accesses().iter().all(|it| it.written.is_none()));
         assert_eq!(pc.claim(lpt1), NtStatus::INVALID_DEVICE_STATE);
-        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        pc.run_to_end(lpt1, &set, 0);
         assert_eq!(pc.registers(), (0x5A, 0x05));
         assert_eq!(pc.release(lpt1, restore), NtStatus::SUCCESS);
         assert_eq!(pc.registers(), if restore { before } else { (0x5A, 0x05) });
@@ -279,7 +279,7 @@ fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
     // Nor does a program's end move them.
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let other = request(&[data(0xA5)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &other, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &other, 0);
     let _ = pc.accesses();
     check(pc.machine.close(lpt1));
     assert_eq!(pc.accesses(), []);
@@ -310,7 +310,7 @@ fn samples_come_on_their_grid() {
         let code = [pace(interval), repeat(hertz), NEXT_DATA, END];
         let _ = pc.accesses();
         let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
-        assert_eq!((ran.end, ran.missed, ran.accesses), (end::DONE, 0, hertz));
+        assert_eq!((ran.end, ran.missed, ran.accesses), (End::Done, 0, hertz));
         let accesses = pc.accesses();
         let first = accesses[0].start;
         let mut late = 0;
@@ -349,7 +349,7 @@ fn missed_slots_are_counted() {
         let code = [pace(interval), repeat(hertz / 10), NEXT_DATA, END];
         let _ = pc.accesses();
         let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
-        assert_eq!((ran.end, ran.accesses), (end::DONE, hertz / 10));
+        assert_eq!((ran.end, ran.accesses), (End::Done, hertz / 10));
         let accesses = pc.accesses();
         // An access of 1 us may begin before its slot, and none comes before its place on the grid.
         let (first, interval) = (accesses[0].start, u64::from(interval));
@@ -387,7 +387,7 @@ fn a_long_program_ends_with_its_request() {
     let before = pc.machine.now();
     let ran = Ran::of(&check(pc.machine.finish(&pending)));
     assert!(pc.machine.now() - before < 20 * MS);
-    assert_eq!((ran.end, ran.instruction), (end::CANCELLED, 3));
+    assert_eq!((ran.end, ran.instruction), (End::Cancelled, 3));
     assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
     assert_eq!(pc.registers().0, 1, "lines stay");
     pc.close_and_finish(lpt1);
@@ -399,7 +399,7 @@ fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
     let lpt1 = pc.open();
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &set, 0);
     assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
     let _ = pc.accesses();
     check(pc.machine.wake());
@@ -411,7 +411,7 @@ fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
 #[test]
 fn sleep_and_removal_end_a_program() {
     let code = [data(1), repeat(7), delay_us(8_000_000), END, data(2)];
-    for (remove, expected) in [(false, end::POWER_LOST), (true, end::REMOVED)] {
+    for (remove, expected) in [(false, End::PowerLost), (true, End::Removed)] {
         let pc = pc();
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
@@ -477,7 +477,7 @@ fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
     let lpt1 = pc.open();
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &set, 0);
     let _ = pc.accesses();
     assert_eq!(
         pc.try_open(r"\\.\LPT1").unwrap_err(),
@@ -501,7 +501,7 @@ fn a_kernel_client_leaves_a_claim_alone() {
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        pc.run_to_end(lpt1, &set, 0);
         let _ = pc.accesses();
         let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
         assert_eq!(free.output, [0]);
@@ -517,7 +517,7 @@ fn a_kernel_client_leaves_a_claim_alone() {
         assert_eq!(pc.accesses(), []);
         // The program goes on meanwhile, and gives the port back.
         let more = request(&[data(0x78)], &[], false);
-        assert_eq!(Ran::of(&pc.run(lpt1, &more, 0)).end, end::DONE);
+        pc.run_to_end(lpt1, &more, 0);
         let _ = pc.accesses();
         assert_eq!(pc.release(lpt1, false), NtStatus::SUCCESS);
         assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
@@ -613,7 +613,7 @@ fn edges_are_those_of_the_program() {
         let accesses = pc.accesses();
         let trace = second_reading(&code, &bytes, dcr, &accesses, 2 * MS);
         assert_eq!(trace.end, Some(Ok(())), "{number}");
-        assert_eq!(ran.end, end::DONE, "{number}");
+        assert_eq!(ran.end, End::Done, "{number}");
         assert_eq!(ran.accesses, trace.accesses, "{number}");
         assert_eq!(ran.output, trace.output, "{number}");
         assert_eq!(u64::from(ran.missed), trace.missed, "{number}");
@@ -631,7 +631,7 @@ fn the_connector_shows_the_pulse() {
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
     let from = pc.machine.now();
-    assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &pulse, 0);
     let chip = pc.chip.borrow();
     let trace = parscan_models::PortDevice::trace(&*chip).unwrap();
     let pulses: Vec<_> = trace

@@ -3,10 +3,10 @@
 use ntsim::NtStatus;
 
 use super::{
-    puppet::{argument, table},
+    puppet::{Table, argument},
     status,
 };
-use crate::parallel_h::{SAFE_MODE, parclass, pnp, port};
+use crate::parallel_h::{ParclassRoutine, PnpRoutine, PortRoutine, SAFE_MODE};
 
 /// A routine of a callback table, with its arguments after the context.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +39,13 @@ pub enum Callback<'a> {
     /// The address of a `PARALLEL_1284_COMMAND`.
     TrySelectDevice([u8; 8]),
     DeselectDevice([u8; 8]),
-    /// `ParallelRead` or `ParallelWrite` by its offset, with null for the count's address.
-    WithoutCount(usize, &'a [u8]),
+    /// `ParallelRead` or `ParallelWrite` with null for the count's address.
+    WithoutCount(ParclassRoutine, &'a [u8]),
 }
 
 /// How a routine is called: its table and offset, kinds and values of arguments, buffer.
 pub(super) struct Call {
-    pub(super) place: (usize, usize),
+    pub(super) place: (Table, usize),
     pub(super) kinds: u64,
     pub(super) values: [u64; 4],
     pub(super) data: Vec<u8>,
@@ -72,19 +72,20 @@ impl Callback<'_> {
             data: Vec::new(),
             buffer: 0,
         };
-        let class = |offset| (table::PARCLASS, offset);
-        let of_pnp = |offset| (table::PNP, offset);
+        let class = |routine: ParclassRoutine| (Table::Parclass, routine as usize);
+        let of_port = |routine: PortRoutine| simple((Table::Port, routine as usize), [0; 4]);
+        let of_pnp = |routine: PnpRoutine| (Table::Pnp, routine as usize);
         let by_value =
-            |offset, command| simple(class(offset), [u64::from_le_bytes(command), 0, 0, 0]);
-        let transfer = |offset, data: &[u8], length: usize, kinds| Call {
-            place: class(offset),
+            |routine, command| simple(class(routine), [u64::from_le_bytes(command), 0, 0, 0]);
+        let transfer = |routine, data: &[u8], length: usize, kinds| Call {
+            place: class(routine),
             kinds,
             values: [0, length as u64, 0, 0],
             data: data.to_vec(),
             buffer: length,
         };
-        let by_address = |offset, command: [u8; 8]| Call {
-            place: of_pnp(offset),
+        let by_address = |routine, command: [u8; 8]| Call {
+            place: of_pnp(routine),
             kinds: argument::BUFFER,
             values: [0; 4],
             data: command.to_vec(),
@@ -92,14 +93,14 @@ impl Callback<'_> {
         };
         let counted = argument::BUFFER | argument::COUNT << 8;
         match self {
-            Self::DetermineIeeeModes => simple(class(parclass::DETERMINE_IEEE_MODES), [0; 4]),
+            Self::DetermineIeeeModes => simple(class(ParclassRoutine::DetermineIeeeModes), [0; 4]),
             Self::NegotiateIeeeMode {
                 forward,
                 reverse,
                 safety,
                 is_forward,
             } => simple(
-                class(parclass::NEGOTIATE_IEEE_MODE),
+                class(ParclassRoutine::NegotiateIeeeMode),
                 [
                     forward.into(),
                     reverse.into(),
@@ -107,31 +108,32 @@ impl Callback<'_> {
                     is_forward.into(),
                 ],
             ),
-            Self::TerminateIeeeMode => simple(class(parclass::TERMINATE_IEEE_MODE), [0; 4]),
-            Self::IeeeFwdToRevMode => simple(class(parclass::IEEE_FWD_TO_REV_MODE), [0; 4]),
-            Self::IeeeRevToFwdMode => simple(class(parclass::IEEE_REV_TO_FWD_MODE), [0; 4]),
-            Self::ParallelRead(length) => transfer(parclass::PARALLEL_READ, &[], length, counted),
+            Self::TerminateIeeeMode => simple(class(ParclassRoutine::TerminateIeeeMode), [0; 4]),
+            Self::IeeeFwdToRevMode => simple(class(ParclassRoutine::IeeeFwdToRevMode), [0; 4]),
+            Self::IeeeRevToFwdMode => simple(class(ParclassRoutine::IeeeRevToFwdMode), [0; 4]),
+            Self::ParallelRead(length) => {
+                transfer(ParclassRoutine::ParallelRead, &[], length, counted)
+            }
             Self::ParallelWrite(data) => {
-                transfer(parclass::PARALLEL_WRITE, data, data.len(), counted)
+                transfer(ParclassRoutine::ParallelWrite, data, data.len(), counted)
             }
-            Self::ParallelTryselect(command) => by_value(parclass::PARALLEL_TRYSELECT, command),
-            Self::ParallelDeSelect(command) => by_value(parclass::PARALLEL_DESELECT, command),
-            Self::TryAllocatePort => simple((table::PORT, port::TRY_ALLOCATE_PORT), [0; 4]),
-            Self::FreePort => simple((table::PORT, port::FREE_PORT), [0; 4]),
-            Self::QueryNumWaiters => simple((table::PORT, port::QUERY_NUM_WAITERS), [0; 4]),
+            Self::ParallelTryselect(command) => {
+                by_value(ParclassRoutine::ParallelTryselect, command)
+            }
+            Self::ParallelDeSelect(command) => by_value(ParclassRoutine::ParallelDeSelect, command),
+            Self::TryAllocatePort => of_port(PortRoutine::TryAllocatePort),
+            Self::FreePort => of_port(PortRoutine::FreePort),
+            Self::QueryNumWaiters => of_port(PortRoutine::QueryNumWaiters),
             Self::TrySetChipMode(mode) => {
-                simple(of_pnp(pnp::TRY_SET_CHIP_MODE), [mode.into(), 0, 0, 0])
+                simple(of_pnp(PnpRoutine::TrySetChipMode), [mode.into(), 0, 0, 0])
             }
-            Self::ClearChipMode(mode) => simple(
-                of_pnp(pnp::IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE),
-                [mode.into(), 0, 0, 0],
-            ),
-            Self::TrySelectDevice(command) => by_address(pnp::TRY_SELECT_DEVICE, command),
-            Self::DeselectDevice(command) => {
-                by_address(pnp::IOCTL_INTERNAL_DESELECT_DEVICE, command)
+            Self::ClearChipMode(mode) => {
+                simple(of_pnp(PnpRoutine::ClearChipMode), [mode.into(), 0, 0, 0])
             }
-            Self::WithoutCount(offset, data) => {
-                transfer(offset, data, data.len(), argument::BUFFER)
+            Self::TrySelectDevice(command) => by_address(PnpRoutine::TrySelectDevice, command),
+            Self::DeselectDevice(command) => by_address(PnpRoutine::DeselectDevice, command),
+            Self::WithoutCount(routine, data) => {
+                transfer(routine, data, data.len(), argument::BUFFER)
             }
         }
     }

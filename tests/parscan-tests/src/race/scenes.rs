@@ -18,7 +18,7 @@ use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, assert_nothing_left, check,
     client::{
         Callback, Client, DEVICE, PASSIVE, PORT, Slot,
-        puppet::{isr, note},
+        puppet::{Note, isr},
     },
     modes::{Chip, ModesPc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
@@ -446,7 +446,7 @@ fn deferred_checks(config: Config) -> Cast {
             for number in [3, 0] {
                 let told = notes
                     .iter()
-                    .any(|(kind, client, _)| *kind == note::DEFERRED && *client == number);
+                    .any(|(kind, client, _)| *kind == Note::Deferred && *client == number);
                 assert!(
                     told,
                     "the port was taken and freed again, and client {number} was not told: {notes:?}"

@@ -9,7 +9,7 @@ use ntsim::{
 use parscan_models::{Ecp, Epp, Peripheral1284, PortDevice, Ps2, Scanner, Spp};
 use parscan_tests::{
     LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
-    client::{Client, DEVICE, PORT, puppet::step},
+    client::{Client, DEVICE, PORT, puppet::Step},
     driver_image,
     modes::{Chip, pattern},
     ntddpar::{self, GUID_DEVINTERFACE_PARCLASS, modes},
@@ -445,9 +445,9 @@ fn class_driver(run: &Run, client: &Client) {
     let data = pattern(AMOUNT);
     let day = client.transfer(DEVICE, [modes::ECP_HW_NOIRQ, modes::NIBBLE], &data, 4);
     for (number, status) in day.statuses.iter().enumerate() {
-        let excused = status.0 == step::NOT_TAKEN || run.is_disturbed();
+        let excused = status.0 == Step::NOT_TAKEN || run.is_disturbed();
         // Nothing was given to read.
-        let read = number == step::READ;
+        let read = number == Step::Read as usize;
         assert!(
             status.is_success() || excused || read,
             "step {number}: {status}"
