@@ -10,7 +10,7 @@ use crate::{
     kernel::{self, Pool},
     nt::{
         self, DEVICE_OBJECT, DRIVER_OBJECT, Dispatch, INVALID_DEVICE_REQUEST, INVALID_PARAMETER,
-        IRP, SUCCESS, Status, UNICODE_STRING,
+        IRP, Ptr, SUCCESS, Status,
         control_device::{self, wide},
     },
     puppet::{self, RESULTS, UNTOUCHED, WORDS},
@@ -53,10 +53,7 @@ static LINK: [u16; 25] = wide(br"\DosDevices\ParscanClient");
 /// # Safety
 /// The I/O manager calls it once, at `PASSIVE_LEVEL`.
 #[unsafe(no_mangle)]
-unsafe extern "system" fn DriverEntry(
-    driver: *mut DRIVER_OBJECT,
-    _path: *const UNICODE_STRING,
-) -> Status {
+unsafe extern "system" fn DriverEntry(driver: *mut DRIVER_OBJECT, _path: Ptr) -> Status {
     // SAFETY: the caller's promise.
     unsafe { set_up(driver) }.err().unwrap_or(SUCCESS)
 }

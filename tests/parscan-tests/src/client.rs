@@ -119,10 +119,21 @@ fn on<C: Observed, P: Observed>(
     name: &str,
     test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
 ) {
+    with_client(pc, |pc, client| {
+        let slot = client.open(name);
+        test(pc, client, &slot);
+        slot.close();
+    });
+}
+
+/// A client beside parscan, and what a test does with it; then the end of both.
+///
+/// # Panics
+/// If something is left.
+#[track_caller]
+pub fn with_client<C: Observed, P: Observed>(pc: Pc<C, P>, test: impl FnOnce(&Pc<C, P>, &Client)) {
     let client = Client::load(&pc);
-    let slot = client.open(name);
-    test(&pc, &client, &slot);
-    slot.close();
+    test(&pc, &client);
     client.unload();
     pc.finish();
 }
@@ -230,6 +241,19 @@ impl Client {
     pub fn open(&self, name: &str) -> Slot<'_> {
         self.try_open(name)
             .unwrap_or_else(|status| panic!("{name}: {status}"))
+    }
+
+    /// [`Client::open`] of the device, which the client connects to and locks.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn open_locked(&self) -> Slot<'_> {
+        let device = self.open(DEVICE);
+        device.connect();
+        device.lock();
+        device
     }
 
     /// As [`Client::open`].

@@ -4,7 +4,7 @@
 //! while the parent goes on. A panic of a child, a signal that ends it, and no progress for so many
 //! seconds are findings.
 
-use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, rc::Rc};
+use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, process::ExitCode, rc::Rc};
 
 /// So many findings are kept.
 const KEPT: usize = 8;
@@ -60,6 +60,16 @@ impl Report {
                 point: point.to_owned(),
                 what: what.to_owned(),
             });
+        }
+    }
+
+    /// How a program ends whose report this is.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        if self.violations == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         }
     }
 

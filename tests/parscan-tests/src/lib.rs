@@ -11,7 +11,7 @@ use std::{cell::RefCell, env, path::PathBuf, rc::Rc};
 
 use ntsim::{
     Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, IoResult, Machine, NtStatus,
-    Pending, RegValue, Resource, SharedPort,
+    Pending, RegValue, Resource, SharedPort, When,
 };
 use parscan_models::{PortDevice, Printer, Spp};
 
@@ -34,6 +34,8 @@ use observed::Observed;
 
 /// One millisecond of virtual time.
 pub const MS: u64 = 1_000_000;
+/// One second of virtual time.
+pub const SECOND: u64 = 1000 * MS;
 /// One microsecond of virtual time.
 pub const US: u64 = 1000;
 
@@ -242,6 +244,21 @@ pub fn check<T>(result: Result<T, Bugcheck>) -> T {
     }
 }
 
+/// There is a symbolic link that ends so, to this device.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn assert_link(machine: &Machine, end: &str, device: &str) {
+    let links = machine.links();
+    assert!(
+        links
+            .iter()
+            .any(|(name, target)| name.ends_with(end) && target == device),
+        "{links:?}"
+    );
+}
+
 /// After the last driver is unloaded.
 ///
 /// # Panics
@@ -297,6 +314,12 @@ impl<C, P> Pc<C, P> {
         check(self.machine.device_io_control(handle, code, input, output))
     }
 
+    /// Does this just before the k-th access to a port from now on.
+    pub fn at_access(&self, k: u64, act: impl FnOnce(&Machine) + 'static) {
+        let access = self.machine.port_accesses() + k;
+        self.machine.at(When::PortAccess(access), act);
+    }
+
     /// Starts an `IOCTL_PAR_SET_INFORMATION` with `PARALLEL_INIT` and lets it reach the driver.
     #[must_use]
     pub fn start_initialize(&self, handle: Handle) -> Pending {
@@ -334,6 +357,21 @@ impl<C, P> Pc<C, P> {
         assert_eq!(seen, [""; 0], "what the peripheral saw");
         let seen = self.chip.borrow().observed(&self.machine);
         assert_eq!(seen, [""; 0], "what the chip saw");
+    }
+
+    /// What a test does with an open of LPT1; then the end of both.
+    ///
+    /// # Panics
+    /// As [`Pc::finish`].
+    #[track_caller]
+    pub fn with_open(self, test: impl FnOnce(&Self, Handle))
+    where
+        C: Observed,
+        P: Observed,
+    {
+        let lpt1 = self.open();
+        test(&self, lpt1);
+        self.close_and_finish(lpt1);
     }
 
     /// Closes the last handle, and [`Pc::finish`].

@@ -5,8 +5,8 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     Setup, check,
     client::{
-        APC, Answer, Callback, Client, DEVICE, DISPATCH, PASSIVE, Request, Slot, on_device,
-        on_locked_device,
+        APC, Answer, Callback, Client, DISPATCH, PASSIVE, Request, Slot, on_device,
+        on_locked_device, with_client,
     },
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
@@ -227,27 +227,23 @@ fn negotiation_takes_the_fastest_of_both_sides() {
     ];
     for (offered, chosen) in cases {
         let peripheral = Peripheral1284::new();
-        let pc = pc(Chip::EcpEpp, &peripheral);
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
-        let answer = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(answer.status(), NtStatus::SUCCESS, "{offered:#06x}");
-        let last = peripheral.negotiations().last().map(|byte| byte & !0x20);
-        assert_eq!(last, Some(extensibility(chosen)), "{offered:#06x}");
-        // A mode is set: it has to be terminated first.
-        let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(again.status(), NtStatus::DEVICE_PROTOCOL_ERROR);
-        let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
-        assert_eq!(ended.status(), NtStatus::SUCCESS);
-        let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(again.status(), NtStatus::SUCCESS);
-        device.unlock();
-        device.close();
-        client.unload();
-        assert_eq!(pc.not_at_rest(), [""; 0]);
-        pc.finish();
+        with_client(pc(Chip::EcpEpp, &peripheral), |pc, client| {
+            let device = client.open_locked();
+            let answer = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(answer.status(), NtStatus::SUCCESS, "{offered:#06x}");
+            let last = peripheral.negotiations().last().map(|byte| byte & !0x20);
+            assert_eq!(last, Some(extensibility(chosen)), "{offered:#06x}");
+            // A mode is set: it has to be terminated first.
+            let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(again.status(), NtStatus::DEVICE_PROTOCOL_ERROR);
+            let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
+            assert_eq!(ended.status(), NtStatus::SUCCESS);
+            let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(again.status(), NtStatus::SUCCESS);
+            device.unlock();
+            device.close();
+            assert_eq!(pc.not_at_rest(), [""; 0]);
+        });
     }
 }
 
@@ -327,9 +323,7 @@ fn routines_refuse_without_the_lock_and_after_disconnect() {
 fn routines_know_that_the_port_is_gone() {
     let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
     let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
+    let device = client.open_locked();
     assert_eq!(check(pc.machine.unplug(pc.node)), NtStatus::SUCCESS);
     let status = NtStatus::DEVICE_REMOVED;
     all_refuse(&pc, &device, PASSIVE, status, "after surprise removal");

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Caller, NtStatus, Pending, RegValue, When};
+use ntsim::{Caller, Handle, NtStatus, Pending, RegValue, When};
 use parscan_tests::{
     MS, Setup, check,
     client::{
@@ -10,10 +10,7 @@ use parscan_tests::{
         puppet::{Note, isr},
     },
     ntddpar::IOCTL_PAR_QUERY_INFORMATION,
-    parallel_h::{
-        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE,
-    },
+    parallel_h::IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
     port_programs::{
         Ack, EDGE, EDGES, Edges, End, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE,
         LinesPc, Ran, VECTOR, ack_pc, control, data, delay_us, get, request, with_interrupt,
@@ -25,6 +22,39 @@ const HIGH: u8 = 0x78;
 
 fn pc() -> (LinesPc, Ack) {
     ack_pc(with_interrupt(Setup::default(), true, Some(1)))
+}
+
+/// A program that waits for edges; it may have claimed the port.
+struct Watched {
+    pc: LinesPc,
+    ack: Ack,
+    lpt1: Handle,
+    waiting: Pending,
+}
+
+impl Watched {
+    fn new(claimed: bool) -> Self {
+        let (pc, ack) = pc();
+        let lpt1 = pc.open();
+        if claimed {
+            assert_eq!(pc.claim(lpt1), SUCCESS);
+        }
+        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        Self {
+            pc,
+            ack,
+            lpt1,
+            waiting,
+        }
+    }
+
+    /// An edge comes, and is told.
+    #[track_caller]
+    fn ends_by_an_edge(self) {
+        assert!(self.ack.pulse(&self.pc.machine, HIGH));
+        assert_one_edge(&self.pc, &self.waiting);
+        self.pc.close_and_finish(self.lpt1);
+    }
 }
 
 fn none() -> Edges {
@@ -273,12 +303,8 @@ fn programs_run_while_edges_are_watched() {
     let code = [control(0x01, 0x0F), get(2), control(0x0C, 0x0F), data(3)];
     let long = [control(0x02, 0x0F), delay_us(200), control(0x0C, 0x0F)];
     for claimed in [false, true] {
-        let (pc, ack) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let watched = Watched::new(claimed);
+        let (pc, lpt1) = (&watched.pc, watched.lpt1);
         for program in [&code[..], &long] {
             let ran = Ran::of(&pc.run(lpt1, &request(program, &[], false), 1));
             assert_eq!(ran.end, End::Done);
@@ -293,9 +319,7 @@ fn programs_run_while_edges_are_watched() {
             assert!(pc.interrupts());
             assert_eq!(pc.registers(), (0, 0x0C));
         }
-        assert!(ack.pulse(&pc.machine, HIGH));
-        assert_one_edge(&pc, &waiting);
-        pc.close_and_finish(lpt1);
+        watched.ends_by_an_edge();
     }
 }
 
@@ -303,12 +327,13 @@ fn programs_run_while_edges_are_watched() {
 /// own thread.
 #[test]
 fn an_edge_comes_while_a_program_runs() {
-    let (pc, ack) = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), SUCCESS);
-    let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-    let at = pc.machine.port_accesses() + 1;
-    pc.machine.at(When::PortAccess(at), move |machine| {
+    let Watched {
+        pc,
+        ack,
+        lpt1,
+        waiting,
+    } = Watched::new(true);
+    pc.at_access(1, move |machine| {
         assert!(ack.pulse(machine, HIGH));
     });
     let pulse = request(&[data(1), delay_us(10), data(0)], &[], true);
@@ -321,12 +346,8 @@ fn an_edge_comes_while_a_program_runs() {
 #[test]
 fn a_transfer_has_the_port_for_itself() {
     for claimed in [false, true] {
-        let (pc, ack) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let watched = Watched::new(claimed);
+        let (pc, lpt1) = (&watched.pc, watched.lpt1);
         let _ = pc.accesses();
         let status = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
         assert_eq!(status.status, SUCCESS);
@@ -343,10 +364,8 @@ fn a_transfer_has_the_port_for_itself() {
             "{control:x?}"
         );
         assert!(control.iter().all(|it| it & 0x0F == 0x0C), "{control:x?}");
-        assert!(!pc.machine.is_done(&waiting));
-        assert!(ack.pulse(&pc.machine, HIGH));
-        assert_one_edge(&pc, &waiting);
-        pc.close_and_finish(lpt1);
+        assert!(!pc.machine.is_done(&watched.waiting));
+        watched.ends_by_an_edge();
     }
 }
 
@@ -358,18 +377,18 @@ fn a_kernel_client_has_the_port_for_itself() {
         port.port_information();
         let lpt1 = pc.open();
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         assert!(!pc.interrupts());
         assert!(!check(pc.machine.interrupt(VECTOR)), "not the program's");
         check(pc.machine.run_for(MS));
         assert!(!pc.machine.is_done(&waiting));
         // A watch that would begin now waits for the port, as all do.
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert!(pc.interrupts());
         assert!(ack.pulse(&pc.machine, HIGH));
         assert_one_edge(pc, &waiting);
         // The handle ends while the client has the port: its control register is not touched.
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         let _ = pc.accesses();
         check(pc.machine.close(lpt1));
         assert_eq!(pc.accesses(), []);
@@ -377,7 +396,7 @@ fn a_kernel_client_has_the_port_for_itself() {
         let busy = pc.wait_edge(lpt1, FOREVER, 4);
         assert_eq!(busy.status, NtStatus::DEVICE_BUSY);
         assert!(!pc.interrupts());
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         check(pc.machine.close(lpt1));
     });
 }
@@ -522,15 +541,14 @@ fn a_wait_outlasts_sleep_and_stop() {
 /// The port comes back without an interrupt: the wait ends.
 #[test]
 fn a_wait_ends_where_the_interrupt_went() {
-    let (pc, _) = pc();
-    let lpt1 = pc.open();
-    let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+    let watched = Watched::new(false);
+    let (pc, lpt1) = (watched.pc, watched.lpt1);
     assert!(check(pc.machine.query_stop(pc.node)).is_success());
     assert_eq!(check(pc.machine.stop(pc.node)), SUCCESS);
     let registers = [parscan_tests::LPT1_REGISTERS];
     pc.machine.set_resources(pc.node, &registers, &registers);
     assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
-    let ended = check(pc.machine.finish(&waiting));
+    let ended = check(pc.machine.finish(&watched.waiting));
     assert_eq!(ended.outcome(), (NtStatus::NOT_SUPPORTED, 0));
     assert_eq!(pc.wait_edge(lpt1, 0, 4).status, NtStatus::NOT_SUPPORTED);
     pc.close_and_finish(lpt1);
@@ -539,14 +557,10 @@ fn a_wait_ends_where_the_interrupt_went() {
 #[test]
 fn removal_ends_a_wait() {
     for claimed in [false, true] {
-        let (pc, _) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let watched = Watched::new(claimed);
+        let (pc, lpt1) = (&watched.pc, watched.lpt1);
         assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
-        let ended = check(pc.machine.finish(&waiting));
+        let ended = check(pc.machine.finish(&watched.waiting));
         assert_eq!(ended.outcome(), (NtStatus::DEVICE_REMOVED, 0));
         assert!(!check(pc.machine.interrupt(VECTOR)));
         let late = pc.wait_edge(lpt1, FOREVER, 4);

@@ -19,7 +19,7 @@ use parscan_tests::{
         INTERRUPT_INFORMATION, INTERRUPT_SERVICE_ROUTINE,
         IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
         IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE, InterruptInformation,
+        InterruptInformation,
     },
 };
 
@@ -152,13 +152,12 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(0), "a taken port");
         // A request that came while the port was held gets it.
-        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        let waiting = port.wait_for_port();
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(0));
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert_eq!(waiting.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -172,11 +171,10 @@ fn the_port_taken_in_the_interrupt_is_freed_later() {
         raise(&pc.machine);
         let got = [(Note::Isr, 2, LEVEL), (Note::Tried, 2, 1)];
         assert_eq!(client.notes(), got);
-        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        let waiting = port.wait_for_port();
         port.call(Callback::FreePort, DISPATCH);
         assert_eq!(waiting.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -197,7 +195,7 @@ fn a_free_port_is_told_to_the_deferred_routines() {
             notes.into_iter().map(|(_, client, _)| client).collect()
         };
         let _ = client.notes();
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
         port.call(Callback::FreePort, PASSIVE);
         assert_eq!(waiting.finish().status, SUCCESS);
@@ -205,8 +203,8 @@ fn a_free_port_is_told_to_the_deferred_routines() {
         port.call(Callback::FreePort, PASSIVE);
         check(pc.machine.run_for(1000));
         assert_eq!(deferred(client.notes()), [3, 0], "in order of connection");
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.allocate();
+        port.free();
         check(pc.machine.run_for(1000));
         assert_eq!(deferred(client.notes()), [3, 0], "freed by request");
         for number in [0, 3, 5] {
@@ -224,7 +222,7 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
         connect(port, 3, 0);
         connect(port, 0, isr::TAKE);
         let _ = client.notes();
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         port.call(Callback::FreePort, PASSIVE);
         check(pc.machine.run_for(MS));
         let told: Vec<usize> = client
@@ -251,7 +249,7 @@ fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
             connect(port, 0, 0);
             let lpt1 = pc.open();
             let _ = client.notes();
-            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+            port.allocate();
             let at = pc.machine.kernel_calls() + call;
             let frees = Rc::new(Cell::new(1));
             let count = Rc::clone(&frees);

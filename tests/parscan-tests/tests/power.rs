@@ -8,7 +8,7 @@ use ntsim::{
 };
 use parscan_models::{Condition, DaisyChain, Peripheral1284, PortDevice, Spp, Width};
 use parscan_tests::{
-    MS, Pc, Setup, check,
+    MS, Pc, SECOND, Setup, check,
     client::{Callback, Client, DEVICE, PASSIVE, on_port},
     modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
@@ -18,14 +18,10 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
         IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, chip_mode, chip_mode_of,
     },
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
 };
 
-const SECOND: u64 = 1000 * MS;
-/// bEndpointAddress of the default scanner's pipes.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
 /// The control register of LPT1, and what it holds at rest: nInit and nSelectIn.
 const DCR: u16 = 2;
 const IDLE: u8 = 0x0C;
@@ -52,20 +48,18 @@ fn scanner(seed: u64) -> ScannerPc {
 /// A test of a port, for every seed.
 fn on_ports(test: impl Fn(&Pc, Handle)) {
     for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
-        test(&pc, lpt1);
-        pc.close_and_finish(lpt1);
+        port(seed).with_open(|pc, lpt1| {
+            test(pc, lpt1);
+        });
     }
 }
 
 /// A test of a scanner, for every seed.
 fn on_scanners(test: impl Fn(&ScannerPc, Opened)) {
     for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
-        test(&pc, file);
-        pc.close_and_finish(file);
+        scanner(seed).with_open(|pc, file| {
+            test(pc, file);
+        });
     }
 }
 
@@ -138,19 +132,17 @@ fn document() -> Vec<u8> {
 fn a_print_goes_on_after_the_sleep() {
     let mut slept = 0;
     for step in 0..60u64 {
-        let pc = port(step);
-        let lpt1 = pc.open();
-        let at = pc.machine.port_accesses() + 1 + step * 190;
-        pc.machine.at(When::PortAccess(at), |machine| nap(machine));
-        let print = check(pc.machine.write(lpt1, &document()));
-        slept += u64::from(print.took > NAP);
-        assert_eq!(
-            print.outcome(),
-            (NtStatus::SUCCESS, document().len()),
-            "{step}"
-        );
-        assert!(pc.printer.received() == document(), "{step}");
-        pc.close_and_finish(lpt1);
+        port(step).with_open(|pc, lpt1| {
+            pc.at_access(1 + step * 190, |machine| nap(machine));
+            let print = check(pc.machine.write(lpt1, &document()));
+            slept += u64::from(print.took > NAP);
+            assert_eq!(
+                print.outcome(),
+                (NtStatus::SUCCESS, document().len()),
+                "{step}"
+            );
+            assert!(pc.printer.received() == document(), "{step}");
+        });
     }
     assert!(slept > 30, "{slept}");
 }
@@ -206,12 +198,10 @@ fn sleep_in_transfer(chip: Chip, mode: u16, write: bool, step: u64, data: &[u8],
 fn every_request_of_the_port_survives_a_sleep() {
     for seed in SEEDS {
         for after in [1, 2, 5, 9] {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            let at = pc.machine.port_accesses() + after;
-            pc.machine.at(When::PortAccess(at), |machine| nap(machine));
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            pc.close_and_finish(lpt1);
+            port(seed).with_open(|pc, lpt1| {
+                pc.at_access(after, |machine| nap(machine));
+                assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+            });
         }
     }
 }
@@ -443,23 +433,22 @@ fn an_unanswered_reset_ends_with_the_sleep() {
 fn a_sleep_that_finds_no_memory() {
     for k in 1..=4 {
         for seed in SEEDS {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            pc.machine.inject_into(pc.driver);
-            pc.machine.inject_failure(k);
-            sleep(&pc.machine);
-            check(pc.machine.run_for(SECOND));
-            wake(&pc.machine);
-            let failed = pc.machine.failed_calls().len();
-            assert_eq!(
-                failed,
-                usize::from(k <= 3),
-                "{:?}",
-                pc.machine.failed_calls()
-            );
-            let print = check(pc.machine.write(lpt1, b"hello"));
-            assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
-            pc.close_and_finish(lpt1);
+            port(seed).with_open(|pc, lpt1| {
+                pc.machine.inject_into(pc.driver);
+                pc.machine.inject_failure(k);
+                sleep(&pc.machine);
+                check(pc.machine.run_for(SECOND));
+                wake(&pc.machine);
+                let failed = pc.machine.failed_calls().len();
+                assert_eq!(
+                    failed,
+                    usize::from(k <= 3),
+                    "{:?}",
+                    pc.machine.failed_calls()
+                );
+                let print = check(pc.machine.write(lpt1, b"hello"));
+                assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
+            });
         }
     }
 }
@@ -468,16 +457,15 @@ fn a_sleep_that_finds_no_memory() {
 fn a_sleep_of_a_scanner_that_finds_no_memory() {
     for k in 1..=4 {
         for seed in SEEDS {
-            let pc = scanner(seed);
-            let file = pc.open();
-            pc.machine.inject_into(pc.driver);
-            pc.machine.inject_failure(k);
-            sleep(&pc.machine);
-            check(pc.machine.run_for(SECOND));
-            wake(&pc.machine);
-            assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 3));
-            assert_eq!(pc.write(file, &[1; 100]).information, 100);
-            pc.close_and_finish(file);
+            scanner(seed).with_open(|pc, file| {
+                pc.machine.inject_into(pc.driver);
+                pc.machine.inject_failure(k);
+                sleep(&pc.machine);
+                check(pc.machine.run_for(SECOND));
+                wake(&pc.machine);
+                assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 3));
+                assert_eq!(pc.write(file, &[1; 100]).information, 100);
+            });
         }
     }
 }
@@ -649,9 +637,7 @@ fn a_class_driver_connects_its_mode_anew() {
             let peripheral = Peripheral1284::new();
             let pc = pc(Chip::EcpEpp, &peripheral);
             let client = Client::load(&pc);
-            let device = client.open(DEVICE);
-            device.connect();
-            device.lock();
+            let device = client.open_locked();
             let choose = || {
                 if read {
                     device.choose(mode, 0);
@@ -673,8 +659,7 @@ fn a_class_driver_connects_its_mode_anew() {
             if step == 0 {
                 nap(&pc.machine);
             } else {
-                let at = pc.machine.port_accesses() + step;
-                pc.machine.at(When::PortAccess(at), |machine| nap(machine));
+                pc.at_access(step, |machine| nap(machine));
                 let cut = transfer().status();
                 assert!(
                     matches!(cut, NtStatus::SUCCESS | NtStatus::POWER_STATE_INVALID),
@@ -715,8 +700,7 @@ fn the_devices_of_a_chain_are_selected_as_before() {
         if step == 0 {
             nap(&pc.machine);
         } else {
-            let at = pc.machine.port_accesses() + step;
-            pc.machine.at(When::PortAccess(at), |machine| nap(machine));
+            pc.at_access(step, |machine| nap(machine));
         }
         let written = check(pc.machine.write(lpt, &document()[..100]));
         assert_eq!(written.outcome(), (NtStatus::SUCCESS, 100));
@@ -744,10 +728,7 @@ fn the_devices_of_a_chain_are_selected_as_before() {
 #[test]
 fn the_chip_keeps_the_mode_that_its_owner_chose() {
     on_port(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, port| {
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-            NtStatus::SUCCESS
-        );
+        port.allocate();
         let ecp = chip_mode_of(chip_mode::ECP);
         // In the ECP block.
         let ecr = || {
@@ -762,10 +743,7 @@ fn the_chip_keeps_the_mode_that_its_owner_chose() {
         assert_eq!(ecr() & 0xE0, chip_mode::ECP);
         let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
         assert_eq!(clear.status, NtStatus::SUCCESS);
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
+        port.free();
     });
 }
 
@@ -784,7 +762,7 @@ fn a_device_sleeps_in_a_look_at_its_bus() {
         });
         // By itself: the system does not go to sleep in the middle of an enumeration.
         let at = pc.machine.port_accesses() + step;
-        pc.machine.at(When::PortAccess(at), move |machine| {
+        pc.at_access(step, move |machine| {
             set_device_power(machine, node, 4);
             set_device_power(machine, node, 1);
         });
@@ -1012,22 +990,21 @@ fn power_that_comes_late() {
                 assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
                 pc.close_and_finish(lpt1);
 
-                let pc = scanner(seed);
-                let file = pc.open();
-                sleep(&pc.machine);
-                pc.machine.set_power_up(
-                    pc.node,
-                    PowerUp {
-                        inside: false,
-                        ..up
-                    },
-                );
-                let since = pc.machine.now();
-                check(pc.machine.wake());
-                assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
-                assert_eq!(pc.write(file, &[1; 100]).information, 100);
-                check(pc.machine.settle());
-                pc.close_and_finish(file);
+                scanner(seed).with_open(|pc, file| {
+                    sleep(&pc.machine);
+                    pc.machine.set_power_up(
+                        pc.node,
+                        PowerUp {
+                            inside: false,
+                            ..up
+                        },
+                    );
+                    let since = pc.machine.now();
+                    check(pc.machine.wake());
+                    assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
+                    assert_eq!(pc.write(file, &[1; 100]).information, 100);
+                    check(pc.machine.settle());
+                });
             }
         }
     }
@@ -1038,35 +1015,34 @@ fn power_that_comes_late() {
 fn memory_that_comes_late() {
     for seed in SEEDS {
         for short in [1500 * MS, 4 * SECOND, 60 * SECOND] {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            sleep(&pc.machine);
-            forget(&pc);
-            let print = pc.machine.start_write(lpt1, b"hello");
-            pc.machine.set_power_memory(false);
-            let since = pc.machine.now();
-            check(pc.machine.wake());
-            assert!(pc.machine.now() - since < 100 * MS, "the system waits");
-            check(pc.machine.run_for(short));
-            // A request waits for five seconds.
-            assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
-            if short > 10 * SECOND {
-                assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
-            }
-            pc.machine.set_power_memory(true);
-            // By itself.
-            check(pc.machine.run_for(10 * SECOND));
-            assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
-            if short < 10 * SECOND {
-                assert_eq!(ended(&pc.machine, &print), NtStatus::SUCCESS);
-            }
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            check(pc.machine.run_until_idle());
-            // And no more.
-            let calls = pc.machine.kernel_calls();
-            check(pc.machine.run_for(600 * SECOND));
-            assert_eq!(pc.machine.kernel_calls(), calls);
-            pc.close_and_finish(lpt1);
+            port(seed).with_open(|pc, lpt1| {
+                sleep(&pc.machine);
+                forget(pc);
+                let print = pc.machine.start_write(lpt1, b"hello");
+                pc.machine.set_power_memory(false);
+                let since = pc.machine.now();
+                check(pc.machine.wake());
+                assert!(pc.machine.now() - since < 100 * MS, "the system waits");
+                check(pc.machine.run_for(short));
+                // A request waits for five seconds.
+                assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
+                if short > 10 * SECOND {
+                    assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
+                }
+                pc.machine.set_power_memory(true);
+                // By itself.
+                check(pc.machine.run_for(10 * SECOND));
+                assert_eq!(register(pc, DCR) & 0x3F, IDLE);
+                if short < 10 * SECOND {
+                    assert_eq!(ended(&pc.machine, &print), NtStatus::SUCCESS);
+                }
+                assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+                check(pc.machine.run_until_idle());
+                // And no more.
+                let calls = pc.machine.kernel_calls();
+                check(pc.machine.run_for(600 * SECOND));
+                assert_eq!(pc.machine.kernel_calls(), calls);
+            });
         }
     }
 }
@@ -1228,10 +1204,7 @@ fn a_port_that_sleeps_is_not_removed() {
                 let before = facts();
                 port.port_information();
                 port.pnp_information();
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-                    NtStatus::SUCCESS
-                );
+                port.allocate();
                 sleep(&pc.machine);
                 let accesses = pc.machine.port_accesses();
                 assert_eq!(facts(), before);
@@ -1251,16 +1224,10 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(ecr(), chip_mode::ECP);
                 sleep(&pc.machine);
                 // Who frees the port gives its mode back, too.
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-                    NtStatus::SUCCESS
-                );
+                port.free();
                 wake(&pc.machine);
                 assert_eq!(ecr(), 0);
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-                    NtStatus::SUCCESS
-                );
+                port.allocate();
                 // Without power there is no word of when it comes.
                 sleep(&pc.machine);
                 let refused = PowerUp {
@@ -1276,10 +1243,7 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
                 pc.machine.set_power_up(pc.node, PowerUp::default());
                 nap(&pc.machine);
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-                    NtStatus::SUCCESS
-                );
+                port.free();
                 device.close();
             },
         );

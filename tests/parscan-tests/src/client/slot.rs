@@ -151,6 +151,38 @@ impl<'a> Slot<'a> {
         self.start(&Request::internal(code, &[], 0))
     }
 
+    /// Has the port allocated, which is free.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn allocate(&self) {
+        let code = parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE;
+        assert_eq!(self.order(code), NtStatus::SUCCESS, "PORT_ALLOCATE");
+    }
+
+    /// Asks for the port, which another has, and does not wait for it.
+    ///
+    /// # Panics
+    /// If the request does not wait.
+    #[must_use]
+    #[track_caller]
+    pub fn wait_for_port(&self) -> Asynchronous<'a> {
+        let waiting = self.start_order(parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        waiting
+    }
+
+    /// Frees the port by a request.
+    ///
+    /// # Panics
+    /// If the client does not have it.
+    #[track_caller]
+    pub fn free(&self) {
+        let code = parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_FREE;
+        assert_eq!(self.order(code), NtStatus::SUCCESS, "PORT_FREE");
+    }
+
     /// Sends an IRP of the client's own, and waits. The result has the whole system buffer, and
     /// Information whatever the status.
     #[track_caller]

@@ -205,6 +205,9 @@ fn perform(
         .into_iter()
         .flat_map(|text| text.split('.'))
         .map(|number| number.parse().expect("a number of a point"));
+    let split = |who, place, only, thinned| {
+        split(&machine, cast.driver, who, place, forker, only, thinned);
+    };
     let mut threads: Vec<Running> = Vec::new();
     match way {
         Way::Hold(first, kind) => {
@@ -216,16 +219,7 @@ fn perform(
                 Kind::Dpc => Who::Dpc,
                 Kind::WorkItem => Who::WorkItem,
             };
-            let only = numbers.next();
-            split(
-                &machine,
-                cast.driver,
-                who,
-                Where::Instructions,
-                forker,
-                only,
-                thinned,
-            );
+            split(who, Where::Instructions, numbers.next(), thinned);
             let over = check(machine.run_threads(&[thread], cast.window));
             if over && kind != Kind::Caller && !machine.is_held() {
                 check(machine.run_until_held(cast.window));
@@ -236,16 +230,7 @@ fn perform(
         Way::Pairs(first, second) => {
             let a = start(actors[first].take().expect("an actor"));
             threads.push(a);
-            let only = numbers.next();
-            split(
-                &machine,
-                cast.driver,
-                Who::Thread(a),
-                Where::Calls,
-                forker,
-                only,
-                thinned,
-            );
+            split(Who::Thread(a), Where::Calls, numbers.next(), thinned);
             check(machine.run_threads(&[a], cast.window));
             machine.end_watch();
             let b = start(actors[second].take().expect("an actor"));
@@ -253,16 +238,7 @@ fn perform(
             if machine.is_held() {
                 // The first one stays as it is while the second comes to its own point; then the
                 // first is let go, to its end or as far as it can, before the second.
-                let only = numbers.next();
-                split(
-                    &machine,
-                    cast.driver,
-                    Who::Thread(b),
-                    Where::Calls,
-                    forker,
-                    only,
-                    None,
-                );
+                split(Who::Thread(b), Where::Calls, numbers.next(), None);
                 check(machine.run_threads(&[b], cast.held));
                 machine.end_watch();
                 machine.let_first_go();

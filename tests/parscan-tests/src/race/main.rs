@@ -179,9 +179,5 @@ fn main() -> ExitCode {
         total.violations,
         began.elapsed().as_secs_f64()
     );
-    if total.violations == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    total.exit_code()
 }

@@ -24,14 +24,13 @@ use parscan_tests::{
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
         IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
-        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
     },
     port_programs::{
         Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_WAIT_EDGE, LinesPc, Wire, ack_pc,
         with_interrupt,
     },
-    scanner::{ScannerPc, ScannerSetup},
+    scanner::{BULK_IN, ScannerPc, ScannerSetup},
     usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
 };
 
@@ -413,7 +412,7 @@ fn deferred_checks(config: Config) -> Cast {
     }
     let lpt1 = pc.open();
     let _ = client.notes();
-    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+    port.allocate();
     let port = place(port);
     let (owner, program) = (Rc::clone(&port), Rc::new(Cell::new(false)));
     let done = Rc::clone(&program);
@@ -623,9 +622,8 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let owner = client.open(PORT);
     owner.port_information();
     let waiter = leak(client.open(PORT));
-    ordered(&owner, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-    let waiting = waiter.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    owner.allocate();
+    let waiting = waiter.wait_for_port();
     let lpt1 = pc.open();
     let owner = place(owner);
     let frees = Rc::clone(&owner);
@@ -657,7 +655,7 @@ fn allocate_free_cancel(config: Config) -> Cast {
             let allowed = [NtStatus::SUCCESS, NtStatus::CANCELLED];
             expect("PORT_ALLOCATE", &result, &allowed);
             if result.status == NtStatus::SUCCESS {
-                ordered(waiter, IOCTL_INTERNAL_PARALLEL_PORT_FREE);
+                waiter.free();
             }
             let result = initialize(&machine, lpt1);
             expect("a request of the free port", &result, &[NtStatus::SUCCESS]);
@@ -742,7 +740,7 @@ fn interrupt_and_disconnect(config: Config) -> Cast {
 fn checks_and_removal(config: Config) -> Cast {
     let pc = interrupt_pc(config);
     let (client, port) = interrupt_client(&pc, 3, isr::TAKE);
-    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+    port.allocate();
     let node = pc.node;
     let port = place(port);
     let (frees, goes) = (Rc::clone(&port), Rc::clone(&port));
@@ -1043,9 +1041,6 @@ fn expect_read(what: &str, result: &IoResult, length: usize, allowed: &[NtStatus
     }
     expect(what, &status_alone, allowed);
 }
-
-/// bEndpointAddress of the default scanner's bulk pipe to the host.
-const BULK_IN: u8 = 0x81;
 
 /// One of the scanner's queues: a request, its end by the device, by its cancel or CLEANUP, and the
 /// removal. URBs end in the bus's own thread, which belongs to the request's: so its end is stopped

@@ -14,7 +14,7 @@ use parscan_tests::{
     modes::{Chip, pattern},
     ntddpar::{self, GUID_DEVINTERFACE_PARCLASS, modes},
     port_programs as lines,
-    scanner::ScannerSetup,
+    scanner::{BULK_IN, ScannerSetup},
     usbscan_h::{self, GUID_DEVINTERFACE_IMAGE},
 };
 
@@ -22,8 +22,6 @@ use crate::run::{Disturbance, Run};
 
 /// Bytes of a transfer through a port.
 const AMOUNT: usize = 12;
-/// bEndpointAddress of the default scanner's bulk pipe to the host.
-const BULK_IN: u8 = 0x81;
 /// Bytes of a scan: three URBs.
 const SCAN: usize = 150_000;
 
@@ -148,6 +146,17 @@ impl User<'_> {
         let result = check(self.machine.finish(&request));
         self.run.expect_result(what, &result, room);
         result
+    }
+
+    /// A transfer ended as it may, and moved all of it if nothing came between.
+    #[track_caller]
+    fn expect_whole(&self, what: &str, result: &IoResult, amount: usize) {
+        self.run.expect_result(what, result, amount);
+        let moved = result.information;
+        assert!(
+            moved == amount || self.run.is_disturbed(),
+            "{what} of {moved}"
+        );
     }
 
     /// Another handle of another program, if it can be opened.
@@ -333,13 +342,7 @@ fn write(user: &User<'_>, mode: u16) {
     choose(user, 0, mode);
     let data = pattern(AMOUNT);
     let result = check(user.machine.write(user.handle, &data));
-    user.run.expect_result("a write", &result, AMOUNT);
-    let whole = result.information == AMOUNT;
-    assert!(
-        whole || user.run.is_disturbed(),
-        "a write of {}",
-        result.information
-    );
+    user.expect_whole("a write", &result, AMOUNT);
 }
 
 fn read(user: &User<'_>, mode: u16) {
@@ -580,13 +583,7 @@ fn scan(user: &User<'_>) {
     let timeout = usbscan_h::timeout(2, 2, 2);
     user.control("SET_TIMEOUT", usbscan_h::IOCTL_SET_TIMEOUT, &timeout, 0);
     let read = check(user.machine.read(user.handle, SCAN));
-    user.run.expect_result("the image", &read, SCAN);
-    let whole = read.information == SCAN;
-    assert!(
-        whole || user.run.is_disturbed(),
-        "an image of {}",
-        read.information
-    );
+    user.expect_whole("the image", &read, SCAN);
 }
 
 fn event(user: &User<'_>) {
