@@ -14,9 +14,6 @@ use crate::{
     shell::{ARM64_HOST_TARGET, Arch, Workspace, good, headline, read, say},
 };
 
-/// Begins what the program says of one processor only.
-const ALONE: &str = "On this processor alone";
-
 /// Tests of the driver on the simulated machine that need no port.
 const TESTS: &[&str] = &[
     "usb_bulk",
@@ -61,6 +58,9 @@ fn life(workspace: &Workspace, arch: Arch, sys: PathBuf) -> Result<String> {
     )
     .with_context(|| format!("the driver does not live on {}", arch.name()))
 }
+
+/// Begins what the program says of one processor only.
+const ALONE: &str = "On this processor alone";
 
 /// The part of it that no processor may change.
 fn steps(text: &str) -> Vec<&str> {
