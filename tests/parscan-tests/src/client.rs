@@ -8,11 +8,11 @@
     reason = "requests and calls are made for what they do, too"
 )]
 
-use std::{cell::Cell, env, path::PathBuf};
+use std::{cell::Cell, path::PathBuf};
 
 use ntsim::{Caller, DriverId, Handle, Machine, NtStatus, Pending};
 
-use crate::{Pc, check, observed::Observed};
+use crate::{Pc, check, image, observed::Observed};
 
 mod callback;
 mod slot;
@@ -44,22 +44,12 @@ pub const DISPATCH: u8 = 2;
 /// If there is none.
 #[must_use]
 pub fn client_image() -> PathBuf {
-    let path = env::var_os("CLASS_DRIVER_SYS").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/x86_64-pc-windows-msvc/release/parscan_class_driver.dll"
-            ))
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "no image of the client at {}: build it with `cargo build --release --target \
-         x86_64-pc-windows-msvc -p parscan-class-driver`, or name it in CLASS_DRIVER_SYS",
-        path.display()
-    );
-    path
+    image(
+        "CLASS_DRIVER_SYS",
+        "x86_64-pc-windows-msvc/release/parscan_class_driver.dll",
+        "build it with `cargo build --release --target x86_64-pc-windows-msvc -p \
+         parscan-class-driver`",
+    )
 }
 
 /// The driver `parscan_class_driver.sys` on a machine.

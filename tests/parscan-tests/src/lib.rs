@@ -7,7 +7,12 @@
 //! Tests say what they want of the machine with [`Setup`], do what a program or Windows would do,
 //! and look at what comes back and at the lines of the port.
 
-use std::{cell::RefCell, env, path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    env,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use ntsim::{
     Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, IoResult, Machine, NtStatus,
@@ -45,18 +50,25 @@ pub const US: u64 = 1000;
 /// If there is none.
 #[must_use]
 pub fn driver_image() -> PathBuf {
-    let path = env::var_os("PARSCAN_SYS").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/parscan/parscan.sys"
-            ))
-        },
+    image(
+        "PARSCAN_SYS",
+        "parscan/parscan.sys",
+        "run `cargo xtask build`",
+    )
+}
+
+/// Where an image is: what a variable says, or where it is built below `target`.
+///
+/// # Panics
+/// If there is none.
+fn image(variable: &str, place: &str, hint: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")).join(place),
         PathBuf::from,
     );
     assert!(
         path.is_file(),
-        "no driver image at {}: run `cargo xtask build`",
+        "no image at {}: {hint}, or name it in {variable}",
         path.display()
     );
     path

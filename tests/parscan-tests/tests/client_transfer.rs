@@ -117,6 +117,16 @@ impl Case {
     }
 }
 
+/// Each case with a device of its own, and what is to go to it or to come from it.
+fn for_cases(has: fn(Chip) -> u16, test: impl Fn(Case, &Peripheral1284, &[u8], &mut Failures)) {
+    let data = pattern(AMOUNT);
+    let mut failures = Failures::default();
+    for case in cases(has) {
+        test(case, &Peripheral1284::new(), &data, &mut failures);
+    }
+    failures.end();
+}
+
 fn terminate(device: &Slot<'_>) {
     let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
     assert_eq!(ended.status(), NtStatus::SUCCESS, "TerminateIeeeMode");
@@ -124,13 +134,10 @@ fn terminate(device: &Slot<'_>) {
 
 #[test]
 fn writes_arrive_for_the_price_of_a_program() {
-    let data = pattern(AMOUNT);
-    let mut failures = Failures::default();
-    for case in cases(Chip::write_modes) {
+    for_cases(Chip::write_modes, |case, peripheral, data, failures| {
         let what = case.what();
-        let peripheral = Peripheral1284::new();
-        let driver = case.by_driver(false, &peripheral, |device| {
-            let written = device.call(Callback::ParallelWrite(&data), PASSIVE);
+        let driver = case.by_driver(false, peripheral, |device| {
+            let written = device.call(Callback::ParallelWrite(data), PASSIVE);
             assert_eq!(written.status(), NtStatus::SUCCESS, "{what}");
             assert_eq!(written.count as usize, data.len(), "{what}");
             assert!(written.data == data, "{what}: the buffer was changed");
@@ -140,22 +147,18 @@ fn writes_arrive_for_the_price_of_a_program() {
         failures.expect(arrived == data, || {
             format!("{what}: {} bytes arrived", arrived.len())
         });
-        let program = case.by_program(false, &Peripheral1284::new(), &data);
-        case.compare_prices(driver, program, &mut failures);
-    }
-    failures.end();
+        let program = case.by_program(false, &Peripheral1284::new(), data);
+        case.compare_prices(driver, program, failures);
+    });
 }
 
 #[test]
 fn reads_get_everything_for_the_price_of_a_program() {
-    let data = pattern(AMOUNT);
-    let mut failures = Failures::default();
-    for case in cases(Chip::read_modes) {
+    for_cases(Chip::read_modes, |case, peripheral, data, failures| {
         let what = case.what();
-        let peripheral = Peripheral1284::new();
         let mut got = Vec::new();
-        let driver = case.by_driver(true, &peripheral, |device| {
-            peripheral.give(&data);
+        let driver = case.by_driver(true, peripheral, |device| {
+            peripheral.give(data);
             while got.len() < data.len() {
                 let left = data.len() - got.len();
                 let read = device.call(Callback::ParallelRead(left), PASSIVE);
@@ -167,10 +170,9 @@ fn reads_get_everything_for_the_price_of_a_program() {
             }
         });
         failures.expect(got == data, || format!("{what}: other bytes"));
-        let program = case.by_program(true, &Peripheral1284::new(), &data);
-        case.compare_prices(driver, program, &mut failures);
-    }
-    failures.end();
+        let program = case.by_program(true, &Peripheral1284::new(), data);
+        case.compare_prices(driver, program, failures);
+    });
 }
 
 /// The order of the documentation, with `NegotiateIeeeMode` instead of a program's request: both

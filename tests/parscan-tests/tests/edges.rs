@@ -557,10 +557,11 @@ fn a_wait_ends_where_the_interrupt_went() {
 #[test]
 fn removal_ends_a_wait() {
     for claimed in [false, true] {
-        let watched = Watched::new(claimed);
-        let (pc, lpt1) = (&watched.pc, watched.lpt1);
+        let Watched {
+            pc, lpt1, waiting, ..
+        } = Watched::new(claimed);
         assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
-        let ended = check(pc.machine.finish(&watched.waiting));
+        let ended = check(pc.machine.finish(&waiting));
         assert_eq!(ended.outcome(), (NtStatus::DEVICE_REMOVED, 0));
         assert!(!check(pc.machine.interrupt(VECTOR)));
         let late = pc.wait_edge(lpt1, FOREVER, 4);

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Caller, Config, NtStatus, Stop, When, Where, Who};
+use ntsim::{Caller, Config, Handle, NtStatus, Stop, When, Where, Who};
 use parscan_models::{Line, PortAccess};
 use parscan_tests::{
     MS, SECOND, Setup, US, check,
@@ -26,6 +26,13 @@ fn pc() -> LinesPc {
 
 fn writes(accesses: &[PortAccess]) -> Vec<(u16, Option<u8>)> {
     accesses.iter().map(|it| (it.offset, it.written)).collect()
+}
+
+/// Claims the port, and sets its lines.
+#[track_caller]
+fn claim_and_set(pc: &LinesPc, lpt1: Handle, lines: [[u8; 4]; 2]) {
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    pc.run_to_end(lpt1, &request(&lines, &[], false), 0);
 }
 
 #[test]
@@ -390,9 +397,7 @@ fn a_long_program_ends_with_its_request() {
 #[test]
 fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
     pc().with_open(|pc, lpt1| {
-        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-        let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
-        pc.run_to_end(lpt1, &set, 0);
+        claim_and_set(pc, lpt1, [data(0xC3), control(0x02, 0x0F)]);
         assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
         let _ = pc.accesses();
         check(pc.machine.wake());
@@ -467,9 +472,7 @@ fn the_port_goes_at_every_access() {
 #[test]
 fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
     pc().with_open(|pc, lpt1| {
-        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-        let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-        pc.run_to_end(lpt1, &set, 0);
+        claim_and_set(pc, lpt1, [data(0x77), control(0x00, 0x0C)]);
         let _ = pc.accesses();
         assert_eq!(
             pc.try_open(r"\\.\LPT1").unwrap_err(),
@@ -491,9 +494,7 @@ fn a_kernel_client_leaves_a_claim_alone() {
         let class = client.attach(DEVICE);
         class.connect();
         let lpt1 = pc.open();
-        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-        let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-        pc.run_to_end(lpt1, &set, 0);
+        claim_and_set(pc, lpt1, [data(0x77), control(0x00, 0x0C)]);
         let _ = pc.accesses();
         let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
         assert_eq!(free.output, [0]);

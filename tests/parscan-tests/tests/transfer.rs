@@ -20,11 +20,27 @@ fn everywhere<W: Iterator<Item = (u16, &'static str)>>(
     test: impl Fn(&ModesPc, Handle, &Peripheral1284, u16, &str),
 ) {
     for chip in Chip::ALL {
-        for (mode, name) in ways(chip) {
-            let peripheral = Peripheral1284::new();
-            let what = format!("{chip:?} {name}");
-            pc(chip, &peripheral).with_open(|pc, lpt1| test(pc, lpt1, &peripheral, mode, &what));
-        }
+        on_chip(chip, ways(chip), &test);
+    }
+}
+
+/// The same on the chip that has every mode.
+fn with_everything<W: Iterator<Item = (u16, &'static str)>>(
+    ways: impl Fn(Chip) -> W,
+    test: impl Fn(&ModesPc, Handle, &Peripheral1284, u16, &str),
+) {
+    on_chip(Chip::EcpEpp, ways(Chip::EcpEpp), test);
+}
+
+fn on_chip(
+    chip: Chip,
+    ways: impl Iterator<Item = (u16, &'static str)>,
+    test: impl Fn(&ModesPc, Handle, &Peripheral1284, u16, &str),
+) {
+    for (mode, name) in ways {
+        let peripheral = Peripheral1284::new();
+        let what = format!("{chip:?} {name}");
+        pc(chip, &peripheral).with_open(|pc, lpt1| test(pc, lpt1, &peripheral, mode, &what));
     }
 }
 
@@ -98,31 +114,25 @@ fn small_reads_lose_nothing() {
 #[test]
 fn long_writes_arrive() {
     let data = &pattern(1 << 20)[..];
-    for (mode, name) in Chip::EcpEpp.ways_to_write() {
-        let peripheral = Peripheral1284::new();
-        pc(Chip::EcpEpp, &peripheral).with_open(|pc, lpt1| {
-            pc.choose(lpt1, 0, mode);
-            let result = check(pc.machine.write(lpt1, data));
-            assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
-            assert!(peripheral.received_on(channel(mode)) == data, "{name}");
-        });
-    }
+    with_everything(Chip::ways_to_write, |pc, lpt1, peripheral, mode, name| {
+        pc.choose(lpt1, 0, mode);
+        let result = check(pc.machine.write(lpt1, data));
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
+        assert!(peripheral.received_on(channel(mode)) == data, "{name}");
+    });
 }
 
 /// The other way.
 #[test]
 fn long_reads_arrive() {
     let data = &pattern(1 << 20)[..];
-    for (mode, name) in Chip::EcpEpp.ways_to_read() {
-        let peripheral = Peripheral1284::new();
-        pc(Chip::EcpEpp, &peripheral).with_open(|pc, lpt1| {
-            pc.choose(lpt1, mode, 0);
-            peripheral.give(data);
-            let result = check(pc.machine.read(lpt1, data.len()));
-            assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
-            assert!(result.output == data, "{name}");
-        });
-    }
+    with_everything(Chip::ways_to_read, |pc, lpt1, peripheral, mode, name| {
+        pc.choose(lpt1, mode, 0);
+        peripheral.give(data);
+        let result = check(pc.machine.read(lpt1, data.len()));
+        assert_eq!(result.outcome(), (NtStatus::SUCCESS, data.len()), "{name}");
+        assert!(result.output == data, "{name}");
+    });
 }
 
 /// A driver above the device may do direct I/O: then the bytes are in the program's own pages.

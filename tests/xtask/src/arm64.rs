@@ -14,16 +14,6 @@ use crate::{
     shell::{ARM64_HOST_TARGET, Arch, Workspace, good, headline, read, say},
 };
 
-/// Tests of the driver on the simulated machine that need no port.
-const TESTS: &[&str] = &[
-    "usb_bulk",
-    "usb_clients",
-    "usb_control",
-    "usb_end",
-    "usb_scan",
-    "usb_vendor",
-];
-
 /// Runs a scanner's whole life on ARM64 and on x64, prints it, and compares.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     setup::ensure(workspace, &[Tool::Arm64])?;
@@ -70,6 +60,16 @@ fn steps(text: &str) -> Vec<&str> {
 
 /// The commands that run the still-image role's tests on ARM64, and clippy on what is for that alone.
 pub(crate) fn tests(workspace: &Workspace) -> [Command; 2] {
+    /// Tests of the driver on the simulated machine that need no port.
+    const TESTS: &[&str] = &[
+        "usb_bulk",
+        "usb_clients",
+        "usb_control",
+        "usb_end",
+        "usb_scan",
+        "usb_vendor",
+    ];
+
     let cargo = |subcommand: &str| {
         let mut cargo = workspace.cargo();
         cargo.args([subcommand, "--locked", "--target", ARM64_HOST_TARGET]);

@@ -49,18 +49,12 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     M3 LPT: "= Lpt,NTamd64.10.0...19041" => "= Lpt,NTamd64.10.0.1..19041";
     M4 LPT: "= Lpt,NTamd64.10.0...19041" => "= Lpt,NT.10.0...19041";
     M4 LPT: "= Lpt,NTamd64.10.0...19041" => "= Lpt";
-    P8 LPT: "= Lpt,NTamd64." => "= Lpt,NTarm64.", "[Lpt.NTamd64." => "[Lpt.NTarm64.";
-    P8 USB: "= Scan,NTamd64." => "= Scan,NTx86.", "[Scan.NTamd64." => "[Scan.NTx86.";
     M5 USB: "Scan_Inst, USB\\VID_04A9&PID_2213" => "Scan_Inst";
     M5 USB: "Scan_Inst, USB\\VID_04A9&PID_2213" => ", USB\\VID_04A9&PID_2213";
     M6 LPT: "= Lpt,NTamd64.10.0...19041" => "= Lpt,NTamd64.10.0...15063";
     M7 LPT: "= Lpt,NTamd64.10.0...19041" => "= Lpt,NTamd64.10.0...18363";
     M8 LPT: "Lpt_Inst, ACPI\\PNP0400" => "Lpt_Inst, *PNP0400";
     M8 LPT: "ACPI\\VEN_PNP&DEV_0401" => "ACPI\\PNP0402";
-    M8 LPT:
-        "Lpt_Inst, ACPI\\PNP0401" => "Lpt_Inst, ACPI\\x",
-        "ACPI\\VEN_PNP&DEV_0401" => "ACPI\\PNP0401",
-        "ACPI\\x" => "ACPI\\VEN_PNP&DEV_0401";
     D1 LPT: "[Lpt_Inst.NT.Services]" => "[Lpt_Inst.Services]";
     D1 LPT: "[Lpt_Inst.NT]" => "[Lpt_Inst]";
     D2 LPT: "0x00000002,Lpt_Service" => "0x00000000,Lpt_Service";
@@ -75,7 +69,6 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     D4 LPT: "StartType     = 3" => "StartType     = 2";
     D5 USB: "ParscanScan" => "usbscan";
     D5 LPT: "ParscanPort" => "parport";
-    D5 LPT: "ParscanPort" => "%Svc.Name%", "\"parscan parallel port\"" => "\"ParscanPort\"";
     D6 LPT: "= %13%\\parscan.sys" => "= %13%\\other.sys";
     D7 LPT: "HKR,Parameters," => "HKR,Settings,";
     D8 LPT: "HKR,Parameters,Role" => "HKR,,ImagePath,0x00020000,x\nHKR,Parameters,Role";
@@ -86,8 +79,7 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     R3 LPT: "Role,0x00010001,1" => "Role,0x00050001,1";
     R3 LPT: "Role,0x00010001,1" => "Role,0x00010001,one";
     R3 USB: "0x00000001,04" => "0x00000001,104";
-    R2 USB:
-        "HKR,Parameters,Role" => "HKR,Parameters,SystemWakeEnabled,0x00010001,0\nHKR,Parameters,Role";
+    R2 USB: "HKR,Parameters,Role" => "HKR,Parameters,SystemWakeEnabled,0x00010001,0\nHKR,Parameters,Role";
     R4 LPT: "Role,0x00010001,1" => "Role,,1";
     R4 USB: "DeviceIdleEnabled,0x00010003,0" => "DeviceIdleEnabled,,0";
     R4 USB: "HardwareConfig,0x00000001,04" => "HardwareConfig,0x00010001,4";
@@ -107,9 +99,6 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     S3 LPT: "parscan.sys = 1" => "parscan.sys = 2";
     S3 LPT: "parscan.sys = 1" => "parscan.sys = 1\nparscan.cat = 1";
     S3 LPT: "parscan.sys = 1" => "parscan.sys = 1\nreadme.txt = 1";
-    S4 LPT:
-        "[Lpt_Files]\n" => "[Lpt_Files]\nparscan.sys,other.sys\n",
-        "parscan.sys = 1" => "parscan.sys = 1\nother.sys = 1";
     I1 USB: "[Strings]" => "[Scan_Inst.NT.Interfaces]\nAddInterface = Image\n[Strings]";
     I1 USB:
         "[Strings]" => "[Scan_Inst.NT.Interfaces]\n\
@@ -117,8 +106,7 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     I2 USB: "Include      = sti.inf\n" => "";
     P4 USB: "Needs        = STI.USBSection\n" => "";
     I2 USB: "Scan_Files = 13" => "DefaultDestDir = 13";
-    I2 USB:
-        "AddService = ParscanScan" => "Include = sti.inf\nNeeds = STI.USBSection\nAddService = ParscanScan";
+    I2 USB: "AddService = ParscanScan" => "Include = sti.inf\nNeeds = STI.USBSection\nAddService = ParscanScan";
     X1 LPT: "[Strings]" => "[Lpt_Inst.NT.CoInstallers]\nAddReg = Lpt_Hw\n[Strings]";
     X1 LPT: "[Strings]" => "[DefaultInstall]\nAddReg = Lpt_Hw\n[Strings]";
     X2 LPT: "CopyFiles = Lpt_Files" => "CopyFiles = Lpt_Files\nDelReg = Lpt_Hw";
@@ -146,6 +134,17 @@ pub(super) const BROKEN: &[(Rule, &str, &[Edit])] = broken! {
     P5 LPT: "Role,0x00010001,1" => "Role,0x00010001,2";
     P5 USB: "Role,0x00010001,2" => "Rôle,0x00010001,2";
     P6 USB: "USB\\VID_04A9&PID_2214" => "USB\\vid_04a9&pid_2213";
+    // Only several changes together break these.
+    P8 LPT: "= Lpt,NTamd64." => "= Lpt,NTarm64.", "[Lpt.NTamd64." => "[Lpt.NTarm64.";
+    P8 USB: "= Scan,NTamd64." => "= Scan,NTx86.", "[Scan.NTamd64." => "[Scan.NTx86.";
+    M8 LPT:
+        "Lpt_Inst, ACPI\\PNP0401" => "Lpt_Inst, ACPI\\x",
+        "ACPI\\VEN_PNP&DEV_0401" => "ACPI\\PNP0401",
+        "ACPI\\x" => "ACPI\\VEN_PNP&DEV_0401";
+    D5 LPT: "ParscanPort" => "%Svc.Name%", "\"parscan parallel port\"" => "\"ParscanPort\"";
+    S4 LPT:
+        "[Lpt_Files]\n" => "[Lpt_Files]\nparscan.sys,other.sys\n",
+        "parscan.sys = 1" => "parscan.sys = 1\nother.sys = 1";
 };
 
 /// 4098 characters.
