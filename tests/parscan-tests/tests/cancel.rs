@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use ntsim::{IoResult, NtStatus, When};
+use ntsim::{Handle, IoResult, NtStatus, When};
 use parscan_models::{Condition, Line};
 use parscan_tests::{MS, Pc, check};
 
@@ -11,6 +11,13 @@ fn waiting_pc() -> Pc {
     let pc = Pc::new();
     pc.printer.set_condition(Condition::Busy);
     pc
+}
+
+/// The same, and an open of it.
+fn waiting() -> (Pc, Handle) {
+    let pc = waiting_pc();
+    let lpt1 = pc.open();
+    (pc, lpt1)
 }
 
 /// The port is idle: nothing asserted, and nSelectIn low as at rest.
@@ -91,8 +98,7 @@ fn queued_requests_are_cancelled_one_by_one() {
 #[test]
 fn closing_the_handle_ends_its_requests() {
     for at in [0, 5, 500] {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let requests: Vec<_> = (0..4).map(|_| pc.start_initialize(lpt1)).collect();
         // A moment at least: every thread has sent its request.
         check(pc.machine.run_for(at * MS + MS / 10));
@@ -122,8 +128,7 @@ fn assert_gone(result: &IoResult, what: &str) {
 #[test]
 fn pulling_the_port_out_ends_its_requests_and_touches_no_port() {
     for at in [0, 5, 500] {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let requests: Vec<_> = (0..4).map(|_| pc.start_initialize(lpt1)).collect();
         check(pc.machine.run_for(at * MS));
         check(pc.machine.unplug(pc.node));
@@ -146,8 +151,7 @@ fn pulling_the_port_out_ends_its_requests_and_touches_no_port() {
 #[test]
 fn the_port_can_be_pulled_out_at_every_access() {
     for k in 1..=40 {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let reset = pc.start_initialize(lpt1);
         let node = pc.node;
         pc.at_access(k, move |machine| {
@@ -167,8 +171,7 @@ fn the_port_can_be_pulled_out_at_every_access() {
 #[test]
 fn the_handle_can_be_closed_at_any_kernel_call_of_a_write() {
     for k in 1..=60 {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let closed = Rc::new(Cell::new(false));
         let done = Rc::clone(&closed);
         let call = pc.machine.kernel_calls() + k;

@@ -292,7 +292,8 @@ fn requests_of_the_device_wait_so_long_for_the_port() {
 #[test]
 fn a_lock_that_waits_is_granted_in_time() {
     with_client(plain_pc(), |pc, client| {
-        let (holder, device) = (owner(client), client.open(DEVICE));
+        let holder = owner(client);
+        let device = client.open(DEVICE);
         let lock = device.start_order(IOCTL_INTERNAL_LOCK_PORT);
         check(pc.machine.run_for((PATIENCE - 1000) * MS));
         assert!(lock.poll().is_none());

@@ -8,7 +8,7 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, check,
     client::{
-        Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
+        Asynchronous, Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
         puppet::{Note, isr},
     },
     modes::{Chip, ModesPc, pc_with},
@@ -59,6 +59,21 @@ fn connect(port: &Slot<'_>, client: usize, options: u64) -> InterruptInformation
         client,
         options,
     ))
+}
+
+/// A client of the port object that may call its routines, and what a test does with it.
+fn on_interrupts(test: impl FnOnce(&ModesPc, &Client, &Slot<'_>)) {
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        test(pc, client, port);
+    });
+}
+
+/// A request that waited for the port has it, and gives it back.
+#[track_caller]
+fn assert_granted(waiting: Asynchronous<'_>, port: &Slot<'_>) {
+    assert_eq!(waiting.finish().status, SUCCESS);
+    port.free();
 }
 
 #[test]
@@ -137,8 +152,7 @@ fn an_interrupt_of_nobody_is_nobodys() {
 
 #[test]
 fn the_port_is_taken_and_freed_in_the_interrupt() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         let options = isr::CLAIM | isr::TRY | isr::FREE | isr::NO_DEFERRED;
         connect(port, 2, options);
         let tried = |result| vec![(Note::Isr, 2, LEVEL), (Note::Tried, 2, result)];
@@ -156,8 +170,7 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(0));
         port.free();
-        assert_eq!(waiting.finish().status, SUCCESS);
-        port.free();
+        assert_granted(waiting, port);
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -165,16 +178,14 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
 /// A client that keeps the port beyond its routine frees it later, and the queue is served.
 #[test]
 fn the_port_taken_in_the_interrupt_is_freed_later() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 2, isr::CLAIM | isr::TRY | isr::NO_DEFERRED);
         raise(&pc.machine);
         let got = [(Note::Isr, 2, LEVEL), (Note::Tried, 2, 1)];
         assert_eq!(client.notes(), got);
         let waiting = port.wait_for_port();
         port.call(Callback::FreePort, DISPATCH);
-        assert_eq!(waiting.finish().status, SUCCESS);
-        port.free();
+        assert_granted(waiting, port);
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -182,8 +193,7 @@ fn the_port_taken_in_the_interrupt_is_freed_later() {
 /// Deferred routines are called when the port is freed and no request waits for it.
 #[test]
 fn a_free_port_is_told_to_the_deferred_routines() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 3, 0);
         connect(port, 5, isr::NO_DEFERRED);
         connect(port, 0, 0);
@@ -217,8 +227,7 @@ fn a_free_port_is_told_to_the_deferred_routines() {
 /// by one of the routines. A routine that always takes the port is called again, without recursion.
 #[test]
 fn a_port_freed_while_the_routines_are_called_is_told_again() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 3, 0);
         connect(port, 0, isr::TAKE);
         let _ = client.notes();
@@ -243,8 +252,7 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
 fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
     let mut freed_meanwhile = 0;
     for call in 8..26 {
-        on_port(machine(), |pc, client, port| {
-            port.port_information();
+        on_interrupts(|pc, client, port| {
             connect(port, 3, 0);
             connect(port, 0, 0);
             let lpt1 = pc.open();

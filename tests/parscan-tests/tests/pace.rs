@@ -234,9 +234,8 @@ fn a_write_ends_with_its_time() {
 
 #[test]
 fn a_write_to_a_busy_printer_waits_as_long_as_the_program_wants() {
-    let device = Peripheral1284::new();
+    let device = Peripheral1284::new().with_condition(Condition::Busy);
     pc(Chip::Spp, &device).with_open(|pc, lpt1| {
-        device.set_condition(Condition::Busy);
         for limit in [1, 100, 5000] {
             pc.set_timeouts(lpt1, [0, 0, 0, 0, limit]);
             let result = check(pc.machine.write(lpt1, b"text"));

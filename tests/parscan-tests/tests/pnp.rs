@@ -28,6 +28,14 @@ fn device_names(pc: &Pc) -> Vec<String> {
     names
 }
 
+/// A program opens the port, resets the printer and closes the port.
+#[track_caller]
+fn assert_works(pc: &Pc) {
+    let lpt1 = pc.open();
+    assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+    check(pc.machine.close(lpt1));
+}
+
 #[test]
 fn load_start_use_remove_unload_leave_nothing() {
     for seed in 0..50 {
@@ -240,9 +248,7 @@ fn three_registers_are_enough_and_other_resources_are_ignored() {
             ..Setup::default()
         }
         .started();
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
         assert_eq!(pc.machine.times().unanswered, 0);
         pc.finish();
     }
@@ -468,9 +474,7 @@ fn a_cancelled_stop_and_a_cancelled_removal_change_nothing() {
             "no new opens"
         );
         assert_eq!(check(pc.machine.cancel_remove(pc.node)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     // Spurious ones, too.
     assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
@@ -492,9 +496,7 @@ fn a_removed_port_comes_back() {
             NtStatus::SUCCESS
         );
         assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     pc.finish();
 }
@@ -508,9 +510,7 @@ fn the_device_can_be_disabled_and_enabled_under_its_port() {
         assert!(pc.try_open(r"\\.\LPT1").is_err());
         assert_eq!(pc.machine.threads(), 0);
         assert_eq!(check(pc.machine.start(child)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     pc.finish();
 }
