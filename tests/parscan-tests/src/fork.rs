@@ -9,6 +9,17 @@ use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, process::ExitCo
 /// So many findings are kept.
 const KEPT: usize = 8;
 
+/// What a program that goes through many things may be told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Extent {
+    /// The quick form, which leaves much out.
+    #[arg(long)]
+    pub quick: bool,
+    /// List what there is.
+    #[arg(long)]
+    pub list: bool,
+}
+
 /// What a child found.
 #[derive(Clone, Debug)]
 pub struct Finding {
