@@ -42,20 +42,32 @@ pub(crate) struct Cast {
 
 impl Cast {
     /// A scene whose first actor is watched for 50 ms and whose threads are held for long.
-    pub(crate) fn new(
-        machine: Machine,
-        driver: DriverId,
-        actors: Vec<Actor>,
-        end: impl FnOnce() + 'static,
-    ) -> Self {
+    pub(crate) fn new(machine: &Machine, driver: DriverId) -> Self {
         Self {
-            machine,
+            machine: machine.clone(),
             driver,
-            actors,
+            actors: Vec::new(),
             window: 50 * MS,
             held: LONG,
-            end: Box::new(end),
+            end: Box::new(|| {}),
         }
+    }
+
+    /// Another thread, and what it does.
+    pub(crate) fn actor(self, name: &'static str, part: impl FnOnce(&Machine) + 'static) -> Self {
+        self.with(actor(name, part))
+    }
+
+    /// Another thread.
+    pub(crate) fn with(mut self, actor: Actor) -> Self {
+        self.actors.push(actor);
+        self
+    }
+
+    /// What must hold at the end.
+    pub(crate) fn end(mut self, end: impl FnOnce() + 'static) -> Self {
+        self.end = Box::new(end);
+        self
     }
 
     /// The first actor is watched for so long.
