@@ -104,15 +104,7 @@ pub const LPT1_REGISTERS: Resource = Resource::Port {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            config: Config::default(),
-            hardware_key: Vec::new(),
-            parameters: vec![("Role", RegValue::Dword(1))],
-            resources: vec![LPT1_REGISTERS],
-            ecp: false,
-            class_guid: PORTS_CLASS,
-            enumerator: "ACPI",
-        }
+        Self::with_config(Config::default())
     }
 }
 
@@ -122,7 +114,12 @@ impl Setup {
     pub fn with_config(config: Config) -> Self {
         Self {
             config,
-            ..Self::default()
+            hardware_key: Vec::new(),
+            parameters: vec![("Role", RegValue::Dword(1))],
+            resources: vec![LPT1_REGISTERS],
+            ecp: false,
+            class_guid: PORTS_CLASS,
+            enumerator: "ACPI",
         }
     }
 

@@ -40,68 +40,45 @@ fn scenario(name: &str, about: &'static str, play: impl Fn(&Run) + 'static) -> S
     }
 }
 
+/// Scenarios: their names, what they are about, and what is played.
+macro_rules! scenarios {
+    ($($name:literal, $about:literal: $play:expr;)*) => {
+        vec![$(scenario($name, $about, $play)),*]
+    };
+}
+
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let mut all = vec![
-        scenario("port-requests", "a program's requests to a port", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), requests);
-        }),
-        scenario("port-init", "PARALLEL_INIT", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), initialize);
-        }),
-        scenario(
-            "port-two-writes",
-            "a write while another one is under way",
-            |run| {
-                port(run, Chip::Ps2, &Peripheral1284::new(), two_writes);
-            },
-        ),
-        scenario("port-program", "a program on the port's lines", |run| {
-            port(run, Chip::Ps2, &Peripheral1284::new(), port_program);
-        }),
-        scenario("port-stop-start", "QUERY_STOP, STOP and START", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), stop_start);
-        }),
-        scenario(
-            "client-class-driver",
-            "a class driver connects, locks, transfers",
-            |run| {
-                with_client(run, class_driver);
-            },
-        ),
-        scenario(
-            "client-contention",
-            "four kernel clients of one port",
+    let mut all = scenarios! {
+        "port-requests", "a program's requests to a port":
+            |run| port(run, Chip::Spp, requests);
+        "port-init", "PARALLEL_INIT":
+            |run| port(run, Chip::Spp, initialize);
+        "port-two-writes", "a write while another one is under way":
+            |run| port(run, Chip::Ps2, two_writes);
+        "port-program", "a program on the port's lines":
+            |run| port(run, Chip::Ps2, port_program);
+        "port-stop-start", "QUERY_STOP, STOP and START":
+            |run| port(run, Chip::Spp, stop_start);
+        "client-class-driver", "a class driver connects, locks, transfers":
+            |run| with_client(run, class_driver);
+        "client-contention", "four kernel clients of one port":
             |run| {
                 // This client looks after its own accesses no more than a program would.
                 run.without(Disturbance::Sleep);
                 with_client(run, contention);
-            },
-        ),
-        scenario(
-            "scanner-requests",
-            "a program's requests to a scanner",
-            |run| {
-                scanner(run, scanner_requests);
-            },
-        ),
-        scenario("scanner-scan", "a scan: command, image", |run| {
-            scanner(run, scan);
-        }),
-        scenario(
-            "scanner-event",
-            "a button, and a read that is closed",
-            |run| {
-                scanner(run, event);
-            },
-        ),
-        scenario("scanner-two-handles", "two handles on one pipe", |run| {
-            scanner(run, two_handles);
-        }),
-        scenario("scanner-stop-start", "QUERY_STOP, STOP and START", |run| {
-            scanner(run, scanner_stop_start);
-        }),
-    ];
+            };
+        "scanner-requests", "a program's requests to a scanner":
+            |run| scanner(run, scanner_requests);
+        "scanner-scan", "a scan: command, image":
+            |run| scanner(run, scan);
+        "scanner-event", "a button, and a read that is closed":
+            |run| scanner(run, event);
+        "scanner-two-handles", "two handles on one pipe":
+            |run| scanner(run, two_handles);
+        "scanner-stop-start", "QUERY_STOP, STOP and START":
+            |run| scanner(run, scanner_stop_start);
+    };
     for (mode, name) in modes::ALL {
         for chip in [Chip::EcpEpp, Chip::Spp] {
             let write = move |user: &User<'_>| write(user, mode);
@@ -109,13 +86,13 @@ pub(crate) fn all() -> Vec<Scenario> {
             if chip.write_modes() & mode != 0 {
                 let name = format!("port-write-{chip:?}-{name}").replace(' ', "-");
                 all.push(scenario(&name, "a write in one mode", move |run| {
-                    port(run, chip, &Peripheral1284::new(), write);
+                    port(run, chip, write);
                 }));
             }
             if chip.read_modes() & mode != 0 {
                 let name = format!("port-read-{chip:?}-{name}").replace(' ', "-");
                 all.push(scenario(&name, "a read in one mode", move |run| {
-                    port(run, chip, &Peripheral1284::new(), read);
+                    port(run, chip, read);
                 }));
             }
         }
@@ -238,8 +215,9 @@ fn twice(user: &User<'_>, with: &dyn Fn(&User<'_>)) {
     }
 }
 
-fn port(run: &Run, chip: Chip, peripheral: &Peripheral1284, with: impl Fn(&User<'_>) + 'static) {
-    on_port(run, chip, peripheral, |machine, node, _| {
+fn port(run: &Run, chip: Chip, with: impl Fn(&User<'_>) + 'static) {
+    let peripheral = Peripheral1284::new();
+    on_port(run, chip, &peripheral, |machine, node, _| {
         let opened = open(run, machine, r"\\.\LPT1", GUID_DEVINTERFACE_PARCLASS);
         let Some((handle, name)) = opened else {
             return;
