@@ -247,9 +247,12 @@ impl<T: Member<usize>, const N: usize> Member<[usize; N]> for [T; N] {
 macro_rules! structure {
     (
         $(#[$about:meta])*
-        $name:ident: $size:ident, padding [$($padding:literal),*];
+        $name:ident: $size:ident = $bytes:literal, padding [$($padding:literal),*];
         $($(#[$doc:meta])* $member:ident: $type:ty = $at:expr;)*
     ) => {
+        #[doc = concat!("Bytes of [`", stringify!($name), "`].")]
+        pub const $size: usize = $bytes;
+
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
@@ -274,27 +277,9 @@ macro_rules! structure {
     };
 }
 
-/// `sizeof(PARCLASS_INFORMATION)`
-pub const PARCLASS_INFORMATION: usize = 120;
-
-/// The routines of `PARCLASS_INFORMATION`, by their offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are parallel.h's own")]
-pub enum ParclassRoutine {
-    DetermineIeeeModes = 0x18,
-    NegotiateIeeeMode = 0x20,
-    TerminateIeeeMode = 0x28,
-    IeeeFwdToRevMode = 0x30,
-    IeeeRevToFwdMode = 0x38,
-    ParallelRead = 0x40,
-    ParallelWrite = 0x48,
-    ParallelTryselect = 0x68,
-    ParallelDeSelect = 0x70,
-}
-
 structure! {
     /// `PARCLASS_INFORMATION`, 120 bytes, the answer to [`IOCTL_INTERNAL_PARCLASS_CONNECT`]
-    ParclassInformation: PARCLASS_INFORMATION, padding [0x14, 0x64];
+    ParclassInformation: PARCLASS_INFORMATION = 120, padding [0x14, 0x64];
     /// Base of the port's registers.
     controller: u64 = 0x00;
     /// Base of the ECP registers, or 0.
@@ -312,24 +297,12 @@ structure! {
     fifo: [u32; 2] = [0x5C, 0x60];
 }
 
-/// `sizeof(PARALLEL_PORT_INFORMATION)`
-pub const PORT_INFORMATION: usize = 56;
-
 /// Offset of `Controller`.
 pub const CONTROLLER: usize = 0x08;
 
-/// The routines of `PARALLEL_PORT_INFORMATION`, by their offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are parallel.h's own")]
-pub enum PortRoutine {
-    TryAllocatePort = 0x18,
-    FreePort = 0x20,
-    QueryNumWaiters = 0x28,
-}
-
 structure! {
     /// `PARALLEL_PORT_INFORMATION`, 56 bytes, the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`]
-    PortInformation: PORT_INFORMATION, padding [0x14];
+    PortInformation: PORT_INFORMATION = 56, padding [0x14];
     /// Base of the port's registers, as the bus sees it.
     original_controller: u64 = 0x00;
     /// As the processor sees it.
@@ -342,12 +315,9 @@ structure! {
     context: u64 = 0x30;
 }
 
-/// `sizeof(MORE_PARALLEL_PORT_INFORMATION)`
-pub const MORE_PORT_INFORMATION: usize = 32;
-
 structure! {
     /// `MORE_PARALLEL_PORT_INFORMATION`, 32 bytes, the answer to [`IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO`]
-    MorePortInformation: MORE_PORT_INFORMATION, padding [0x1C];
+    MorePortInformation: MORE_PORT_INFORMATION = 32, padding [0x1C];
     /// `INTERFACE_TYPE`
     interface_type: u32 = 0x00;
     /// Number of the bus.
@@ -362,22 +332,9 @@ structure! {
     interrupt_mode: u32 = 0x18;
 }
 
-/// `sizeof(PARALLEL_PNP_INFORMATION)`
-pub const PNP_INFORMATION: usize = 112;
-
-/// The routines of `PARALLEL_PNP_INFORMATION`, by their offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are parallel.h's own")]
-pub enum PnpRoutine {
-    TrySetChipMode = 0x20,
-    ClearChipMode = 0x28,
-    TrySelectDevice = 0x48,
-    DeselectDevice = 0x50,
-}
-
 structure! {
     /// `PARALLEL_PNP_INFORMATION`, 112 bytes, the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO`]
-    PnpInformation: PNP_INFORMATION, padding [0x1C, 0x64];
+    PnpInformation: PNP_INFORMATION = 112, padding [0x1C, 0x64];
     /// Base of the ECP registers, as the bus sees it; 0 if there are none.
     original_ecp_controller: u64 = 0x00;
     /// As the processor sees it.
@@ -400,12 +357,9 @@ structure! {
     port_name: u64 = 0x68;
 }
 
-/// `sizeof(PARALLEL_INTERRUPT_INFORMATION)`
-pub const INTERRUPT_INFORMATION: usize = 32;
-
 structure! {
     /// `PARALLEL_INTERRUPT_INFORMATION`, 32 bytes, the answer to [`IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`]
-    InterruptInformation: INTERRUPT_INFORMATION, padding [];
+    InterruptInformation: INTERRUPT_INFORMATION = 32, padding [];
     /// `PKINTERRUPT`
     interrupt_object: u64 = 0x00;
     /// `TryAllocatePortAtInterruptLevel`, `FreePortFromInterruptLevel`

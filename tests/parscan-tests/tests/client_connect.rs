@@ -12,8 +12,7 @@ use parscan_tests::{
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
         IOCTL_INTERNAL_PARCLASS_CONNECT, IOCTL_INTERNAL_PARCLASS_DISCONNECT, PARCLASS_INFORMATION,
-        ParclassInformation, ParclassRoutine, SAFE_MODE, UNSAFE_MODE, capabilities, command,
-        command_flags,
+        ParclassInformation, SAFE_MODE, UNSAFE_MODE, capabilities, command, command_flags,
     },
 };
 
@@ -275,16 +274,14 @@ fn wrong_arguments_are_refused_without_an_access() {
             }
         }
         // Nowhere to write the count: no page forbids it, so it must not be the machine's end.
-        for routine in [
-            ParclassRoutine::ParallelWrite,
-            ParclassRoutine::ParallelRead,
+        for callback in [
+            Callback::WriteWithoutCount(b"xyz"),
+            Callback::ReadWithoutCount(3),
         ] {
-            let status = device
-                .call(Callback::WithoutCount(routine, b"xyz"), PASSIVE)
-                .status();
+            let status = device.call(callback, PASSIVE).status();
             assert!(
                 [NtStatus::SUCCESS, invalid].contains(&status),
-                "{routine:?}: {status}"
+                "{callback:?}: {status}"
             );
         }
     });

@@ -6,7 +6,7 @@ use super::{
     puppet::{Table, argument},
     status,
 };
-use crate::parallel_h::{ParclassRoutine, PnpRoutine, PortRoutine, SAFE_MODE};
+use crate::parallel_h::SAFE_MODE;
 
 /// A routine of a callback table, with its arguments after the context.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,10 @@ pub enum Callback<'a> {
     /// The address of a `PARALLEL_1284_COMMAND`.
     TrySelectDevice([u8; 8]),
     DeselectDevice([u8; 8]),
-    /// `ParallelRead` or `ParallelWrite` with null for the count's address.
-    WithoutCount(ParclassRoutine, &'a [u8]),
+    /// `ParallelRead` with null for the count's address.
+    ReadWithoutCount(usize),
+    /// `ParallelWrite` with null for the count's address.
+    WriteWithoutCount(&'a [u8]),
 }
 
 /// How a routine is called: its table and offset, kinds and values of arguments, buffer.
@@ -64,7 +66,11 @@ impl Callback<'_> {
         }
     }
 
+    /// How it is called. Routines are by their offsets in the structures of parallel.h.
     pub(super) fn call(self) -> Call {
+        const READ: usize = 0x40;
+        const WRITE: usize = 0x48;
+
         let simple = |place, values| Call {
             place,
             kinds: 0,
@@ -72,20 +78,20 @@ impl Callback<'_> {
             data: Vec::new(),
             buffer: 0,
         };
-        let class = |routine: ParclassRoutine| (Table::Parclass, routine as usize);
-        let of_port = |routine: PortRoutine| simple((Table::Port, routine as usize), [0; 4]);
-        let of_pnp = |routine: PnpRoutine| (Table::Pnp, routine as usize);
+        let class = |offset| (Table::Parclass, offset);
+        let of_port = |offset| simple((Table::Port, offset), [0; 4]);
+        let of_pnp = |offset| (Table::Pnp, offset);
         let by_value =
-            |routine, command| simple(class(routine), [u64::from_le_bytes(command), 0, 0, 0]);
-        let transfer = |routine, data: &[u8], length: usize, kinds| Call {
-            place: class(routine),
+            |offset, command| simple(class(offset), [u64::from_le_bytes(command), 0, 0, 0]);
+        let transfer = |offset, data: &[u8], length: usize, kinds| Call {
+            place: class(offset),
             kinds,
             values: [0, length as u64, 0, 0],
             data: data.to_vec(),
             buffer: length,
         };
-        let by_address = |routine, command: [u8; 8]| Call {
-            place: of_pnp(routine),
+        let by_address = |offset, command: [u8; 8]| Call {
+            place: of_pnp(offset),
             kinds: argument::BUFFER,
             values: [0; 4],
             data: command.to_vec(),
@@ -93,14 +99,14 @@ impl Callback<'_> {
         };
         let counted = argument::BUFFER | argument::COUNT << 8;
         match self {
-            Self::DetermineIeeeModes => simple(class(ParclassRoutine::DetermineIeeeModes), [0; 4]),
+            Self::DetermineIeeeModes => simple(class(0x18), [0; 4]),
             Self::NegotiateIeeeMode {
                 forward,
                 reverse,
                 safety,
                 is_forward,
             } => simple(
-                class(ParclassRoutine::NegotiateIeeeMode),
+                class(0x20),
                 [
                     forward.into(),
                     reverse.into(),
@@ -108,33 +114,22 @@ impl Callback<'_> {
                     is_forward.into(),
                 ],
             ),
-            Self::TerminateIeeeMode => simple(class(ParclassRoutine::TerminateIeeeMode), [0; 4]),
-            Self::IeeeFwdToRevMode => simple(class(ParclassRoutine::IeeeFwdToRevMode), [0; 4]),
-            Self::IeeeRevToFwdMode => simple(class(ParclassRoutine::IeeeRevToFwdMode), [0; 4]),
-            Self::ParallelRead(length) => {
-                transfer(ParclassRoutine::ParallelRead, &[], length, counted)
-            }
-            Self::ParallelWrite(data) => {
-                transfer(ParclassRoutine::ParallelWrite, data, data.len(), counted)
-            }
-            Self::ParallelTryselect(command) => {
-                by_value(ParclassRoutine::ParallelTryselect, command)
-            }
-            Self::ParallelDeSelect(command) => by_value(ParclassRoutine::ParallelDeSelect, command),
-            Self::TryAllocatePort => of_port(PortRoutine::TryAllocatePort),
-            Self::FreePort => of_port(PortRoutine::FreePort),
-            Self::QueryNumWaiters => of_port(PortRoutine::QueryNumWaiters),
-            Self::TrySetChipMode(mode) => {
-                simple(of_pnp(PnpRoutine::TrySetChipMode), [mode.into(), 0, 0, 0])
-            }
-            Self::ClearChipMode(mode) => {
-                simple(of_pnp(PnpRoutine::ClearChipMode), [mode.into(), 0, 0, 0])
-            }
-            Self::TrySelectDevice(command) => by_address(PnpRoutine::TrySelectDevice, command),
-            Self::DeselectDevice(command) => by_address(PnpRoutine::DeselectDevice, command),
-            Self::WithoutCount(routine, data) => {
-                transfer(routine, data, data.len(), argument::BUFFER)
-            }
+            Self::TerminateIeeeMode => simple(class(0x28), [0; 4]),
+            Self::IeeeFwdToRevMode => simple(class(0x30), [0; 4]),
+            Self::IeeeRevToFwdMode => simple(class(0x38), [0; 4]),
+            Self::ParallelRead(length) => transfer(READ, &[], length, counted),
+            Self::ParallelWrite(data) => transfer(WRITE, data, data.len(), counted),
+            Self::ParallelTryselect(command) => by_value(0x68, command),
+            Self::ParallelDeSelect(command) => by_value(0x70, command),
+            Self::TryAllocatePort => of_port(0x18),
+            Self::FreePort => of_port(0x20),
+            Self::QueryNumWaiters => of_port(0x28),
+            Self::TrySetChipMode(mode) => simple(of_pnp(0x20), [mode.into(), 0, 0, 0]),
+            Self::ClearChipMode(mode) => simple(of_pnp(0x28), [mode.into(), 0, 0, 0]),
+            Self::TrySelectDevice(command) => by_address(0x48, command),
+            Self::DeselectDevice(command) => by_address(0x50, command),
+            Self::ReadWithoutCount(length) => transfer(READ, &[], length, argument::BUFFER),
+            Self::WriteWithoutCount(data) => transfer(WRITE, data, data.len(), argument::BUFFER),
         }
     }
 }
