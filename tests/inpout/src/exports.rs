@@ -93,14 +93,26 @@ unsafe fn write_buffer(address: u32, width: Width, buffer: *const u8, count: u32
     with(|space| space.write_buffer(address, width, buffer));
 }
 
-#[unsafe(no_mangle)]
-extern "system" fn Inp32(address: u32) -> usize {
-    read(address, Width::Uchar)
+/// Functions that read and write one element of a width.
+macro_rules! elements {
+    ($($read:ident, $write:ident: $width:ident;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "system" fn $read(address: u32) -> usize {
+            read(address, Width::$width)
+        }
+
+        #[unsafe(no_mangle)]
+        extern "system" fn $write(address: u32, value: u32) {
+            write(address, Width::$width, value);
+        }
+    )*};
 }
 
-#[unsafe(no_mangle)]
-extern "system" fn Out32(address: u32, value: u32) {
-    write(address, Width::Uchar, value);
+elements! {
+    Inp32, Out32: Uchar;
+    DlPortReadPortUchar, DlPortWritePortUchar: Uchar;
+    DlPortReadPortUshort, DlPortWritePortUshort: Ushort;
+    DlPortReadPortUlong, DlPortWritePortUlong: Ulong;
 }
 
 #[unsafe(no_mangle)]
@@ -123,36 +135,6 @@ extern "system" fn IsXP64Bit() -> usize {
         let known = unsafe { IsWow64Process(process, &raw mut is_guest) };
         usize::from(known != 0 && is_guest != 0)
     }
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortReadPortUchar(address: u32) -> usize {
-    read(address, Width::Uchar)
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortReadPortUshort(address: u32) -> usize {
-    read(address, Width::Ushort)
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortReadPortUlong(address: u32) -> usize {
-    read(address, Width::Ulong)
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortWritePortUchar(address: u32, value: u32) {
-    write(address, Width::Uchar, value);
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortWritePortUshort(address: u32, value: u32) {
-    write(address, Width::Ushort, value);
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn DlPortWritePortUlong(address: u32, value: u32) {
-    write(address, Width::Ulong, value);
 }
 
 #[unsafe(no_mangle)]

@@ -19,12 +19,9 @@ const ACCESSES: usize = 32;
 const LINES: u8 = 0x0F;
 /// Control bit 5: the data lines are turned round.
 const DIRECTION: u8 = 0x20;
-/// The ECR below its mode field: no interrupts, no DMA, an empty FIFO.
+
+/// The extended control register below its mode field: no interrupts, no DMA, an empty FIFO.
 const ECR_LOW: u8 = 0x15;
-/// Where the ECR is, from the base: where every ISA port has it.
-const ECR_OFFSET: u64 = 0x402;
-/// Where the ECR is in the ECP block.
-const ECR_IN_BLOCK: u64 = 2;
 
 /// What is at an address of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +117,10 @@ impl ServedPort {
 
     /// Its ECR, if that is at an address.
     pub(crate) fn ecr(&self, address: u16) -> Option<Place> {
+        /// From the base: where every ISA port has it.
+        const USUAL: u64 = 0x402;
+        /// In the ECP block.
+        const ITS_OWN: u64 = 2;
         let PortDescription {
             base,
             ecp_base,
@@ -127,8 +128,8 @@ impl ServedPort {
             ..
         } = self.description;
         let address = Some(u64::from(address));
-        let usual = base.checked_add(ECR_OFFSET);
-        let its_own = ecp_base.checked_add(ECR_IN_BLOCK);
+        let usual = base.checked_add(USUAL);
+        let its_own = ecp_base.checked_add(ITS_OWN);
         let is_there = features.contains(PortFeatures::ECR) && ecp_base != 0;
         (is_there && (address == usual || address == its_own)).then_some(Place::Ecr)
     }

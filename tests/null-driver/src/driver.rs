@@ -8,7 +8,7 @@ use core::{
 use kernel_declarations::{
     DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_OBJECT, Dispatch, IRP, IRP_MJ_DEVICE_CONTROL,
     IoAcquireRemoveLockEx, IoInitializeRemoveLockEx, IoReleaseRemoveLockEx, IofCompleteRequest,
-    REMOVE_LOCK, SUCCESS, Status, UNICODE_STRING,
+    Ptr, REMOVE_LOCK, SUCCESS, Status,
     control_device::{self, wide},
 };
 
@@ -27,10 +27,7 @@ static LINK: [u16; 23] = wide(br"\DosDevices\ParscanNull");
 /// # Safety
 /// The I/O manager calls it once, at `PASSIVE_LEVEL`.
 #[unsafe(no_mangle)]
-unsafe extern "system" fn DriverEntry(
-    driver: *mut DRIVER_OBJECT,
-    _path: *const UNICODE_STRING,
-) -> Status {
+unsafe extern "system" fn DriverEntry(driver: *mut DRIVER_OBJECT, _path: Ptr) -> Status {
     // SAFETY: this driver's object.
     let device = match unsafe { control_device::create(driver, REMOVE_LOCK, &NAME, &LINK) } {
         Ok(device) => device,

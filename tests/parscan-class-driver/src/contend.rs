@@ -9,7 +9,7 @@
 use core::{
     ffi::c_void,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst},
 };
 
 use crate::{
@@ -19,20 +19,14 @@ use crate::{
         self, DEVICE_OBJECT, INSUFFICIENT_RESOURCES, INVALID_PARAMETER, IRP, KDPC,
         MORE_PROCESSING_REQUIRED, PASSIVE_LEVEL, Ptr, Status,
     },
-    puppet::{contention::CLIENTS, table},
+    parallel_h::{
+        CONTROLLER, FREE_PORT, IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO,
+        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE, PORT_INFORMATION,
+    },
+    puppet::{CONTENDERS, Contention, RESULTS, Table},
     slot::Slot,
 };
 
-/// `IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE`
-const ALLOCATE: u32 = 0x0016_002C;
-/// `IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`
-const IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO: u32 = 0x0016_0030;
-/// `IOCTL_INTERNAL_PARALLEL_PORT_FREE`
-const FREE: u32 = 0x0016_00A0;
-/// `sizeof(PARALLEL_PORT_INFORMATION)`, and offsets in it.
-const PORT_INFORMATION: usize = 56;
-const CONTROLLER: u64 = 0x08;
-const FREE_PORT: u64 = 0x20;
 /// The slot for the port.
 const SLOT: u64 = 15;
 
@@ -58,17 +52,17 @@ struct Client {
     /// When its request was sent, and when it was known to be queued (0: not yet), on [`CLOCK`].
     sent: AtomicU64,
     queued: AtomicU64,
-    /// [`GRANTS`] when it was known to be queued.
+    /// [`Contention::Grants`] when it was known to be queued.
     before: AtomicU64,
     grants: AtomicU32,
     /// What it wrote to the data register.
     mark: AtomicU32,
 }
 
-static ALL: [Client; CLIENTS] = {
-    let mut clients = [const { Client::new() }; CLIENTS];
+static ALL: [Client; CONTENDERS] = {
+    let mut clients = [const { Client::new() }; CONTENDERS];
     let mut number = 0_u32;
-    while (number as usize) < CLIENTS {
+    while (number as usize) < CONTENDERS {
         clients[number as usize].number = number;
         number += 1;
     }
@@ -84,14 +78,13 @@ static LEFT: AtomicU64 = AtomicU64::new(0);
 static ASKING: AtomicU32 = AtomicU32::new(0);
 /// Who has the port: a client's number plus 1; 0 is none.
 static OWNER: AtomicU32 = AtomicU32::new(0);
-static GRANTS: AtomicU64 = AtomicU64::new(0);
-static TWO_OWNERS: AtomicU64 = AtomicU64::new(0);
-static OUT_OF_ORDER: AtomicU64 = AtomicU64::new(0);
-static LONGEST_WAIT: AtomicU64 = AtomicU64::new(0);
-static FAILED: AtomicU64 = AtomicU64::new(0);
-static STATUS: AtomicI32 = AtomicI32::new(0);
-static INTRUSIONS: AtomicU64 = AtomicU64::new(0);
-static AT_DISPATCH: AtomicU64 = AtomicU64::new(0);
+/// The results so far.
+static COUNTS: [AtomicU64; RESULTS] = [const { AtomicU64::new(0) }; RESULTS];
+
+/// One of the results.
+const fn count(which: Contention) -> &'static AtomicU64 {
+    &COUNTS[which as usize]
+}
 
 /// A number by chance (splitmix64).
 fn random() -> u64 {
@@ -104,7 +97,7 @@ fn random() -> u64 {
 
 /// Grants so far.
 pub(crate) fn progress() -> u64 {
-    GRANTS.load(SeqCst)
+    count(Contention::Grants).load(SeqCst)
 }
 
 /// [`puppet::CONTEND`](crate::puppet::CONTEND)
@@ -125,37 +118,21 @@ pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, St
         slot.close().and(result)
     });
     if let Err(status) = result {
-        STATUS.store(status, SeqCst);
+        note_status(status);
     }
     for (place, client) in output.chunks_exact_mut(4).zip(clients) {
         place.copy_from_slice(&client.grants.load(SeqCst).to_le_bytes());
     }
     RUNNING.store(false, SeqCst);
-    Ok(Answer::of(&[
-        GRANTS.load(SeqCst),
-        TWO_OWNERS.load(SeqCst),
-        OUT_OF_ORDER.load(SeqCst),
-        LONGEST_WAIT.load(SeqCst),
-        FAILED.load(SeqCst),
-        status_word(STATUS.load(SeqCst)),
-        INTRUSIONS.load(SeqCst),
-        AT_DISPATCH.load(SeqCst),
-    ]))
+    Ok(Answer::of(
+        &COUNTS.each_ref().map(|count| count.load(SeqCst)),
+    ))
 }
 
 fn reset(grants: u64, seed: u64) {
-    for counter in [
-        &GRANTS,
-        &TWO_OWNERS,
-        &OUT_OF_ORDER,
-        &LONGEST_WAIT,
-        &FAILED,
-        &INTRUSIONS,
-        &AT_DISPATCH,
-    ] {
-        counter.store(0, SeqCst);
+    for count in &COUNTS {
+        count.store(0, SeqCst);
     }
-    STATUS.store(0, SeqCst);
     OWNER.store(0, SeqCst);
     RANDOM.store(seed, SeqCst);
     LEFT.store(grants, SeqCst);
@@ -299,7 +276,9 @@ impl Client {
         // SAFETY: it came back, and the call that sent it has returned.
         unsafe { nt::IoReuseIrp(irp, nt::SUCCESS) };
         // SAFETY: it is not sent.
-        if let Some(next) = unsafe { Control::internal(ALLOCATE).fill(irp, target, 0, 0) } {
+        if let Some(next) = unsafe {
+            Control::internal(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE).fill(irp, target, 0, 0)
+        } {
             next.CompletionRoutine = Some(granted);
             next.Context = self.context();
             next.Control = nt::INVOKE_ALWAYS;
@@ -311,7 +290,8 @@ impl Client {
         // SAFETY: the IRP was made for this device, and is touched again only when it is back.
         let status = unsafe { nt::IofCallDriver(target.device, irp) };
         if status == nt::PENDING && self.waiting.load(SeqCst) {
-            self.before.store(GRANTS.load(SeqCst), SeqCst);
+            self.before
+                .store(count(Contention::Grants).load(SeqCst), SeqCst);
             self.queued.store(CLOCK.fetch_add(1, SeqCst), SeqCst);
         }
         self.leave();
@@ -327,7 +307,7 @@ impl Client {
     /// The port is granted.
     fn take(&'static self) {
         if OWNER.swap(self.name(), SeqCst) != 0 {
-            TWO_OWNERS.fetch_add(1, SeqCst);
+            count(Contention::TwoOwners).fetch_add(1, SeqCst);
         }
         let sent = self.sent.load(SeqCst);
         let earlier = |other: &&Self| {
@@ -335,16 +315,16 @@ impl Client {
             other.waiting.load(SeqCst) && queued != 0 && queued < sent
         };
         if ALL.iter().any(|other| earlier(&other)) {
-            OUT_OF_ORDER.fetch_add(1, SeqCst);
+            count(Contention::OutOfOrder).fetch_add(1, SeqCst);
         }
         self.waiting.store(false, SeqCst);
-        let before = GRANTS.fetch_add(1, SeqCst);
+        let before = count(Contention::Grants).fetch_add(1, SeqCst);
         if self.queued.load(SeqCst) != 0 {
             let waited = before.saturating_sub(self.before.load(SeqCst));
-            LONGEST_WAIT.fetch_max(waited, SeqCst);
+            count(Contention::LongestWait).fetch_max(waited, SeqCst);
         }
         if kernel::irql() == nt::DISPATCH_LEVEL {
-            AT_DISPATCH.fetch_add(1, SeqCst);
+            count(Contention::AtDispatch).fetch_add(1, SeqCst);
         }
         self.grants.fetch_add(1, SeqCst);
         let mark = random().to_le_bytes()[0];
@@ -365,10 +345,10 @@ impl Client {
         let unchanged = data_register()
             .is_none_or(|data| u32::from(kernel::read_port(data)) == self.mark.load(SeqCst));
         if !unchanged {
-            INTRUSIONS.fetch_add(1, SeqCst);
+            count(Contention::Intrusions).fetch_add(1, SeqCst);
         }
         if OWNER.swap(0, SeqCst) != self.name() {
-            TWO_OWNERS.fetch_add(1, SeqCst);
+            count(Contention::TwoOwners).fetch_add(1, SeqCst);
         }
     }
 
@@ -376,7 +356,7 @@ impl Client {
     fn free(&'static self) {
         self.give_up();
         if let Ok(slot) = Slot::numbered(SLOT) {
-            let routine = (table::PORT as u64, FREE_PORT);
+            let routine = (Table::Port as u64, FREE_PORT);
             // A routine without a result.
             let _ = slot.call(routine, PASSIVE_LEVEL, 0, [0; 4], &mut []);
         }
@@ -387,7 +367,8 @@ impl Client {
     fn free_by_request(&'static self) {
         self.give_up();
         if let Ok(target) = Slot::numbered(SLOT).and_then(Slot::target) {
-            let outcome = Control::internal(FREE).send(target, &[], &mut []);
+            let outcome =
+                Control::internal(IOCTL_INTERNAL_PARALLEL_PORT_FREE).send(target, &[], &mut []);
             if outcome.status != nt::SUCCESS {
                 failed(outcome.status);
             }
@@ -397,14 +378,18 @@ impl Client {
 }
 
 fn failed(status: Status) {
-    FAILED.fetch_add(1, SeqCst);
-    STATUS.store(status, SeqCst);
+    count(Contention::Failed).fetch_add(1, SeqCst);
+    note_status(status);
+}
+
+fn note_status(status: Status) {
+    count(Contention::Status).store(status_word(status), SeqCst);
 }
 
 /// The port's data register, at the address that the port driver told.
 fn data_register() -> Option<u16> {
     let controller = Slot::numbered(SLOT)
-        .and_then(|slot| slot.pointer(table::PORT as u64, CONTROLLER))
+        .and_then(|slot| slot.pointer(Table::Port as u64, CONTROLLER))
         .ok()?;
     u16::try_from(controller).ok().filter(|port| *port != 0)
 }

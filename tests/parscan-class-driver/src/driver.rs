@@ -10,7 +10,7 @@ use crate::{
     kernel::{self, Pool},
     nt::{
         self, DEVICE_OBJECT, DRIVER_OBJECT, Dispatch, INVALID_DEVICE_REQUEST, INVALID_PARAMETER,
-        IRP, SUCCESS, Status, UNICODE_STRING,
+        IRP, Ptr, SUCCESS, Status,
         control_device::{self, wide},
     },
     puppet::{self, RESULTS, UNTOUCHED, WORDS},
@@ -53,15 +53,16 @@ static LINK: [u16; 25] = wide(br"\DosDevices\ParscanClient");
 /// # Safety
 /// The I/O manager calls it once, at `PASSIVE_LEVEL`.
 #[unsafe(no_mangle)]
-unsafe extern "system" fn DriverEntry(
-    driver: *mut DRIVER_OBJECT,
-    _path: *const UNICODE_STRING,
-) -> Status {
-    // SAFETY: this driver's object.
-    let device = match unsafe { control_device::create(driver, 0, &NAME, &LINK) } {
-        Ok(device) => device,
-        Err(status) => return status,
-    };
+unsafe extern "system" fn DriverEntry(driver: *mut DRIVER_OBJECT, _path: Ptr) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe { set_up(driver) }.err().unwrap_or(SUCCESS)
+}
+
+/// # Safety
+/// The driver is this one's object, as `DriverEntry` gets it.
+unsafe fn set_up(driver: *mut DRIVER_OBJECT) -> Result<(), Status> {
+    // SAFETY: the caller's promise.
+    let device = unsafe { control_device::create(driver, 0, &NAME, &LINK) }?;
     DEVICE.store(device, SeqCst);
     // SAFETY: the I/O manager's object, for this driver to fill.
     if let Some(driver) = unsafe { driver.as_mut() } {
@@ -82,7 +83,7 @@ unsafe extern "system" fn DriverEntry(
     if let Some(device) = unsafe { device.as_mut() } {
         device.Flags &= !nt::DO_DEVICE_INITIALIZING;
     }
-    SUCCESS
+    Ok(())
 }
 
 unsafe extern "C" fn unload(_driver: *mut DRIVER_OBJECT) {

@@ -9,19 +9,13 @@ use core::{
 use crate::{
     kernel,
     nt::{INVALID_PARAMETER, Ptr, Status},
-    puppet::{isr, note, table},
+    parallel_h::{
+        FREE_PORT, FREE_PORT_FROM_INTERRUPT_LEVEL, TRY_ALLOCATE_PORT,
+        TRY_ALLOCATE_PORT_AT_INTERRUPT_LEVEL,
+    },
+    puppet::{Note, Table, isr},
     slot::Slot,
 };
-
-/// `PARALLEL_INTERRUPT_INFORMATION.TryAllocatePortAtInterruptLevel`
-const TRY_ALLOCATE: u64 = 8;
-/// `PARALLEL_INTERRUPT_INFORMATION.FreePortFromInterruptLevel`
-const FREE: u64 = 0x10;
-
-/// `PARALLEL_PORT_INFORMATION.TryAllocatePort`
-const PORT_TRY_ALLOCATE: u64 = 0x18;
-/// `PARALLEL_PORT_INFORMATION.FreePort`
-const PORT_FREE: u64 = 0x20;
 
 /// A client of the interrupt: one may be connected so many times.
 struct Client {
@@ -53,10 +47,13 @@ static NOTES: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 static NOTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Notes what happened; what does not fit is lost.
-fn remember(kind: u64, client: &Client, result: u8) {
+fn remember(kind: Note, client: &Client, result: u8) {
     let place = NOTES.get(NOTED.fetch_add(1, SeqCst));
     if let Some(place) = place {
-        place.store(kind << 16 | client.number << 8 | u64::from(result), SeqCst);
+        place.store(
+            (kind as u64) << 16 | client.number << 8 | u64::from(result),
+            SeqCst,
+        );
     }
 }
 
@@ -108,21 +105,21 @@ unsafe extern "C" fn service(_interrupt: Ptr, context: *mut c_void) -> u8 {
         return 0;
     };
     let level = kernel::irql();
-    remember(note::ISR, client, level);
+    remember(Note::Isr, client, level);
     let options = client.options.load(SeqCst);
     if options & isr::TRY != 0
         && let Ok(slot) = Slot::numbered(client.slot.load(SeqCst))
     {
         let call = |offset| {
-            let routine = (table::INTERRUPT as u64, offset);
+            let routine = (Table::Interrupt as u64, offset);
             slot.call(routine, level, 0, [0; 4], &mut [])
         };
-        if let Ok(Some(tried)) = call(TRY_ALLOCATE) {
+        if let Ok(Some(tried)) = call(TRY_ALLOCATE_PORT_AT_INTERRUPT_LEVEL) {
             let [got, ..] = tried.value.to_le_bytes();
-            remember(note::TRIED, client, got);
+            remember(Note::Tried, client, got);
             if got != 0 && options & isr::FREE != 0 {
                 // A routine without a result.
-                let _ = call(FREE);
+                let _ = call(FREE_PORT_FROM_INTERRUPT_LEVEL);
             }
         }
     }
@@ -135,16 +132,16 @@ unsafe extern "C" fn check_port(context: *mut c_void) {
     // SAFETY: as in `service`.
     if let Some(client) = unsafe { client.as_ref() } {
         let level = kernel::irql();
-        remember(note::DEFERRED, client, level);
+        remember(Note::Deferred, client, level);
         if client.options.load(SeqCst) & isr::TAKE != 0
             && client.taken.load(SeqCst) < isr::TAKES
             && let Ok(slot) = Slot::numbered(client.slot.load(SeqCst))
         {
-            let call = |offset| slot.call((table::PORT as u64, offset), level, 0, [0; 4], &mut []);
-            if call(PORT_TRY_ALLOCATE).is_ok_and(|it| it.is_some_and(|it| it.value & 0xFF != 0)) {
+            let call = |offset| slot.call((Table::Port as u64, offset), level, 0, [0; 4], &mut []);
+            if call(TRY_ALLOCATE_PORT).is_ok_and(|it| it.is_some_and(|it| it.value & 0xFF != 0)) {
                 client.taken.fetch_add(1, SeqCst);
                 // A routine without a result.
-                let _ = call(PORT_FREE);
+                let _ = call(FREE_PORT);
             }
         }
     }

@@ -7,10 +7,14 @@ use core::{
     slice,
 };
 
-use crate::nt::{
-    self, DEVICE_OBJECT, DISPATCH_LEVEL, DpcRoutine, FILE_OBJECT, INSUFFICIENT_RESOURCES,
-    IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL,
-    KDPC, KEVENT, Opaque, PASSIVE_LEVEL, PENDING, Ptr, Status, UNICODE_STRING,
+use crate::{
+    nt::{
+        self, DEVICE_OBJECT, DISPATCH_LEVEL, DpcRoutine, FILE_OBJECT, INSUFFICIENT_RESOURCES,
+        IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_MJ_DEVICE_CONTROL,
+        IRP_MJ_INTERNAL_DEVICE_CONTROL, KDPC, KEVENT, Opaque, PASSIVE_LEVEL, PENDING, Ptr, Status,
+        UNICODE_STRING,
+    },
+    puppet::Flag,
 };
 
 /// Nonpaged memory, at least one byte.
@@ -210,10 +214,8 @@ impl Target {
 #[derive(Clone, Copy)]
 pub(crate) struct Control {
     pub(crate) code: u32,
-    pub(crate) internal: bool,
-    /// Whether the stack location has the file object.
-    pub(crate) file: bool,
-    pub(crate) user_mode: bool,
+    /// [`Flag`]s.
+    pub(crate) flags: u64,
 }
 
 impl Control {
@@ -221,10 +223,12 @@ impl Control {
     pub(crate) const fn internal(code: u32) -> Self {
         Self {
             code,
-            internal: true,
-            file: true,
-            user_mode: false,
+            flags: Flag::Internal.bit() | Flag::File.bit(),
         }
+    }
+
+    pub(crate) const fn is_internal(self) -> bool {
+        Flag::Internal.is_in(self.flags)
     }
 
     /// Fills an IRP of [`own_irp`] for the target.
@@ -240,12 +244,12 @@ impl Control {
     ) -> Option<&'static mut IO_STACK_LOCATION> {
         // SAFETY: the caller's IRP.
         let irp = unsafe { irp.as_mut() }?;
-        irp.RequestorMode = u8::from(self.user_mode);
+        irp.RequestorMode = u8::from(Flag::UserMode.is_in(self.flags));
         // SAFETY: the IRP has a location below the present one for its first driver.
         let next = unsafe { irp.CurrentStackLocation.sub(1) };
         // SAFETY: which belongs to its sender until it is sent.
         let next = unsafe { next.as_mut() }?;
-        next.MajorFunction = if self.internal {
+        next.MajorFunction = if self.is_internal() {
             IRP_MJ_INTERNAL_DEVICE_CONTROL
         } else {
             IRP_MJ_DEVICE_CONTROL
@@ -253,7 +257,7 @@ impl Control {
         next.Parameters.DeviceIoControl.IoControlCode = self.code;
         next.Parameters.DeviceIoControl.InputBufferLength = input;
         next.Parameters.DeviceIoControl.OutputBufferLength = output;
-        next.FileObject = if self.file {
+        next.FileObject = if Flag::File.is_in(self.flags) {
             target.file
         } else {
             ptr::null_mut()
@@ -281,7 +285,7 @@ impl Control {
                 input_length,
                 output.as_mut_ptr().cast(),
                 output_length,
-                u8::from(self.internal),
+                u8::from(self.is_internal()),
                 &raw mut event,
                 &raw mut block,
             )

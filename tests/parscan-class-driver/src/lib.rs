@@ -20,6 +20,7 @@
 //! Built for Windows targets only; elsewhere the crate is the commands alone.
 #![cfg_attr(windows, no_std)]
 
+mod parallel_h;
 pub mod puppet;
 
 #[cfg(windows)]

@@ -17,12 +17,17 @@ const fn code(function: u32) -> u32 {
     0x22 << 16 | (0x800 + function) << 2
 }
 
+/// A flag among others.
+const fn bit(number: u32) -> u64 {
+    1 << number
+}
+
 /// Opens a device. Words: slot; 1 to keep the device object alone, as a driver that is attached to it,
 /// and no open of it. Data: its name in UTF-16. Results: status.
 pub const OPEN: u32 = code(0);
 /// Closes what a slot has open. Words: slot.
 pub const CLOSE: u32 = code(1);
-/// Sends a control request. Words: slot, control code, [`send`] flags, output length, IRQL (0
+/// Sends a control request. Words: slot, control code, [`Flag`]s, output length, IRQL (0
 /// unless asynchronous), interrupt client, its [`isr`] options. Data: input. Results: status,
 /// Information, status that the dispatch routine returned, number for [`RESULT`].
 pub const SEND: u32 = code(2);
@@ -32,24 +37,24 @@ pub const RESULT: u32 = code(3);
 /// `IoCancelIrp`. Words: number. Results: what it returned.
 pub const CANCEL: u32 = code(4);
 /// Calls a routine of a table that a slot keeps, with the table's context as first argument. Words:
-/// slot, [`table`], offset of the pointer, IRQL, [`argument`] kinds (4 bits each), four arguments.
+/// slot, [`Table`], offset of the pointer, IRQL, [`argument`] kinds (4 bits each), four arguments.
 /// Data: the beginning of the buffer, which is as large as the output's. Results: rax, the count,
 /// 1 if there was a routine to call.
 pub const CALL: u32 = code(5);
-/// The bytes of a table that a slot keeps. Words: slot, [`table`].
+/// The bytes of a table that a slot keeps. Words: slot, [`Table`].
 pub const TABLE: u32 = code(6);
-/// Reads a register at an address that the port driver told. Words: slot, [`table`], offset of the
+/// Reads a register at an address that the port driver told. Words: slot, [`Table`], offset of the
 /// address, register. Results: value.
 pub const REGISTER: u32 = code(7);
 /// What the interrupt and deferred routines noted, oldest first, and forgets it. Results: number.
-/// Data: [`note`]s, a word each.
+/// Data: [`Note`]s, a word each.
 pub const NOTES: u32 = code(8);
 /// A class driver's whole day. Words: slot, forward modes, reverse modes, bytes of the name, bytes
-/// to read. Data: name, bytes to write. Data that come out: the statuses of [`step`]s, the
+/// to read. Data: name, bytes to write. Data that come out: the statuses of [`Step`]s, the
 /// numbers of bytes written and read, 32 bits each; bytes read.
 pub const TRANSFER: u32 = code(9);
 /// Many clients want one port until it has been granted so many times. Words: clients, grants,
-/// seed. Data: name of the port object. Results: as [`contention`]. Data: grants of each, 32 bits
+/// seed. Data: name of the port object. Results: as [`Contention`]. Data: grants of each, 32 bits
 /// each.
 pub const CONTEND: u32 = code(10);
 /// How far [`CONTEND`] is. Results: grants so far.
@@ -58,33 +63,50 @@ pub const PROGRESS: u32 = code(11);
 /// address, size.
 pub const IMAGE: u32 = code(12);
 
-/// Flags of [`SEND`].
-pub mod send {
+/// Flags of [`SEND`], a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
     /// `IRP_MJ_INTERNAL_DEVICE_CONTROL`; else `IRP_MJ_DEVICE_CONTROL`.
-    pub const INTERNAL: u64 = 1;
+    Internal,
     /// With the file object in the stack location.
-    pub const FILE: u64 = 2;
+    File,
     /// An IRP of its own, with a completion routine; else `IoBuildDeviceIoControlRequest` and wait.
-    pub const ASYNCHRONOUS: u64 = 4;
+    Asynchronous,
     /// `RequestorMode` is `UserMode`.
-    pub const USER_MODE: u64 = 8;
+    UserMode,
     /// The input is a `PARALLEL_INTERRUPT_SERVICE_ROUTINE` of this driver.
-    pub const ISR: u64 = 16;
+    Isr,
+}
+
+impl Flag {
+    /// Its bit.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        bit(self as u32)
+    }
+
+    /// Whether it is set.
+    #[must_use]
+    pub const fn is_in(self, flags: u64) -> bool {
+        flags & self.bit() != 0
+    }
 }
 
 /// The tables that a slot keeps.
-pub mod table {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
     /// `PARCLASS_INFORMATION`
-    pub const PARCLASS: usize = 0;
+    Parclass,
     /// `PARALLEL_PORT_INFORMATION`
-    pub const PORT: usize = 1;
+    Port,
     /// `PARALLEL_PNP_INFORMATION`
-    pub const PNP: usize = 2;
+    Pnp,
     /// `PARALLEL_INTERRUPT_INFORMATION`
-    pub const INTERRUPT: usize = 3;
-    /// How many.
-    pub const COUNT: usize = 4;
+    Interrupt,
 }
+
+/// How many [`Table`]s there are.
+pub const TABLES: usize = 4;
 
 /// What an argument of [`CALL`] is.
 pub mod argument {
@@ -98,16 +120,18 @@ pub mod argument {
 
 /// Options of an interrupt client.
 pub mod isr {
+    use super::bit;
+
     /// The routine returns TRUE: the interrupt was its own.
-    pub const CLAIM: u64 = 1;
+    pub const CLAIM: u64 = bit(0);
     /// It tries to allocate the port,
-    pub const TRY: u64 = 2;
+    pub const TRY: u64 = bit(1);
     /// and, if it got it, frees it.
-    pub const FREE: u64 = 4;
+    pub const FREE: u64 = bit(2);
     /// It has no deferred port check routine.
-    pub const NO_DEFERRED: u64 = 8;
+    pub const NO_DEFERRED: u64 = bit(3);
     /// Its deferred routine takes the port and frees it, [`TAKES`] times since it was connected.
-    pub const TAKE: u64 = 16;
+    pub const TAKE: u64 = bit(4);
     /// See [`TAKE`].
     pub const TAKES: u64 = 40;
     /// How many interrupt clients there are.
@@ -115,63 +139,70 @@ pub mod isr {
 }
 
 /// Kinds of note: bits 16 up; the client is in bits 8 to 15, the result in bits 0 to 7.
-pub mod note {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
     /// The interrupt routine was called; the result is the IRQL.
-    pub const ISR: u64 = 1;
+    Isr,
     /// It tried to allocate the port; the result is what the callback returned.
-    pub const TRIED: u64 = 2;
+    Tried,
     /// The deferred routine was called; the result is the IRQL.
-    pub const DEFERRED: u64 = 3;
+    Deferred,
 }
 
 /// Steps of [`TRANSFER`], in their order.
-pub mod step {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
     /// `IoGetDeviceObjectPointer`
-    pub const OPEN: usize = 0;
+    Open,
     /// `IOCTL_INTERNAL_PARCLASS_CONNECT`
-    pub const CONNECT: usize = 1;
+    Connect,
     /// `IOCTL_INTERNAL_LOCK_PORT`
-    pub const LOCK: usize = 2;
+    Lock,
     /// `NegotiateIeeeMode`
-    pub const NEGOTIATE: usize = 3;
+    Negotiate,
     /// `ParallelWrite`
-    pub const WRITE: usize = 4;
+    Write,
     /// `IeeeFwdToRevMode`
-    pub const REVERSE: usize = 5;
+    Reverse,
     /// `ParallelRead`
-    pub const READ: usize = 6;
+    Read,
     /// `TerminateIeeeMode`
-    pub const TERMINATE: usize = 7;
+    Terminate,
     /// `IOCTL_INTERNAL_UNLOCK_PORT`
-    pub const UNLOCK: usize = 8;
+    Unlock,
     /// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`
-    pub const DISCONNECT: usize = 9;
+    Disconnect,
     /// The file object's last reference is given back.
-    pub const CLOSE: usize = 10;
-    /// How many.
+    Close,
+}
+
+impl Step {
+    /// How many there are.
     pub const COUNT: usize = 11;
     /// In place of the status of a step that was not taken.
     pub const NOT_TAKEN: u32 = u32::MAX;
 }
 
-/// Results of [`CONTEND`].
-pub mod contention {
+/// Results of [`CONTEND`], in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contention {
     /// Grants.
-    pub const GRANTS: usize = 0;
+    Grants,
     /// Grants while another client had the port, and frees by a client that had not.
-    pub const TWO_OWNERS: usize = 1;
+    TwoOwners,
     /// Grants before a request that had been queued earlier.
-    pub const OUT_OF_ORDER: usize = 2;
+    OutOfOrder,
     /// The most grants to others that a queued request saw before its own.
-    pub const LONGEST_WAIT: usize = 3;
+    LongestWait,
     /// Requests that ended with an error.
-    pub const FAILED: usize = 4;
+    Failed,
     /// The status of the last of them, or of opening the port.
-    pub const STATUS: usize = 5;
+    Status,
     /// Times that the data register had changed while a client had the port.
-    pub const INTRUSIONS: usize = 6;
+    Intrusions,
     /// Grants at `DISPATCH_LEVEL`.
-    pub const AT_DISPATCH: usize = 7;
-    /// The most clients.
-    pub const CLIENTS: usize = 8;
+    AtDispatch,
 }
+
+/// The most clients of [`CONTEND`].
+pub const CONTENDERS: usize = 8;

@@ -13,7 +13,7 @@ use crate::{
     interrupt,
     kernel::{self, Control, Outcome, Pool, Target},
     nt::{self, DEVICE_OBJECT, INVALID_PARAMETER, IRP, MORE_PROCESSING_REQUIRED, Status},
-    puppet::{UNTOUCHED, send},
+    puppet::{Flag, UNTOUCHED},
     slot::Slot,
 };
 
@@ -28,7 +28,7 @@ struct Request {
     dispatched: AtomicI32,
     slot: AtomicU64,
     code: AtomicU32,
-    internal: AtomicBool,
+    flags: AtomicU64,
     /// Its completion and the return of `IofCallDriver`: 0 when both have been.
     outstanding: AtomicU32,
 }
@@ -46,7 +46,7 @@ impl Request {
             dispatched: AtomicI32::new(0),
             slot: AtomicU64::new(0),
             code: AtomicU32::new(0),
-            internal: AtomicBool::new(false),
+            flags: AtomicU64::new(0),
             outstanding: AtomicU32::new(0),
         }
     }
@@ -69,18 +69,16 @@ pub(crate) fn send(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, S
     let answer = output.get_mut(..length).ok_or(INVALID_PARAMETER)?;
     let control = Control {
         code: u32::try_from(code).map_err(|_| INVALID_PARAMETER)?,
-        internal: flags & send::INTERNAL != 0,
-        file: flags & send::FILE != 0,
-        user_mode: flags & send::USER_MODE != 0,
+        flags,
     };
     let routines;
-    let input = if flags & send::ISR != 0 {
+    let input = if Flag::Isr.is_in(flags) {
         routines = interrupt::service_routine(client, number, options)?;
         &routines[..]
     } else {
         command.data
     };
-    if flags & send::ASYNCHRONOUS != 0 {
+    if Flag::Asynchronous.is_in(flags) {
         let level = kernel::is_level(level).ok_or(INVALID_PARAMETER)?;
         return start(control, number, target, input, length, level);
     }
@@ -91,7 +89,7 @@ pub(crate) fn send(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, S
 
 /// Keeps a table that an internal request gave.
 fn keep(slot: &Slot, control: Control, outcome: Outcome, answer: &[u8]) {
-    if control.internal && outcome.status == nt::SUCCESS {
+    if control.is_internal() && outcome.status == nt::SUCCESS {
         slot.keep(
             control.code,
             answer.get(..outcome.information).unwrap_or_default(),
@@ -137,7 +135,7 @@ fn start(
     request.output.store(output, SeqCst);
     request.slot.store(slot, SeqCst);
     request.code.store(control.code, SeqCst);
-    request.internal.store(control.internal, SeqCst);
+    request.flags.store(control.flags, SeqCst);
     request.outstanding.store(2, SeqCst);
     // SAFETY: the new IRP.
     if let Some(irp) = unsafe { irp.as_mut() } {
@@ -204,8 +202,8 @@ pub(crate) fn result(command: &Command<'_>, output: &mut [u8]) -> Result<Answer,
         }
         let slot = Slot::numbered(request.slot.load(SeqCst))?;
         let control = Control {
-            internal: request.internal.load(SeqCst),
-            ..Control::internal(request.code.load(SeqCst))
+            code: request.code.load(SeqCst),
+            flags: request.flags.load(SeqCst),
         };
         keep(slot, control, outcome, answer);
     }

@@ -8,7 +8,8 @@ use core::{
 use crate::{
     kernel::{self, Target},
     nt::{DEVICE_OBJECT, INVALID_PARAMETER, Status},
-    puppet::{argument, table},
+    parallel_h as h,
+    puppet::{TABLES, argument},
 };
 
 /// Words of the largest table, `PARCLASS_INFORMATION`.
@@ -21,39 +22,45 @@ struct Layout {
     context: usize,
 }
 
-/// By [`table`].
-const LAYOUTS: [Layout; table::COUNT] = [
-    // IOCTL_INTERNAL_PARCLASS_CONNECT
-    Layout {
-        code: 0x0016_0078,
-        size: 120,
-        context: 0x50,
-    },
-    // IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO
-    Layout {
-        code: 0x0016_0030,
-        size: 56,
-        context: 0x30,
-    },
-    // IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO
-    Layout {
-        code: 0x0016_0054,
-        size: 112,
-        context: 0x58,
-    },
-    // IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT
-    Layout {
-        code: 0x0016_0034,
-        size: 32,
-        context: 0x18,
-    },
+impl Layout {
+    const fn new(code: u32, size: usize, context: usize) -> Self {
+        Self {
+            code,
+            size,
+            context,
+        }
+    }
+}
+
+/// By [`Table`](crate::puppet::Table).
+const LAYOUTS: [Layout; TABLES] = [
+    Layout::new(
+        h::IOCTL_INTERNAL_PARCLASS_CONNECT,
+        h::PARCLASS_INFORMATION,
+        0x50,
+    ),
+    Layout::new(
+        h::IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO,
+        h::PORT_INFORMATION,
+        0x30,
+    ),
+    Layout::new(
+        h::IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO,
+        h::PNP_INFORMATION,
+        0x58,
+    ),
+    Layout::new(
+        h::IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+        h::INTERRUPT_INFORMATION,
+        0x18,
+    ),
 ];
 
 /// A place for an open device.
 pub(crate) struct Slot {
     device: AtomicPtr<DEVICE_OBJECT>,
     file: AtomicPtr<core::ffi::c_void>,
-    tables: [[AtomicU64; TABLE_WORDS]; table::COUNT],
+    tables: [[AtomicU64; TABLE_WORDS]; TABLES],
 }
 
 static SLOTS: [Slot; 16] = [const { Slot::new() }; 16];
@@ -69,7 +76,7 @@ impl Slot {
         Self {
             device: AtomicPtr::new(ptr::null_mut()),
             file: AtomicPtr::new(ptr::null_mut()),
-            tables: [const { [const { AtomicU64::new(0) }; TABLE_WORDS] }; table::COUNT],
+            tables: [const { [const { AtomicU64::new(0) }; TABLE_WORDS] }; TABLES],
         }
     }
 

@@ -4,32 +4,20 @@ use crate::{
     driver::{Answer, Command},
     kernel::{Control, Target},
     nt::{INVALID_PARAMETER, PASSIVE_LEVEL, Status},
-    puppet::{argument, step, table},
+    parallel_h::{
+        IEEE_FWD_TO_REV_MODE, IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARCLASS_CONNECT,
+        IOCTL_INTERNAL_PARCLASS_DISCONNECT, IOCTL_INTERNAL_UNLOCK_PORT, NEGOTIATE_IEEE_MODE,
+        PARALLEL_READ, PARALLEL_WRITE, PARCLASS_INFORMATION, SAFE_MODE, TERMINATE_IEEE_MODE,
+    },
+    puppet::{Step, Table, argument},
     slot::Slot,
 };
 
-/// `IOCTL_INTERNAL_PARCLASS_CONNECT`, `_DISCONNECT`, `IOCTL_INTERNAL_LOCK_PORT`, `IOCTL_INTERNAL_UNLOCK_PORT`
-const CONNECT: u32 = 0x0016_0078;
-const DISCONNECT: u32 = 0x0016_007C;
-const IOCTL_INTERNAL_LOCK_PORT: u32 = 0x0016_0094;
-const IOCTL_INTERNAL_UNLOCK_PORT: u32 = 0x0016_0098;
-/// `sizeof(PARCLASS_INFORMATION)`
-const PARCLASS_INFORMATION: usize = 120;
-
-// Offsets of its routines.
-const NEGOTIATE: u64 = 0x20;
-const TERMINATE: u64 = 0x28;
-const FORWARD_TO_REVERSE: u64 = 0x30;
-const READ: u64 = 0x40;
-const WRITE: u64 = 0x48;
-
-/// `SAFE_MODE`
-const SAFE_MODE: u64 = 0;
 /// The arguments of a read or write: the buffer, its length, where the count goes.
 const BUFFER_LENGTH_COUNT: u64 = argument::BUFFER | argument::COUNT << 8;
 
 /// Statuses and the two counts, 32 bits each.
-const HEAD: usize = (step::COUNT + 2) * 4;
+const HEAD: usize = (Step::COUNT + 2) * 4;
 
 /// [`puppet::TRANSFER`](crate::puppet::TRANSFER)
 pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, Status> {
@@ -46,19 +34,19 @@ pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, St
         .ok_or(INVALID_PARAMETER)?;
     let mut day = Day {
         slot,
-        statuses: [step::NOT_TAKEN; step::COUNT],
+        statuses: [Step::NOT_TAKEN; Step::COUNT],
         counts: [0; 2],
     };
     match slot.open(name, false) {
         Ok(()) => {
-            day.note(step::OPEN, 0);
+            day.note(Step::Open, 0);
             let target = slot.target()?;
             day.work(target, [forward, reverse], data, sink);
             slot.close()?;
-            day.note(step::CLOSE, 0);
+            day.note(Step::Close, 0);
         }
         Err(status) => {
-            day.note(step::OPEN, status);
+            day.note(Step::Open, status);
         }
     }
     let words = day.statuses.iter().chain(&day.counts);
@@ -70,19 +58,19 @@ pub(crate) fn run(command: &Command<'_>, output: &mut [u8]) -> Result<Answer, St
 
 struct Day {
     slot: &'static Slot,
-    statuses: [u32; step::COUNT],
+    statuses: [u32; Step::COUNT],
     counts: [u32; 2],
 }
 
 impl Day {
-    fn note(&mut self, step: usize, status: Status) -> bool {
-        if let Some(place) = self.statuses.get_mut(step) {
+    fn note(&mut self, step: Step, status: Status) -> bool {
+        if let Some(place) = self.statuses.get_mut(step as usize) {
             *place = status.cast_unsigned();
         }
         status == 0
     }
 
-    fn request(&mut self, target: Target, step: usize, code: u32) -> bool {
+    fn request(&mut self, target: Target, step: Step, code: u32) -> bool {
         let outcome = Control::internal(code).send(target, &[], &mut []);
         self.note(step, outcome.status)
     }
@@ -90,13 +78,13 @@ impl Day {
     /// Calls a routine of the table; gives the count.
     fn call(
         &mut self,
-        step: usize,
+        step: Step,
         routine: u64,
         kinds: u64,
         values: [u64; 4],
         buffer: &mut [u8],
     ) -> u32 {
-        let routine = (table::PARCLASS as u64, routine);
+        let routine = (Table::Parclass as u64, routine);
         let called = self
             .slot
             .call(routine, PASSIVE_LEVEL, kinds, values, buffer);
@@ -113,42 +101,50 @@ impl Day {
 
     fn work(&mut self, target: Target, modes: [u64; 2], data: &[u8], sink: &mut [u8]) {
         let mut table = [0; PARCLASS_INFORMATION];
-        let outcome = Control::internal(CONNECT).send(target, &[], &mut table);
-        if !self.note(step::CONNECT, outcome.status) {
+        let outcome =
+            Control::internal(IOCTL_INTERNAL_PARCLASS_CONNECT).send(target, &[], &mut table);
+        if !self.note(Step::Connect, outcome.status) {
             return;
         }
-        self.slot.keep(CONNECT, &table);
-        if self.request(target, step::LOCK, IOCTL_INTERNAL_LOCK_PORT) {
+        self.slot.keep(IOCTL_INTERNAL_PARCLASS_CONNECT, &table);
+        if self.request(target, Step::Lock, IOCTL_INTERNAL_LOCK_PORT) {
             self.use_port(modes, data, sink);
-            self.request(target, step::UNLOCK, IOCTL_INTERNAL_UNLOCK_PORT);
+            self.request(target, Step::Unlock, IOCTL_INTERNAL_UNLOCK_PORT);
         }
-        self.request(target, step::DISCONNECT, DISCONNECT);
+        self.request(target, Step::Disconnect, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
     }
 
     fn use_port(&mut self, [forward, reverse]: [u64; 2], data: &[u8], sink: &mut [u8]) {
         let is_forward = 1;
         let modes = [forward, reverse, SAFE_MODE, is_forward];
-        self.call(step::NEGOTIATE, NEGOTIATE, 0, modes, &mut []);
+        self.call(Step::Negotiate, NEGOTIATE_IEEE_MODE, 0, modes, &mut []);
         if !data.is_empty() {
             // ParallelWrite only reads it.
             let length = [0, data.len() as u64, 0, 0];
             let written = match crate::kernel::Pool::try_filled(data.len(), 0) {
                 Ok(mut copy) => {
                     copy.copy_from_slice(data);
-                    self.call(step::WRITE, WRITE, BUFFER_LENGTH_COUNT, length, &mut copy)
+                    self.call(
+                        Step::Write,
+                        PARALLEL_WRITE,
+                        BUFFER_LENGTH_COUNT,
+                        length,
+                        &mut copy,
+                    )
                 }
                 Err(status) => {
-                    self.note(step::WRITE, status);
+                    self.note(Step::Write, status);
                     0
                 }
             };
             self.counts[0] = written;
         }
         if !sink.is_empty() {
-            self.call(step::REVERSE, FORWARD_TO_REVERSE, 0, [0; 4], &mut []);
+            self.call(Step::Reverse, IEEE_FWD_TO_REV_MODE, 0, [0; 4], &mut []);
             let length = [0, sink.len() as u64, 0, 0];
-            self.counts[1] = self.call(step::READ, READ, BUFFER_LENGTH_COUNT, length, sink);
+            self.counts[1] =
+                self.call(Step::Read, PARALLEL_READ, BUFFER_LENGTH_COUNT, length, sink);
         }
-        self.call(step::TERMINATE, TERMINATE, 0, [0; 4], &mut []);
+        self.call(Step::Terminate, TERMINATE_IEEE_MODE, 0, [0; 4], &mut []);
     }
 }

@@ -63,14 +63,10 @@ pub struct DeviceNode {
     pub compatible_ids: Vec<String>,
     /// The service of the driver; of a device that needs none of its own, that of its parent
     pub service: Option<String>,
+    /// What its driver came in
+    pub package: Package,
     /// The name of the device object, `\Device\Parallel0`
     pub object_name: Option<String>,
-    /// The INF that installed it, `oem12.inf`
-    pub inf: Option<String>,
-    /// Who made the driver package, by the INF
-    pub provider: Option<String>,
-    /// The version of the driver package
-    pub driver_version: Option<String>,
     /// `CreateFileName` of the software key, `\\.\Usbscan0`: still-image devices
     pub create_file_name: Option<String>,
     /// `ParscanProbe` of the hardware key: whether looks at a parallel port ask its devices, 0 or 1.
@@ -80,6 +76,17 @@ pub struct DeviceNode {
     pub started: Option<bool>,
     /// Why not: `CM_PROB_*` of cfg.h
     pub problem: Option<u32>,
+}
+
+/// A driver package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Package {
+    /// Its INF, `oem12.inf`
+    pub inf: Option<String>,
+    /// Who made it, by the INF
+    pub provider: Option<String>,
+    /// Its version
+    pub version: Option<String>,
 }
 
 /// A device that can be opened.
@@ -136,6 +143,18 @@ pub struct Service {
     pub image: String,
     /// `SERVICE_DISABLED`: it may not be started
     pub disabled: bool,
+}
+
+impl Service {
+    /// A service that may be started.
+    #[must_use]
+    pub fn enabled(image: &str, state: ServiceState) -> Self {
+        Self {
+            state,
+            image: image.to_owned(),
+            disabled: false,
+        }
+    }
 }
 
 #[cfg(test)]

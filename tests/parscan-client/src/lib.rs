@@ -51,7 +51,9 @@ pub use other::{Native, cancel_on_ctrl_c};
 #[cfg(windows)]
 pub use windows::{Native, cancel_on_ctrl_c};
 
-pub use device::{DeviceNode, Interface, InterfaceClass, Service, ServiceState, SetupClass};
+pub use device::{
+    DeviceNode, Interface, InterfaceClass, Package, Service, ServiceState, SetupClass,
+};
 pub use edges::PortEdges;
 pub use error::Error;
 pub use failure::{Condition, Failure};
@@ -67,7 +69,7 @@ pub use parscan_core::{
 pub use port::Port;
 pub use program::{PortProgram, PortProgramRun};
 pub use scanner::{Data, Scanner};
-pub use transport::{Cancel, Limits, System, Transport};
+pub use transport::{Cancel, Limits, Moved, System, Transport};
 
 /// The README's example compiles.
 #[cfg(doctest)]

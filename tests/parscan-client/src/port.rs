@@ -8,7 +8,7 @@ use parscan_core::ioctl::parallel::{
 
 use crate::{
     Error, Failure, IeeeModes, InterfaceClass, Limits, Native, NegotiationMask, ParStatus,
-    SerialTimeouts, System, Transport, find::find,
+    SerialTimeouts, System, Transport, find::find, transport::opened,
 };
 
 /// The longest device ID, 65535 bytes with its prefix, and its NUL.
@@ -82,17 +82,7 @@ impl Port {
         self.transport
     }
 
-    /// The name that it was found by, `LPT1`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The path that was opened.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
+    opened!("LPT1");
 
     /// Limits every later request. At first there are none.
     pub fn set_limits(&mut self, limits: Limits) {

@@ -4,6 +4,7 @@ use crate::{
     Error, InterfaceClass, Limits, Native, System, Transport,
     find::find,
     port::failed,
+    transport::opened,
     usbscan::{
         Bitness, ChannelInfo, DeviceDescriptor, DriverVersion, GetDescriptor, IOCTL_CANCEL_IO,
         IOCTL_GET_CHANNEL_ALIGN_RQST, IOCTL_GET_DEVICE_DESCRIPTOR, IOCTL_GET_PIPE_CONFIGURATION,
@@ -69,17 +70,7 @@ impl Scanner {
         })
     }
 
-    /// The name that it was found by, `Usbscan0`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The path that was opened.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
+    opened!("Usbscan0");
 
     /// Limits every later request. At first there are none but the driver's own
     /// ([`Scanner::set_timeouts`]).

@@ -36,6 +36,10 @@ pub struct Limits {
     pub cancel: Cancel,
 }
 
+/// The bytes that a request moved (`Information`), or what Windows says, with the bytes that moved
+/// nevertheless.
+pub type Moved = Result<usize, Failure>;
+
 /// An open device: `DeviceIoControl`, `ReadFile` and `WriteFile`.
 ///
 /// Each call returns when the request has ended, never before: the driver may use the buffers until
@@ -47,20 +51,32 @@ pub struct Limits {
 #[allow(clippy::missing_errors_doc, reason = "told once, above")]
 pub trait Transport: Send {
     /// `DeviceIoControl`. An empty slice stands for a null pointer.
-    fn control(
-        &self,
-        code: u32,
-        input: &[u8],
-        output: &mut [u8],
-        limits: &Limits,
-    ) -> Result<usize, Failure>;
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8], limits: &Limits) -> Moved;
 
     /// `ReadFile`
-    fn read(&self, buffer: &mut [u8], limits: &Limits) -> Result<usize, Failure>;
+    fn read(&self, buffer: &mut [u8], limits: &Limits) -> Moved;
 
     /// `WriteFile`
-    fn write(&self, bytes: &[u8], limits: &Limits) -> Result<usize, Failure>;
+    fn write(&self, bytes: &[u8], limits: &Limits) -> Moved;
 }
+
+/// How an open device is called: for one with a `name` and a `path`.
+macro_rules! opened {
+    ($example:literal) => {
+        #[doc = concat!("The name that it was found by, `", $example, "`.")]
+        #[must_use]
+        pub fn name(&self) -> &str {
+            &self.name
+        }
+
+        /// The path that was opened.
+        #[must_use]
+        pub fn path(&self) -> &str {
+            &self.path
+        }
+    };
+}
+pub(crate) use opened;
 
 /// The computer: what devices there are, and opening them.
 #[allow(

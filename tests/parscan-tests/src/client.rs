@@ -8,11 +8,11 @@
     reason = "requests and calls are made for what they do, too"
 )]
 
-use std::{cell::Cell, env, path::PathBuf};
+use std::{cell::Cell, path::PathBuf};
 
 use ntsim::{Caller, DriverId, Handle, Machine, NtStatus, Pending};
 
-use crate::{Pc, check, observed::Observed};
+use crate::{Pc, check, image, observed::Observed};
 
 mod callback;
 mod slot;
@@ -21,7 +21,7 @@ mod slot;
 pub mod puppet;
 
 pub use callback::{Answer, Callback};
-use puppet::{RESULTS, WORDS, contention, step};
+use puppet::{CONTENDERS, Note, RESULTS, Step, WORDS};
 pub use slot::{Asynchronous, PendingCall, Request, Slot};
 
 /// The raw device of the first port.
@@ -44,22 +44,12 @@ pub const DISPATCH: u8 = 2;
 /// If there is none.
 #[must_use]
 pub fn client_image() -> PathBuf {
-    let path = env::var_os("CLASS_DRIVER_SYS").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/x86_64-pc-windows-msvc/release/parscan_class_driver.dll"
-            ))
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "no image of the client at {}: build it with `cargo build --release --target \
-         x86_64-pc-windows-msvc -p parscan-class-driver`, or name it in CLASS_DRIVER_SYS",
-        path.display()
-    );
-    path
+    image(
+        "CLASS_DRIVER_SYS",
+        "x86_64-pc-windows-msvc/release/parscan_class_driver.dll",
+        "build it with `cargo build --release --target x86_64-pc-windows-msvc -p \
+         parscan-class-driver`",
+    )
 }
 
 /// The driver `parscan_class_driver.sys` on a machine.
@@ -119,10 +109,21 @@ fn on<C: Observed, P: Observed>(
     name: &str,
     test: impl FnOnce(&Pc<C, P>, &Client, &Slot<'_>),
 ) {
+    with_client(pc, |pc, client| {
+        let slot = client.open(name);
+        test(pc, client, &slot);
+        slot.close();
+    });
+}
+
+/// A client beside parscan, and what a test does with it; then the end of both.
+///
+/// # Panics
+/// If something is left.
+#[track_caller]
+pub fn with_client<C: Observed, P: Observed>(pc: Pc<C, P>, test: impl FnOnce(&Pc<C, P>, &Client)) {
     let client = Client::load(&pc);
-    let slot = client.open(name);
-    test(&pc, &client, &slot);
-    slot.close();
+    test(&pc, &client);
     client.unload();
     pc.finish();
 }
@@ -232,6 +233,19 @@ impl Client {
             .unwrap_or_else(|status| panic!("{name}: {status}"))
     }
 
+    /// [`Client::open`] of the device, which the client connects to and locks.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    #[must_use]
+    #[track_caller]
+    pub fn open_locked(&self) -> Slot<'_> {
+        let device = self.open(DEVICE);
+        device.connect();
+        device.lock();
+        device
+    }
+
     /// As [`Client::open`].
     ///
     /// # Errors
@@ -276,14 +290,14 @@ impl Client {
         }
     }
 
-    /// What the interrupt and deferred routines noted, oldest first, since it was last asked: kind
-    /// (see [`puppet::note`]), client, result.
+    /// What the interrupt and deferred routines noted, oldest first, since it was last asked: kind,
+    /// client, result.
     ///
     /// # Panics
     /// If they noted more than the client keeps.
     #[must_use]
     #[track_caller]
-    pub fn notes(&self) -> Vec<(u64, usize, u8)> {
+    pub fn notes(&self) -> Vec<(Note, usize, u8)> {
         const KEPT: usize = 1024;
         let reply = self.command(puppet::NOTES, &[], &[], KEPT * 8);
         let count = size(reply.words[0]);
@@ -293,7 +307,13 @@ impl Client {
             .map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")))
             .map(|word| {
                 let [result, client, ..] = word.to_le_bytes();
-                (word >> 16, usize::from(client), result)
+                let kind = match word >> 16 {
+                    0 => Note::Isr,
+                    1 => Note::Tried,
+                    2 => Note::Deferred,
+                    other => panic!("a note of kind {other}"),
+                };
+                (kind, usize::from(client), result)
             })
             .collect()
     }
@@ -317,17 +337,17 @@ impl Client {
             name.len() as u64,
             read as u64,
         ];
-        let head = (step::COUNT + 2) * 4;
+        let head = (Step::COUNT + 2) * 4;
         let sent = [&name[..], data].concat();
         let reply = self.command(puppet::TRANSFER, &words, &sent, head + read);
         let words: Vec<u32> = longs(&reply.data[..head]);
         Transfer {
-            statuses: words[..step::COUNT]
+            statuses: words[..Step::COUNT]
                 .iter()
                 .map(|it| NtStatus(*it))
                 .collect(),
-            written: words[step::COUNT],
-            read: words[step::COUNT + 1],
+            written: words[Step::COUNT],
+            read: words[Step::COUNT + 1],
             data: reply.data[head..].to_vec(),
         }
     }
@@ -345,7 +365,7 @@ impl Client {
         grants: u64,
         seed: u64,
     ) -> PendingContention<'_> {
-        assert!(clients <= contention::CLIENTS, "{clients} clients");
+        assert!(clients <= CONTENDERS, "{clients} clients");
         let words = [clients as u64, grants, seed];
         let pending = self.start(puppet::CONTEND, &words, &wide(name), clients * 4);
         PendingContention {
@@ -379,16 +399,25 @@ impl PendingContention<'_> {
     #[track_caller]
     pub fn finish(self) -> Contention {
         let reply = self.client.finish(&self.pending);
-        let words = reply.words;
+        let [
+            grants,
+            two_owners,
+            out_of_order,
+            longest_wait,
+            failed,
+            status,
+            intrusions,
+            at_dispatch,
+        ] = reply.words;
         Contention {
-            grants: words[contention::GRANTS],
-            two_owners: words[contention::TWO_OWNERS],
-            out_of_order: words[contention::OUT_OF_ORDER],
-            longest_wait: words[contention::LONGEST_WAIT],
-            failed: words[contention::FAILED],
-            status: reply.status(contention::STATUS),
-            intrusions: words[contention::INTRUSIONS],
-            at_dispatch: words[contention::AT_DISPATCH],
+            grants,
+            two_owners,
+            out_of_order,
+            longest_wait,
+            failed,
+            status: self::status(status),
+            intrusions,
+            at_dispatch,
             grants_of: longs(&reply.data),
         }
     }
@@ -422,7 +451,7 @@ pub struct Contention {
 /// `IOCTL_INTERNAL_PARCLASS_DISCONNECT`, close.
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    /// By [`step`]; those that were not taken have [`step::NOT_TAKEN`].
+    /// By [`Step`]; those that were not taken have [`Step::NOT_TAKEN`].
     pub statuses: Vec<NtStatus>,
     /// What `ParallelWrite` counted.
     pub written: u32,

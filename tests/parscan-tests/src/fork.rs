@@ -4,10 +4,21 @@
 //! while the parent goes on. A panic of a child, a signal that ends it, and no progress for so many
 //! seconds are findings.
 
-use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, rc::Rc};
+use std::{any::Any, cell::RefCell, collections::BTreeMap, panic, process::ExitCode, rc::Rc};
 
 /// So many findings are kept.
 const KEPT: usize = 8;
+
+/// What a program that goes through many things may be told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Extent {
+    /// The quick form, which leaves much out.
+    #[arg(long)]
+    pub quick: bool,
+    /// List what there is.
+    #[arg(long)]
+    pub list: bool,
+}
 
 /// What a child found.
 #[derive(Clone, Debug)]
@@ -60,6 +71,16 @@ impl Report {
                 point: point.to_owned(),
                 what: what.to_owned(),
             });
+        }
+    }
+
+    /// How a program ends whose report this is.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        if self.violations == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         }
     }
 

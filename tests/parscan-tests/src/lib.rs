@@ -7,16 +7,22 @@
 //! Tests say what they want of the machine with [`Setup`], do what a program or Windows would do,
 //! and look at what comes back and at the lines of the port.
 
-use std::{cell::RefCell, env, path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    env,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use ntsim::{
     Bugcheck, Caller, Config, DevNode, DeviceSpec, DriverId, Handle, IoResult, Machine, NtStatus,
-    Pending, RegValue, Resource, SharedPort,
+    Pending, RegValue, Resource, SharedPort, When,
 };
 use parscan_models::{PortDevice, Printer, Spp};
 
 pub mod client;
 pub mod fork;
+mod header;
 pub mod modes;
 pub mod negotiation;
 pub mod ntddpar;
@@ -33,6 +39,8 @@ use observed::Observed;
 
 /// One millisecond of virtual time.
 pub const MS: u64 = 1_000_000;
+/// One second of virtual time.
+pub const SECOND: u64 = 1000 * MS;
 /// One microsecond of virtual time.
 pub const US: u64 = 1000;
 
@@ -42,18 +50,25 @@ pub const US: u64 = 1000;
 /// If there is none.
 #[must_use]
 pub fn driver_image() -> PathBuf {
-    let path = env::var_os("PARSCAN_SYS").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/parscan/parscan.sys"
-            ))
-        },
+    image(
+        "PARSCAN_SYS",
+        "parscan/parscan.sys",
+        "run `cargo xtask build`",
+    )
+}
+
+/// Where an image is: what a variable says, or where it is built below `target`.
+///
+/// # Panics
+/// If there is none.
+fn image(variable: &str, place: &str, hint: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(
+        || Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")).join(place),
         PathBuf::from,
     );
     assert!(
         path.is_file(),
-        "no driver image at {}: run `cargo xtask build`",
+        "no image at {}: {hint}, or name it in {variable}",
         path.display()
     );
     path
@@ -89,15 +104,7 @@ pub const LPT1_REGISTERS: Resource = Resource::Port {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            config: Config::default(),
-            hardware_key: Vec::new(),
-            parameters: vec![("Role", RegValue::Dword(1))],
-            resources: vec![LPT1_REGISTERS],
-            ecp: false,
-            class_guid: PORTS_CLASS,
-            enumerator: "ACPI",
-        }
+        Self::with_config(Config::default())
     }
 }
 
@@ -107,7 +114,12 @@ impl Setup {
     pub fn with_config(config: Config) -> Self {
         Self {
             config,
-            ..Self::default()
+            hardware_key: Vec::new(),
+            parameters: vec![("Role", RegValue::Dword(1))],
+            resources: vec![LPT1_REGISTERS],
+            ecp: false,
+            class_guid: PORTS_CLASS,
+            enumerator: "ACPI",
         }
     }
 
@@ -241,6 +253,21 @@ pub fn check<T>(result: Result<T, Bugcheck>) -> T {
     }
 }
 
+/// There is a symbolic link that ends so, to this device.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn assert_link(machine: &Machine, end: &str, device: &str) {
+    let links = machine.links();
+    assert!(
+        links
+            .iter()
+            .any(|(name, target)| name.ends_with(end) && target == device),
+        "{links:?}"
+    );
+}
+
 /// After the last driver is unloaded.
 ///
 /// # Panics
@@ -296,6 +323,12 @@ impl<C, P> Pc<C, P> {
         check(self.machine.device_io_control(handle, code, input, output))
     }
 
+    /// Does this just before the k-th access to a port from now on.
+    pub fn at_access(&self, k: u64, act: impl FnOnce(&Machine) + 'static) {
+        let access = self.machine.port_accesses() + k;
+        self.machine.at(When::PortAccess(access), act);
+    }
+
     /// Starts an `IOCTL_PAR_SET_INFORMATION` with `PARALLEL_INIT` and lets it reach the driver.
     #[must_use]
     pub fn start_initialize(&self, handle: Handle) -> Pending {
@@ -333,6 +366,21 @@ impl<C, P> Pc<C, P> {
         assert_eq!(seen, [""; 0], "what the peripheral saw");
         let seen = self.chip.borrow().observed(&self.machine);
         assert_eq!(seen, [""; 0], "what the chip saw");
+    }
+
+    /// What a test does with an open of LPT1; then the end of both.
+    ///
+    /// # Panics
+    /// As [`Pc::finish`].
+    #[track_caller]
+    pub fn with_open(self, test: impl FnOnce(&Self, Handle))
+    where
+        C: Observed,
+        P: Observed,
+    {
+        let lpt1 = self.open();
+        test(&self, lpt1);
+        self.close_and_finish(lpt1);
     }
 
     /// Closes the last handle, and [`Pc::finish`].

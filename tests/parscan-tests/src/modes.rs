@@ -1,12 +1,14 @@
 //! Every mode on every chip that has it.
 
-use ntsim::{Handle, Machine, NtStatus, RegValue, Resource};
+use std::ops::RangeBounds;
+
+use ntsim::{Handle, IoResult, Machine, NtStatus, RegValue, Resource};
 use parscan_models::{
     Channel, Ecp, Epp, Levels, Line, Nanos, Peripheral1284, Phase, PortDevice, Ps2, Spp, Width,
 };
 
 use crate::{
-    Pc, Setup, check,
+    MS, Pc, Setup, check,
     ntddpar::{IOCTL_IEEE1284_NEGOTIATE, IOCTL_SERIAL_SET_TIMEOUTS, modes, timeouts},
     observed::Observed,
 };
@@ -84,23 +86,17 @@ pub trait AnyChip: PortDevice + Observed {
     }
 }
 
-impl AnyChip for Spp {
-    fn levels(&mut self) -> Levels {
-        self.levels()
-    }
+macro_rules! chips_without_ecr {
+    ($($chip:ty),*) => {$(
+        impl AnyChip for $chip {
+            fn levels(&mut self) -> Levels {
+                self.levels()
+            }
+        }
+    )*};
 }
 
-impl AnyChip for Ps2 {
-    fn levels(&mut self) -> Levels {
-        self.levels()
-    }
-}
-
-impl AnyChip for Epp {
-    fn levels(&mut self) -> Levels {
-        self.levels()
-    }
-}
+chips_without_ecr!(Spp, Ps2, Epp);
 
 impl AnyChip for Ecp {
     fn levels(&mut self) -> Levels {
@@ -114,6 +110,12 @@ impl AnyChip for Ecp {
 
 /// A chip of any kind.
 pub struct BoxedChip(Box<dyn AnyChip>);
+
+impl From<Box<dyn AnyChip>> for BoxedChip {
+    fn from(chip: Box<dyn AnyChip>) -> Self {
+        Self(chip)
+    }
+}
 
 impl BoxedChip {
     /// A chip of this kind with a peripheral; without a recording of the lines, for long transfers.
@@ -305,6 +307,13 @@ impl Failures {
     pub fn expect_rest(&mut self, pc: &ModesPc, what: &str) {
         let wrong = pc.not_at_rest();
         self.expect(wrong.is_empty(), || format!("{what}: {wrong:?}"));
+    }
+
+    /// Notes how long a request took, unless it is so long.
+    pub fn expect_took(&mut self, result: &IoResult, time: impl RangeBounds<Nanos>, what: &str) {
+        self.expect(time.contains(&result.took), || {
+            format!("{what}: {} ms", result.took / MS)
+        });
     }
 
     /// The end of a case: the port is to be at rest; the last handle is closed, the port removed, and

@@ -1,10 +1,7 @@
 //! ntddpar.h, as a program that includes it sees it. Written from the documentation, not taken
 //! from the driver.
 
-/// Resets and initialises the device.
-pub const IOCTL_PAR_SET_INFORMATION: u32 = 0x0016_0008;
-/// Asks for the status lines.
-pub const IOCTL_PAR_QUERY_INFORMATION: u32 = 0x0016_0004;
+use crate::header::numbers;
 
 /// The `Init` of `PAR_SET_INFORMATION`.
 pub const PARALLEL_INIT: u8 = 0x01;
@@ -37,52 +34,6 @@ pub const GUID_DEVINTERFACE_PARALLEL: &str = "{97F76EF0-F883-11D0-AF1F-0000F8008
 /// `GUID_DEVINTERFACE_PARCLASS`, of devices.
 pub const GUID_DEVINTERFACE_PARCLASS: &str = "{811FC6A5-F728-11D0-A537-0000F8753ED1}";
 
-/// Asks for the device ID.
-pub const IOCTL_PAR_QUERY_DEVICE_ID: u32 = 0x0016_000C;
-/// Asks how long it is.
-pub const IOCTL_PAR_QUERY_DEVICE_ID_SIZE: u32 = 0x0016_0010;
-/// Asks for the modes in use.
-pub const IOCTL_IEEE1284_GET_MODE: u32 = 0x0016_0014;
-/// Chooses modes.
-pub const IOCTL_IEEE1284_NEGOTIATE: u32 = 0x0016_0018;
-/// Sets the ECP channel or EPP address for writing.
-pub const IOCTL_PAR_SET_WRITE_ADDRESS: u32 = 0x0016_001C;
-/// Sets it for reading.
-pub const IOCTL_PAR_SET_READ_ADDRESS: u32 = 0x0016_0020;
-/// Asks for the modes that the device has.
-pub const IOCTL_PAR_GET_DEVICE_CAPS: u32 = 0x0016_0024;
-/// Asks for the default modes.
-pub const IOCTL_PAR_GET_DEFAULT_MODES: u32 = 0x0016_0028;
-/// Asks for the device ID as the device sent it.
-pub const IOCTL_PAR_QUERY_RAW_DEVICE_ID: u32 = 0x0016_0030;
-/// Asks whether the port is free.
-pub const IOCTL_PAR_IS_PORT_FREE: u32 = 0x0016_0054;
-/// Asks for the name.
-pub const IOCTL_PAR_QUERY_LOCATION: u32 = 0x0016_0058;
-/// Sets time-outs.
-pub const IOCTL_SERIAL_SET_TIMEOUTS: u32 = 0x001B_001C;
-/// Asks for them.
-pub const IOCTL_SERIAL_GET_TIMEOUTS: u32 = 0x001B_0020;
-
-/// Every request that the device answers.
-pub const REQUESTS: [u32; 15] = [
-    IOCTL_PAR_QUERY_INFORMATION,
-    IOCTL_PAR_SET_INFORMATION,
-    IOCTL_PAR_QUERY_DEVICE_ID,
-    IOCTL_PAR_QUERY_DEVICE_ID_SIZE,
-    IOCTL_IEEE1284_GET_MODE,
-    IOCTL_IEEE1284_NEGOTIATE,
-    IOCTL_PAR_SET_WRITE_ADDRESS,
-    IOCTL_PAR_SET_READ_ADDRESS,
-    IOCTL_PAR_GET_DEVICE_CAPS,
-    IOCTL_PAR_GET_DEFAULT_MODES,
-    IOCTL_PAR_QUERY_RAW_DEVICE_ID,
-    IOCTL_PAR_IS_PORT_FREE,
-    IOCTL_PAR_QUERY_LOCATION,
-    IOCTL_SERIAL_SET_TIMEOUTS,
-    IOCTL_SERIAL_GET_TIMEOUTS,
-];
-
 /// `SERIAL_TIMEOUTS`, in milliseconds: `ReadIntervalTimeout`, `ReadTotalTimeoutMultiplier` and
 /// `Constant`, `WriteTotalTimeoutMultiplier` and `Constant`.
 #[must_use]
@@ -90,36 +41,65 @@ pub fn timeouts(fields: [u32; 5]) -> Vec<u8> {
     fields.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
+numbers! {
+    /// Every request that the device answers.
+    REQUESTS: [u32];
+    /// Asks for the status lines.
+    IOCTL_PAR_QUERY_INFORMATION = 0x0016_0004;
+    /// Resets and initialises the device.
+    IOCTL_PAR_SET_INFORMATION = 0x0016_0008;
+    /// Asks for the device ID.
+    IOCTL_PAR_QUERY_DEVICE_ID = 0x0016_000C;
+    /// Asks how long it is.
+    IOCTL_PAR_QUERY_DEVICE_ID_SIZE = 0x0016_0010;
+    /// Asks for the modes in use.
+    IOCTL_IEEE1284_GET_MODE = 0x0016_0014;
+    /// Chooses modes.
+    IOCTL_IEEE1284_NEGOTIATE = 0x0016_0018;
+    /// Sets the ECP channel or EPP address for writing.
+    IOCTL_PAR_SET_WRITE_ADDRESS = 0x0016_001C;
+    /// Sets it for reading.
+    IOCTL_PAR_SET_READ_ADDRESS = 0x0016_0020;
+    /// Asks for the modes that the device has.
+    IOCTL_PAR_GET_DEVICE_CAPS = 0x0016_0024;
+    /// Asks for the default modes.
+    IOCTL_PAR_GET_DEFAULT_MODES = 0x0016_0028;
+    /// Asks for the device ID as the device sent it.
+    IOCTL_PAR_QUERY_RAW_DEVICE_ID = 0x0016_0030;
+    /// Asks whether the port is free.
+    IOCTL_PAR_IS_PORT_FREE = 0x0016_0054;
+    /// Asks for the name.
+    IOCTL_PAR_QUERY_LOCATION = 0x0016_0058;
+    /// Sets time-outs.
+    IOCTL_SERIAL_SET_TIMEOUTS = 0x001B_001C;
+    /// Asks for them.
+    IOCTL_SERIAL_GET_TIMEOUTS = 0x001B_0020;
+}
+
 /// The modes as masks.
 pub mod modes {
-    /// Centronics write, the default.
-    pub const CENTRONICS: u16 = 0x0001;
-    /// IEEE 1284 compatibility write.
-    pub const IEEE_COMPATIBILITY: u16 = 0x0002;
-    /// Nibble read, the default.
-    pub const NIBBLE: u16 = 0x0004;
-    /// Byte read.
-    pub const BYTE_BIDIR: u16 = 0x0010;
-    /// EPP by hardware.
-    pub const EPP_HW: u16 = 0x0020;
-    /// EPP by software.
-    pub const EPP_SW: u16 = 0x0040;
-    /// ECP by hardware.
-    pub const ECP_HW_NOIRQ: u16 = 0x0100;
-    /// ECP by software.
-    pub const ECP_SW: u16 = 0x0400;
+    use crate::header::numbers;
 
-    /// All that this driver knows, with their names.
-    pub const ALL: [(u16, &str); 8] = [
-        (CENTRONICS, "CENTRONICS"),
-        (IEEE_COMPATIBILITY, "IEEE_COMPATIBILITY"),
-        (NIBBLE, "NIBBLE"),
-        (BYTE_BIDIR, "BYTE_BIDIR"),
-        (EPP_HW, "EPP_HW"),
-        (EPP_SW, "EPP_SW"),
-        (ECP_HW_NOIRQ, "ECP_HW_NOIRQ"),
-        (ECP_SW, "ECP_SW"),
-    ];
+    numbers! {
+        /// All that this driver knows, with their names.
+        ALL: [(u16, &str)];
+        /// Centronics write, the default.
+        CENTRONICS = 0x0001;
+        /// IEEE 1284 compatibility write.
+        IEEE_COMPATIBILITY = 0x0002;
+        /// Nibble read, the default.
+        NIBBLE = 0x0004;
+        /// Byte read.
+        BYTE_BIDIR = 0x0010;
+        /// EPP by hardware.
+        EPP_HW = 0x0020;
+        /// EPP by software.
+        EPP_SW = 0x0040;
+        /// ECP by hardware.
+        ECP_HW_NOIRQ = 0x0100;
+        /// ECP by software.
+        ECP_SW = 0x0400;
+    }
 
     /// `PARCLASS_NEGOTIATION_MASK`: modes for reading, modes for writing.
     #[must_use]

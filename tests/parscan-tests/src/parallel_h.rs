@@ -134,6 +134,16 @@ pub mod command_flags {
     pub const HAVE_PORT_KEEP_PORT: u32 = 2;
 }
 
+/// `sizeof(PARALLEL_1284_COMMAND)`
+pub const COMMAND: usize = 8;
+
+/// `PARALLEL_1284_COMMAND`
+#[must_use]
+pub const fn command(id: u8, flags: u32) -> [u8; COMMAND] {
+    let [a, b, c, d] = flags.to_le_bytes();
+    [id, 0, 0, 0, a, b, c, d]
+}
+
 /// Bits of `HardwareCapabilities`.
 pub mod capabilities {
     /// A FIFO.
@@ -146,6 +156,15 @@ pub mod capabilities {
     pub const BYTE_PRESENT: u32 = 0x08;
     /// Devices of 1284.3.
     pub const P1284_3_PRESENT: u32 = 0x10;
+}
+
+/// `sizeof(PARALLEL_CHIP_MODE)`
+pub const CHIP_MODE: usize = 2;
+
+/// `PARALLEL_CHIP_MODE`
+#[must_use]
+pub const fn chip_mode_of(mode: u8) -> [u8; CHIP_MODE] {
+    [mode, 0]
 }
 
 /// Modes of the chip: the upper three bits of the ECR.
@@ -169,85 +188,8 @@ pub const SAFE_MODE: u32 = 0;
 /// `UNSAFE_MODE`
 pub const UNSAFE_MODE: u32 = 1;
 
-/// `PARALLEL_1284_COMMAND`
-#[must_use]
-pub const fn command(id: u8, flags: u32) -> [u8; 8] {
-    let [a, b, c, d] = flags.to_le_bytes();
-    [id, 0, 0, 0, a, b, c, d]
-}
-
-/// `PARALLEL_CHIP_MODE`
-#[must_use]
-pub const fn chip_mode_of(mode: u8) -> [u8; 2] {
-    [mode, 0]
-}
-
-/// `sizeof(PARCLASS_INFORMATION)`
-pub const PARCLASS_INFORMATION: usize = 120;
-/// `sizeof(PARALLEL_PORT_INFORMATION)`
-pub const PORT_INFORMATION: usize = 56;
-/// `sizeof(MORE_PARALLEL_PORT_INFORMATION)`
-pub const MORE_PORT_INFORMATION: usize = 32;
-/// `sizeof(PARALLEL_PNP_INFORMATION)`
-pub const PNP_INFORMATION: usize = 112;
 /// `sizeof(PARALLEL_INTERRUPT_SERVICE_ROUTINE)`
 pub const INTERRUPT_SERVICE_ROUTINE: usize = 32;
-/// `sizeof(PARALLEL_INTERRUPT_INFORMATION)`
-pub const INTERRUPT_INFORMATION: usize = 32;
-/// `sizeof(PARALLEL_1284_COMMAND)`
-pub const COMMAND: usize = 8;
-/// `sizeof(PARALLEL_CHIP_MODE)`
-pub const CHIP_MODE: usize = 2;
-
-// Where the routines are.
-
-/// Offsets in [`ParclassInformation`].
-pub mod parclass {
-    /// `DetermineIeeeModes`
-    pub const DETERMINE_IEEE_MODES: usize = 0x18;
-    /// `NegotiateIeeeMode`
-    pub const NEGOTIATE_IEEE_MODE: usize = 0x20;
-    /// `TerminateIeeeMode`
-    pub const TERMINATE_IEEE_MODE: usize = 0x28;
-    /// `IeeeFwdToRevMode`
-    pub const IEEE_FWD_TO_REV_MODE: usize = 0x30;
-    /// `IeeeRevToFwdMode`
-    pub const IEEE_REV_TO_FWD_MODE: usize = 0x38;
-    /// `ParallelRead`
-    pub const PARALLEL_READ: usize = 0x40;
-    /// `ParallelWrite`
-    pub const PARALLEL_WRITE: usize = 0x48;
-    /// `ParclassContext`
-    pub const CONTEXT: usize = 0x50;
-    /// `ParallelTryselect`
-    pub const PARALLEL_TRYSELECT: usize = 0x68;
-    /// `ParallelDeSelect`
-    pub const PARALLEL_DESELECT: usize = 0x70;
-}
-
-/// Offsets in [`PortInformation`].
-pub mod port {
-    /// `Controller`
-    pub const CONTROLLER: usize = 0x08;
-    /// `TryAllocatePort`
-    pub const TRY_ALLOCATE_PORT: usize = 0x18;
-    /// `FreePort`
-    pub const FREE_PORT: usize = 0x20;
-    /// `QueryNumWaiters`
-    pub const QUERY_NUM_WAITERS: usize = 0x28;
-}
-
-/// Offsets in [`PnpInformation`].
-pub mod pnp {
-    /// `TrySetChipMode`
-    pub const TRY_SET_CHIP_MODE: usize = 0x20;
-    /// `ClearChipMode`
-    pub const IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE: usize = 0x28;
-    /// `TrySelectDevice`
-    pub const TRY_SELECT_DEVICE: usize = 0x48;
-    /// `DeselectDevice`
-    pub const IOCTL_INTERNAL_DESELECT_DEVICE: usize = 0x50;
-}
 
 /// Numbers at offsets of a structure.
 struct Reader<'a>(&'a [u8]);
@@ -269,239 +211,159 @@ impl<'a> Reader<'a> {
         self.0[offset..offset + N].try_into().expect("N bytes")
     }
 
-    fn long(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.bytes(offset))
-    }
-
-    fn pointer(&self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(offset))
-    }
-
     /// # Panics
     /// If there are bits in the padding: they would be the kernel's.
     #[track_caller]
     fn padding(&self, offset: usize) {
-        assert_eq!(self.long(offset), 0, "padding at {offset:#x}");
+        let padding: u32 = Member::read(self, offset);
+        assert_eq!(padding, 0, "padding at {offset:#x}");
     }
 }
 
-/// `PARCLASS_INFORMATION`, 120 bytes
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParclassInformation {
+/// A member of a structure, or an array of members that are at several places.
+trait Member<At> {
+    fn read(reader: &Reader<'_>, at: At) -> Self;
+}
+
+impl Member<usize> for u32 {
+    fn read(reader: &Reader<'_>, at: usize) -> Self {
+        Self::from_le_bytes(reader.bytes(at))
+    }
+}
+
+impl Member<usize> for u64 {
+    fn read(reader: &Reader<'_>, at: usize) -> Self {
+        Self::from_le_bytes(reader.bytes(at))
+    }
+}
+
+impl<T: Member<usize>, const N: usize> Member<[usize; N]> for [T; N] {
+    fn read(reader: &Reader<'_>, at: [usize; N]) -> Self {
+        at.map(|at| T::read(reader, at))
+    }
+}
+
+/// A structure that a request answers with: its size, its members and their offsets.
+macro_rules! structure {
+    (
+        $(#[$about:meta])*
+        $name:ident: $size:ident = $bytes:literal, padding [$($padding:literal),*];
+        $($(#[$doc:meta])* $member:ident: $type:ty = $at:expr;)*
+    ) => {
+        #[doc = concat!("Bytes of [`", stringify!($name), "`].")]
+        pub const $size: usize = $bytes;
+
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$doc])* pub $member: $type,)*
+        }
+
+        impl $name {
+            /// Reads the answer to its request.
+            ///
+            /// # Panics
+            /// If it is not the whole structure, or has bits in its padding.
+            #[must_use]
+            #[track_caller]
+            pub fn parse(result: &IoResult) -> Self {
+                let reader = Reader::of(result, $size);
+                $(reader.padding($padding);)*
+                Self {
+                    $($member: Member::read(&reader, $at),)*
+                }
+            }
+        }
+    };
+}
+
+structure! {
+    /// `PARCLASS_INFORMATION`, 120 bytes, the answer to [`IOCTL_INTERNAL_PARCLASS_CONNECT`]
+    ParclassInformation: PARCLASS_INFORMATION = 120, padding [0x14, 0x64];
     /// Base of the port's registers.
-    pub controller: u64,
+    controller: u64 = 0x00;
     /// Base of the ECP registers, or 0.
-    pub ecr_controller: u64,
+    ecr_controller: u64 = 0x08;
     /// Bytes of the port's registers.
-    pub span_of_controller: u32,
+    span_of_controller: u32 = 0x10;
     /// The nine routines, by offset: `DetermineIeeeModes` to `ParallelWrite`, `ParallelTryselect`,
     /// `ParallelDeSelect`.
-    pub routines: [u64; 9],
+    routines: [u64; 9] = [0x18, 0x20, 0x28, 0x30, 0x38, 0x40, 0x48, 0x68, 0x70];
     /// First argument of all of them.
-    pub context: u64,
+    context: u64 = 0x50;
     /// See [`capabilities`].
-    pub hardware_capabilities: u32,
-    /// Words of the FIFO.
-    pub fifo_depth: u32,
-    /// Bits of its words.
-    pub fifo_width: u32,
+    hardware_capabilities: u32 = 0x58;
+    /// Words of the FIFO, and bits of its words.
+    fifo: [u32; 2] = [0x5C, 0x60];
 }
 
-impl ParclassInformation {
-    /// Reads the answer to [`IOCTL_INTERNAL_PARCLASS_CONNECT`].
-    ///
-    /// # Panics
-    /// If it is not the whole structure, or has bits in its padding.
-    #[must_use]
-    #[track_caller]
-    pub fn parse(result: &IoResult) -> Self {
-        let reader = Reader::of(result, PARCLASS_INFORMATION);
-        reader.padding(0x14);
-        reader.padding(0x64);
-        let at = |offset| reader.pointer(offset);
-        Self {
-            controller: at(0x00),
-            ecr_controller: at(0x08),
-            span_of_controller: reader.long(0x10),
-            routines: [
-                at(parclass::DETERMINE_IEEE_MODES),
-                at(parclass::NEGOTIATE_IEEE_MODE),
-                at(parclass::TERMINATE_IEEE_MODE),
-                at(parclass::IEEE_FWD_TO_REV_MODE),
-                at(parclass::IEEE_REV_TO_FWD_MODE),
-                at(parclass::PARALLEL_READ),
-                at(parclass::PARALLEL_WRITE),
-                at(parclass::PARALLEL_TRYSELECT),
-                at(parclass::PARALLEL_DESELECT),
-            ],
-            context: at(parclass::CONTEXT),
-            hardware_capabilities: reader.long(0x58),
-            fifo_depth: reader.long(0x5C),
-            fifo_width: reader.long(0x60),
-        }
-    }
-}
+/// Offset of `Controller`.
+pub const CONTROLLER: usize = 0x08;
 
-/// `PARALLEL_PORT_INFORMATION`, 56 bytes
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortInformation {
+structure! {
+    /// `PARALLEL_PORT_INFORMATION`, 56 bytes, the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`]
+    PortInformation: PORT_INFORMATION = 56, padding [0x14];
     /// Base of the port's registers, as the bus sees it.
-    pub original_controller: u64,
+    original_controller: u64 = 0x00;
     /// As the processor sees it.
-    pub controller: u64,
+    controller: u64 = CONTROLLER;
     /// Bytes of the port's registers.
-    pub span_of_controller: u32,
+    span_of_controller: u32 = 0x10;
     /// `TryAllocatePort`, `FreePort`, `QueryNumWaiters`
-    pub routines: [u64; 3],
+    routines: [u64; 3] = [0x18, 0x20, 0x28];
     /// First argument of all of them.
-    pub context: u64,
+    context: u64 = 0x30;
 }
 
-impl PortInformation {
-    /// Reads the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO`].
-    ///
-    /// # Panics
-    /// See [`ParclassInformation::parse`].
-    #[must_use]
-    #[track_caller]
-    pub fn parse(result: &IoResult) -> Self {
-        let reader = Reader::of(result, PORT_INFORMATION);
-        reader.padding(0x14);
-        Self {
-            original_controller: reader.pointer(0x00),
-            controller: reader.pointer(port::CONTROLLER),
-            span_of_controller: reader.long(0x10),
-            routines: [
-                reader.pointer(port::TRY_ALLOCATE_PORT),
-                reader.pointer(port::FREE_PORT),
-                reader.pointer(port::QUERY_NUM_WAITERS),
-            ],
-            context: reader.pointer(0x30),
-        }
-    }
-}
-
-/// `MORE_PARALLEL_PORT_INFORMATION`, 32 bytes
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MorePortInformation {
+structure! {
+    /// `MORE_PARALLEL_PORT_INFORMATION`, 32 bytes, the answer to [`IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO`]
+    MorePortInformation: MORE_PORT_INFORMATION = 32, padding [0x1C];
     /// `INTERFACE_TYPE`
-    pub interface_type: u32,
+    interface_type: u32 = 0x00;
     /// Number of the bus.
-    pub bus_number: u32,
+    bus_number: u32 = 0x04;
     /// The interrupt's IRQL,
-    pub interrupt_level: u32,
+    interrupt_level: u32 = 0x08;
     /// its vector,
-    pub interrupt_vector: u32,
+    interrupt_vector: u32 = 0x0C;
     /// the processors that get it,
-    pub interrupt_affinity: u64,
+    interrupt_affinity: u64 = 0x10;
     /// and its `KINTERRUPT_MODE`: level (0) or latched (1).
-    pub interrupt_mode: u32,
+    interrupt_mode: u32 = 0x18;
 }
 
-impl MorePortInformation {
-    /// Reads the answer to [`IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO`].
-    ///
-    /// # Panics
-    /// See [`ParclassInformation::parse`].
-    #[must_use]
-    #[track_caller]
-    pub fn parse(result: &IoResult) -> Self {
-        let reader = Reader::of(result, MORE_PORT_INFORMATION);
-        reader.padding(0x1C);
-        Self {
-            interface_type: reader.long(0x00),
-            bus_number: reader.long(0x04),
-            interrupt_level: reader.long(0x08),
-            interrupt_vector: reader.long(0x0C),
-            interrupt_affinity: reader.pointer(0x10),
-            interrupt_mode: reader.long(0x18),
-        }
-    }
-}
-
-/// `PARALLEL_PNP_INFORMATION`, 112 bytes
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PnpInformation {
+structure! {
+    /// `PARALLEL_PNP_INFORMATION`, 112 bytes, the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO`]
+    PnpInformation: PNP_INFORMATION = 112, padding [0x1C, 0x64];
     /// Base of the ECP registers, as the bus sees it; 0 if there are none.
-    pub original_ecp_controller: u64,
+    original_ecp_controller: u64 = 0x00;
     /// As the processor sees it.
-    pub ecp_controller: u64,
+    ecp_controller: u64 = 0x08;
     /// Bytes of the ECP registers.
-    pub span_of_ecp_controller: u32,
+    span_of_ecp_controller: u32 = 0x10;
     /// See [`capabilities`].
-    pub hardware_capabilities: u32,
+    hardware_capabilities: u32 = 0x18;
     /// `TrySetChipMode`, `ClearChipMode`, `TrySelectDevice`, `DeselectDevice`
-    pub routines: [u64; 4],
-    /// Words of the FIFO.
-    pub fifo_depth: u32,
-    /// Bits of its words.
-    pub fifo_width: u32,
+    routines: [u64; 4] = [0x20, 0x28, 0x48, 0x50];
+    /// Words of the FIFO, and bits of its words.
+    fifo: [u32; 2] = [0x30, 0x34];
     /// Devices of the 1284.3 bus.
-    pub device_count: u32,
+    device_count: u32 = 0x44;
     /// First argument of the routines.
-    pub context: u64,
+    context: u64 = 0x58;
     /// See [`chip_mode`]; 0 if none is set.
-    pub current_mode: u32,
+    current_mode: u32 = 0x60;
     /// `PortName`, the symbolic link's name in the driver's memory.
-    pub port_name: u64,
+    port_name: u64 = 0x68;
 }
 
-impl PnpInformation {
-    /// Reads the answer to [`IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO`].
-    ///
-    /// # Panics
-    /// See [`ParclassInformation::parse`].
-    #[must_use]
-    #[track_caller]
-    pub fn parse(result: &IoResult) -> Self {
-        let reader = Reader::of(result, PNP_INFORMATION);
-        reader.padding(0x1C);
-        reader.padding(0x64);
-        Self {
-            original_ecp_controller: reader.pointer(0x00),
-            ecp_controller: reader.pointer(0x08),
-            span_of_ecp_controller: reader.long(0x10),
-            hardware_capabilities: reader.long(0x18),
-            routines: [
-                reader.pointer(pnp::TRY_SET_CHIP_MODE),
-                reader.pointer(pnp::IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE),
-                reader.pointer(pnp::TRY_SELECT_DEVICE),
-                reader.pointer(pnp::IOCTL_INTERNAL_DESELECT_DEVICE),
-            ],
-            fifo_depth: reader.long(0x30),
-            fifo_width: reader.long(0x34),
-            device_count: reader.long(0x44),
-            context: reader.pointer(0x58),
-            current_mode: reader.long(0x60),
-            port_name: reader.pointer(0x68),
-        }
-    }
-}
-
-/// `PARALLEL_INTERRUPT_INFORMATION`, 32 bytes
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterruptInformation {
+structure! {
+    /// `PARALLEL_INTERRUPT_INFORMATION`, 32 bytes, the answer to [`IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`]
+    InterruptInformation: INTERRUPT_INFORMATION = 32, padding [];
     /// `PKINTERRUPT`
-    pub interrupt_object: u64,
+    interrupt_object: u64 = 0x00;
     /// `TryAllocatePortAtInterruptLevel`, `FreePortFromInterruptLevel`
-    pub routines: [u64; 2],
+    routines: [u64; 2] = [0x08, 0x10];
     /// First argument of both.
-    pub context: u64,
-}
-
-impl InterruptInformation {
-    /// Reads the answer to [`IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT`].
-    ///
-    /// # Panics
-    /// See [`ParclassInformation::parse`].
-    #[must_use]
-    #[track_caller]
-    pub fn parse(result: &IoResult) -> Self {
-        let reader = Reader::of(result, INTERRUPT_INFORMATION);
-        Self {
-            interrupt_object: reader.pointer(0x00),
-            routines: [reader.pointer(0x08), reader.pointer(0x10)],
-            context: reader.pointer(0x18),
-        }
-    }
+    context: u64 = 0x18;
 }

@@ -35,20 +35,6 @@ pub const FOREVER: u32 = u32::MAX;
 /// Bytes of `PARSCAN_RESULT`.
 pub const RESULT: usize = 32;
 
-/// How a run ended.
-pub mod end {
-    /// The program is done.
-    pub const DONE: u32 = 0;
-    /// A WAIT had no answer.
-    pub const TIME_OUT: u32 = 1;
-    /// The request was cancelled.
-    pub const CANCELLED: u32 = 2;
-    /// The port's power went.
-    pub const POWER_LOST: u32 = 3;
-    /// The port went.
-    pub const REMOVED: u32 = 4;
-}
-
 /// `DATA`
 #[must_use]
 pub const fn data(value: u8) -> [u8; 4] {
@@ -112,17 +98,52 @@ pub fn request(code: &[[u8; 4]], bytes: &[u8], atomic: bool) -> Vec<u8> {
     .concat()
 }
 
-/// The `ULONG` at an offset of an answer.
-fn long(result: &IoResult, offset: usize) -> u32 {
-    let four = result.output[offset..offset + 4].try_into();
-    u32::from_le_bytes(four.expect("four bytes"))
+/// The `ULONG`s of an answer by their offsets. It succeeded, and begins with version 1.
+#[track_caller]
+fn longs(result: &IoResult) -> impl Fn(usize) -> u32 {
+    assert_eq!(result.status, NtStatus::SUCCESS);
+    let at = |offset| {
+        let four = result.output[offset..offset + 4].try_into();
+        u32::from_le_bytes(four.expect("four bytes"))
+    };
+    assert_eq!(at(0), 1, "version");
+    at
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The program is done.
+    Done,
+    /// A WAIT had no answer.
+    TimeOut,
+    /// The request was cancelled.
+    Cancelled,
+    /// The port's power went.
+    PowerLost,
+    /// The port went.
+    Removed,
+}
+
+impl End {
+    /// By its number in `PARSCAN_RESULT`.
+    fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::TimeOut,
+            2 => Self::Cancelled,
+            3 => Self::PowerLost,
+            4 => Self::Removed,
+            other => panic!("a run ended with {other}"),
+        }
+    }
 }
 
 /// `PARSCAN_RESULT` and the bytes behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// How it ended: [`end`].
-    pub end: u32,
+    /// How it ended.
+    pub end: End,
     /// Where.
     pub instruction: u32,
     /// Accesses done.
@@ -143,13 +164,11 @@ impl Ran {
     #[track_caller]
     #[must_use]
     pub fn of(result: &IoResult) -> Self {
-        assert_eq!(result.status, NtStatus::SUCCESS);
-        let at = |offset| long(result, offset);
-        assert_eq!(at(0), 1, "version");
+        let at = longs(result);
         let output = at(16) as usize;
         assert_eq!(result.information, RESULT + output);
         Self {
-            end: at(4),
+            end: End::of(at(4)),
             instruction: at(8),
             accesses: at(12),
             missed: at(20),
@@ -178,10 +197,8 @@ impl Edges {
     #[track_caller]
     #[must_use]
     pub fn of(result: &IoResult) -> Self {
-        assert_eq!(result.status, NtStatus::SUCCESS);
-        let at = |offset| long(result, offset);
+        let at = longs(result);
         let quad = |offset| u64::from(at(offset)) | u64::from(at(offset + 4)) << 32;
-        assert_eq!(at(0), 1, "version");
         assert_eq!(quad(16), 10_000_000, "the counter's steps are 100 ns");
         let count = at(4) as usize;
         assert_eq!(result.information, EDGES + count * EDGE);
@@ -381,6 +398,21 @@ impl LinesPc {
     #[must_use]
     pub fn run(&self, handle: Handle, request: &[u8], output: usize) -> IoResult {
         self.control(handle, IOCTL_PARSCAN_RUN, request, RESULT + output)
+    }
+
+    /// The same of a program that is done to its end.
+    ///
+    /// # Panics
+    /// If it ended otherwise.
+    #[track_caller]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "programs are run for what they do, too"
+    )]
+    pub fn run_to_end(&self, handle: Handle, request: &[u8], output: usize) -> Ran {
+        let ran = Ran::of(&self.run(handle, request, output));
+        assert_eq!(ran.end, End::Done);
+        ran
     }
 
     /// `WAIT_EDGE` with room for `most` edges.

@@ -19,6 +19,11 @@ use crate::{
 /// `DO_BUFFERED_IO` (wdm.h).
 const DO_BUFFERED_IO: u32 = 0x4;
 
+/// bEndpointAddress of the default scanner's bulk pipe to the host.
+pub const BULK_IN: u8 = 0x81;
+/// bEndpointAddress of its bulk pipe from the host.
+pub const BULK_OUT: u8 = 0x02;
+
 /// What a machine with a scanner shall be like.
 #[derive(Clone)]
 pub struct ScannerSetup {
@@ -292,6 +297,17 @@ impl ScannerPc {
     pub fn finish(self) {
         assert_eq!(check(self.machine.remove(self.node)), NtStatus::SUCCESS);
         self.unload();
+    }
+
+    /// What a test does with an open of it; then the end of both.
+    ///
+    /// # Panics
+    /// As [`ScannerPc::finish`].
+    #[track_caller]
+    pub fn with_open(self, test: impl FnOnce(&Self, Opened)) {
+        let file = self.open();
+        test(&self, file);
+        self.close_and_finish(file);
     }
 
     /// Closes the last handle, and [`ScannerPc::finish`].

@@ -11,7 +11,7 @@ use parscan_tests::{
     client::{Callback, Client, DEVICE, END_OF_CHAIN, PASSIVE, PORT},
     ntddpar::{GUID_DEVINTERFACE_PARCLASS, IOCTL_PAR_QUERY_LOCATION},
     observed::Observed,
-    parallel_h::{IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_SELECT_DEVICE, command},
+    parallel_h::{IOCTL_INTERNAL_SELECT_DEVICE, command},
 };
 
 const SUCCESS: NtStatus = NtStatus::SUCCESS;
@@ -111,6 +111,13 @@ fn children<P>(pc: &BusPc<P>) -> Vec<String> {
     ids
 }
 
+/// A port whose device can be exchanged, and a device on it.
+fn with(device: impl Peripheral + 'static) -> (Connector, BusPc<Connector>) {
+    let connector = Connector::new(device);
+    let pc = started(&connector);
+    (connector, pc)
+}
+
 /// The child whose device ID begins so.
 fn child<P>(pc: &BusPc<P>, device_id: &str) -> DevNode {
     let children = pc.machine.children(pc.node);
@@ -185,8 +192,7 @@ fn a_printer_is_known_by_its_device_id() {
 
 #[test]
 fn a_printer_comes_and_goes() {
-    let connector = Connector::new(Unconnected);
-    let pc = started(&connector);
+    let (connector, pc) = with(Unconnected);
     assert_eq!(children(&pc).len(), 1);
     for _ in 0..3 {
         connector.plug(laserjet());
@@ -215,8 +221,7 @@ fn a_printer_comes_and_goes() {
 /// The names are the same, and the old one has them until Windows has removed it.
 #[test]
 fn one_printer_takes_the_place_of_another() {
-    let connector = Connector::new(laserjet());
-    let pc = started(&connector);
+    let (connector, pc) = with(laserjet());
     child(&pc, r"LPTENUM\Hewlett-PackardHP_LaserJet_4P");
     connector.plug(deskjet());
     look_again(&pc);
@@ -229,8 +234,7 @@ fn one_printer_takes_the_place_of_another() {
 /// A program has it open: it stays until the program closes it, and what it asks for fails.
 #[test]
 fn a_printer_is_pulled_out_while_it_is_open() {
-    let connector = Connector::new(laserjet());
-    let pc = started(&connector);
+    let (connector, pc) = with(laserjet());
     let lpt = pc.try_open(END_OF_CHAIN).expect("opened");
     connector.pull();
     look_again(&pc);
@@ -249,12 +253,9 @@ fn a_printer_is_pulled_out_while_it_is_open() {
 /// The look at the bus does not wait for a client that has the port, and disturbs none.
 #[test]
 fn a_port_in_use_keeps_its_children() {
-    let connector = Connector::new(laserjet());
-    let pc = started(&connector);
+    let (connector, pc) = with(laserjet());
     let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
+    let device = client.open_locked();
     let before = pc.machine.port_accesses();
     connector.pull();
     look_again(&pc);
@@ -364,7 +365,7 @@ fn the_devices_of_a_daisy_chain_are_children_of_their_own() {
         assert_eq!(select.status, SUCCESS);
         assert_eq!(chain.selected(), Some(usize::from(device)));
         // Freed without being deselected: the driver does it.
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert_eq!(chain.selected(), None);
     }
     let beyond = port.internal(IOCTL_INTERNAL_SELECT_DEVICE, &command(2, 0), 0);
@@ -404,8 +405,7 @@ fn a_device_that_windows_never_heard_of_is_deleted() {
     let port_alone = [r"\Device\Parallel0", r"\Device\ParallelPort0"];
     let mut unheard = 0;
     for k in 1.. {
-        let connector = Connector::new(Unconnected);
-        let pc = started(&connector);
+        let (connector, pc) = with(Unconnected);
         connector.plug(laserjet());
         pc.machine.inject_into(pc.driver);
         pc.machine.inject_failure(k);
@@ -446,8 +446,7 @@ fn a_device_that_windows_never_heard_of_is_deleted() {
 fn a_device_whose_end_windows_was_not_told_of_stays() {
     let mut stayed = 0;
     for k in 1.. {
-        let connector = Connector::new(laserjet());
-        let pc = started(&connector);
+        let (connector, pc) = with(laserjet());
         let node = child(&pc, r"LPTENUM\Hewlett-Packard");
         connector.pull();
         pc.machine.inject_into(pc.driver);

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use ntsim::{NtStatus, When};
+use ntsim::{Handle, IoResult, NtStatus, When};
 use parscan_models::{Condition, Line};
 use parscan_tests::{MS, Pc, check};
 
@@ -11,6 +11,13 @@ fn waiting_pc() -> Pc {
     let pc = Pc::new();
     pc.printer.set_condition(Condition::Busy);
     pc
+}
+
+/// The same, and an open of it.
+fn waiting() -> (Pc, Handle) {
+    let pc = waiting_pc();
+    let lpt1 = pc.open();
+    (pc, lpt1)
 }
 
 /// The port is idle: nothing asserted, and nSelectIn low as at rest.
@@ -29,20 +36,19 @@ fn assert_idle(pc: &Pc) {
 #[test]
 fn a_cancelled_reset_ends_at_once_and_the_next_one_works() {
     for at in [0, 1, 10, 100, 1000, 4990] {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
-        let reset = pc.start_initialize(lpt1);
-        check(pc.machine.run_for(at * MS));
-        let cancelled = pc.machine.now();
-        check(pc.machine.cancel(&reset));
-        let result = check(pc.machine.finish(&reset));
-        assert_eq!(result.status, NtStatus::CANCELLED, "after {at} ms");
-        assert_eq!(result.information, 0);
-        assert!(pc.machine.now() - cancelled <= 20 * MS, "after {at} ms");
-        assert_idle(&pc);
-        pc.printer.set_condition(Condition::Ready);
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        pc.close_and_finish(lpt1);
+        waiting_pc().with_open(|pc, lpt1| {
+            let reset = pc.start_initialize(lpt1);
+            check(pc.machine.run_for(at * MS));
+            let cancelled = pc.machine.now();
+            check(pc.machine.cancel(&reset));
+            let result = check(pc.machine.finish(&reset));
+            assert_eq!(result.status, NtStatus::CANCELLED, "after {at} ms");
+            assert_eq!(result.information, 0);
+            assert!(pc.machine.now() - cancelled <= 20 * MS, "after {at} ms");
+            assert_idle(pc);
+            pc.printer.set_condition(Condition::Ready);
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        });
     }
 }
 
@@ -50,55 +56,49 @@ fn a_cancelled_reset_ends_at_once_and_the_next_one_works() {
 #[test]
 fn a_reset_can_be_cancelled_at_every_port_access() {
     for k in 1..=60 {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
-        let reset = pc.start_initialize(lpt1);
-        let request = reset.clone();
-        pc.machine.at(
-            When::PortAccess(pc.machine.port_accesses() + k),
-            move |machine| {
+        waiting_pc().with_open(|pc, lpt1| {
+            let reset = pc.start_initialize(lpt1);
+            let request = reset.clone();
+            pc.at_access(k, move |machine| {
                 check(machine.cancel(&request));
-            },
-        );
-        let result = check(pc.machine.finish(&reset));
-        assert_eq!(result.status, NtStatus::CANCELLED, "access {k}");
-        assert_eq!(result.information, 0);
-        assert_idle(&pc);
-        pc.printer.set_condition(Condition::Ready);
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        pc.close_and_finish(lpt1);
+            });
+            let result = check(pc.machine.finish(&reset));
+            assert_eq!(result.status, NtStatus::CANCELLED, "access {k}");
+            assert_eq!(result.information, 0);
+            assert_idle(pc);
+            pc.printer.set_condition(Condition::Ready);
+            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        });
     }
 }
 
 #[test]
 fn queued_requests_are_cancelled_one_by_one() {
-    let pc = waiting_pc();
-    let lpt1 = pc.open();
-    let requests: Vec<_> = (0..5).map(|_| pc.start_initialize(lpt1)).collect();
-    check(pc.machine.run_for(100 * MS));
-    for index in [3, 1, 4, 2] {
-        assert!(
-            check(pc.machine.cancel(&requests[index])),
-            "a queued request has a cancel routine"
+    waiting_pc().with_open(|pc, lpt1| {
+        let requests: Vec<_> = (0..5).map(|_| pc.start_initialize(lpt1)).collect();
+        check(pc.machine.run_for(100 * MS));
+        for index in [3, 1, 4, 2] {
+            assert!(
+                check(pc.machine.cancel(&requests[index])),
+                "a queued request has a cancel routine"
+            );
+            let result = check(pc.machine.finish(&requests[index]));
+            assert_eq!(result.status, NtStatus::CANCELLED);
+            assert_eq!(result.information, 0);
+        }
+        assert!(!pc.machine.is_done(&requests[0]));
+        assert_eq!(
+            check(pc.machine.finish(&requests[0])).status,
+            NtStatus::SUCCESS
         );
-        let result = check(pc.machine.finish(&requests[index]));
-        assert_eq!(result.status, NtStatus::CANCELLED);
-        assert_eq!(result.information, 0);
-    }
-    assert!(!pc.machine.is_done(&requests[0]));
-    assert_eq!(
-        check(pc.machine.finish(&requests[0])).status,
-        NtStatus::SUCCESS
-    );
-    assert_eq!(pc.printer.resets(), 1, "cancelled requests move no line");
-    pc.close_and_finish(lpt1);
+        assert_eq!(pc.printer.resets(), 1, "cancelled requests move no line");
+    });
 }
 
 #[test]
 fn closing_the_handle_ends_its_requests() {
     for at in [0, 5, 500] {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let requests: Vec<_> = (0..4).map(|_| pc.start_initialize(lpt1)).collect();
         // A moment at least: every thread has sent its request.
         check(pc.machine.run_for(at * MS + MS / 10));
@@ -118,21 +118,23 @@ fn closing_the_handle_ends_its_requests() {
     }
 }
 
+/// A request ended with the port.
+#[track_caller]
+fn assert_gone(result: &IoResult, what: &str) {
+    let gone = [NtStatus::DEVICE_REMOVED, NtStatus::DELETE_PENDING];
+    assert!(gone.contains(&result.status), "{what}: {}", result.status);
+}
+
 #[test]
 fn pulling_the_port_out_ends_its_requests_and_touches_no_port() {
     for at in [0, 5, 500] {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let requests: Vec<_> = (0..4).map(|_| pc.start_initialize(lpt1)).collect();
         check(pc.machine.run_for(at * MS));
         check(pc.machine.unplug(pc.node));
         for request in &requests {
             let result = check(pc.machine.finish(request));
-            assert!(
-                [NtStatus::DEVICE_REMOVED, NtStatus::DELETE_PENDING].contains(&result.status),
-                "after {at} ms: {:?}",
-                result.status
-            );
+            assert_gone(&result, &format!("after {at} ms"));
         }
         let accesses = pc.machine.port_accesses();
         let late = pc.initialize(lpt1);
@@ -149,22 +151,14 @@ fn pulling_the_port_out_ends_its_requests_and_touches_no_port() {
 #[test]
 fn the_port_can_be_pulled_out_at_every_access() {
     for k in 1..=40 {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let reset = pc.start_initialize(lpt1);
         let node = pc.node;
-        pc.machine.at(
-            When::PortAccess(pc.machine.port_accesses() + k),
-            move |machine| {
-                check(machine.unplug(node));
-            },
-        );
+        pc.at_access(k, move |machine| {
+            check(machine.unplug(node));
+        });
         let result = check(pc.machine.finish(&reset));
-        assert!(
-            [NtStatus::DEVICE_REMOVED, NtStatus::DELETE_PENDING].contains(&result.status),
-            "access {k}: {:?}",
-            result.status
-        );
+        assert_gone(&result, &format!("access {k}"));
         check(pc.machine.close(lpt1));
         // The removal goes on by itself until the device is gone.
         check(pc.machine.run_until_idle());
@@ -177,8 +171,7 @@ fn the_port_can_be_pulled_out_at_every_access() {
 #[test]
 fn the_handle_can_be_closed_at_any_kernel_call_of_a_write() {
     for k in 1..=60 {
-        let pc = waiting_pc();
-        let lpt1 = pc.open();
+        let (pc, lpt1) = waiting();
         let closed = Rc::new(Cell::new(false));
         let done = Rc::clone(&closed);
         let call = pc.machine.kernel_calls() + k;

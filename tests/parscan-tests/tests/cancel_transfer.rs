@@ -160,101 +160,103 @@ impl Ended {
             );
         }
     }
+
+    /// The next transfer by an open moves what is left after `begun` bytes.
+    fn expect_next(
+        &self,
+        case: Case,
+        lpt1: Handle,
+        begun: usize,
+        what: &str,
+        failures: &mut Failures,
+    ) {
+        let rest = &self.data[begun..];
+        if case.write {
+            let next = check(self.pc.machine.write(lpt1, rest));
+            let arrived = self.device.received_on(channel(case.mode));
+            failures.expect(
+                next.outcome() == (NtStatus::SUCCESS, rest.len()) && arrived == self.data,
+                || format!("{what}: after {begun}: {} {arrived:x?}", next.status),
+            );
+        } else {
+            let next = check(self.pc.machine.read(lpt1, rest.len()));
+            failures.expect(
+                next.status == NtStatus::SUCCESS && next.output == rest,
+                || format!("{what}: after {begun}: {} {:x?}", next.status, next.output),
+            );
+        }
+    }
+}
+
+/// Ends every transfer at each of its accesses, and looks how it goes on: `go_on` gives the handle
+/// that is open then.
+fn end_everywhere(
+    end: fn(&Machine, Handle, &Pending),
+    go_on: fn(Case, &Ended, &str, &mut Failures) -> Handle,
+) {
+    let mut failures = Failures::default();
+    for case in Case::all() {
+        let mut cancelled = 0;
+        for k in case.moments() {
+            let what = case.what(k);
+            let ended = case.run(k, move |machine, _, handle, request| {
+                end(machine, handle, request);
+            });
+            if !ended.reached {
+                break;
+            }
+            cancelled += usize::from(ended.result.status == NtStatus::CANCELLED);
+            ended.expect_truth(case, &[NtStatus::CANCELLED], &what, &mut failures);
+            let lpt1 = go_on(case, &ended, &what, &mut failures);
+            failures.expect_rest(&ended.pc, &what);
+            ended.pc.close_and_finish(lpt1);
+        }
+        // Not all were over before they noticed.
+        failures.expect(cancelled > 0 || case.is_fast(), || {
+            format!("{}: {cancelled} cancelled", case.what(0))
+        });
+    }
+    failures.end();
+}
+
+fn cancel(machine: &Machine, _: Handle, request: &Pending) {
+    check(machine.cancel(request));
+}
+
+fn close(machine: &Machine, handle: Handle, _: &Pending) {
+    check(machine.close(handle));
 }
 
 #[test]
 fn a_transfer_can_be_cancelled_at_every_access() {
-    let mut failures = Failures::default();
-    for case in Case::all() {
-        let mut cancelled = 0;
-        for k in case.moments() {
-            let what = case.what(k);
-            let ended = case.run(k, |machine, _, _, request| {
-                check(machine.cancel(request));
-            });
-            if !ended.reached {
-                break;
-            }
-            cancelled += usize::from(ended.result.status == NtStatus::CANCELLED);
-            ended.expect_truth(case, &[NtStatus::CANCELLED], &what, &mut failures);
-            failures.expect_rest(&ended.pc, &what);
-            // What is left goes on where this ended.
-            let (pc, told) = (&ended.pc, ended.result.information);
-            let rest = &ended.data[told..];
-            if case.write {
-                let next = check(pc.machine.write(ended.lpt1, rest));
-                let arrived = ended.device.received_on(channel(case.mode));
-                failures.expect(
-                    next.outcome() == (NtStatus::SUCCESS, rest.len()) && arrived == ended.data,
-                    || format!("{what}: after {told}: {} {arrived:x?}", next.status),
-                );
-            } else {
-                let next = check(pc.machine.read(ended.lpt1, rest.len()));
-                failures.expect(
-                    next.status == NtStatus::SUCCESS && next.output == rest,
-                    || format!("{what}: after {told}: {} {:x?}", next.status, next.output),
-                );
-            }
-            failures.expect_rest(&ended.pc, &what);
-            check(pc.machine.close(ended.lpt1));
-            ended.pc.finish();
-        }
-        // Not all were over before they noticed.
-        failures.expect(cancelled > 0 || case.is_fast(), || {
-            format!("{}: {cancelled} cancelled", case.what(0))
-        });
-    }
-    failures.end();
+    end_everywhere(cancel, |case, ended, what, failures| {
+        failures.expect_rest(&ended.pc, what);
+        // What is left goes on where this ended.
+        let told = ended.result.information;
+        ended.expect_next(case, ended.lpt1, told, what, failures);
+        ended.lpt1
+    });
 }
 
 #[test]
 fn the_handle_can_be_closed_at_every_access() {
-    let mut failures = Failures::default();
-    for case in Case::all() {
-        let mut cancelled = 0;
-        for k in case.moments() {
-            let what = case.what(k);
-            let ended = case.run(k, |machine, _, handle, _| {
-                check(machine.close(handle));
-            });
-            if !ended.reached {
-                break;
-            }
-            cancelled += usize::from(ended.result.status == NtStatus::CANCELLED);
-            ended.expect_truth(case, &[NtStatus::CANCELLED], &what, &mut failures);
-            // The end of the close, which ends EPP, and its nInit pulse.
-            let pc = &ended.pc;
-            check(pc.machine.run_for(MS));
-            failures.expect_rest(pc, &what);
-            // The device is free for the next program, which begins anew.
-            let lpt1 = pc.open();
-            case.choose(pc, lpt1);
-            ended.device.clear_received();
-            if case.write {
-                let next = check(pc.machine.write(lpt1, &ended.data));
-                let arrived = ended.device.received_on(channel(case.mode));
-                failures.expect(
-                    next.status == NtStatus::SUCCESS && arrived == ended.data,
-                    || format!("{what}: then {} {arrived:x?}", next.status),
-                );
-            } else {
-                let rest = ended.device.to_send();
-                let next = check(pc.machine.read(lpt1, rest));
-                failures.expect(
-                    next.status == NtStatus::SUCCESS && next.output == ended.data[AMOUNT - rest..],
-                    || format!("{what}: then {} {:x?}", next.status, next.output),
-                );
-            }
-            failures.expect_rest(&ended.pc, &what);
-            check(pc.machine.close(lpt1));
-            ended.pc.finish();
-        }
-        // Not all were over before they noticed.
-        failures.expect(cancelled > 0 || case.is_fast(), || {
-            format!("{}: {cancelled} cancelled", case.what(0))
-        });
-    }
-    failures.end();
+    end_everywhere(close, |case, ended, what, failures| {
+        // The end of the close, which ends EPP, and its nInit pulse.
+        let pc = &ended.pc;
+        check(pc.machine.run_for(MS));
+        failures.expect_rest(pc, what);
+        // The device is free for the next program, which begins anew.
+        let lpt1 = pc.open();
+        case.choose(pc, lpt1);
+        ended.device.clear_received();
+        let begun = if case.write {
+            0
+        } else {
+            AMOUNT - ended.device.to_send()
+        };
+        ended.expect_next(case, lpt1, begun, what, failures);
+        lpt1
+    });
 }
 
 #[test]

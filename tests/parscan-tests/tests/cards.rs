@@ -9,14 +9,12 @@ use parscan_tests::{
     observed::Observed,
 };
 
-const SPP_BLOCK: Resource = Resource::Port {
-    base: 0xDC00,
-    len: 8,
-};
-const ECP_BLOCK: Resource = Resource::Port {
-    base: 0xD880,
-    len: 8,
-};
+const fn block(base: u64) -> Resource {
+    Resource::Port { base, len: 8 }
+}
+
+const SPP_BLOCK: Resource = block(0xDC00);
+const ECP_BLOCK: Resource = block(0xD880);
 const MEMORY: Resource = Resource::Memory {
     base: 0xFEBF_F000,
     len: 0x1000,

@@ -5,15 +5,14 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     Setup, check,
     client::{
-        APC, Answer, Callback, Client, DEVICE, DISPATCH, PASSIVE, Request, Slot, on_device,
-        on_locked_device,
+        APC, Answer, Callback, Client, DISPATCH, PASSIVE, Request, Slot, on_device,
+        on_locked_device, with_client,
     },
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
         IOCTL_INTERNAL_PARCLASS_CONNECT, IOCTL_INTERNAL_PARCLASS_DISCONNECT, PARCLASS_INFORMATION,
         ParclassInformation, SAFE_MODE, UNSAFE_MODE, capabilities, command, command_flags,
-        parclass,
     },
 };
 
@@ -130,8 +129,8 @@ fn the_table_tells_the_chip_and_no_more() {
             let ecr = if has_fifo { 0x778 } else { 0 };
             assert_eq!(table.ecr_controller, ecr, "{chip:?}");
             assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
-            let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-            assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+            let fifo = if has_fifo { [16, 8] } else { [0, 0] };
+            assert_eq!(table.fifo, fifo, "{chip:?}");
             let image = device.image();
             for routine in table.routines {
                 assert!(
@@ -227,27 +226,23 @@ fn negotiation_takes_the_fastest_of_both_sides() {
     ];
     for (offered, chosen) in cases {
         let peripheral = Peripheral1284::new();
-        let pc = pc(Chip::EcpEpp, &peripheral);
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
-        let answer = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(answer.status(), NtStatus::SUCCESS, "{offered:#06x}");
-        let last = peripheral.negotiations().last().map(|byte| byte & !0x20);
-        assert_eq!(last, Some(extensibility(chosen)), "{offered:#06x}");
-        // A mode is set: it has to be terminated first.
-        let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(again.status(), NtStatus::DEVICE_PROTOCOL_ERROR);
-        let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
-        assert_eq!(ended.status(), NtStatus::SUCCESS);
-        let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
-        assert_eq!(again.status(), NtStatus::SUCCESS);
-        device.unlock();
-        device.close();
-        client.unload();
-        assert_eq!(pc.not_at_rest(), [""; 0]);
-        pc.finish();
+        with_client(pc(Chip::EcpEpp, &peripheral), |pc, client| {
+            let device = client.open_locked();
+            let answer = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(answer.status(), NtStatus::SUCCESS, "{offered:#06x}");
+            let last = peripheral.negotiations().last().map(|byte| byte & !0x20);
+            assert_eq!(last, Some(extensibility(chosen)), "{offered:#06x}");
+            // A mode is set: it has to be terminated first.
+            let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(again.status(), NtStatus::DEVICE_PROTOCOL_ERROR);
+            let ended = device.call(Callback::TerminateIeeeMode, PASSIVE);
+            assert_eq!(ended.status(), NtStatus::SUCCESS);
+            let again = device.call(negotiate(offered, chosen, SAFE_MODE), PASSIVE);
+            assert_eq!(again.status(), NtStatus::SUCCESS);
+            device.unlock();
+            device.close();
+            assert_eq!(pc.not_at_rest(), [""; 0]);
+        });
     }
 }
 
@@ -279,13 +274,14 @@ fn wrong_arguments_are_refused_without_an_access() {
             }
         }
         // Nowhere to write the count: no page forbids it, so it must not be the machine's end.
-        for offset in [parclass::PARALLEL_WRITE, parclass::PARALLEL_READ] {
-            let status = device
-                .call(Callback::WithoutCount(offset, b"xyz"), PASSIVE)
-                .status();
+        for callback in [
+            Callback::WriteWithoutCount(b"xyz"),
+            Callback::ReadWithoutCount(3),
+        ] {
+            let status = device.call(callback, PASSIVE).status();
             assert!(
                 [NtStatus::SUCCESS, invalid].contains(&status),
-                "{offset:#x}: {status}"
+                "{callback:?}: {status}"
             );
         }
     });
@@ -324,9 +320,7 @@ fn routines_refuse_without_the_lock_and_after_disconnect() {
 fn routines_know_that_the_port_is_gone() {
     let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
     let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
+    let device = client.open_locked();
     assert_eq!(check(pc.machine.unplug(pc.node)), NtStatus::SUCCESS);
     let status = NtStatus::DEVICE_REMOVED;
     all_refuse(&pc, &device, PASSIVE, status, "after surprise removal");

@@ -7,7 +7,7 @@ use ntsim::{NtStatus, RegValue, When};
 use parscan_models::{Condition, Misbehaviour, Peripheral1284, Phase};
 use parscan_tests::{
     MS, Setup, US, check,
-    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot, on_device},
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot, on_device, with_client},
     modes::{Chip, Failures, ModesPc, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
     parallel_h::{
@@ -46,6 +46,14 @@ fn is_free_for_programs(pc: &ModesPc) -> bool {
     result.output == [1]
 }
 
+/// A client's open of the port object, which has the port.
+#[track_caller]
+fn owner(client: &Client) -> Slot<'_> {
+    let owner = client.open(PORT);
+    owner.allocate();
+    owner
+}
+
 #[test]
 fn locks_are_taken_and_given_back_once() {
     on_device(plain_pc(), |_, _, device| {
@@ -75,27 +83,25 @@ fn locks_are_taken_and_given_back_once() {
 /// `IoBuildDeviceIoControlRequest` puts no file object into the stack location.
 #[test]
 fn requests_without_a_file_object_are_served() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (device, port) = (client.open(DEVICE), client.open(PORT));
-    let bare = |slot: &Slot<'_>, code| {
-        let request = Request {
-            file: false,
-            ..Request::internal(code, &[], 0)
+    with_client(plain_pc(), |_, client| {
+        let (device, port) = (client.open(DEVICE), client.open(PORT));
+        let bare = |slot: &Slot<'_>, code| {
+            let request = Request {
+                file: false,
+                ..Request::internal(code, &[], 0)
+            };
+            slot.send(&request).status
         };
-        slot.send(&request).status
-    };
-    assert_eq!(bare(&device, IOCTL_INTERNAL_LOCK_PORT), SUCCESS);
-    assert!(!is_free(&device));
-    assert_eq!(bare(&device, IOCTL_INTERNAL_UNLOCK_PORT), SUCCESS);
-    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    assert!(!is_free(&device));
-    assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert!(is_free(&device));
-    port.close();
-    device.close();
-    client.unload();
-    pc.finish();
+        assert_eq!(bare(&device, IOCTL_INTERNAL_LOCK_PORT), SUCCESS);
+        assert!(!is_free(&device));
+        assert_eq!(bare(&device, IOCTL_INTERNAL_UNLOCK_PORT), SUCCESS);
+        assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        assert!(!is_free(&device));
+        assert_eq!(bare(&port, IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert!(is_free(&device));
+        port.close();
+        device.close();
+    });
 }
 
 #[test]
@@ -131,117 +137,102 @@ fn what_a_client_forgets_ends_with_its_file() {
     for connected in [false, true] {
         for mode in [0, modes::ECP_HW_NOIRQ, modes::EPP_HW, modes::CENTRONICS] {
             let peripheral = Peripheral1284::new();
-            let pc = pc(Chip::EcpEpp, &peripheral);
-            let client = Client::load(&pc);
-            let device = client.open(DEVICE);
-            device.connect();
-            device.lock();
-            if mode != 0 {
-                let negotiated =
-                    device.call(Callback::negotiate(mode, mode | modes::NIBBLE), PASSIVE);
-                assert_eq!(negotiated.status(), SUCCESS, "{mode:#06x}");
-            }
-            if !connected {
-                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-            }
-            device.close();
-            assert!(is_free_for_programs(&pc), "{mode:#06x}");
-            assert_eq!(peripheral.phase(), Phase::Compatibility, "{mode:#06x}");
-            assert_eq!(pc.not_at_rest(), [""; 0], "{mode:#06x}");
-            // The next one finds everything as the first did.
-            let device = client.open(DEVICE);
-            device.connect();
-            device.lock();
-            device.unlock();
-            device.close();
-            client.unload();
-            pc.finish();
+            with_client(pc(Chip::EcpEpp, &peripheral), |pc, client| {
+                let device = client.open_locked();
+                if mode != 0 {
+                    let negotiated =
+                        device.call(Callback::negotiate(mode, mode | modes::NIBBLE), PASSIVE);
+                    assert_eq!(negotiated.status(), SUCCESS, "{mode:#06x}");
+                }
+                if !connected {
+                    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+                }
+                device.close();
+                assert!(is_free_for_programs(pc), "{mode:#06x}");
+                assert_eq!(peripheral.phase(), Phase::Compatibility, "{mode:#06x}");
+                assert_eq!(pc.not_at_rest(), [""; 0], "{mode:#06x}");
+                // The next one finds everything as the first did.
+                let device = client.open_locked();
+                device.unlock();
+                device.close();
+            });
         }
     }
 }
 
 #[test]
 fn an_allocation_ends_with_its_file() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (first, second) = (client.open(PORT), client.open(PORT));
-    assert_eq!(first.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let waiting = second.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
-    first.close();
-    assert_eq!(
-        waiting.finish().status,
-        SUCCESS,
-        "the next one in the queue"
-    );
-    assert!(!is_free_for_programs(&pc));
-    second.close();
-    assert!(is_free_for_programs(&pc));
-    client.unload();
-    pc.finish();
+    with_client(plain_pc(), |pc, client| {
+        let (first, second) = (owner(client), client.open(PORT));
+        let waiting = second.wait_for_port();
+        first.close();
+        assert_eq!(
+            waiting.finish().status,
+            SUCCESS,
+            "the next one in the queue"
+        );
+        assert!(!is_free_for_programs(pc));
+        second.close();
+        assert!(is_free_for_programs(pc));
+    });
 }
 
 #[test]
 fn queued_requests_are_cancelled_and_leave_no_trace() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (holder, port, device) = (client.open(PORT), client.open(PORT), client.open(DEVICE));
-    let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
-    let cases: [(&Slot<'_>, u32, &[u8]); 4] = [
-        (&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[]),
-        (&port, IOCTL_INTERNAL_SELECT_DEVICE, &select),
-        (&device, IOCTL_INTERNAL_LOCK_PORT, &[]),
-        (&device, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, &[]),
-    ];
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    for (slot, code, input) in cases {
-        // Once at once, once after it has waited.
-        for wait in [0, 100] {
-            let before = pc.machine.port_accesses();
-            let request = slot.start(&Request::internal(code, input, 0));
-            assert_eq!(request.dispatched, NtStatus::PENDING, "{code:#x}");
-            check(pc.machine.run_for(wait * MS));
-            assert!(request.poll().is_none(), "{code:#x}");
-            request.cancel();
-            let result = request.finish();
-            assert_eq!(result.outcome(), (NtStatus::CANCELLED, 0), "{code:#x}");
-            assert!(result.took < (wait + 20) * MS, "{code:#x}");
-            assert_eq!(pc.machine.port_accesses(), before, "{code:#x}");
+    with_client(plain_pc(), |pc, client| {
+        let (holder, port, device) = (client.open(PORT), client.open(PORT), client.open(DEVICE));
+        let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
+        let cases: [(&Slot<'_>, u32, &[u8]); 4] = [
+            (&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[]),
+            (&port, IOCTL_INTERNAL_SELECT_DEVICE, &select),
+            (&device, IOCTL_INTERNAL_LOCK_PORT, &[]),
+            (&device, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, &[]),
+        ];
+        holder.allocate();
+        for (slot, code, input) in cases {
+            // Once at once, once after it has waited.
+            for wait in [0, 100] {
+                let before = pc.machine.port_accesses();
+                let request = slot.start(&Request::internal(code, input, 0));
+                assert_eq!(request.dispatched, NtStatus::PENDING, "{code:#x}");
+                check(pc.machine.run_for(wait * MS));
+                assert!(request.poll().is_none(), "{code:#x}");
+                request.cancel();
+                let result = request.finish();
+                assert_eq!(result.outcome(), (NtStatus::CANCELLED, 0), "{code:#x}");
+                assert!(result.took < (wait + 20) * MS, "{code:#x}");
+                assert_eq!(pc.machine.port_accesses(), before, "{code:#x}");
+            }
         }
-    }
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    // No request that was cancelled got it.
-    assert!(is_free(&device));
-    for slot in [holder, port, device] {
-        slot.close();
-    }
-    client.unload();
-    pc.finish();
+        holder.free();
+        // No request that was cancelled got it.
+        assert!(is_free(&device));
+        for slot in [holder, port, device] {
+            slot.close();
+        }
+    });
 }
 
 /// A file that is closed takes its queued requests with it.
 #[test]
 fn queued_requests_end_with_their_file() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (holder, port) = (client.open(PORT), client.open(PORT));
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
-    let queued = [
-        port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-        port.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0)),
-    ];
-    port.close();
-    for request in queued {
-        let result = request.poll().expect("cancelled by CLEANUP");
-        let expected = (NtStatus::CANCELLED, 0);
-        assert_eq!(result.outcome(), expected);
-    }
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert!(is_free_for_programs(&pc));
-    holder.close();
-    client.unload();
-    pc.finish();
+    with_client(plain_pc(), |pc, client| {
+        let (holder, port) = (owner(client), client.open(PORT));
+        let select = command(0, command_flags::END_OF_CHAIN_DEVICE);
+        let queued = [
+            port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
+            port.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0)),
+        ];
+        port.close();
+        for request in queued {
+            let result = request.poll().expect("cancelled by CLEANUP");
+            let expected = (NtStatus::CANCELLED, 0);
+            assert_eq!(result.outcome(), expected);
+        }
+        holder.free();
+        assert!(is_free_for_programs(pc));
+        holder.close();
+    });
 }
 
 /// A PC on which requests wait so many milliseconds for the port.
@@ -259,91 +250,82 @@ fn patient(patience: Option<u32>) -> ModesPc {
 #[test]
 fn requests_of_the_device_wait_so_long_for_the_port() {
     for (registry, patience) in [(None, PATIENCE), (Some(1500), 1500), (Some(0), 0)] {
-        let pc = patient(registry);
-        let client = Client::load(&pc);
-        let (holder, port) = (client.open(PORT), client.open(PORT));
-        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-        let allocate = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        let in_time = |took: u64| (patience..=patience + 100).contains(&(took / MS));
+        with_client(patient(registry), |pc, client| {
+            let (holder, port) = (owner(client), client.open(PORT));
+            let allocate = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+            let in_time = |took: u64| (patience..=patience + 100).contains(&(took / MS));
 
-        let device = client.open(DEVICE);
-        for code in [IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT] {
+            let device = client.open(DEVICE);
+            for code in [IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT] {
+                let before = pc.machine.port_accesses();
+                let result = device.internal(code, &[], 0);
+                assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
+                assert_eq!(result.information, 0, "{registry:?}");
+                assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
+                assert_eq!(pc.machine.port_accesses(), before, "{registry:?}");
+            }
+            device.close();
+
+            let lpt1 = pc.open();
             let before = pc.machine.port_accesses();
-            let result = device.internal(code, &[], 0);
+            let result = check(pc.machine.write(lpt1, b"text"));
             assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
             assert_eq!(result.information, 0, "{registry:?}");
             assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
             assert_eq!(pc.machine.port_accesses(), before, "{registry:?}");
-        }
-        device.close();
 
-        let lpt1 = pc.open();
-        let before = pc.machine.port_accesses();
-        let result = check(pc.machine.write(lpt1, b"text"));
-        assert_eq!(result.status, NtStatus::DEVICE_BUSY, "{registry:?}");
-        assert_eq!(result.information, 0, "{registry:?}");
-        assert!(in_time(result.took), "{registry:?}: {} ns", result.took);
-        assert_eq!(pc.machine.port_accesses(), before, "{registry:?}");
-
-        // Who asks for the port itself waits for ever.
-        check(pc.machine.run_for(3 * PATIENCE * MS));
-        assert!(allocate.poll().is_none(), "{registry:?}");
-        assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-        assert_eq!(allocate.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-        let result = check(pc.machine.write(lpt1, b"text"));
-        assert_eq!(result.outcome(), (SUCCESS, 4));
-        check(pc.machine.close(lpt1));
-        port.close();
-        holder.close();
-        client.unload();
-        pc.finish();
+            // Who asks for the port itself waits for ever.
+            check(pc.machine.run_for(3 * PATIENCE * MS));
+            assert!(allocate.poll().is_none(), "{registry:?}");
+            holder.free();
+            assert_eq!(allocate.finish().status, SUCCESS);
+            port.free();
+            let result = check(pc.machine.write(lpt1, b"text"));
+            assert_eq!(result.outcome(), (SUCCESS, 4));
+            check(pc.machine.close(lpt1));
+            port.close();
+            holder.close();
+        });
     }
 }
 
 #[test]
 fn a_lock_that_waits_is_granted_in_time() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (holder, device) = (client.open(PORT), client.open(DEVICE));
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    let lock = device.start_order(IOCTL_INTERNAL_LOCK_PORT);
-    check(pc.machine.run_for((PATIENCE - 1000) * MS));
-    assert!(lock.poll().is_none());
-    assert_eq!(holder.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-    assert_eq!(lock.finish().status, SUCCESS);
-    assert!(!is_free(&device));
-    // Its time-out does not come back.
-    check(pc.machine.run_for(2 * PATIENCE * MS));
-    assert!(!is_free(&device));
-    device.unlock();
-    assert!(is_free(&device));
-    device.close();
-    holder.close();
-    client.unload();
-    pc.finish();
+    with_client(plain_pc(), |pc, client| {
+        let holder = owner(client);
+        let device = client.open(DEVICE);
+        let lock = device.start_order(IOCTL_INTERNAL_LOCK_PORT);
+        check(pc.machine.run_for((PATIENCE - 1000) * MS));
+        assert!(lock.poll().is_none());
+        holder.free();
+        assert_eq!(lock.finish().status, SUCCESS);
+        assert!(!is_free(&device));
+        // Its time-out does not come back.
+        check(pc.machine.run_for(2 * PATIENCE * MS));
+        assert!(!is_free(&device));
+        device.unlock();
+        assert!(is_free(&device));
+        device.close();
+        holder.close();
+    });
 }
 
 /// The owner of the lock reads and writes by requests, too, and does not wait for itself.
 #[test]
 fn the_owner_of_the_lock_sends_requests() {
     let peripheral = Peripheral1284::new();
-    let pc = pc(Chip::EcpEpp, &peripheral);
-    let client = Client::load(&pc);
-    let device = client.open(DEVICE);
-    device.connect();
-    device.lock();
-    device.choose(modes::NIBBLE, modes::ECP_HW_NOIRQ);
-    let written = device.call(Callback::ParallelWrite(b"by callback"), PASSIVE);
-    assert_eq!((written.status(), written.count), (SUCCESS, 11));
-    assert!(!is_free(&device));
-    device.unlock();
-    assert!(is_free(&device));
-    assert_eq!(peripheral.received(), b"by callback");
-    device.close();
-    client.unload();
-    assert_eq!(pc.not_at_rest(), [""; 0]);
-    pc.finish();
+    with_client(pc(Chip::EcpEpp, &peripheral), |pc, client| {
+        let device = client.open_locked();
+        device.choose(modes::NIBBLE, modes::ECP_HW_NOIRQ);
+        let written = device.call(Callback::ParallelWrite(b"by callback"), PASSIVE);
+        assert_eq!((written.status(), written.count), (SUCCESS, 11));
+        assert!(!is_free(&device));
+        device.unlock();
+        assert!(is_free(&device));
+        assert_eq!(peripheral.received(), b"by callback");
+        device.close();
+        assert_eq!(pc.not_at_rest(), [""; 0]);
+    });
 }
 
 /// Pulls the port out while `ParallelWrite` waits for the peripheral.
@@ -357,9 +339,7 @@ fn a_callback_inside_a_handshake_knows_that_the_port_is_gone() {
         let peripheral = Peripheral1284::new();
         let pc = pc(Chip::EcpEpp, &peripheral);
         let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
+        let device = client.open_locked();
         device.choose(0, mode);
         peripheral.misbehave_at_byte(8, misbehaviour);
         let data = pattern(64);
@@ -410,9 +390,7 @@ fn the_port_may_go_at_every_access_of_a_callback() {
             peripheral.give(b"abc");
             let pc = pc(Chip::EcpEpp, &peripheral);
             let client = Client::load(&pc);
-            let device = client.open(DEVICE);
-            device.connect();
-            device.lock();
+            let device = client.open_locked();
             if writes {
                 device.choose(0, mode);
             } else {
@@ -472,25 +450,23 @@ fn the_port_may_go_at_every_access_of_a_callback() {
 /// and goes meanwhile.
 #[test]
 fn the_end_of_a_programs_open_ends_no_connection_but_its_own() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let class = client.attach(DEVICE);
-    let program = pc.open();
-    class.connect();
-    class.lock();
-    check(pc.machine.close(program));
-    let written = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
-    assert_eq!(
-        written.status(),
-        SUCCESS,
-        "still connected, and its own lock"
-    );
-    assert!(!is_free_for_programs(&pc));
-    class.unlock();
-    assert_eq!(class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-    let late = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
-    assert_eq!(late.status(), INVALID_DEVICE_STATE);
-    class.close();
-    client.unload();
-    pc.finish();
+    with_client(plain_pc(), |pc, client| {
+        let class = client.attach(DEVICE);
+        let program = pc.open();
+        class.connect();
+        class.lock();
+        check(pc.machine.close(program));
+        let written = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+        assert_eq!(
+            written.status(),
+            SUCCESS,
+            "still connected, and its own lock"
+        );
+        assert!(!is_free_for_programs(pc));
+        class.unlock();
+        assert_eq!(class.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+        let late = class.call(Callback::ParallelWrite(b"x"), PASSIVE);
+        assert_eq!(late.status(), INVALID_DEVICE_STATE);
+        class.close();
+    });
 }

@@ -5,7 +5,7 @@ use ntsim::NtStatus;
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     check,
-    client::{Callback, Client, DEVICE, PASSIVE, Slot, puppet::step},
+    client::{Callback, Client, DEVICE, PASSIVE, Slot, puppet::Step, with_client},
     modes::{Chip, Failures, ModesPc, channel, pattern, pc},
     ntddpar::modes,
     parallel_h::IOCTL_INTERNAL_DISCONNECT_IDLE,
@@ -77,9 +77,7 @@ impl Case {
     ) -> u64 {
         let pc = pc(self.chip, peripheral);
         let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
+        let device = client.open_locked();
         if reading {
             device.choose(self.mode, 0);
         } else {
@@ -110,6 +108,23 @@ impl Case {
         };
         (program..=program + end).contains(&driver)
     }
+
+    /// What the driver and a program pay is told.
+    fn compare_prices(self, driver: u64, program: u64, failures: &mut Failures) {
+        let told = format!("{}: {driver} accesses, {program} by a program", self.what());
+        println!("{told}");
+        failures.expect(self.is_same_price(driver, program), || told);
+    }
+}
+
+/// Each case with a device of its own, and what is to go to it or to come from it.
+fn for_cases(has: fn(Chip) -> u16, test: impl Fn(Case, &Peripheral1284, &[u8], &mut Failures)) {
+    let data = pattern(AMOUNT);
+    let mut failures = Failures::default();
+    for case in cases(has) {
+        test(case, &Peripheral1284::new(), &data, &mut failures);
+    }
+    failures.end();
 }
 
 fn terminate(device: &Slot<'_>) {
@@ -119,13 +134,10 @@ fn terminate(device: &Slot<'_>) {
 
 #[test]
 fn writes_arrive_for_the_price_of_a_program() {
-    let data = pattern(AMOUNT);
-    let mut failures = Failures::default();
-    for case in cases(Chip::write_modes) {
+    for_cases(Chip::write_modes, |case, peripheral, data, failures| {
         let what = case.what();
-        let peripheral = Peripheral1284::new();
-        let driver = case.by_driver(false, &peripheral, |device| {
-            let written = device.call(Callback::ParallelWrite(&data), PASSIVE);
+        let driver = case.by_driver(false, peripheral, |device| {
+            let written = device.call(Callback::ParallelWrite(data), PASSIVE);
             assert_eq!(written.status(), NtStatus::SUCCESS, "{what}");
             assert_eq!(written.count as usize, data.len(), "{what}");
             assert!(written.data == data, "{what}: the buffer was changed");
@@ -135,25 +147,18 @@ fn writes_arrive_for_the_price_of_a_program() {
         failures.expect(arrived == data, || {
             format!("{what}: {} bytes arrived", arrived.len())
         });
-        let program = case.by_program(false, &Peripheral1284::new(), &data);
-        println!("{what}: {driver} accesses, {program} by WriteFile");
-        failures.expect(case.is_same_price(driver, program), || {
-            format!("{what}: {driver} accesses, {program} by WriteFile")
-        });
-    }
-    failures.end();
+        let program = case.by_program(false, &Peripheral1284::new(), data);
+        case.compare_prices(driver, program, failures);
+    });
 }
 
 #[test]
 fn reads_get_everything_for_the_price_of_a_program() {
-    let data = pattern(AMOUNT);
-    let mut failures = Failures::default();
-    for case in cases(Chip::read_modes) {
+    for_cases(Chip::read_modes, |case, peripheral, data, failures| {
         let what = case.what();
-        let peripheral = Peripheral1284::new();
         let mut got = Vec::new();
-        let driver = case.by_driver(true, &peripheral, |device| {
-            peripheral.give(&data);
+        let driver = case.by_driver(true, peripheral, |device| {
+            peripheral.give(data);
             while got.len() < data.len() {
                 let left = data.len() - got.len();
                 let read = device.call(Callback::ParallelRead(left), PASSIVE);
@@ -165,13 +170,9 @@ fn reads_get_everything_for_the_price_of_a_program() {
             }
         });
         failures.expect(got == data, || format!("{what}: other bytes"));
-        let program = case.by_program(true, &Peripheral1284::new(), &data);
-        println!("{what}: {driver} accesses, {program} by ReadFile");
-        failures.expect(case.is_same_price(driver, program), || {
-            format!("{what}: {driver} accesses, {program} by ReadFile")
-        });
-    }
-    failures.end();
+        let program = case.by_program(true, &Peripheral1284::new(), data);
+        case.compare_prices(driver, program, failures);
+    });
 }
 
 /// The order of the documentation, with `NegotiateIeeeMode` instead of a program's request: both
@@ -194,7 +195,7 @@ fn a_whole_day_of_a_class_driver() {
         let day = client.transfer(DEVICE, [forward, reverse], &out, back.len());
         assert_eq!(
             day.statuses,
-            [NtStatus::SUCCESS; step::COUNT],
+            [NtStatus::SUCCESS; Step::COUNT],
             "{what}: open, connect, lock, negotiate, write, reverse, read, terminate, unlock, \
              disconnect, close"
         );
@@ -250,51 +251,47 @@ fn turning_the_port_around_loses_nothing() {
             case.mode
         };
         let peripheral = Peripheral1284::new();
-        let pc = pc(case.chip, &peripheral);
-        let client = Client::load(&pc);
-        let device = client.open(DEVICE);
-        device.connect();
-        device.lock();
-        let negotiate = Callback::NegotiateIeeeMode {
-            forward,
-            reverse: case.mode,
-            safety: 0,
-            is_forward: true,
-        };
-        let expect = |callback: Callback<'_>, name| {
-            let answer = device.call(callback, PASSIVE);
-            assert_eq!(answer.status(), NtStatus::SUCCESS, "{what}: {name}");
-            answer
-        };
-        expect(negotiate, "NegotiateIeeeMode");
-        let (mut sent, mut given, mut got) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..8_u8 {
-            let data = [round, 0x55, round ^ 0xFF];
-            let written = expect(Callback::ParallelWrite(&data), "ParallelWrite");
-            assert_eq!(written.count, 3, "{what}");
-            sent.extend_from_slice(&data);
-            let answer = [round | 0x80, 0xAA];
-            peripheral.give(&answer);
-            given.extend_from_slice(&answer);
-            expect(Callback::IeeeFwdToRevMode, "IeeeFwdToRevMode");
-            // Being there already, it comes back at once.
-            let accesses = pc.machine.port_accesses();
-            expect(Callback::IeeeFwdToRevMode, "IeeeFwdToRevMode again");
-            assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
-            let read = expect(Callback::ParallelRead(2), "ParallelRead");
-            got.extend_from_slice(&read.data[..read.count as usize]);
-            expect(Callback::IeeeRevToFwdMode, "IeeeRevToFwdMode");
-            let accesses = pc.machine.port_accesses();
-            expect(Callback::IeeeRevToFwdMode, "IeeeRevToFwdMode again");
-            assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
-        }
-        assert_eq!(got, given, "{what}");
-        assert_eq!(peripheral.received_on(channel(forward)), sent, "{what}");
-        terminate(&device);
-        device.unlock();
-        device.close();
-        client.unload();
-        assert_eq!(pc.not_at_rest(), [""; 0], "{what}");
-        pc.finish();
+        with_client(pc(case.chip, &peripheral), |pc, client| {
+            let device = client.open_locked();
+            let negotiate = Callback::NegotiateIeeeMode {
+                forward,
+                reverse: case.mode,
+                safety: 0,
+                is_forward: true,
+            };
+            let expect = |callback: Callback<'_>, name| {
+                let answer = device.call(callback, PASSIVE);
+                assert_eq!(answer.status(), NtStatus::SUCCESS, "{what}: {name}");
+                answer
+            };
+            expect(negotiate, "NegotiateIeeeMode");
+            let (mut sent, mut given, mut got) = (Vec::new(), Vec::new(), Vec::new());
+            for round in 0..8_u8 {
+                let data = [round, 0x55, round ^ 0xFF];
+                let written = expect(Callback::ParallelWrite(&data), "ParallelWrite");
+                assert_eq!(written.count, 3, "{what}");
+                sent.extend_from_slice(&data);
+                let answer = [round | 0x80, 0xAA];
+                peripheral.give(&answer);
+                given.extend_from_slice(&answer);
+                expect(Callback::IeeeFwdToRevMode, "IeeeFwdToRevMode");
+                // Being there already, it comes back at once.
+                let accesses = pc.machine.port_accesses();
+                expect(Callback::IeeeFwdToRevMode, "IeeeFwdToRevMode again");
+                assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
+                let read = expect(Callback::ParallelRead(2), "ParallelRead");
+                got.extend_from_slice(&read.data[..read.count as usize]);
+                expect(Callback::IeeeRevToFwdMode, "IeeeRevToFwdMode");
+                let accesses = pc.machine.port_accesses();
+                expect(Callback::IeeeRevToFwdMode, "IeeeRevToFwdMode again");
+                assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
+            }
+            assert_eq!(got, given, "{what}");
+            assert_eq!(peripheral.received_on(channel(forward)), sent, "{what}");
+            terminate(&device);
+            device.unlock();
+            device.close();
+            assert_eq!(pc.not_at_rest(), [""; 0], "{what}");
+        });
     }
 }

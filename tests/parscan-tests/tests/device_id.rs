@@ -94,11 +94,10 @@ fn right_ids_are_told_in_every_mode() {
             let length = u16::try_from(text.len() + 2).unwrap().to_be_bytes();
             let sent = [&length[..], text.as_bytes()].concat();
             let what = format!("{chip:?}, {route:#04x}, {text}");
-            let pc = pc(chip, &device(route, &sent));
-            let lpt1 = pc.open();
-            expect_id(&pc, lpt1, &sent, &what, &mut failures);
-            expect_too_small(&pc, lpt1, &sent, &what, &mut failures);
-            pc.close_and_finish(lpt1);
+            pc(chip, &device(route, &sent)).with_open(|pc, lpt1| {
+                expect_id(pc, lpt1, &sent, &what, &mut failures);
+                expect_too_small(pc, lpt1, &sent, &what, &mut failures);
+            });
         }
     }
     failures.end();
@@ -142,11 +141,10 @@ fn wrong_ids_are_told_as_far_as_they_came() {
         for (name, prefix, rest, believed) in cases {
             let sent = [&prefix[..], rest].concat();
             let what = format!("{chip:?}, {route:#04x}, {name}");
-            let pc = pc(chip, &device(route, &sent));
-            let lpt1 = pc.open();
-            expect_id(&pc, lpt1, &sent[..believed], &what, &mut failures);
-            expect_too_small(&pc, lpt1, &sent[..believed], &what, &mut failures);
-            pc.close_and_finish(lpt1);
+            pc(chip, &device(route, &sent)).with_open(|pc, lpt1| {
+                expect_id(pc, lpt1, &sent[..believed], &what, &mut failures);
+                expect_too_small(pc, lpt1, &sent[..believed], &what, &mut failures);
+            });
         }
     }
     failures.end();
@@ -166,12 +164,11 @@ fn the_longest_id_is_64_kib() {
         sent.push(b';');
         sent.resize(sent.len() + extra, b'z');
         let what = format!("{chip:?}, {route:#04x}");
-        let pc = pc(chip, &device(route, &sent));
-        let lpt1 = pc.open();
-        expect_id(&pc, lpt1, &sent[..0xFFFF], &what, &mut failures);
-        let short = pc.control(lpt1, IOCTL_PAR_QUERY_RAW_DEVICE_ID, &[], 0xFFFF);
-        assert_eq!(short.outcome(), (NtStatus::BUFFER_TOO_SMALL, 0), "{what}");
-        pc.close_and_finish(lpt1);
+        pc(chip, &device(route, &sent)).with_open(|pc, lpt1| {
+            expect_id(pc, lpt1, &sent[..0xFFFF], &what, &mut failures);
+            let short = pc.control(lpt1, IOCTL_PAR_QUERY_RAW_DEVICE_ID, &[], 0xFFFF);
+            assert_eq!(short.outcome(), (NtStatus::BUFFER_TOO_SMALL, 0), "{what}");
+        });
     }
     failures.end();
 }
@@ -254,9 +251,7 @@ fn a_device_without_an_id_is_an_io_error() {
                 || format!("{what}: {} {}", result.status, result.information),
             );
             // Every answer has 35 ms, and a few may be late before one is missed.
-            failures.expect(result.took < 2000 * MS, || {
-                format!("{what}: {} ms", result.took / MS)
-            });
+            failures.expect_took(&result, ..2000 * MS, &what);
             failures.end_case(&pc, lpt1, &what);
         }
     }
@@ -267,21 +262,20 @@ fn a_device_without_an_id_is_an_io_error() {
 #[test]
 fn the_chosen_modes_outlive_the_question() {
     let device = Peripheral1284::new();
-    let pc = pc(Chip::EcpEpp, &device);
-    let lpt1 = pc.open();
-    pc.choose(lpt1, modes::EPP_SW, modes::ECP_HW_NOIRQ);
-    for _ in 0..3 {
-        let id = pc.control(lpt1, IOCTL_PAR_QUERY_DEVICE_ID, &[], 200);
-        assert_eq!(id.status, NtStatus::SUCCESS);
-        device.clear_received();
-        assert_eq!(
-            check(pc.machine.write(lpt1, b"text")).status,
-            NtStatus::SUCCESS
-        );
-        assert_eq!(
-            device.received_on(parscan_tests::modes::channel(modes::ECP_HW_NOIRQ)),
-            b"text"
-        );
-    }
-    pc.close_and_finish(lpt1);
+    pc(Chip::EcpEpp, &device).with_open(|pc, lpt1| {
+        pc.choose(lpt1, modes::EPP_SW, modes::ECP_HW_NOIRQ);
+        for _ in 0..3 {
+            let id = pc.control(lpt1, IOCTL_PAR_QUERY_DEVICE_ID, &[], 200);
+            assert_eq!(id.status, NtStatus::SUCCESS);
+            device.clear_received();
+            assert_eq!(
+                check(pc.machine.write(lpt1, b"text")).status,
+                NtStatus::SUCCESS
+            );
+            assert_eq!(
+                device.received_on(parscan_tests::modes::channel(modes::ECP_HW_NOIRQ)),
+                b"text"
+            );
+        }
+    });
 }

@@ -2,21 +2,18 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Caller, NtStatus, Pending, RegValue, When};
+use ntsim::{Caller, Handle, NtStatus, Pending, RegValue, When};
 use parscan_tests::{
     MS, Setup, check,
     client::{
         Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, on_port,
-        puppet::{isr, note},
+        puppet::{Note, isr},
     },
     ntddpar::IOCTL_PAR_QUERY_INFORMATION,
-    parallel_h::{
-        IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE,
-    },
+    parallel_h::IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
     port_programs::{
-        Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE, LinesPc,
-        Ran, VECTOR, ack_pc, control, data, delay_us, end, get, request, with_interrupt,
+        Ack, EDGE, EDGES, Edges, End, FOREVER, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_WAIT_EDGE,
+        LinesPc, Ran, VECTOR, ack_pc, control, data, delay_us, get, request, with_interrupt,
     },
 };
 
@@ -25,6 +22,39 @@ const HIGH: u8 = 0x78;
 
 fn pc() -> (LinesPc, Ack) {
     ack_pc(with_interrupt(Setup::default(), true, Some(1)))
+}
+
+/// A program that waits for edges; it may have claimed the port.
+struct Watched {
+    pc: LinesPc,
+    ack: Ack,
+    lpt1: Handle,
+    waiting: Pending,
+}
+
+impl Watched {
+    fn new(claimed: bool) -> Self {
+        let (pc, ack) = pc();
+        let lpt1 = pc.open();
+        if claimed {
+            assert_eq!(pc.claim(lpt1), SUCCESS);
+        }
+        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        Self {
+            pc,
+            ack,
+            lpt1,
+            waiting,
+        }
+    }
+
+    /// An edge comes, and is told.
+    #[track_caller]
+    fn ends_by_an_edge(self) {
+        assert!(self.ack.pulse(&self.pc.machine, HIGH));
+        assert_one_edge(&self.pc, &self.waiting);
+        self.pc.close_and_finish(self.lpt1);
+    }
 }
 
 fn none() -> Edges {
@@ -273,15 +303,11 @@ fn programs_run_while_edges_are_watched() {
     let code = [control(0x01, 0x0F), get(2), control(0x0C, 0x0F), data(3)];
     let long = [control(0x02, 0x0F), delay_us(200), control(0x0C, 0x0F)];
     for claimed in [false, true] {
-        let (pc, ack) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let watched = Watched::new(claimed);
+        let (pc, lpt1) = (&watched.pc, watched.lpt1);
         for program in [&code[..], &long] {
             let ran = Ran::of(&pc.run(lpt1, &request(program, &[], false), 1));
-            assert_eq!(ran.end, end::DONE);
+            assert_eq!(ran.end, End::Done);
             assert!(pc.interrupts(), "{claimed}");
             let written = pc.accesses();
             let dcr = |it: &parscan_models::PortAccess| (it.offset == 2).then_some(it.written?);
@@ -293,9 +319,7 @@ fn programs_run_while_edges_are_watched() {
             assert!(pc.interrupts());
             assert_eq!(pc.registers(), (0, 0x0C));
         }
-        assert!(ack.pulse(&pc.machine, HIGH));
-        assert_one_edge(&pc, &waiting);
-        pc.close_and_finish(lpt1);
+        watched.ends_by_an_edge();
     }
 }
 
@@ -303,16 +327,17 @@ fn programs_run_while_edges_are_watched() {
 /// own thread.
 #[test]
 fn an_edge_comes_while_a_program_runs() {
-    let (pc, ack) = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), SUCCESS);
-    let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-    let at = pc.machine.port_accesses() + 1;
-    pc.machine.at(When::PortAccess(at), move |machine| {
+    let Watched {
+        pc,
+        ack,
+        lpt1,
+        waiting,
+    } = Watched::new(true);
+    pc.at_access(1, move |machine| {
         assert!(ack.pulse(machine, HIGH));
     });
     let pulse = request(&[data(1), delay_us(10), data(0)], &[], true);
-    assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &pulse, 0);
     assert_one_edge(&pc, &waiting);
     pc.close_and_finish(lpt1);
 }
@@ -321,12 +346,8 @@ fn an_edge_comes_while_a_program_runs() {
 #[test]
 fn a_transfer_has_the_port_for_itself() {
     for claimed in [false, true] {
-        let (pc, ack) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let watched = Watched::new(claimed);
+        let (pc, lpt1) = (&watched.pc, watched.lpt1);
         let _ = pc.accesses();
         let status = pc.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
         assert_eq!(status.status, SUCCESS);
@@ -343,10 +364,8 @@ fn a_transfer_has_the_port_for_itself() {
             "{control:x?}"
         );
         assert!(control.iter().all(|it| it & 0x0F == 0x0C), "{control:x?}");
-        assert!(!pc.machine.is_done(&waiting));
-        assert!(ack.pulse(&pc.machine, HIGH));
-        assert_one_edge(&pc, &waiting);
-        pc.close_and_finish(lpt1);
+        assert!(!pc.machine.is_done(&watched.waiting));
+        watched.ends_by_an_edge();
     }
 }
 
@@ -358,18 +377,18 @@ fn a_kernel_client_has_the_port_for_itself() {
         port.port_information();
         let lpt1 = pc.open();
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         assert!(!pc.interrupts());
         assert!(!check(pc.machine.interrupt(VECTOR)), "not the program's");
         check(pc.machine.run_for(MS));
         assert!(!pc.machine.is_done(&waiting));
         // A watch that would begin now waits for the port, as all do.
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         assert!(pc.interrupts());
         assert!(ack.pulse(&pc.machine, HIGH));
         assert_one_edge(pc, &waiting);
         // The handle ends while the client has the port: its control register is not touched.
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         let _ = pc.accesses();
         check(pc.machine.close(lpt1));
         assert_eq!(pc.accesses(), []);
@@ -377,7 +396,7 @@ fn a_kernel_client_has_the_port_for_itself() {
         let busy = pc.wait_edge(lpt1, FOREVER, 4);
         assert_eq!(busy.status, NtStatus::DEVICE_BUSY);
         assert!(!pc.interrupts());
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
         check(pc.machine.close(lpt1));
     });
 }
@@ -435,7 +454,7 @@ fn clients_and_edges_share_the_line() {
     let called = |clients: &[usize]| {
         let notes = client.notes().into_iter();
         let told: Vec<_> = notes
-            .filter(|it| it.0 == note::ISR)
+            .filter(|it| it.0 == Note::Isr)
             .map(|it| it.1)
             .collect();
         assert_eq!(told, clients);
@@ -450,7 +469,7 @@ fn clients_and_edges_share_the_line() {
     let tried = client.notes();
     let results: Vec<u8> = tried
         .iter()
-        .filter(|it| it.0 == note::TRIED)
+        .filter(|it| it.0 == Note::Tried)
         .map(|it| it.2)
         .collect();
     assert_eq!(results, [0, 0]);
@@ -492,7 +511,7 @@ fn a_wait_outlasts_sleep_and_stop() {
         if claimed {
             assert_eq!(pc.claim(lpt1), SUCCESS);
             let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
-            assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+            pc.run_to_end(lpt1, &set, 0);
         }
         let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
         assert_eq!(check(pc.machine.sleep()), SUCCESS);
@@ -522,15 +541,14 @@ fn a_wait_outlasts_sleep_and_stop() {
 /// The port comes back without an interrupt: the wait ends.
 #[test]
 fn a_wait_ends_where_the_interrupt_went() {
-    let (pc, _) = pc();
-    let lpt1 = pc.open();
-    let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+    let watched = Watched::new(false);
+    let (pc, lpt1) = (watched.pc, watched.lpt1);
     assert!(check(pc.machine.query_stop(pc.node)).is_success());
     assert_eq!(check(pc.machine.stop(pc.node)), SUCCESS);
     let registers = [parscan_tests::LPT1_REGISTERS];
     pc.machine.set_resources(pc.node, &registers, &registers);
     assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
-    let ended = check(pc.machine.finish(&waiting));
+    let ended = check(pc.machine.finish(&watched.waiting));
     assert_eq!(ended.outcome(), (NtStatus::NOT_SUPPORTED, 0));
     assert_eq!(pc.wait_edge(lpt1, 0, 4).status, NtStatus::NOT_SUPPORTED);
     pc.close_and_finish(lpt1);
@@ -539,12 +557,9 @@ fn a_wait_ends_where_the_interrupt_went() {
 #[test]
 fn removal_ends_a_wait() {
     for claimed in [false, true] {
-        let (pc, _) = pc();
-        let lpt1 = pc.open();
-        if claimed {
-            assert_eq!(pc.claim(lpt1), SUCCESS);
-        }
-        let waiting = pc.start_wait_edge(lpt1, FOREVER, 4);
+        let Watched {
+            pc, lpt1, waiting, ..
+        } = Watched::new(claimed);
         assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
         let ended = check(pc.machine.finish(&waiting));
         assert_eq!(ended.outcome(), (NtStatus::DEVICE_REMOVED, 0));

@@ -21,39 +21,24 @@ fn some<'a, Input: Arbitrary<'a>>(bytes: &'a [u8], run: impl Fn(&Input)) {
     }
 }
 
-#[test]
-fn any_request_is_parsed() {
-    some(&pattern(100_000), fuzz::request::run);
+/// A test for each target, on so many bytes.
+macro_rules! targets {
+    ($($test:ident: $target:ident, $bytes:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            some(&pattern($bytes), fuzz::$target::run);
+        }
+    )*};
 }
 
-#[test]
-fn any_device_id_is_read() {
-    some(&pattern(60_000), fuzz::device_id::run);
-}
-
-#[test]
-fn a_port_without_sense_is_left_at_rest() {
-    some(&pattern(100_000), fuzz::engine::run);
-}
-
-#[test]
-fn a_peripheral_without_manners_is_left_at_rest() {
-    some(&pattern(60_000), fuzz::peripheral::run);
-}
-
-#[test]
-fn any_usbscan_request_is_parsed() {
-    some(&pattern(100_000), fuzz::usbscan_request::run);
-}
-
-#[test]
-fn any_descriptors_are_read() {
-    some(&pattern(100_000), fuzz::descriptors::run);
-}
-
-#[test]
-fn any_port_program_is_refused_or_bounded() {
-    some(&pattern(60_000), fuzz::port_program::run);
+targets! {
+    any_request_is_parsed: request, 100_000;
+    any_device_id_is_read: device_id, 60_000;
+    a_port_without_sense_is_left_at_rest: engine, 100_000;
+    a_peripheral_without_manners_is_left_at_rest: peripheral, 60_000;
+    any_usbscan_request_is_parsed: usbscan_request, 100_000;
+    any_descriptors_are_read: descriptors, 100_000;
+    any_port_program_is_refused_or_bounded: port_program, 60_000;
 }
 
 /// Runs a target on its seeds: each is an input of it, and says what its name promises.

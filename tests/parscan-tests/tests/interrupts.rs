@@ -8,8 +8,8 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, check,
     client::{
-        Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
-        puppet::{isr, note},
+        Asynchronous, Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port,
+        puppet::{Note, isr},
     },
     modes::{Chip, ModesPc, pc_with},
     ntddpar::{
@@ -19,7 +19,7 @@ use parscan_tests::{
         INTERRUPT_INFORMATION, INTERRUPT_SERVICE_ROUTINE,
         IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
         IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE, InterruptInformation,
+        InterruptInformation,
     },
 };
 
@@ -59,6 +59,21 @@ fn connect(port: &Slot<'_>, client: usize, options: u64) -> InterruptInformation
         client,
         options,
     ))
+}
+
+/// A client of the port object that may call its routines, and what a test does with it.
+fn on_interrupts(test: impl FnOnce(&ModesPc, &Client, &Slot<'_>)) {
+    on_port(machine(), |pc, client, port| {
+        port.port_information();
+        test(pc, client, port);
+    });
+}
+
+/// A request that waited for the port has it, and gives it back.
+#[track_caller]
+fn assert_granted(waiting: Asynchronous<'_>, port: &Slot<'_>) {
+    assert_eq!(waiting.finish().status, SUCCESS);
+    port.free();
 }
 
 #[test]
@@ -104,7 +119,7 @@ fn routines_are_called_in_the_order_of_their_connection() {
             assert!(table.context != 0 && !image.contains(&table.context));
         }
         let called = |clients: &[usize]| -> Vec<_> {
-            let note = |client: &usize| (note::ISR, *client, LEVEL);
+            let note = |client: &usize| (Note::Isr, *client, LEVEL);
             clients.iter().map(note).collect()
         };
         let _ = client.notes();
@@ -137,11 +152,10 @@ fn an_interrupt_of_nobody_is_nobodys() {
 
 #[test]
 fn the_port_is_taken_and_freed_in_the_interrupt() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         let options = isr::CLAIM | isr::TRY | isr::FREE | isr::NO_DEFERRED;
         connect(port, 2, options);
-        let tried = |result| vec![(note::ISR, 2, LEVEL), (note::TRIED, 2, result)];
+        let tried = |result| vec![(Note::Isr, 2, LEVEL), (Note::Tried, 2, result)];
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(1), "a free port");
         assert_eq!(
@@ -152,13 +166,11 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(0), "a taken port");
         // A request that came while the port was held gets it.
-        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        let waiting = port.wait_for_port();
         raise(&pc.machine);
         assert_eq!(client.notes(), tried(0));
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-        assert_eq!(waiting.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
+        assert_granted(waiting, port);
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -166,17 +178,14 @@ fn the_port_is_taken_and_freed_in_the_interrupt() {
 /// A client that keeps the port beyond its routine frees it later, and the queue is served.
 #[test]
 fn the_port_taken_in_the_interrupt_is_freed_later() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 2, isr::CLAIM | isr::TRY | isr::NO_DEFERRED);
         raise(&pc.machine);
-        let got = [(note::ISR, 2, LEVEL), (note::TRIED, 2, 1)];
+        let got = [(Note::Isr, 2, LEVEL), (Note::Tried, 2, 1)];
         assert_eq!(client.notes(), got);
-        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        let waiting = port.wait_for_port();
         port.call(Callback::FreePort, DISPATCH);
-        assert_eq!(waiting.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        assert_granted(waiting, port);
         assert_eq!(port.disconnect_interrupt(2), SUCCESS);
     });
 }
@@ -184,20 +193,19 @@ fn the_port_taken_in_the_interrupt_is_freed_later() {
 /// Deferred routines are called when the port is freed and no request waits for it.
 #[test]
 fn a_free_port_is_told_to_the_deferred_routines() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 3, 0);
         connect(port, 5, isr::NO_DEFERRED);
         connect(port, 0, 0);
-        let deferred = |notes: Vec<(u64, usize, u8)>| -> Vec<usize> {
+        let deferred = |notes: Vec<(Note, usize, u8)>| -> Vec<usize> {
             for (kind, client, irql) in &notes {
-                assert_eq!(*kind, note::DEFERRED, "{client}");
+                assert_eq!(*kind, Note::Deferred, "{client}");
                 assert!(*irql <= DISPATCH, "{client} at {irql}");
             }
             notes.into_iter().map(|(_, client, _)| client).collect()
         };
         let _ = client.notes();
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
         port.call(Callback::FreePort, PASSIVE);
         assert_eq!(waiting.finish().status, SUCCESS);
@@ -205,8 +213,8 @@ fn a_free_port_is_told_to_the_deferred_routines() {
         port.call(Callback::FreePort, PASSIVE);
         check(pc.machine.run_for(1000));
         assert_eq!(deferred(client.notes()), [3, 0], "in order of connection");
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.allocate();
+        port.free();
         check(pc.machine.run_for(1000));
         assert_eq!(deferred(client.notes()), [3, 0], "freed by request");
         for number in [0, 3, 5] {
@@ -219,12 +227,11 @@ fn a_free_port_is_told_to_the_deferred_routines() {
 /// by one of the routines. A routine that always takes the port is called again, without recursion.
 #[test]
 fn a_port_freed_while_the_routines_are_called_is_told_again() {
-    on_port(machine(), |pc, client, port| {
-        port.port_information();
+    on_interrupts(|pc, client, port| {
         connect(port, 3, 0);
         connect(port, 0, isr::TAKE);
         let _ = client.notes();
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        port.allocate();
         port.call(Callback::FreePort, PASSIVE);
         check(pc.machine.run_for(MS));
         let told: Vec<usize> = client
@@ -245,13 +252,12 @@ fn a_port_freed_while_the_routines_are_called_is_told_again() {
 fn a_free_beside_the_calls_of_the_routines_is_not_lost() {
     let mut freed_meanwhile = 0;
     for call in 8..26 {
-        on_port(machine(), |pc, client, port| {
-            port.port_information();
+        on_interrupts(|pc, client, port| {
             connect(port, 3, 0);
             connect(port, 0, 0);
             let lpt1 = pc.open();
             let _ = client.notes();
-            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+            port.allocate();
             let at = pc.machine.kernel_calls() + call;
             let frees = Rc::new(Cell::new(1));
             let count = Rc::clone(&frees);

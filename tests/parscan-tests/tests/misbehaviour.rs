@@ -1,11 +1,11 @@
 //! Devices that break the rules: every request ends in time, tells the truth, and leaves the port
 //! at rest; and when the device behaves again, so does everything else.
 
-use ntsim::{Nanos, NtStatus};
+use ntsim::{Handle, Nanos, NtStatus};
 use parscan_models::{Condition, Misbehaviour, Peripheral1284};
 use parscan_tests::{
     MS, check,
-    modes::{Chip, Failures, channel, pattern, pc},
+    modes::{Chip, Failures, ModesPc, channel, pattern, pc},
     ntddpar::modes,
 };
 
@@ -66,132 +66,130 @@ fn unknown(chip: Chip, mode: u16, misbehaviour: Misbehaviour) -> usize {
 
 #[test]
 fn writes_to_a_misbehaving_device_end_in_time_and_tell_the_truth() {
-    let mut failures = Failures::default();
     let data = pattern(AMOUNT);
-    for_every_case(
-        Chip::write_modes,
-        |chip, mode, misbehaviour, moment, what| {
-            let device = Peripheral1284::new();
-            let pc = pc(chip, &device);
-            let lpt1 = pc.open();
-            pc.choose(lpt1, 0, mode);
-            pc.set_timeouts(lpt1, [0, 0, 0, 0, WRITE_LIMIT_MS]);
-            device.misbehave_at_byte(moment, misbehaviour);
-            let result = check(pc.machine.write(lpt1, &data));
-            let (told, arrived) = (result.information, device.received());
-            failures.expect(STATUSES.contains(&result.status), || {
-                format!("{what}: {}", result.status)
-            });
-            failures.expect(
-                (result.status == NtStatus::SUCCESS) == (told == AMOUNT),
-                || format!("{what}: {} with {told}", result.status),
-            );
-            failures.expect(data.starts_with(&arrived), || {
-                format!("{what}: other bytes arrived")
-            });
-            let count = arrived.len();
-            failures.expect(
-                count
-                    .checked_sub(told)
-                    .is_some_and(|more| more <= unknown(chip, mode, misbehaviour))
-                    || looks_well(mode, misbehaviour, moment),
-                || format!("{what}: {}, told {told}, arrived {count}", result.status),
-            );
-            // For the next byte of ECP a device may let the host wait as long as the program does.
-            let limit = if is_compatible(mode) || is_ecp(mode) {
-                (Nanos::from(WRITE_LIMIT_MS) + 100) * MS
-            } else {
-                LIMIT
-            };
-            failures.expect(result.took < limit, || {
-                format!("{what}: {} ms", result.took / MS)
-            });
-            failures.expect_rest(&pc, what);
-            // The device comes to itself.
-            device.behave();
-            device.set_condition(Condition::Ready);
-            check(pc.machine.run_for(2000 * MS));
-            device.clear_received();
-            let next = check(pc.machine.write(lpt1, &data));
-            failures.expect(
-                next.outcome() == (NtStatus::SUCCESS, AMOUNT)
-                    && device.received_on(channel(mode)) == data,
-                || {
-                    format!(
-                        "{what}: the next write: {} {:x?}",
-                        next.status,
-                        device.received()
-                    )
-                },
-            );
-            failures.end_case(&pc, lpt1, what);
-        },
-    );
-    failures.end();
+    for_every_case(Chip::write_modes, |case, failures| {
+        let (pc, device, what) = (&case.pc, &case.device, &case.what);
+        pc.choose(case.lpt1, 0, case.mode);
+        pc.set_timeouts(case.lpt1, [0, 0, 0, 0, WRITE_LIMIT_MS]);
+        device.misbehave_at_byte(case.moment, case.misbehaviour);
+        let result = check(pc.machine.write(case.lpt1, &data));
+        let (told, arrived) = (result.information, device.received());
+        failures.expect(STATUSES.contains(&result.status), || {
+            format!("{what}: {}", result.status)
+        });
+        failures.expect(
+            (result.status == NtStatus::SUCCESS) == (told == AMOUNT),
+            || format!("{what}: {} with {told}", result.status),
+        );
+        failures.expect(data.starts_with(&arrived), || {
+            format!("{what}: other bytes arrived")
+        });
+        let count = arrived.len();
+        failures.expect(
+            count
+                .checked_sub(told)
+                .is_some_and(|more| more <= unknown(case.chip, case.mode, case.misbehaviour))
+                || looks_well(case.mode, case.misbehaviour, case.moment),
+            || format!("{what}: {}, told {told}, arrived {count}", result.status),
+        );
+        // For the next byte of ECP a device may let the host wait as long as the program does.
+        let limit = if is_compatible(case.mode) || is_ecp(case.mode) {
+            (Nanos::from(WRITE_LIMIT_MS) + 100) * MS
+        } else {
+            LIMIT
+        };
+        failures.expect_took(&result, ..limit, what);
+        failures.expect_rest(pc, what);
+        case.heal();
+        device.clear_received();
+        let next = check(pc.machine.write(case.lpt1, &data));
+        failures.expect(
+            next.outcome() == (NtStatus::SUCCESS, AMOUNT)
+                && device.received_on(channel(case.mode)) == data,
+            || {
+                format!(
+                    "{what}: the next write: {} {:x?}",
+                    next.status,
+                    device.received()
+                )
+            },
+        );
+    });
 }
 
 #[test]
 fn reads_from_a_misbehaving_device_end_in_time_and_go_on_where_they_ended() {
-    let mut failures = Failures::default();
     let data = pattern(AMOUNT);
-    for_every_case(
-        Chip::read_modes,
-        |chip, mode, misbehaviour, moment, what| {
-            let device = Peripheral1284::new();
-            let pc = pc(chip, &device);
-            let lpt1 = pc.open();
-            pc.choose(lpt1, mode, 0);
-            device.give(&data);
-            device.misbehave_at_byte(moment, misbehaviour);
-            let result = check(pc.machine.read(lpt1, AMOUNT));
-            let sent = AMOUNT - device.to_send();
-            let told = result.information;
-            failures.expect(STATUSES.contains(&result.status), || {
-                format!("{what}: {}", result.status)
-            });
-            // Without power all lines are low, which in ECP mode offers a byte.
-            let phantom = usize::from(
-                mode == modes::ECP_HW_NOIRQ
-                    && misbehaviour == Misbehaviour::Condition(Condition::PoweredOff)
-                    || looks_well(mode, misbehaviour, moment),
-            );
-            // Half a byte is none, although its sender may think that it has gone.
-            let lost = if mode == modes::EPP_HW { AMOUNT } else { 1 };
-            failures.expect(told <= sent + phantom && sent <= told + lost, || {
-                format!("{what}: {}, told {told}, sent {sent}", result.status)
-            });
-            let got = &result.output[..told.min(sent)];
-            failures.expect(data.starts_with(got), || {
-                format!("{what}: {} with other bytes: {got:x?}", result.status)
-            });
-            failures.expect(result.took < LIMIT, || {
-                format!("{what}: {} ms", result.took / MS)
-            });
-            failures.expect_rest(&pc, what);
-            device.behave();
-            device.set_condition(Condition::Ready);
-            check(pc.machine.run_for(2000 * MS));
-            let next = check(pc.machine.read(lpt1, AMOUNT - sent));
-            failures.expect(
-                next.outcome() == (NtStatus::SUCCESS, AMOUNT - sent) && next.output == data[sent..],
-                || {
-                    format!(
-                        "{what}: told {told}, sent {sent}, then {} {:x?} of {data:x?}",
-                        next.status, next.output
-                    )
-                },
-            );
-            failures.end_case(&pc, lpt1, what);
-        },
-    );
-    failures.end();
+    for_every_case(Chip::read_modes, |case, failures| {
+        let (pc, device, what) = (&case.pc, &case.device, &case.what);
+        pc.choose(case.lpt1, case.mode, 0);
+        device.give(&data);
+        device.misbehave_at_byte(case.moment, case.misbehaviour);
+        let result = check(pc.machine.read(case.lpt1, AMOUNT));
+        let sent = AMOUNT - device.to_send();
+        let told = result.information;
+        failures.expect(STATUSES.contains(&result.status), || {
+            format!("{what}: {}", result.status)
+        });
+        // Without power all lines are low, which in ECP case.mode offers a byte.
+        let phantom = usize::from(
+            case.mode == modes::ECP_HW_NOIRQ
+                && case.misbehaviour == Misbehaviour::Condition(Condition::PoweredOff)
+                || looks_well(case.mode, case.misbehaviour, case.moment),
+        );
+        // Half a byte is none, although its sender may think that it has gone.
+        let lost = if case.mode == modes::EPP_HW {
+            AMOUNT
+        } else {
+            1
+        };
+        failures.expect(told <= sent + phantom && sent <= told + lost, || {
+            format!("{what}: {}, told {told}, sent {sent}", result.status)
+        });
+        let got = &result.output[..told.min(sent)];
+        failures.expect(data.starts_with(got), || {
+            format!("{what}: {} with other bytes: {got:x?}", result.status)
+        });
+        failures.expect_took(&result, ..LIMIT, what);
+        failures.expect_rest(pc, what);
+        case.heal();
+        let next = check(pc.machine.read(case.lpt1, AMOUNT - sent));
+        failures.expect(
+            next.outcome() == (NtStatus::SUCCESS, AMOUNT - sent) && next.output == data[sent..],
+            || {
+                format!(
+                    "{what}: told {told}, sent {sent}, then {} {:x?} of {data:x?}",
+                    next.status, next.output
+                )
+            },
+        );
+    });
+}
+
+/// A device that misbehaves at a moment, on a port whose mode a test chooses.
+struct Case {
+    chip: Chip,
+    mode: u16,
+    misbehaviour: Misbehaviour,
+    moment: usize,
+    what: String,
+    device: Peripheral1284,
+    pc: ModesPc,
+    lpt1: Handle,
+}
+
+impl Case {
+    /// The device comes to itself.
+    fn heal(&self) {
+        self.device.behave();
+        self.device.set_condition(Condition::Ready);
+        check(self.pc.machine.run_for(2000 * MS));
+    }
 }
 
 /// Every mode of the two chips that have most of them, every misbehaviour, every moment.
-fn for_every_case(
-    has: impl Fn(Chip) -> u16,
-    mut run: impl FnMut(Chip, u16, Misbehaviour, usize, &str),
-) {
+fn for_every_case(has: impl Fn(Chip) -> u16, run: impl Fn(&Case, &mut Failures)) {
+    let mut failures = Failures::default();
     for chip in [Chip::EcpEpp, Chip::Ps2] {
         for (mode, name) in modes::ALL {
             if has(chip) & mode == 0 {
@@ -199,12 +197,25 @@ fn for_every_case(
             }
             for misbehaviour in Misbehaviour::EXAMPLES {
                 for moment in MOMENTS {
-                    let what = format!("{chip:?} {name}, {misbehaviour:?} at byte {moment}");
-                    run(chip, mode, misbehaviour, moment, &what);
+                    let device = Peripheral1284::new();
+                    let pc = pc(chip, &device);
+                    let case = Case {
+                        chip,
+                        mode,
+                        misbehaviour,
+                        moment,
+                        what: format!("{chip:?} {name}, {misbehaviour:?} at byte {moment}"),
+                        device,
+                        lpt1: pc.open(),
+                        pc,
+                    };
+                    run(&case, &mut failures);
+                    failures.end_case(&case.pc, case.lpt1, &case.what);
                 }
             }
         }
     }
+    failures.end();
 }
 
 const fn is_ecp(mode: u16) -> bool {
@@ -247,9 +258,7 @@ fn a_printer_in_trouble_says_which_and_when() {
                                 )
                             },
                         );
-                        failures.expect(result.took < 200 * MS, || {
-                            format!("{what}: {} ms", result.took / MS)
-                        });
+                        failures.expect_took(&result, ..200 * MS, &what);
                         failures.expect_rest(&pc, &what);
                         // Paper is put in, and the program sends the rest.
                         device.set_condition(Condition::Ready);

@@ -82,28 +82,27 @@ fn a_fault_is_waited_for_with_a_time_out() {
         (Condition::Fault, Some(NtStatus::DEVICE_OFF_LINE)),
     ] {
         let device = Peripheral1284::new();
-        let pc = pc(Chip::Spp, &device);
-        let lpt1 = pc.open();
-        device.set_condition(condition);
-        if let Some(status) = status {
-            let refused = check(pc.machine.write(lpt1, b"text"));
-            assert_eq!(refused.outcome(), (status, 0), "{condition:?}");
-            assert!(refused.took < 100 * MS, "{condition:?}: {}", refused.took);
-        }
-        pc.set_timeouts(lpt1, [0, 0, 0, 0, 5000]);
-        let late = check(pc.machine.write(lpt1, b"text"));
-        assert_ne!(late.status, NtStatus::SUCCESS, "{condition:?}");
-        assert_eq!(late.information, 0, "{condition:?}");
-        let took = late.took / MS;
-        assert!((4900..5300).contains(&took), "{condition:?}: {took} ms");
-        let write = pc.machine.start_write(lpt1, b"text");
-        check(pc.machine.run_for(2000 * MS));
-        assert!(!pc.machine.is_done(&write), "{condition:?}");
-        device.set_condition(Condition::Ready);
-        let written = check(pc.machine.finish(&write));
-        assert_eq!(written.outcome(), (NtStatus::SUCCESS, 4), "{condition:?}");
-        assert_eq!(device.received(), b"text", "{condition:?}");
-        pc.close_and_finish(lpt1);
+        pc(Chip::Spp, &device).with_open(|pc, lpt1| {
+            device.set_condition(condition);
+            if let Some(status) = status {
+                let refused = check(pc.machine.write(lpt1, b"text"));
+                assert_eq!(refused.outcome(), (status, 0), "{condition:?}");
+                assert!(refused.took < 100 * MS, "{condition:?}: {}", refused.took);
+            }
+            pc.set_timeouts(lpt1, [0, 0, 0, 0, 5000]);
+            let late = check(pc.machine.write(lpt1, b"text"));
+            assert_ne!(late.status, NtStatus::SUCCESS, "{condition:?}");
+            assert_eq!(late.information, 0, "{condition:?}");
+            let took = late.took / MS;
+            assert!((4900..5300).contains(&took), "{condition:?}: {took} ms");
+            let write = pc.machine.start_write(lpt1, b"text");
+            check(pc.machine.run_for(2000 * MS));
+            assert!(!pc.machine.is_done(&write), "{condition:?}");
+            device.set_condition(Condition::Ready);
+            let written = check(pc.machine.finish(&write));
+            assert_eq!(written.outcome(), (NtStatus::SUCCESS, 4), "{condition:?}");
+            assert_eq!(device.received(), b"text", "{condition:?}");
+        });
     }
 }
 

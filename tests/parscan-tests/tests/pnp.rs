@@ -8,7 +8,7 @@ use ntsim::{
 };
 use parscan_models::{Condition, Spp, Unconnected};
 use parscan_tests::{
-    LPT1_REGISTERS, MS, Pc, Setup, check,
+    LPT1_REGISTERS, MS, Pc, Setup, assert_link, check,
     ntddpar::{GUID_DEVINTERFACE_PARALLEL, GUID_DEVINTERFACE_PARCLASS},
     scanner::ScannerSetup,
 };
@@ -26,6 +26,14 @@ fn device_names(pc: &Pc) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A program opens the port, resets the printer and closes the port.
+#[track_caller]
+fn assert_works(pc: &Pc) {
+    let lpt1 = pc.open();
+    assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+    check(pc.machine.close(lpt1));
 }
 
 #[test]
@@ -53,13 +61,7 @@ fn a_started_port_has_its_documented_names() {
         device_names(&pc),
         [r"\Device\Parallel0", r"\Device\ParallelPort0"]
     );
-    let links = pc.machine.links();
-    assert!(
-        links
-            .iter()
-            .any(|(name, target)| name.ends_with(r"\LPT1") && target == r"\Device\Parallel0"),
-        "{links:?}"
-    );
+    assert_link(&pc.machine, r"\LPT1", r"\Device\Parallel0");
     let interfaces = pc.machine.interfaces();
     for class in [GUID_DEVINTERFACE_PARALLEL, GUID_DEVINTERFACE_PARCLASS] {
         let found: Vec<_> = interfaces
@@ -163,14 +165,13 @@ fn names_behind_the_device_do_not_exist() {
 /// A printer from before IEEE 1284 prints, and has nothing to read.
 #[test]
 fn an_old_printer_prints() {
-    let pc = Pc::new();
-    let lpt1 = pc.open();
-    let write = check(pc.machine.write(lpt1, b"hello"));
-    assert_eq!(write.outcome(), (NtStatus::SUCCESS, b"hello".len()));
-    assert_eq!(pc.printer.received(), b"hello");
-    let read = check(pc.machine.read(lpt1, 16));
-    assert_eq!(read.outcome(), (NtStatus::IO_DEVICE_ERROR, 0));
-    pc.close_and_finish(lpt1);
+    Pc::new().with_open(|pc, lpt1| {
+        let write = check(pc.machine.write(lpt1, b"hello"));
+        assert_eq!(write.outcome(), (NtStatus::SUCCESS, b"hello".len()));
+        assert_eq!(pc.printer.received(), b"hello");
+        let read = check(pc.machine.read(lpt1, 16));
+        assert_eq!(read.outcome(), (NtStatus::IO_DEVICE_ERROR, 0));
+    });
 }
 
 #[test]
@@ -247,9 +248,7 @@ fn three_registers_are_enough_and_other_resources_are_ignored() {
             ..Setup::default()
         }
         .started();
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
         assert_eq!(pc.machine.times().unanswered, 0);
         pc.finish();
     }
@@ -442,25 +441,24 @@ fn a_device_is_served_as_what_it_is() {
 
 #[test]
 fn a_stopped_port_is_left_alone_and_its_requests_wait() {
-    let pc = Pc::new();
-    let lpt1 = pc.open();
-    assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
-    assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-    let accesses = pc.machine.port_accesses();
-    let reset = pc.start_initialize(lpt1);
-    check(pc.machine.run_for(2000 * MS));
-    assert!(!pc.machine.is_done(&reset));
-    assert_eq!(pc.machine.port_accesses(), accesses);
-    let second = pc.start_initialize(lpt1);
-    check(pc.machine.run_for(MS));
-    check(pc.machine.cancel(&second));
-    assert_eq!(
-        check(pc.machine.finish(&second)).status,
-        NtStatus::CANCELLED
-    );
-    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-    assert_eq!(check(pc.machine.finish(&reset)).status, NtStatus::SUCCESS);
-    pc.close_and_finish(lpt1);
+    Pc::new().with_open(|pc, lpt1| {
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        let accesses = pc.machine.port_accesses();
+        let reset = pc.start_initialize(lpt1);
+        check(pc.machine.run_for(2000 * MS));
+        assert!(!pc.machine.is_done(&reset));
+        assert_eq!(pc.machine.port_accesses(), accesses);
+        let second = pc.start_initialize(lpt1);
+        check(pc.machine.run_for(MS));
+        check(pc.machine.cancel(&second));
+        assert_eq!(
+            check(pc.machine.finish(&second)).status,
+            NtStatus::CANCELLED
+        );
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.finish(&reset)).status, NtStatus::SUCCESS);
+    });
 }
 
 #[test]
@@ -476,9 +474,7 @@ fn a_cancelled_stop_and_a_cancelled_removal_change_nothing() {
             "no new opens"
         );
         assert_eq!(check(pc.machine.cancel_remove(pc.node)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     // Spurious ones, too.
     assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
@@ -500,9 +496,7 @@ fn a_removed_port_comes_back() {
             NtStatus::SUCCESS
         );
         assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     pc.finish();
 }
@@ -516,9 +510,7 @@ fn the_device_can_be_disabled_and_enabled_under_its_port() {
         assert!(pc.try_open(r"\\.\LPT1").is_err());
         assert_eq!(pc.machine.threads(), 0);
         assert_eq!(check(pc.machine.start(child)), NtStatus::SUCCESS);
-        let lpt1 = pc.open();
-        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-        check(pc.machine.close(lpt1));
+        assert_works(&pc);
     }
     pc.finish();
 }

@@ -4,7 +4,7 @@ use ntsim::{CANARY, NtStatus};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     MS, Setup, check,
-    client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port},
+    client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port, with_client},
     modes::{Chip, Failures, ModesPc, pc, pc_with},
     parallel_h::{
         CHIP_MODE, COMMAND, INTERRUPT_SERVICE_ROUTINE, IOCTL_INTERNAL_DESELECT_DEVICE,
@@ -133,8 +133,8 @@ fn information_is_the_hardwares() {
                 assert_eq!(table.original_ecp_controller, base, "{chip:?}");
                 assert_eq!(table.ecp_controller, base, "{chip:?}");
                 assert_eq!(table.span_of_ecp_controller, span, "{chip:?}");
-                let fifo = if has_fifo { (16, 8) } else { (0, 0) };
-                assert_eq!((table.fifo_depth, table.fifo_width), fifo, "{chip:?}");
+                let fifo = if has_fifo { [16, 8] } else { [0, 0] };
+                assert_eq!(table.fifo, fifo, "{chip:?}");
                 assert_eq!(table.hardware_capabilities, hardware(chip), "{chip:?}");
                 assert_eq!(table.device_count, 0, "{chip:?}");
                 assert_eq!(table.current_mode, 0, "{chip:?}");
@@ -178,7 +178,7 @@ const fn hardware(chip: Chip) -> u32 {
 #[test]
 fn information_does_not_wait_for_the_port() {
     on_port(plain_pc(), |_, client, owner| {
-        assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+        owner.allocate();
         for _ in 0..2 {
             let other = client.open(PORT);
             for (code, length) in [
@@ -196,7 +196,7 @@ fn information_does_not_wait_for_the_port() {
             }
             other.close();
         }
-        assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        owner.free();
     });
 }
 
@@ -253,7 +253,7 @@ fn chip_modes_are_those_of_the_chip() {
             port.pnp_information();
             let without_port = by.set(&port, chip_mode::BYTE);
             assert!(without_port.is_error(), "{chip:?}, {by:?}: {without_port}");
-            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+            port.allocate();
             let current = || port.pnp_information().current_mode & 0xE0;
             for (mode, needs) in modes {
                 let what = format!("{chip:?}, {by:?}, {mode:#x}");
@@ -281,7 +281,7 @@ fn chip_modes_are_those_of_the_chip() {
                 assert_eq!(by.set(&port, mode | 0x14), SUCCESS, "{what}");
                 assert_eq!(by.clear(&port, mode), SUCCESS, "{what}");
             }
-            assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+            port.free();
             port.close();
             client.unload();
             assert_eq!(pc.not_at_rest(), [""; 0], "{chip:?}, {by:?}");
@@ -293,49 +293,47 @@ fn chip_modes_are_those_of_the_chip() {
 #[test]
 fn the_port_is_tried_freed_and_counted_at_dispatch_level_too() {
     for irql in [PASSIVE, DISPATCH] {
-        let pc = plain_pc();
-        let client = Client::load(&pc);
-        let (port, other) = (client.open(PORT), client.open(PORT));
-        port.port_information();
-        other.port_information();
-        let waiters = || port.call(Callback::QueryNumWaiters, irql).long();
-        let try_it = |slot: &Slot<'_>| slot.call(Callback::TryAllocatePort, irql).boolean();
-        assert_eq!(waiters(), 0);
-        assert!(try_it(&port));
-        assert!(!try_it(&other), "taken");
-        assert_eq!(waiters(), 0, "a refused try does not queue");
-        let queued = [other.start(&allocate()), other.start(&allocate())];
-        let select = other.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &END, 0));
-        for request in queued.iter().chain([&select]) {
-            assert_eq!(request.dispatched, NtStatus::PENDING);
-        }
-        assert_eq!(waiters(), 3);
-        // In the order of their arrival, each at once.
-        for (left, request) in queued.iter().enumerate() {
+        with_client(plain_pc(), |_, client| {
+            let (port, other) = (client.open(PORT), client.open(PORT));
+            port.port_information();
+            other.port_information();
+            let waiters = || port.call(Callback::QueryNumWaiters, irql).long();
+            let try_it = |slot: &Slot<'_>| slot.call(Callback::TryAllocatePort, irql).boolean();
+            assert_eq!(waiters(), 0);
+            assert!(try_it(&port));
+            assert!(!try_it(&other), "taken");
+            assert_eq!(waiters(), 0, "a refused try does not queue");
+            let queued = [other.start(&allocate()), other.start(&allocate())];
+            let select = other.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &END, 0));
+            for request in queued.iter().chain([&select]) {
+                assert_eq!(request.dispatched, NtStatus::PENDING);
+            }
+            assert_eq!(waiters(), 3);
+            // In the order of their arrival, each at once.
+            for (left, request) in queued.iter().enumerate() {
+                port.call(Callback::FreePort, irql);
+                let result = request.poll().expect("granted");
+                assert_eq!(result.outcome(), (SUCCESS, 0));
+                assert_eq!(waiters() as usize, 2 - left);
+                assert!(!try_it(&port));
+            }
             port.call(Callback::FreePort, irql);
-            let result = request.poll().expect("granted");
-            assert_eq!(result.outcome(), (SUCCESS, 0));
-            assert_eq!(waiters() as usize, 2 - left);
-            assert!(!try_it(&port));
-        }
-        port.call(Callback::FreePort, irql);
-        assert_eq!(select.finish().status, SUCCESS);
-        assert_eq!(waiters(), 0);
-        assert!(!try_it(&port), "SELECT_DEVICE takes the port");
-        assert_eq!(
-            other
-                .internal(IOCTL_INTERNAL_DESELECT_DEVICE, &END, 0)
-                .status,
-            SUCCESS
-        );
-        assert!(try_it(&port), "DESELECT_DEVICE frees it");
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
-        assert!(try_it(&other));
-        other.call(Callback::FreePort, irql);
-        port.close();
-        other.close();
-        client.unload();
-        pc.finish();
+            assert_eq!(select.finish().status, SUCCESS);
+            assert_eq!(waiters(), 0);
+            assert!(!try_it(&port), "SELECT_DEVICE takes the port");
+            assert_eq!(
+                other
+                    .internal(IOCTL_INTERNAL_DESELECT_DEVICE, &END, 0)
+                    .status,
+                SUCCESS
+            );
+            assert!(try_it(&port), "DESELECT_DEVICE frees it");
+            port.free();
+            assert!(try_it(&other));
+            other.call(Callback::FreePort, irql);
+            port.close();
+            other.close();
+        });
     }
 }
 
@@ -357,7 +355,7 @@ fn allocations_are_granted_at_dispatch_level() {
         });
         assert_eq!(free.finish().status, SUCCESS);
         assert_eq!(second.finish().status, SUCCESS);
-        assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE), SUCCESS);
+        port.free();
     });
 }
 
@@ -391,54 +389,52 @@ fn devices_that_are_not_there_cannot_be_selected() {
 
 #[test]
 fn the_end_of_the_chain_is_selected_with_the_port_and_without() {
-    let pc = plain_pc();
-    let client = Client::load(&pc);
-    let (port, other) = (client.open(PORT), client.open(PORT));
-    for slot in [&port, &other] {
-        slot.pnp_information();
-        slot.port_information();
-    }
-    let select = |slot: &Slot<'_>, input| {
-        slot.call(Callback::TrySelectDevice(input), PASSIVE)
-            .status()
-    };
-    let deselect =
-        |slot: &Slot<'_>, input| slot.call(Callback::DeselectDevice(input), PASSIVE).status();
-    let is_free = || {
-        let free = other.call(Callback::TryAllocatePort, PASSIVE).boolean();
-        if free {
-            other.call(Callback::FreePort, PASSIVE);
+    with_client(plain_pc(), |pc, client| {
+        let (port, other) = (client.open(PORT), client.open(PORT));
+        for slot in [&port, &other] {
+            slot.pnp_information();
+            slot.port_information();
         }
-        free
-    };
-    // With the port.
-    assert_eq!(select(&port, END), SUCCESS);
-    assert!(!is_free());
-    let refused = select(&other, END);
-    assert_eq!(refused, NtStatus::PENDING, "a refusal: nothing is queued");
-    assert_eq!(port.call(Callback::QueryNumWaiters, PASSIVE).long(), 0);
-    assert_eq!(deselect(&port, END), SUCCESS);
-    assert!(is_free(), "and no client that was refused has it");
-    // Keeping it.
-    assert_eq!(port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
-    assert_eq!(select(&port, END_KEEP), SUCCESS);
-    assert_eq!(deselect(&port, END_KEEP), SUCCESS);
-    assert!(!is_free());
-    let request = |input| port.internal(IOCTL_INTERNAL_SELECT_DEVICE, input, 0).status;
-    assert_eq!(request(&END_KEEP), SUCCESS);
-    let request = |input| {
-        port.internal(IOCTL_INTERNAL_DESELECT_DEVICE, input, 0)
-            .status
-    };
-    assert_eq!(request(&END_KEEP), SUCCESS);
-    assert!(!is_free());
-    assert_eq!(request(&END), SUCCESS);
-    assert!(is_free());
-    port.close();
-    other.close();
-    client.unload();
-    assert_eq!(pc.not_at_rest(), [""; 0]);
-    pc.finish();
+        let select = |slot: &Slot<'_>, input| {
+            slot.call(Callback::TrySelectDevice(input), PASSIVE)
+                .status()
+        };
+        let deselect =
+            |slot: &Slot<'_>, input| slot.call(Callback::DeselectDevice(input), PASSIVE).status();
+        let is_free = || {
+            let free = other.call(Callback::TryAllocatePort, PASSIVE).boolean();
+            if free {
+                other.call(Callback::FreePort, PASSIVE);
+            }
+            free
+        };
+        // With the port.
+        assert_eq!(select(&port, END), SUCCESS);
+        assert!(!is_free());
+        let refused = select(&other, END);
+        assert_eq!(refused, NtStatus::PENDING, "a refusal: nothing is queued");
+        assert_eq!(port.call(Callback::QueryNumWaiters, PASSIVE).long(), 0);
+        assert_eq!(deselect(&port, END), SUCCESS);
+        assert!(is_free(), "and no client that was refused has it");
+        // Keeping it.
+        port.allocate();
+        assert_eq!(select(&port, END_KEEP), SUCCESS);
+        assert_eq!(deselect(&port, END_KEEP), SUCCESS);
+        assert!(!is_free());
+        let request = |input| port.internal(IOCTL_INTERNAL_SELECT_DEVICE, input, 0).status;
+        assert_eq!(request(&END_KEEP), SUCCESS);
+        let request = |input| {
+            port.internal(IOCTL_INTERNAL_DESELECT_DEVICE, input, 0)
+                .status
+        };
+        assert_eq!(request(&END_KEEP), SUCCESS);
+        assert!(!is_free());
+        assert_eq!(request(&END), SUCCESS);
+        assert!(is_free());
+        port.close();
+        other.close();
+        assert_eq!(pc.not_at_rest(), [""; 0]);
+    });
 }
 
 #[test]
@@ -448,7 +444,7 @@ fn nothing_is_served_after_the_port_is_gone() {
     let (owner, port) = (client.open(PORT), client.open(PORT));
     port.port_information();
     port.pnp_information();
-    assert_eq!(owner.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE), SUCCESS);
+    owner.allocate();
     let waiting = port.start(&allocate());
     assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
     let gone = [NtStatus::DELETE_PENDING, NtStatus::DEVICE_REMOVED];

@@ -2,10 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ntsim::{Caller, Config, NtStatus, Stop, When, Where, Who};
+use ntsim::{Caller, Config, Handle, NtStatus, Stop, When, Where, Who};
 use parscan_models::{Line, PortAccess};
 use parscan_tests::{
-    MS, Setup, US, check,
+    MS, SECOND, Setup, US, check,
     client::{Callback, DEVICE, PASSIVE, on_port},
     ntddpar::{IOCTL_IEEE1284_GET_MODE, IOCTL_PAR_IS_PORT_FREE},
     parallel_h::{
@@ -13,12 +13,11 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_FREE,
     },
     port_programs::{
-        END, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control, data,
-        delay, delay_us, end, get, lines_pc, pace, repeat, request, second_reading,
+        END, End, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control,
+        data, delay, delay_us, get, lines_pc, pace, repeat, request, second_reading,
     },
 };
 
-const SECOND: u64 = 1000 * MS;
 const IDLE: u8 = 0x0C;
 
 fn pc() -> LinesPc {
@@ -29,46 +28,51 @@ fn writes(accesses: &[PortAccess]) -> Vec<(u16, Option<u8>)> {
     accesses.iter().map(|it| (it.offset, it.written)).collect()
 }
 
+/// Claims the port, and sets its lines.
+#[track_caller]
+fn claim_and_set(pc: &LinesPc, lpt1: Handle, lines: [[u8; 4]; 2]) {
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    pc.run_to_end(lpt1, &request(&lines, &[], false), 0);
+}
+
 #[test]
 fn the_port_is_described() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    let port = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64);
-    assert_eq!(port.outcome(), (NtStatus::SUCCESS, 64));
-    let at = |offset: usize| u32::from_le_bytes(port.output[offset..][..4].try_into().unwrap());
-    assert_eq!((at(0), at(4)), (1, 64), "version and size");
-    assert_eq!((at(8), at(12)), (0x378, 0), "base");
-    assert_eq!((at(16), at(24)), (0, 8), "no ECR, eight registers");
-    assert_eq!(at(28), 0x01, "the direction, and nothing else");
-    assert!((900..1200).contains(&at(32)), "{} ns an access", at(32));
-    assert_eq!((at(36), at(48), at(52)), (4096, 1 << 20, 4));
-    assert_eq!((at(56), at(60)), (64, 50_000));
-    let short = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 63);
-    assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        let port = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 64);
+        assert_eq!(port.outcome(), (NtStatus::SUCCESS, 64));
+        let at = |offset: usize| u32::from_le_bytes(port.output[offset..][..4].try_into().unwrap());
+        assert_eq!((at(0), at(4)), (1, 64), "version and size");
+        assert_eq!((at(8), at(12)), (0x378, 0), "base");
+        assert_eq!((at(16), at(24)), (0, 8), "no ECR, eight registers");
+        assert_eq!(at(28), 0x01, "the direction, and nothing else");
+        assert!((900..1200).contains(&at(32)), "{} ns an access", at(32));
+        assert_eq!((at(36), at(48), at(52)), (4096, 1 << 20, 4));
+        assert_eq!((at(56), at(60)), (64, 50_000));
+        let short = pc.control(lpt1, IOCTL_PARSCAN_GET_PORT, &[], 63);
+        assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL);
+    });
 }
 
 #[test]
 fn a_trigger_makes_its_accesses_and_no_other_and_allocates_nothing() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    for atomic in [false, true] {
-        let trigger = request(&[data(1), delay(10_000), data(0)], &[], atomic);
-        let _ = pc.accesses();
-        let allocations = pc.machine.allocations(pc.driver);
-        let before = pc.machine.times();
-        let ran = Ran::of(&pc.run(lpt1, &trigger, 0));
-        let after = pc.machine.times();
-        assert_eq!(pc.machine.allocations(pc.driver), allocations);
-        assert_eq!((ran.end, ran.instruction, ran.accesses), (end::DONE, 3, 2));
-        let accesses = pc.accesses();
-        assert_eq!(writes(&accesses), [(0, Some(1)), (0, Some(0))]);
-        let width = accesses[1].start - accesses[0].start;
-        assert!((10 * US..=11 * US).contains(&width), "{width} ns");
-        assert_eq!(after.sleeping, before.sleeping, "in the caller's thread");
-    }
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        for atomic in [false, true] {
+            let trigger = request(&[data(1), delay(10_000), data(0)], &[], atomic);
+            let _ = pc.accesses();
+            let allocations = pc.machine.allocations(pc.driver);
+            let before = pc.machine.times();
+            let ran = Ran::of(&pc.run(lpt1, &trigger, 0));
+            let after = pc.machine.times();
+            assert_eq!(pc.machine.allocations(pc.driver), allocations);
+            assert_eq!((ran.end, ran.instruction, ran.accesses), (End::Done, 3, 2));
+            let accesses = pc.accesses();
+            assert_eq!(writes(&accesses), [(0, Some(1)), (0, Some(0))]);
+            let width = accesses[1].start - accesses[0].start;
+            assert!((10 * US..=11 * US).contains(&width), "{width} ns");
+            assert_eq!(after.sleeping, before.sleeping, "in the caller's thread");
+        }
+    });
 }
 
 /// The scheduler takes the processor away for milliseconds wherever it may: a pulse that is atomic
@@ -88,13 +92,13 @@ fn an_atomic_pulse_is_not_stretched() {
         let _ = pc.accesses();
         let pulse = request(&[data(0x81), delay(10_000), data(0)], &[], true);
         let ran = Ran::of(&pc.run(lpt1, &pulse, 0));
-        assert_eq!(ran.end, end::DONE);
+        assert_eq!(ran.end, End::Done);
         let accesses = pc.accesses();
         let width = accesses[1].start - accesses[0].start;
         assert!((10 * US..=11 * US).contains(&width), "{seed}: {width} ns");
         if seed < 20 {
             let plain = request(&[data(0x81), delay(10_000), data(0)], &[], false);
-            assert_eq!(Ran::of(&pc.run(lpt1, &plain, 0)).end, end::DONE);
+            pc.run_to_end(lpt1, &plain, 0);
             let accesses = pc.accesses();
             let width = accesses[1].start - accesses[0].start;
             assert!(width >= 10 * US);
@@ -124,7 +128,7 @@ fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
         let _ = pc.accesses();
         pc.machine.start_thread("a program", move |machine| {
             let ran = check(machine.device_io_control(lpt1, IOCTL_PARSCAN_RUN, &program, 32));
-            assert_eq!(Ran::of(&ran).end, end::DONE);
+            assert_eq!(Ran::of(&ran).end, End::Done);
         })
     };
     let watch = |thread, decide: Box<dyn FnMut(Stop) -> bool>| {
@@ -188,53 +192,51 @@ fn an_atomic_pulse_keeps_its_width_at_every_instruction() {
 
 #[test]
 fn lines_are_read_back_through_the_plug() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    let code = [data(0x0B), get(1), get(0), get(2), data(0x14), get(1)];
-    // Without a claim, in the worker; with one, at once.
-    for claimed in [false, true] {
-        if claimed {
-            assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    pc().with_open(|pc, lpt1| {
+        let code = [data(0x0B), get(1), get(0), get(2), data(0x14), get(1)];
+        // Without a claim, in the worker; with one, at once.
+        for claimed in [false, true] {
+            if claimed {
+                assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+            }
+            let ran = Ran::of(&pc.run(lpt1, &request(&code, &[], false), 4));
+            let [status, now, dcr, other] = ran.output[..].try_into().unwrap();
+            // D0, D1, D3 to nFault, Select, nAck; D4 to Busy, which is inverted.
+            assert_eq!((status & 0xF8, now), (0xD8, 0x0B));
+            assert_eq!((dcr & 0x2F, other & 0xF8), (IDLE, 0x20));
         }
-        let ran = Ran::of(&pc.run(lpt1, &request(&code, &[], false), 4));
-        let [status, now, dcr, other] = ran.output[..].try_into().unwrap();
-        // D0, D1, D3 to nFault, Select, nAck; D4 to Busy, which is inverted.
-        assert_eq!((status & 0xF8, now), (0xD8, 0x0B));
-        assert_eq!((dcr & 0x2F, other & 0xF8), (IDLE, 0x20));
-    }
-    pc.close_and_finish(lpt1);
+    });
 }
 
 #[test]
 fn a_bad_program_moves_nothing() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let _ = pc.accesses();
-    let good = request(&[data(1), data(2)], &[], false);
-    let forever = [repeat(0xFF_FFFF), repeat(0xFF_FFFF), END, END];
-    for (bad, output) in [
-        (good[..good.len() - 1].to_vec(), 0),
-        ([&good[..], &[0]].concat(), 0),
-        (request(&[data(1), control(0x10, 0x10)], &[], false), 0),
-        (request(&[data(1), control(0, 0x80)], &[], false), 0),
-        (request(&[data(1), [12, 0, 1, 0]], &[], false), 0),
-        (request(&[data(1), [14, 0, 0, 0]], &[], false), 0),
-        (request(&forever, &[], false), 0),
-        (request(&[data(1), repeat(2)], &[], false), 0),
-        (request(&[data(1), NEXT_DATA], &[], false), 0),
-        (request(&[data(1), get(1)], &[], false), 0),
-        (request(&[data(1), delay_us(51)], &[], true), 0),
-        (vec![], 0),
-    ] {
-        let refused = pc.run(lpt1, &bad, output);
-        assert_eq!(refused.status, NtStatus::INVALID_PARAMETER, "{bad:?}");
-        assert_eq!(refused.information, 0);
-    }
-    let no_header = pc.control(lpt1, IOCTL_PARSCAN_RUN, &good, 31);
-    assert_eq!(no_header.status, NtStatus::INVALID_PARAMETER);
-    assert_eq!(pc.accesses(), []);
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let _ = pc.accesses();
+        let good = request(&[data(1), data(2)], &[], false);
+        let forever = [repeat(0xFF_FFFF), repeat(0xFF_FFFF), END, END];
+        for (bad, output) in [
+            (good[..good.len() - 1].to_vec(), 0),
+            ([&good[..], &[0]].concat(), 0),
+            (request(&[data(1), control(0x10, 0x10)], &[], false), 0),
+            (request(&[data(1), control(0, 0x80)], &[], false), 0),
+            (request(&[data(1), [12, 0, 1, 0]], &[], false), 0),
+            (request(&[data(1), [14, 0, 0, 0]], &[], false), 0),
+            (request(&forever, &[], false), 0),
+            (request(&[data(1), repeat(2)], &[], false), 0),
+            (request(&[data(1), NEXT_DATA], &[], false), 0),
+            (request(&[data(1), get(1)], &[], false), 0),
+            (request(&[data(1), delay_us(51)], &[], true), 0),
+            (vec![], 0),
+        ] {
+            let refused = pc.run(lpt1, &bad, output);
+            assert_eq!(refused.status, NtStatus::INVALID_PARAMETER, "{bad:?}");
+            assert_eq!(refused.information, 0);
+        }
+        let no_header = pc.control(lpt1, IOCTL_PARSCAN_RUN, &good, 31);
+        assert_eq!(no_header.status, NtStatus::INVALID_PARAMETER);
+        assert_eq!(pc.accesses(), []);
+    });
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         assert!(pc.accesses().iter().all(|it| it.written.is_none()));
         assert_eq!(pc.claim(lpt1), NtStatus::INVALID_DEVICE_STATE);
-        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        pc.run_to_end(lpt1, &set, 0);
         assert_eq!(pc.registers(), (0x5A, 0x05));
         assert_eq!(pc.release(lpt1, restore), NtStatus::SUCCESS);
         assert_eq!(pc.registers(), if restore { before } else { (0x5A, 0x05) });
@@ -279,7 +281,7 @@ fn a_claim_moves_no_line_and_lines_stay_or_are_restored() {
     // Nor does a program's end move them.
     assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
     let other = request(&[data(0xA5)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &other, 0)).end, end::DONE);
+    pc.run_to_end(lpt1, &other, 0);
     let _ = pc.accesses();
     check(pc.machine.close(lpt1));
     assert_eq!(pc.accesses(), []);
@@ -310,7 +312,7 @@ fn samples_come_on_their_grid() {
         let code = [pace(interval), repeat(hertz), NEXT_DATA, END];
         let _ = pc.accesses();
         let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
-        assert_eq!((ran.end, ran.missed, ran.accesses), (end::DONE, 0, hertz));
+        assert_eq!((ran.end, ran.missed, ran.accesses), (End::Done, 0, hertz));
         let accesses = pc.accesses();
         let first = accesses[0].start;
         let mut late = 0;
@@ -349,7 +351,7 @@ fn missed_slots_are_counted() {
         let code = [pace(interval), repeat(hertz / 10), NEXT_DATA, END];
         let _ = pc.accesses();
         let ran = Ran::of(&pc.run(lpt1, &request(&code, &samples, false), 0));
-        assert_eq!((ran.end, ran.accesses), (end::DONE, hertz / 10));
+        assert_eq!((ran.end, ran.accesses), (End::Done, hertz / 10));
         let accesses = pc.accesses();
         // An access of 1 us may begin before its slot, and none comes before its place on the grid.
         let (first, interval) = (accesses[0].start, u64::from(interval));
@@ -367,51 +369,47 @@ fn missed_slots_are_counted() {
 
 #[test]
 fn a_long_program_ends_with_its_request() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let code = [
-        data(1),
-        get(1),
-        repeat(7),
-        delay_us(8_000_000),
-        END,
-        data(2),
-    ];
-    let _ = pc.accesses();
-    let pending =
-        pc.machine
-            .start_io_control(lpt1, IOCTL_PARSCAN_RUN, &request(&code, &[], false), 64);
-    check(pc.machine.run_for(SECOND));
-    let _ = check(pc.machine.cancel(&pending));
-    let before = pc.machine.now();
-    let ran = Ran::of(&check(pc.machine.finish(&pending)));
-    assert!(pc.machine.now() - before < 20 * MS);
-    assert_eq!((ran.end, ran.instruction), (end::CANCELLED, 3));
-    assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
-    assert_eq!(pc.registers().0, 1, "lines stay");
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let code = [
+            data(1),
+            get(1),
+            repeat(7),
+            delay_us(8_000_000),
+            END,
+            data(2),
+        ];
+        let _ = pc.accesses();
+        let pending =
+            pc.machine
+                .start_io_control(lpt1, IOCTL_PARSCAN_RUN, &request(&code, &[], false), 64);
+        check(pc.machine.run_for(SECOND));
+        let _ = check(pc.machine.cancel(&pending));
+        let before = pc.machine.now();
+        let ran = Ran::of(&check(pc.machine.finish(&pending)));
+        assert!(pc.machine.now() - before < 20 * MS);
+        assert_eq!((ran.end, ran.instruction), (End::Cancelled, 3));
+        assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
+        assert_eq!(pc.registers().0, 1, "lines stay");
+    });
 }
 
 #[test]
 fn the_registers_of_a_claimed_port_come_back_after_a_sleep() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let set = request(&[data(0xC3), control(0x02, 0x0F)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
-    assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
-    let _ = pc.accesses();
-    check(pc.machine.wake());
-    check(pc.machine.settle());
-    assert_eq!(writes(&pc.accesses()), [(0, Some(0xC3)), (2, Some(0x02))]);
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        claim_and_set(pc, lpt1, [data(0xC3), control(0x02, 0x0F)]);
+        assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
+        let _ = pc.accesses();
+        check(pc.machine.wake());
+        check(pc.machine.settle());
+        assert_eq!(writes(&pc.accesses()), [(0, Some(0xC3)), (2, Some(0x02))]);
+    });
 }
 
 #[test]
 fn sleep_and_removal_end_a_program() {
     let code = [data(1), repeat(7), delay_us(8_000_000), END, data(2)];
-    for (remove, expected) in [(false, end::POWER_LOST), (true, end::REMOVED)] {
+    for (remove, expected) in [(false, End::PowerLost), (true, End::Removed)] {
         let pc = pc();
         let lpt1 = pc.open();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
@@ -473,22 +471,19 @@ fn the_port_goes_at_every_access() {
 
 #[test]
 fn a_second_program_and_a_look_for_devices_leave_a_claim_alone() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-    assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
-    let _ = pc.accesses();
-    assert_eq!(
-        pc.try_open(r"\\.\LPT1").unwrap_err(),
-        NtStatus::ACCESS_DENIED
-    );
-    check(pc.machine.enumerate(pc.node));
-    assert_eq!(pc.accesses(), []);
-    let mode = pc.control(lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
-    assert_eq!(mode.status, NtStatus::SUCCESS);
-    assert_eq!(pc.registers(), (0x77, 0x00));
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        claim_and_set(pc, lpt1, [data(0x77), control(0x00, 0x0C)]);
+        let _ = pc.accesses();
+        assert_eq!(
+            pc.try_open(r"\\.\LPT1").unwrap_err(),
+            NtStatus::ACCESS_DENIED
+        );
+        check(pc.machine.enumerate(pc.node));
+        assert_eq!(pc.accesses(), []);
+        let mode = pc.control(lpt1, IOCTL_IEEE1284_GET_MODE, &[], 4);
+        assert_eq!(mode.status, NtStatus::SUCCESS);
+        assert_eq!(pc.registers(), (0x77, 0x00));
+    });
 }
 
 /// A kernel client meets a port that a program has claimed: it waits, or is told; no line moves.
@@ -499,9 +494,7 @@ fn a_kernel_client_leaves_a_claim_alone() {
         let class = client.attach(DEVICE);
         class.connect();
         let lpt1 = pc.open();
-        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-        let set = request(&[data(0x77), control(0x00, 0x0C)], &[], false);
-        assert_eq!(Ran::of(&pc.run(lpt1, &set, 0)).end, end::DONE);
+        claim_and_set(pc, lpt1, [data(0x77), control(0x00, 0x0C)]);
         let _ = pc.accesses();
         let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
         assert_eq!(free.output, [0]);
@@ -511,13 +504,12 @@ fn a_kernel_client_leaves_a_claim_alone() {
             port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
             NtStatus::INVALID_DEVICE_STATE
         );
-        let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        let waiting = port.wait_for_port();
         check(pc.machine.run_for(10 * SECOND));
         assert_eq!(pc.accesses(), []);
         // The program goes on meanwhile, and gives the port back.
         let more = request(&[data(0x78)], &[], false);
-        assert_eq!(Ran::of(&pc.run(lpt1, &more, 0)).end, end::DONE);
+        pc.run_to_end(lpt1, &more, 0);
         let _ = pc.accesses();
         assert_eq!(pc.release(lpt1, false), NtStatus::SUCCESS);
         assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
@@ -530,20 +522,14 @@ fn a_kernel_client_leaves_a_claim_alone() {
         assert!((5 * SECOND..6 * SECOND).contains(&waited), "{waited}");
         assert_eq!(pc.run(lpt1, &more, 0).status, NtStatus::DEVICE_BUSY);
         assert_eq!(pc.accesses(), []);
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
+        port.free();
         assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
         // A program that dies gives it back, too.
         let waiting = port.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
         check(pc.machine.close(lpt1));
         assert_eq!(waiting.finish().status, NtStatus::SUCCESS);
         assert_eq!(pc.registers(), (0x78, 0x00));
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
+        port.free();
         class.close();
     });
 }
@@ -613,7 +599,7 @@ fn edges_are_those_of_the_program() {
         let accesses = pc.accesses();
         let trace = second_reading(&code, &bytes, dcr, &accesses, 2 * MS);
         assert_eq!(trace.end, Some(Ok(())), "{number}");
-        assert_eq!(ran.end, end::DONE, "{number}");
+        assert_eq!(ran.end, End::Done, "{number}");
         assert_eq!(ran.accesses, trace.accesses, "{number}");
         assert_eq!(ran.output, trace.output, "{number}");
         assert_eq!(u64::from(ran.missed), trace.missed, "{number}");
@@ -626,21 +612,20 @@ fn edges_are_those_of_the_program() {
 
 #[test]
 fn the_connector_shows_the_pulse() {
-    let pc = pc();
-    let lpt1 = pc.open();
-    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
-    let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
-    let from = pc.machine.now();
-    assert_eq!(Ran::of(&pc.run(lpt1, &pulse, 0)).end, end::DONE);
-    let chip = pc.chip.borrow();
-    let trace = parscan_models::PortDevice::trace(&*chip).unwrap();
-    let pulses: Vec<_> = trace
-        .pulses(Line::DATA[0], true)
-        .into_iter()
-        .filter(|pulse| pulse.start >= from)
-        .collect();
-    assert_eq!(pulses.len(), 1);
-    assert!((10 * US..=11 * US).contains(&pulses[0].duration));
-    drop(chip);
-    pc.close_and_finish(lpt1);
+    pc().with_open(|pc, lpt1| {
+        assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+        let pulse = request(&[data(1), delay(10_000), data(0)], &[], true);
+        let from = pc.machine.now();
+        pc.run_to_end(lpt1, &pulse, 0);
+        let chip = pc.chip.borrow();
+        let trace = parscan_models::PortDevice::trace(&*chip).unwrap();
+        let pulses: Vec<_> = trace
+            .pulses(Line::DATA[0], true)
+            .into_iter()
+            .filter(|pulse| pulse.start >= from)
+            .collect();
+        assert_eq!(pulses.len(), 1);
+        assert!((10 * US..=11 * US).contains(&pulses[0].duration));
+        drop(chip);
+    });
 }

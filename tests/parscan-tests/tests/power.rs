@@ -3,12 +3,12 @@
 use std::{cell::Cell, rc::Rc};
 
 use ntsim::{
-    Bugcheck, Caller, Config, DevNode, Handle, Machine, NodeState, NtStatus, Pending, PowerUp,
-    Resource, When,
+    Bugcheck, Caller, Config, DevNode, DriverId, Handle, Machine, Nanos, NodeState, NtStatus,
+    Pending, PowerUp, Resource, When,
 };
 use parscan_models::{Condition, DaisyChain, Peripheral1284, PortDevice, Spp, Width};
 use parscan_tests::{
-    MS, Pc, Setup, check,
+    MS, Pc, SECOND, Setup, check,
     client::{Callback, Client, DEVICE, PASSIVE, on_port},
     modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
@@ -18,14 +18,10 @@ use parscan_tests::{
         IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
         IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, chip_mode, chip_mode_of,
     },
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
 };
 
-const SECOND: u64 = 1000 * MS;
-/// bEndpointAddress of the default scanner's pipes.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
 /// The control register of LPT1, and what it holds at rest: nInit and nSelectIn.
 const DCR: u16 = 2;
 const IDLE: u8 = 0x0C;
@@ -52,20 +48,35 @@ fn scanner(seed: u64) -> ScannerPc {
 /// A test of a port, for every seed.
 fn on_ports(test: impl Fn(&Pc, Handle)) {
     for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
-        test(&pc, lpt1);
-        pc.close_and_finish(lpt1);
+        port(seed).with_open(&test);
     }
 }
 
 /// A test of a scanner, for every seed.
 fn on_scanners(test: impl Fn(&ScannerPc, Opened)) {
     for seed in SEEDS {
+        scanner(seed).with_open(&test);
+    }
+}
+
+/// A port that sleeps, and is pulled out in the test, for every seed.
+fn pulled_out_ports(test: impl Fn(&Pc, Handle)) {
+    for seed in SEEDS {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        sleep(&pc.machine);
+        test(&pc, lpt1);
+        end_without_device(&pc, lpt1);
+    }
+}
+
+/// The same of a scanner, which sleeps when the test lets it.
+fn pulled_out_scanners(test: impl Fn(&ScannerPc, Opened)) {
+    for seed in SEEDS {
         let pc = scanner(seed);
         let file = pc.open();
         test(&pc, file);
-        pc.close_and_finish(file);
+        end_without_scanner(&pc, file);
     }
 }
 
@@ -95,6 +106,14 @@ fn sleep(machine: &Machine) {
 fn wake(machine: &Machine) {
     check(machine.wake());
     check(machine.settle());
+}
+
+/// Nothing accesses a port for a time.
+#[track_caller]
+fn assert_left_alone(machine: &Machine, time: Nanos) {
+    let accesses = machine.port_accesses();
+    check(machine.run_for(time));
+    assert_eq!(machine.port_accesses(), accesses, "the port is left alone");
 }
 
 /// How long a nap takes: longer than a request waits for a port that another client has.
@@ -138,19 +157,17 @@ fn document() -> Vec<u8> {
 fn a_print_goes_on_after_the_sleep() {
     let mut slept = 0;
     for step in 0..60u64 {
-        let pc = port(step);
-        let lpt1 = pc.open();
-        let at = pc.machine.port_accesses() + 1 + step * 190;
-        pc.machine.at(When::PortAccess(at), |machine| nap(machine));
-        let print = check(pc.machine.write(lpt1, &document()));
-        slept += u64::from(print.took > NAP);
-        assert_eq!(
-            print.outcome(),
-            (NtStatus::SUCCESS, document().len()),
-            "{step}"
-        );
-        assert!(pc.printer.received() == document(), "{step}");
-        pc.close_and_finish(lpt1);
+        port(step).with_open(|pc, lpt1| {
+            pc.at_access(1 + step * 190, |machine| nap(machine));
+            let print = check(pc.machine.write(lpt1, &document()));
+            slept += u64::from(print.took > NAP);
+            assert_eq!(
+                print.outcome(),
+                (NtStatus::SUCCESS, document().len()),
+                "{step}"
+            );
+            assert!(pc.printer.received() == document(), "{step}");
+        });
     }
     assert!(slept > 30, "{slept}");
 }
@@ -206,23 +223,27 @@ fn sleep_in_transfer(chip: Chip, mode: u16, write: bool, step: u64, data: &[u8],
 fn every_request_of_the_port_survives_a_sleep() {
     for seed in SEEDS {
         for after in [1, 2, 5, 9] {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            let at = pc.machine.port_accesses() + after;
-            pc.machine.at(When::PortAccess(at), |machine| nap(machine));
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            pc.close_and_finish(lpt1);
+            port(seed).with_open(|pc, lpt1| {
+                pc.at_access(after, |machine| nap(machine));
+                assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+            });
         }
     }
+}
+
+/// A print that a busy printer has held up for a second.
+fn stuck_print(pc: &Pc, lpt1: Handle) -> Pending {
+    pc.printer.set_condition(Condition::Busy);
+    let print = pc.machine.start_write(lpt1, b"hello");
+    check(pc.machine.run_for(SECOND));
+    print
 }
 
 /// A stuck printer holds up a print, but no sleep.
 #[test]
 fn a_print_that_waits_for_the_printer_waits_through_the_sleep() {
     on_ports(|pc, lpt1| {
-        pc.printer.set_condition(Condition::Busy);
-        let print = pc.machine.start_write(lpt1, b"hello");
-        check(pc.machine.run_for(SECOND));
+        let print = stuck_print(pc, lpt1);
         assert!(!pc.machine.is_done(&print));
         nap(&pc.machine);
         check(pc.machine.run_for(SECOND));
@@ -437,105 +458,82 @@ fn an_unanswered_reset_ends_with_the_sleep() {
     });
 }
 
+/// A sleep in which the k-th call of the driver that may fail fails; there are three of them.
+#[track_caller]
+fn sleep_without_memory(machine: &Machine, driver: DriverId, k: u64) {
+    machine.inject_into(driver);
+    machine.inject_failure(k);
+    sleep(machine);
+    check(machine.run_for(SECOND));
+    wake(machine);
+    let failed = machine.failed_calls();
+    assert_eq!(failed.len(), usize::from(k <= 3), "{failed:?}");
+}
+
 /// Without memory for a power request the system sleeps and wakes up all the same, and so does
 /// what works on the device.
 #[test]
 fn a_sleep_that_finds_no_memory() {
     for k in 1..=4 {
-        for seed in SEEDS {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            pc.machine.inject_into(pc.driver);
-            pc.machine.inject_failure(k);
-            sleep(&pc.machine);
-            check(pc.machine.run_for(SECOND));
-            wake(&pc.machine);
-            let failed = pc.machine.failed_calls().len();
-            assert_eq!(
-                failed,
-                usize::from(k <= 3),
-                "{:?}",
-                pc.machine.failed_calls()
-            );
+        on_ports(|pc, lpt1| {
+            sleep_without_memory(&pc.machine, pc.driver, k);
             let print = check(pc.machine.write(lpt1, b"hello"));
             assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
-            pc.close_and_finish(lpt1);
-        }
+        });
     }
 }
 
 #[test]
 fn a_sleep_of_a_scanner_that_finds_no_memory() {
     for k in 1..=4 {
-        for seed in SEEDS {
-            let pc = scanner(seed);
-            let file = pc.open();
-            pc.machine.inject_into(pc.driver);
-            pc.machine.inject_failure(k);
-            sleep(&pc.machine);
-            check(pc.machine.run_for(SECOND));
-            wake(&pc.machine);
-            assert_eq!(pc.machine.failed_calls().len(), usize::from(k <= 3));
+        on_scanners(|pc, file| {
+            sleep_without_memory(&pc.machine, pc.driver, k);
             assert_eq!(pc.write(file, &[1; 100]).information, 100);
-            pc.close_and_finish(file);
-        }
+        });
     }
 }
 
 /// A device that is pulled out of a sleeping system is gone when it works again.
 #[test]
 fn removal_of_a_port_that_sleeps() {
-    for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
-        sleep(&pc.machine);
+    pulled_out_ports(|pc, lpt1| {
         let print = pc.machine.start_write(lpt1, b"hello");
         check(pc.machine.run_for(SECOND));
         check(pc.machine.unplug(pc.node));
         let print = check(pc.machine.finish(&print));
         assert!(!print.status.is_success(), "{}", print.status);
         check(pc.machine.wake());
-        end_without_device(&pc, lpt1);
-    }
+    });
 }
 
 #[test]
 fn removal_of_a_scanner_that_sleeps() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
-        let requests = waiting(&pc, file);
+    pulled_out_scanners(|pc, file| {
+        let requests = waiting(pc, file);
         sleep(&pc.machine);
         check(pc.machine.unplug(pc.node));
-        end_cancelled(&pc, &requests);
+        end_cancelled(pc, &requests);
         check(pc.machine.wake());
         assert_eq!(pc.read(file, 64).status, NtStatus::DELETE_PENDING);
-        end_without_scanner(&pc, file);
-    }
+    });
 }
 
 /// The bus finds no device to give power to, and the removal comes a moment later.
 #[test]
 fn a_port_that_is_gone_does_not_wake_up() {
-    for seed in SEEDS {
-        let pc = port(seed);
-        let lpt1 = pc.open();
-        sleep(&pc.machine);
+    pulled_out_ports(|pc, lpt1| {
         pc.machine.disconnect(pc.node);
         let print = pc.machine.start_write(lpt1, b"hello");
         wake(&pc.machine);
         check(pc.machine.run_for(SECOND));
         assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
         check(pc.machine.unplug(pc.node));
-        end_without_device(&pc, lpt1);
-    }
+    });
 }
 
 #[test]
 fn a_scanner_that_is_gone_does_not_wake_up() {
-    for seed in SEEDS {
-        let pc = scanner(seed);
-        let file = pc.open();
+    pulled_out_scanners(|pc, file| {
         sleep(&pc.machine);
         pc.machine.disconnect(pc.node);
         check(pc.machine.wake());
@@ -545,8 +543,7 @@ fn a_scanner_that_is_gone_does_not_wake_up() {
         assert!(!event.status.is_success(), "{}", event.status);
         assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
         check(pc.machine.unplug(pc.node));
-        end_without_scanner(&pc, file);
-    }
+    });
 }
 
 /// Removal at each step of a wake-up that the system does not wait for.
@@ -582,13 +579,9 @@ fn shutdown_of_a_port() {
     for seed in SEEDS {
         let pc = port(seed);
         let lpt1 = pc.open();
-        pc.printer.set_condition(Condition::Busy);
-        let print = pc.machine.start_write(lpt1, b"hello");
-        check(pc.machine.run_for(SECOND));
+        let print = stuck_print(&pc, lpt1);
         assert_eq!(check(pc.machine.shut_down()), NtStatus::SUCCESS);
-        let accesses = pc.machine.port_accesses();
-        check(pc.machine.run_for(SECOND));
-        assert_eq!(pc.machine.port_accesses(), accesses);
+        assert_left_alone(&pc.machine, SECOND);
         assert!(!pc.machine.is_done(&print));
         check(pc.machine.cancel(&print));
         let print = check(pc.machine.finish(&print));
@@ -649,9 +642,7 @@ fn a_class_driver_connects_its_mode_anew() {
             let peripheral = Peripheral1284::new();
             let pc = pc(Chip::EcpEpp, &peripheral);
             let client = Client::load(&pc);
-            let device = client.open(DEVICE);
-            device.connect();
-            device.lock();
+            let device = client.open_locked();
             let choose = || {
                 if read {
                     device.choose(mode, 0);
@@ -673,8 +664,7 @@ fn a_class_driver_connects_its_mode_anew() {
             if step == 0 {
                 nap(&pc.machine);
             } else {
-                let at = pc.machine.port_accesses() + step;
-                pc.machine.at(When::PortAccess(at), |machine| nap(machine));
+                pc.at_access(step, |machine| nap(machine));
                 let cut = transfer().status();
                 assert!(
                     matches!(cut, NtStatus::SUCCESS | NtStatus::POWER_STATE_INVALID),
@@ -715,8 +705,7 @@ fn the_devices_of_a_chain_are_selected_as_before() {
         if step == 0 {
             nap(&pc.machine);
         } else {
-            let at = pc.machine.port_accesses() + step;
-            pc.machine.at(When::PortAccess(at), |machine| nap(machine));
+            pc.at_access(step, |machine| nap(machine));
         }
         let written = check(pc.machine.write(lpt, &document()[..100]));
         assert_eq!(written.outcome(), (NtStatus::SUCCESS, 100));
@@ -744,10 +733,7 @@ fn the_devices_of_a_chain_are_selected_as_before() {
 #[test]
 fn the_chip_keeps_the_mode_that_its_owner_chose() {
     on_port(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, port| {
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-            NtStatus::SUCCESS
-        );
+        port.allocate();
         let ecp = chip_mode_of(chip_mode::ECP);
         // In the ECP block.
         let ecr = || {
@@ -762,10 +748,7 @@ fn the_chip_keeps_the_mode_that_its_owner_chose() {
         assert_eq!(ecr() & 0xE0, chip_mode::ECP);
         let clear = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &ecp, 0);
         assert_eq!(clear.status, NtStatus::SUCCESS);
-        assert_eq!(
-            port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-            NtStatus::SUCCESS
-        );
+        port.free();
     });
 }
 
@@ -784,7 +767,7 @@ fn a_device_sleeps_in_a_look_at_its_bus() {
         });
         // By itself: the system does not go to sleep in the middle of an enumeration.
         let at = pc.machine.port_accesses() + step;
-        pc.machine.at(When::PortAccess(at), move |machine| {
+        pc.at_access(step, move |machine| {
             set_device_power(machine, node, 4);
             set_device_power(machine, node, 1);
         });
@@ -867,6 +850,13 @@ fn ended(machine: &Machine, request: &Pending) -> NtStatus {
     check(machine.finish(request)).status
 }
 
+/// A request ended as those to a device without power do.
+#[track_caller]
+fn assert_not_ready(machine: &Machine, request: &Pending, what: &str) {
+    let status = ended(machine, request);
+    assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
+}
+
 /// The ways in which a device is refused its power: by its bus or by a driver above, within the
 /// request for it, soon, or late.
 fn refusals() -> Vec<PowerUp> {
@@ -887,6 +877,15 @@ fn refusals() -> Vec<PowerUp> {
     all
 }
 
+/// A test of every refusal and every seed.
+fn for_refusals(test: impl Fn(PowerUp, u64, &str)) {
+    for up in refusals() {
+        for seed in SEEDS {
+            test(up, seed, &format!("{up:?}, seed {seed}"));
+        }
+    }
+}
+
 /// What a program can ask of a port.
 fn port_requests(machine: &Machine, lpt1: Handle) -> [Pending; 3] {
     [
@@ -898,93 +897,80 @@ fn port_requests(machine: &Machine, lpt1: Handle) -> [Pending; 3] {
 
 #[test]
 fn a_port_without_power_answers_and_comes_back() {
-    for up in refusals() {
-        for seed in SEEDS {
-            let pc = port(seed);
-            let what = format!("{up:?}, seed {seed}");
-            let lpt1 = pc.open();
-            let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
-            sleep(&pc.machine);
-            let waiting = port_requests(&pc.machine, lpt1);
-            let granted = start_allocation(&pc.machine, port);
-            check(pc.machine.run_for(SECOND));
-            pc.machine.set_power_up(pc.node, up);
-            wake(&pc.machine);
-            check(pc.machine.run_for(SECOND / 2));
-            let accesses = pc.machine.port_accesses();
-            // What waits is told, and what comes is refused.
-            for request in &waiting {
-                let status = ended(&pc.machine, request);
-                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
-            }
-            assert_eq!(granted.get(), Some(NtStatus::DEVICE_NOT_READY), "{what}");
-            for request in port_requests(&pc.machine, lpt1) {
-                check(pc.machine.run_for(2 * SECOND));
-                let status = ended(&pc.machine, &request);
-                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
-            }
-            let allocate = pc.machine.internal_device_control(
-                port,
-                IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-                &[],
-                0,
-            );
-            assert_eq!(check(allocate).status, NtStatus::DEVICE_NOT_READY, "{what}");
-            // The devices on the port are as they were.
-            assert_eq!(check(pc.machine.enumerate(pc.node)), (), "{what}");
-            assert_eq!(pc.machine.children(pc.node).len(), 1, "{what}");
-            assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
-            // The next request asks again.
-            pc.machine.set_power_up(pc.node, PowerUp::default());
-            check(pc.machine.run_for(SECOND));
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
-            let print = check(pc.machine.write(lpt1, b"again"));
-            assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
-            assert_eq!(pc.printer.received(), b"again", "{what}");
-            nap(&pc.machine);
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
-            check(pc.machine.close(port));
-            pc.close_and_finish(lpt1);
+    for_refusals(|up, seed, what| {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
+        sleep(&pc.machine);
+        let waiting = port_requests(&pc.machine, lpt1);
+        let granted = start_allocation(&pc.machine, port);
+        check(pc.machine.run_for(SECOND));
+        pc.machine.set_power_up(pc.node, up);
+        wake(&pc.machine);
+        check(pc.machine.run_for(SECOND / 2));
+        let accesses = pc.machine.port_accesses();
+        // What waits is told, and what comes is refused.
+        for request in &waiting {
+            assert_not_ready(&pc.machine, request, what);
         }
-    }
+        assert_eq!(granted.get(), Some(NtStatus::DEVICE_NOT_READY), "{what}");
+        for request in port_requests(&pc.machine, lpt1) {
+            check(pc.machine.run_for(2 * SECOND));
+            assert_not_ready(&pc.machine, &request, what);
+        }
+        let allocate =
+            pc.machine
+                .internal_device_control(port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, &[], 0);
+        assert_eq!(check(allocate).status, NtStatus::DEVICE_NOT_READY, "{what}");
+        // The devices on the port are as they were.
+        assert_eq!(check(pc.machine.enumerate(pc.node)), (), "{what}");
+        assert_eq!(pc.machine.children(pc.node).len(), 1, "{what}");
+        assert_eq!(pc.machine.port_accesses(), accesses, "{what}");
+        // The next request asks again.
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        check(pc.machine.run_for(SECOND));
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+        let print = check(pc.machine.write(lpt1, b"again"));
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
+        assert_eq!(pc.printer.received(), b"again", "{what}");
+        nap(&pc.machine);
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+        check(pc.machine.close(port));
+        pc.close_and_finish(lpt1);
+    });
 }
 
 #[test]
 fn a_scanner_without_power_answers_and_comes_back() {
-    for up in refusals() {
-        for seed in SEEDS {
-            let pc = scanner(seed);
-            let what = format!("{up:?}, seed {seed}");
-            let file = pc.open();
-            sleep(&pc.machine);
-            pc.machine.set_power_up(pc.node, up);
-            check(pc.machine.wake());
-            let early = pc.machine.start_read(file.handle, 64);
-            check(pc.machine.settle());
-            check(pc.machine.run_for(SECOND / 2));
-            let status = ended(&pc.machine, &early);
-            assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
-            let urbs = pc.machine.urb_count();
-            for request in [
-                pc.machine.start_read(file.handle, 64),
-                pc.machine.start_write(file.handle, &[1; 100]),
-                pc.wait_on_event(file, 8),
-                pc.start(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0),
-            ] {
-                check(pc.machine.run_for(SECOND));
-                let status = ended(&pc.machine, &request);
-                assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{what}");
-            }
-            assert_eq!(pc.machine.urb_count(), urbs, "{what}");
-            // The next request asks again.
-            pc.machine.set_power_up(pc.node, PowerUp::default());
+    for_refusals(|up, seed, what| {
+        let pc = scanner(seed);
+        let file = pc.open();
+        sleep(&pc.machine);
+        pc.machine.set_power_up(pc.node, up);
+        check(pc.machine.wake());
+        let early = pc.machine.start_read(file.handle, 64);
+        check(pc.machine.settle());
+        check(pc.machine.run_for(SECOND / 2));
+        assert_not_ready(&pc.machine, &early, what);
+        let urbs = pc.machine.urb_count();
+        for request in [
+            pc.machine.start_read(file.handle, 64),
+            pc.machine.start_write(file.handle, &[1; 100]),
+            pc.wait_on_event(file, 8),
+            pc.start(file, IOCTL_RESET_PIPE, &pipe_type(ALL_PIPE), 0),
+        ] {
             check(pc.machine.run_for(SECOND));
-            assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
-            nap(&pc.machine);
-            assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
-            pc.close_and_finish(file);
+            assert_not_ready(&pc.machine, &request, what);
         }
-    }
+        assert_eq!(pc.machine.urb_count(), urbs, "{what}");
+        // The next request asks again.
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        check(pc.machine.run_for(SECOND));
+        assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
+        nap(&pc.machine);
+        assert_eq!(pc.write(file, &[1; 100]).information, 100, "{what}");
+        pc.close_and_finish(file);
+    });
 }
 
 /// A device that takes its time: a request that needs it waits, and the system waits for a device with
@@ -1012,22 +998,21 @@ fn power_that_comes_late() {
                 assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5));
                 pc.close_and_finish(lpt1);
 
-                let pc = scanner(seed);
-                let file = pc.open();
-                sleep(&pc.machine);
-                pc.machine.set_power_up(
-                    pc.node,
-                    PowerUp {
-                        inside: false,
-                        ..up
-                    },
-                );
-                let since = pc.machine.now();
-                check(pc.machine.wake());
-                assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
-                assert_eq!(pc.write(file, &[1; 100]).information, 100);
-                check(pc.machine.settle());
-                pc.close_and_finish(file);
+                scanner(seed).with_open(|pc, file| {
+                    sleep(&pc.machine);
+                    pc.machine.set_power_up(
+                        pc.node,
+                        PowerUp {
+                            inside: false,
+                            ..up
+                        },
+                    );
+                    let since = pc.machine.now();
+                    check(pc.machine.wake());
+                    assert!(pc.machine.now() - since < 100 * MS, "{up:?}");
+                    assert_eq!(pc.write(file, &[1; 100]).information, 100);
+                    check(pc.machine.settle());
+                });
             }
         }
     }
@@ -1038,37 +1023,42 @@ fn power_that_comes_late() {
 fn memory_that_comes_late() {
     for seed in SEEDS {
         for short in [1500 * MS, 4 * SECOND, 60 * SECOND] {
-            let pc = port(seed);
-            let lpt1 = pc.open();
-            sleep(&pc.machine);
-            forget(&pc);
-            let print = pc.machine.start_write(lpt1, b"hello");
-            pc.machine.set_power_memory(false);
-            let since = pc.machine.now();
-            check(pc.machine.wake());
-            assert!(pc.machine.now() - since < 100 * MS, "the system waits");
-            check(pc.machine.run_for(short));
-            // A request waits for five seconds.
-            assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
-            if short > 10 * SECOND {
-                assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
-            }
-            pc.machine.set_power_memory(true);
-            // By itself.
-            check(pc.machine.run_for(10 * SECOND));
-            assert_eq!(register(&pc, DCR) & 0x3F, IDLE);
-            if short < 10 * SECOND {
-                assert_eq!(ended(&pc.machine, &print), NtStatus::SUCCESS);
-            }
-            assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
-            check(pc.machine.run_until_idle());
-            // And no more.
-            let calls = pc.machine.kernel_calls();
-            check(pc.machine.run_for(600 * SECOND));
-            assert_eq!(pc.machine.kernel_calls(), calls);
-            pc.close_and_finish(lpt1);
+            port(seed).with_open(|pc, lpt1| {
+                sleep(&pc.machine);
+                forget(pc);
+                let print = pc.machine.start_write(lpt1, b"hello");
+                pc.machine.set_power_memory(false);
+                let since = pc.machine.now();
+                check(pc.machine.wake());
+                assert!(pc.machine.now() - since < 100 * MS, "the system waits");
+                check(pc.machine.run_for(short));
+                // A request waits for five seconds.
+                assert_eq!(pc.machine.is_done(&print), short > 10 * SECOND);
+                if short > 10 * SECOND {
+                    assert_eq!(ended(&pc.machine, &print), NtStatus::DEVICE_NOT_READY);
+                }
+                pc.machine.set_power_memory(true);
+                // By itself.
+                check(pc.machine.run_for(10 * SECOND));
+                assert_eq!(register(pc, DCR) & 0x3F, IDLE);
+                if short < 10 * SECOND {
+                    assert_eq!(ended(&pc.machine, &print), NtStatus::SUCCESS);
+                }
+                assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+                check(pc.machine.run_until_idle());
+                // And no more.
+                assert_rests(&pc.machine);
+            });
         }
     }
+}
+
+/// The driver does nothing for ten minutes.
+#[track_caller]
+fn assert_rests(machine: &Machine) {
+    let calls = machine.kernel_calls();
+    check(machine.run_for(600 * SECOND));
+    assert_eq!(machine.kernel_calls(), calls);
 }
 
 #[test]
@@ -1090,9 +1080,7 @@ fn memory_that_comes_late_for_a_scanner() {
         assert_eq!(pc.write(file, &[1; 100]).information, 100);
         assert!(pc.machine.now() - since < 100 * MS);
         check(pc.machine.run_until_idle());
-        let calls = pc.machine.kernel_calls();
-        check(pc.machine.run_for(600 * SECOND));
-        assert_eq!(pc.machine.kernel_calls(), calls);
+        assert_rests(&pc.machine);
     });
 }
 
@@ -1111,13 +1099,7 @@ fn removal_and_sleep_while_there_is_no_memory() {
                 pc.machine.set_power_memory(true);
             }
             sleep(&pc.machine);
-            let accesses = pc.machine.port_accesses();
-            check(pc.machine.run_for(100 * SECOND));
-            assert_eq!(
-                pc.machine.port_accesses(),
-                accesses,
-                "the driver does not ask in sleep"
-            );
+            assert_left_alone(&pc.machine, 100 * SECOND);
             pc.machine.set_power_memory(false);
             check(pc.machine.wake());
             check(pc.machine.close(lpt1));
@@ -1133,22 +1115,20 @@ fn removal_and_sleep_while_there_is_no_memory() {
     }
 }
 
+/// A sleep of which no device can be told: there is no memory for the requests.
+#[track_caller]
+fn sleep_untold(machine: &Machine) {
+    machine.set_power_memory(false);
+    sleep(machine);
+}
+
 /// The device was not told to sleep, and its power went with that of the system.
 #[test]
 fn a_port_that_was_not_put_to_sleep_is_put_at_rest() {
     on_ports(|pc, lpt1| {
-        pc.printer.set_condition(Condition::Busy);
-        let print = pc.machine.start_write(lpt1, b"hello");
-        check(pc.machine.run_for(SECOND));
-        pc.machine.set_power_memory(false);
-        sleep(&pc.machine);
-        let accesses = pc.machine.port_accesses();
-        check(pc.machine.run_for(SECOND));
-        assert_eq!(
-            pc.machine.port_accesses(),
-            accesses,
-            "the port is left alone"
-        );
+        let print = stuck_print(pc, lpt1);
+        sleep_untold(&pc.machine);
+        assert_left_alone(&pc.machine, SECOND);
         forget(pc);
         pc.printer.set_condition(Condition::Ready);
         pc.machine.set_power_memory(true);
@@ -1163,8 +1143,7 @@ fn a_port_that_was_not_put_to_sleep_is_put_at_rest() {
 fn a_scanner_that_was_not_put_to_sleep() {
     on_scanners(|pc, file| {
         let requests = waiting(pc, file);
-        pc.machine.set_power_memory(false);
-        sleep(&pc.machine);
+        sleep_untold(&pc.machine);
         end_cancelled(pc, &requests);
         pc.scanner.set_silent(BULK_OUT, false);
         pc.machine.set_power_memory(true);
@@ -1228,10 +1207,7 @@ fn a_port_that_sleeps_is_not_removed() {
                 let before = facts();
                 port.port_information();
                 port.pnp_information();
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-                    NtStatus::SUCCESS
-                );
+                port.allocate();
                 sleep(&pc.machine);
                 let accesses = pc.machine.port_accesses();
                 assert_eq!(facts(), before);
@@ -1251,16 +1227,10 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(ecr(), chip_mode::ECP);
                 sleep(&pc.machine);
                 // Who frees the port gives its mode back, too.
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-                    NtStatus::SUCCESS
-                );
+                port.free();
                 wake(&pc.machine);
                 assert_eq!(ecr(), 0);
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE),
-                    NtStatus::SUCCESS
-                );
+                port.allocate();
                 // Without power there is no word of when it comes.
                 sleep(&pc.machine);
                 let refused = PowerUp {
@@ -1276,10 +1246,7 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
                 pc.machine.set_power_up(pc.node, PowerUp::default());
                 nap(&pc.machine);
-                assert_eq!(
-                    port.order(IOCTL_INTERNAL_PARALLEL_PORT_FREE),
-                    NtStatus::SUCCESS
-                );
+                port.free();
                 device.close();
             },
         );

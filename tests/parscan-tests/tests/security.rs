@@ -7,7 +7,7 @@ use ntsim::{CANARY, Caller, Handle, IoResult, NtStatus, RegValue, Resource};
 use parscan_models::Peripheral1284;
 use parscan_tests::{
     Setup, check,
-    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request},
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot, with_client},
     modes::{Chip, Failures, ModesPc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_LOCATION, IOCTL_PAR_QUERY_RAW_DEVICE_ID},
     parallel_h::{DEVICE_REQUESTS, PORT_REQUESTS, UNDOCUMENTED},
@@ -111,53 +111,68 @@ fn try_everything(
     }
 }
 
+/// A client beside parscan, and what a test finds with it.
+fn beside_a_client(test: impl FnOnce(&ModesPc, &Client, &mut Failures)) {
+    let mut failures = Failures::default();
+    with_client(machine(), |pc, client| test(pc, client, &mut failures));
+    failures.end();
+}
+
+/// The documented requests to the port object, with an open of one object, and those to the device,
+/// with an open of another: each with what it is.
+fn each_request(
+    client: &Client,
+    [port, device]: [&str; 2],
+    mut test: impl FnMut(&Slot<'_>, u32, &str),
+) {
+    for (name, requests) in [(port, &PORT_REQUESTS[..]), (device, &DEVICE_REQUESTS[..])] {
+        let slot = client.open(name);
+        for (code, what) in requests {
+            test(&slot, *code, &format!("{what} to {name}"));
+        }
+        slot.close();
+    }
+}
+
 #[test]
 fn a_program_cannot_send_internal_requests() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let mut failures = Failures::default();
-    let port = client.open(PORT);
-    let table = port.port_information();
-    let mut kernel = vec![port.image(), table.context..table.context + 1];
-    let device = client.open(DEVICE);
-    let table = device.connect();
-    kernel.push(table.context..table.context + 1);
-    device.close();
-    for caller in [Caller::User64, Caller::User32] {
-        for (name, on_device) in [(r"\\.\LPT1", true), (PORT, false)] {
-            let handle = check(pc.machine.open(name, caller))
-                .unwrap_or_else(|status| panic!("{name}: {status}"));
-            try_everything(&pc, handle, on_device, &kernel, &mut failures);
-            check(pc.machine.close(handle));
+    beside_a_client(|pc, client, failures| {
+        let port = client.open(PORT);
+        let table = port.port_information();
+        let mut kernel = vec![port.image(), table.context..table.context + 1];
+        let device = client.open(DEVICE);
+        let table = device.connect();
+        kernel.push(table.context..table.context + 1);
+        device.close();
+        for caller in [Caller::User64, Caller::User32] {
+            for (name, on_device) in [(r"\\.\LPT1", true), (PORT, false)] {
+                let handle = check(pc.machine.open(name, caller))
+                    .unwrap_or_else(|status| panic!("{name}: {status}"));
+                try_everything(pc, handle, on_device, &kernel, failures);
+                check(pc.machine.close(handle));
+            }
+            let waiters = port.call(Callback::QueryNumWaiters, PASSIVE).long();
+            failures.expect(waiters == 0, || format!("{waiters} wait for the port"));
+            let lpt1 = pc.open();
+            let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
+            failures.expect(free.output == [1], || "a client has the port".to_owned());
+            check(pc.machine.close(lpt1));
         }
-        let waiters = port.call(Callback::QueryNumWaiters, PASSIVE).long();
-        failures.expect(waiters == 0, || format!("{waiters} wait for the port"));
-        let lpt1 = pc.open();
-        let free = pc.control(lpt1, IOCTL_PAR_IS_PORT_FREE, &[], 1);
-        failures.expect(free.output == [1], || "a client has the port".to_owned());
-        check(pc.machine.close(lpt1));
-    }
-    port.close();
-    client.unload();
-    pc.finish();
-    failures.end();
+        port.close();
+    });
 }
 
 /// As `IRP_MJ_INTERNAL_DEVICE_CONTROL`, but for a program: a driver above forwards what it was given.
 #[test]
 fn internal_requests_in_the_name_of_a_program_are_refused() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let mut failures = Failures::default();
-    for (name, requests) in [(PORT, &PORT_REQUESTS[..]), (DEVICE, &DEVICE_REQUESTS[..])] {
-        let slot = client.open(name);
-        for (code, what) in requests {
+    beside_a_client(|pc, client, failures| {
+        each_request(client, [PORT, DEVICE], |slot, code, what| {
             for file in [false, true] {
                 let before = pc.machine.port_accesses();
                 let result = slot.irp(&Request {
                     user_mode: true,
                     file,
-                    ..Request::internal(*code, &[0; 32], 256)
+                    ..Request::internal(code, &[0; 32], 256)
                 });
                 failures.expect(result.status == NtStatus::INVALID_PARAMETER, || {
                     format!("{what}: {}", result.status)
@@ -171,30 +186,18 @@ fn internal_requests_in_the_name_of_a_program_are_refused() {
                 let touched = result.output[32..].iter().any(|byte| *byte != CANARY);
                 failures.expect(!touched, || format!("{what}: the buffer was written"));
             }
-        }
-        slot.close();
-    }
-    client.unload();
-    pc.finish();
-    failures.end();
+        });
+    });
 }
 
 /// A request of one object is none of the other's.
 #[test]
 fn internal_requests_to_the_other_object_are_refused() {
-    let pc = machine();
-    let client = Client::load(&pc);
-    let mut failures = Failures::default();
-    for (name, requests) in [(DEVICE, &PORT_REQUESTS[..]), (PORT, &DEVICE_REQUESTS[..])] {
-        let slot = client.open(name);
-        for (code, what) in requests {
-            let result = slot.irp(&Request::internal(*code, &[0; 32], 256));
+    beside_a_client(|_, client, failures| {
+        each_request(client, [DEVICE, PORT], |slot, code, what| {
+            let result = slot.irp(&Request::internal(code, &[0; 32], 256));
             let right = result.outcome() == (NtStatus::INVALID_PARAMETER, 0);
-            failures.expect(right, || format!("{what} to {name}: {result:?}"));
-        }
-        slot.close();
-    }
-    client.unload();
-    pc.finish();
-    failures.end();
+            failures.expect(right, || format!("{what}: {result:?}"));
+        });
+    });
 }

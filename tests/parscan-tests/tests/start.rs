@@ -22,17 +22,26 @@ fn configs() -> impl Iterator<Item = Config> {
         })
 }
 
-/// What the hardware has seen so far.
-type Touched = fn(&Machine) -> u64;
-
-/// The start fails, and with it goes what AddDevice made; what the driver did before is all undone,
-/// and a start that succeeds is a start like any other.
+/// The start of a device fails, and with it goes what AddDevice made; what the driver did before is
+/// all undone, and a start that succeeds is a start like any other. `touched` tells how often the
+/// hardware was touched so far.
 fn fails_and_then_starts(
+    name: &str,
+    touched: impl Fn(&Machine) -> u64,
+    load: impl Fn(Config) -> (Machine, DevNode, DriverId),
+) {
+    for config in configs() {
+        let (machine, node, driver) = load(config);
+        fails_and_then_starts_on(&machine, node, driver, name, &touched);
+    }
+}
+
+fn fails_and_then_starts_on(
     machine: &Machine,
     node: DevNode,
     driver: DriverId,
     name: &str,
-    touched: Touched,
+    touched: impl Fn(&Machine) -> u64,
 ) {
     for status in STATUSES {
         machine.fail_start(node, Some(status));
@@ -68,26 +77,16 @@ fn fails_and_then_starts(
 
 #[test]
 fn a_port_whose_bus_fails_the_start_is_not_touched() {
-    for config in configs() {
-        let setup = Setup {
-            config,
-            ..Setup::default()
-        };
-        let pc = setup.loaded();
-        let touched: Touched = Machine::port_accesses;
-        fails_and_then_starts(&pc.machine, pc.node, pc.driver, r"\\.\LPT1", touched);
-    }
+    fails_and_then_starts(r"\\.\LPT1", Machine::port_accesses, |config| {
+        let pc = Setup::with_config(config).loaded();
+        (pc.machine, pc.node, pc.driver)
+    });
 }
 
 #[test]
 fn a_scanner_whose_bus_fails_the_start_is_not_touched() {
-    for config in configs() {
-        let setup = ScannerSetup {
-            config,
-            ..ScannerSetup::default()
-        };
-        let pc = setup.loaded();
-        let touched: Touched = Machine::urb_count;
-        fails_and_then_starts(&pc.machine, pc.node, pc.driver, r"\\.\Usbscan0", touched);
-    }
+    fails_and_then_starts(r"\\.\Usbscan0", Machine::urb_count, |config| {
+        let pc = ScannerSetup::with_config(config).loaded();
+        (pc.machine, pc.node, pc.driver)
+    });
 }

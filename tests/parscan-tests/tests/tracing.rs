@@ -11,7 +11,7 @@ use parscan_tests::{
     MS, Setup, check,
     modes::{Chip, ModesPc, pattern, pc},
     ntddpar::{IOCTL_PAR_QUERY_DEVICE_ID, modes},
-    scanner::{ScannerPc, ScannerSetup},
+    scanner::{BULK_IN, ScannerPc, ScannerSetup},
     usbscan_h::{IOCTL_SET_TIMEOUT, timeout},
 };
 
@@ -21,11 +21,16 @@ const GUID: &str = "5d67e879-5dd6-56ae-75b1-ef3dd824ae50";
 const ERROR: u8 = 2;
 const WARNING: u8 = 3;
 const INFO: u8 = 4;
-/// bEndpointAddress of the default scanner's bulk IN pipe.
-const BULK_IN: u8 = 0x81;
 
 /// A session's level, as bytes of a start.
 const EVERYTHING: Option<u8> = Some(0);
+
+/// A port, and a session that wants errors.
+fn errors() -> Setup {
+    let mut setup = Setup::default();
+    setup.config.etw_level = Some(ERROR);
+    setup
+}
 
 fn named(events: &[EtwEvent], name: &str) -> Vec<EtwEvent> {
     events
@@ -74,8 +79,7 @@ fn a_start_is_told() {
 
 #[test]
 fn a_port_without_its_ports_says_so_in_an_event_and_in_the_event_log() {
-    let mut setup = Setup::default();
-    setup.config.etw_level = Some(ERROR);
+    let mut setup = errors();
     setup.resources = Vec::new();
     let pc = setup.loaded();
     assert!(check(pc.machine.add_device(pc.node, pc.driver)).is_success());
@@ -101,8 +105,7 @@ fn a_port_without_its_ports_says_so_in_an_event_and_in_the_event_log() {
 
 #[test]
 fn a_device_that_is_not_served_says_so_without_a_device_object() {
-    let mut setup = Setup::default();
-    setup.config.etw_level = Some(ERROR);
+    let mut setup = errors();
     setup.parameters = Vec::new();
     setup.class_guid = "{4D36E96C-E325-11CE-BFC1-08002BE10318}";
     let pc = setup.loaded();
@@ -240,12 +243,18 @@ fn a_time_out_of_a_write_tells_mode_and_event() {
         assert!(result.information < 20, "{name}");
         let told = only(&pc.machine.etw_events(), "TimedOut");
         assert_eq!(told.text("Device"), "LPT1", "{name}");
-        assert_eq!(told.text("Mode"), name);
-        assert_eq!(told.number("Ieee1284Event"), event, "{told}");
-        assert_helps(&told);
+        assert_stuck(&told, name, event);
         check(pc.machine.close(lpt1));
         pc.remove();
     }
+}
+
+/// The event of a transfer that got no further says where.
+#[track_caller]
+fn assert_stuck(told: &EtwEvent, mode: &str, event: u64) {
+    assert_eq!(told.text("Mode"), mode);
+    assert_eq!(told.number("Ieee1284Event"), event, "{told}");
+    assert_helps(told);
 }
 
 #[test]
@@ -259,9 +268,7 @@ fn a_stalled_ecp_transfer_tells_the_event_of_its_recovery() {
         let result = check(pc.machine.write(lpt1, &pattern(20)));
         assert_eq!(result.status, NtStatus::IO_DEVICE_ERROR, "{name}");
         let told = only(&pc.machine.etw_events(), "TimedOut");
-        assert_eq!(told.text("Mode"), name);
-        assert_eq!(told.number("Ieee1284Event"), 73, "{told}");
-        assert_helps(&told);
+        assert_stuck(&told, name, 73);
         check(pc.machine.close(lpt1));
         pc.remove();
     }
@@ -286,9 +293,7 @@ fn a_time_out_of_a_read_tells_mode_and_event() {
         let told = told
             .first()
             .unwrap_or_else(|| panic!("{name}: nothing told"));
-        assert_eq!(told.text("Mode"), name);
-        assert_eq!(told.number("Ieee1284Event"), event, "{told}");
-        assert_helps(told);
+        assert_stuck(told, name, event);
         check(pc.machine.close(lpt1));
         pc.remove();
     }
@@ -331,35 +336,33 @@ fn a_device_with_nothing_to_say_and_one_from_before_1284_are_told_as_such() {
 
 #[test]
 fn a_stall_is_told_with_its_usbd_status() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    check(pc.machine.listen(Some(WARNING)));
-    pc.scanner.stall_at(BULK_IN, 0);
-    assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
-    let told = only(&pc.machine.etw_events(), "UsbError");
-    assert_eq!(told.text("Device"), "Usbscan0");
-    // USBD_STATUS_STALL_PID, URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER
-    assert_eq!(told.number("UsbdStatus"), 0xC000_0004, "{told}");
-    assert_eq!(told.number("UrbFunction"), 9);
-    assert!(told.number("Pipe") < 8, "{told}");
-    assert!(told.text("Remedy").contains("STALL"), "{told}");
-    assert_helps(&told);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        check(pc.machine.listen(Some(WARNING)));
+        pc.scanner.stall_at(BULK_IN, 0);
+        assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
+        let told = only(&pc.machine.etw_events(), "UsbError");
+        assert_eq!(told.text("Device"), "Usbscan0");
+        // USBD_STATUS_STALL_PID, URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER
+        assert_eq!(told.number("UsbdStatus"), 0xC000_0004, "{told}");
+        assert_eq!(told.number("UrbFunction"), 9);
+        assert!(told.number("Pipe") < 8, "{told}");
+        assert!(told.text("Remedy").contains("STALL"), "{told}");
+        assert_helps(&told);
+    });
 }
 
 #[test]
 fn a_scanner_that_says_nothing_in_time_is_told() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    check(pc.machine.listen(Some(WARNING)));
-    let set = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(2, 2, 2), 0);
-    assert_eq!(set.status, NtStatus::SUCCESS);
-    pc.scanner.silence_at(BULK_IN, 0);
-    assert_eq!(pc.read(file, 64).status, NtStatus::IO_TIMEOUT);
-    let told = only(&pc.machine.etw_events(), "TimedOut");
-    assert_eq!(told.text("Mode"), "USB bulk or interrupt transfer");
-    assert_helps(&told);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        check(pc.machine.listen(Some(WARNING)));
+        let set = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(2, 2, 2), 0);
+        assert_eq!(set.status, NtStatus::SUCCESS);
+        pc.scanner.silence_at(BULK_IN, 0);
+        assert_eq!(pc.read(file, 64).status, NtStatus::IO_TIMEOUT);
+        let told = only(&pc.machine.etw_events(), "TimedOut");
+        assert_eq!(told.text("Mode"), "USB bulk or interrupt transfer");
+        assert_helps(&told);
+    });
 }
 
 #[test]
@@ -426,14 +429,13 @@ fn who_has_the_port_and_who_waits_in_vain_is_told() {
 #[test]
 fn nothing_is_sent_while_nobody_listens_to_that_level() {
     for level in [None, Some(ERROR)] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        check(pc.machine.listen(EVERYTHING));
-        check(pc.machine.listen(level));
-        pc.scanner.stall_at(BULK_IN, 0);
-        assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
-        assert_eq!(pc.machine.etw_writes(), 0, "{level:?}");
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            check(pc.machine.listen(EVERYTHING));
+            check(pc.machine.listen(level));
+            pc.scanner.stall_at(BULK_IN, 0);
+            assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
+            assert_eq!(pc.machine.etw_writes(), 0, "{level:?}");
+        });
     }
 }
 

@@ -5,12 +5,12 @@ use std::{cell::RefCell, rc::Rc};
 
 use ntsim::{NtStatus, RegValue, Resource};
 use parscan_models::{
-    Condition, Ecp, Epp, HostLines, Levels, Line, LineTrace, Nanos, Peripheral, Peripheral1284,
+    Condition, Ecp, Epp, HostLines, Levels, Line, Nanos, Peripheral, Peripheral1284,
     PeripheralLines, PortDevice, Ps2, Spp, Width,
 };
 use parscan_tests::{
     MS, Pc, Setup, check,
-    modes::{AnyChip, Chip, Failures},
+    modes::{AnyChip, BoxedChip, Chip, Failures},
     ntddpar::{
         IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_QUERY_DEVICE_ID,
         IOCTL_PAR_QUERY_INFORMATION, modes,
@@ -63,31 +63,11 @@ fn chip(kind: Chip, record: &Record, device: &Peripheral1284) -> Box<dyn AnyChip
     chip
 }
 
-struct Boxed(Box<dyn AnyChip>);
-
-impl PortDevice for Boxed {
-    fn read(&mut self, now: Nanos, block: usize, offset: u16, width: Width) -> u32 {
-        self.0.read(now, block, offset, width)
-    }
-
-    fn write(&mut self, now: Nanos, block: usize, offset: u16, width: Width, value: u32) {
-        self.0.write(now, block, offset, width, value);
-    }
-
-    fn advance(&mut self, now: Nanos) {
-        self.0.advance(now);
-    }
-
-    fn trace(&self) -> Option<&LineTrace> {
-        self.0.trace()
-    }
-}
-
-type Bench = (Pc<Boxed, Peripheral1284>, Record);
+type Bench = (Pc<BoxedChip, Peripheral1284>, Record);
 
 fn bench(kind: Chip, device: &Peripheral1284, probe: Option<u32>) -> Bench {
     let record = Record::default();
-    let chip = Boxed(chip(kind, &record, device));
+    let chip = BoxedChip::from(chip(kind, &record, device));
     let mut setup = Setup {
         hardware_key: probe
             .map(|probe| ("ParscanProbe".into(), RegValue::Dword(probe)))
@@ -106,7 +86,7 @@ fn bench(kind: Chip, device: &Peripheral1284, probe: Option<u32>) -> Bench {
 }
 
 /// Three looks at the hardware, and a night.
-fn live(pc: &Pc<Boxed, Peripheral1284>) {
+fn live(pc: &Pc<BoxedChip, Peripheral1284>) {
     for _ in 0..3 {
         check(pc.machine.enumerate(pc.node));
         check(pc.machine.run_until_idle());
@@ -118,7 +98,7 @@ fn live(pc: &Pc<Boxed, Peripheral1284>) {
     check(pc.machine.run_until_idle());
 }
 
-fn children(pc: &Pc<Boxed, Peripheral1284>) -> usize {
+fn children(pc: &Pc<BoxedChip, Peripheral1284>) -> usize {
     pc.machine.children(pc.node).len()
 }
 
@@ -126,7 +106,7 @@ fn children(pc: &Pc<Boxed, Peripheral1284>) -> usize {
 fn with_probe_0_no_line_moves_whoever_is_there() {
     let mut failures = Failures::default();
     for kind in Chip::ALL {
-        for condition in CONDITIONS {
+        for condition in conditions() {
             let device = Peripheral1284::new().with_condition(condition);
             let (pc, record) = bench(kind, &device, Some(0));
             live(&pc);
@@ -140,9 +120,8 @@ fn with_probe_0_no_line_moves_whoever_is_there() {
     failures.end();
 }
 
-const CONDITIONS: [Condition; 8] = [
-    Condition::Ready,
-    Condition::Busy,
+/// Those in which a device is not asked.
+const SILENT: [Condition; 6] = [
     Condition::PaperEmpty,
     Condition::OffLine,
     Condition::PoweredOff,
@@ -151,11 +130,17 @@ const CONDITIONS: [Condition; 8] = [
     Condition::Other(PeripheralLines::from_dsr(0xF8)),
 ];
 
+fn conditions() -> impl Iterator<Item = Condition> {
+    [Condition::Ready, Condition::Busy]
+        .into_iter()
+        .chain(SILENT)
+}
+
 #[test]
 fn nobody_at_rest_is_asked_and_no_line_moves() {
     let mut failures = Failures::default();
     for kind in Chip::ALL {
-        for condition in CONDITIONS.into_iter().skip(2) {
+        for condition in SILENT {
             let device = Peripheral1284::new().with_condition(condition);
             let (pc, record) = bench(kind, &device, None);
             live(&pc);
@@ -240,7 +225,7 @@ fn a_known_device_stays_until_the_second_miss() {
         children(&pc)
     };
     assert_eq!(look(), 2);
-    for condition in CONDITIONS {
+    for condition in conditions() {
         device.set_condition(condition);
         let stays = if matches!(condition, Condition::Unplugged | Condition::Other(_)) {
             [2, 1, 1]

@@ -6,8 +6,8 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 use ntsim::{Caller, Config, NodeState, NtStatus, When, trace::EventKind, usb::layout::function};
 use parscan_models::Scanner;
 use parscan_tests::{
-    MS, check,
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    MS, SECOND, check,
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{
         ALL_PIPE, ChannelInfo, DrvVersion, EVENT_PIPE, IOCTL_CANCEL_IO,
         IOCTL_GET_CHANNEL_ALIGN_RQST, IOCTL_GET_DEVICE_DESCRIPTOR, IOCTL_GET_PIPE_CONFIGURATION,
@@ -16,11 +16,6 @@ use parscan_tests::{
         REQUESTS, get_descriptor, pipe_type, timeout,
     },
 };
-
-/// bEndpointAddress of the default scanner's bulk pipes.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
-const SECOND: u64 = 1000 * MS;
 
 fn setups() -> impl Iterator<Item = ScannerSetup> {
     (0..4).map(|seed| {
@@ -331,37 +326,38 @@ fn a_completion_gives_the_device_up_last_of_all() {
         trace_calls: true,
         ..Config::default()
     };
-    let pc = ScannerSetup::with_config(config).started();
-    let file = pc.open();
-    let event = pc.wait_on_event(file, 8);
-    let read = pc.machine.start_read(file.handle, 100);
-    let input = get_descriptor(1, 0, 0);
-    pc.scanner.set_silent(0, true);
-    let control = pc.start(file, IOCTL_GET_USB_DESCRIPTOR, &input, 18);
-    check(pc.machine.run_for(10 * MS));
-    let before = pc.machine.trace().len();
-    // Each ends in a thread of the bus's own.
-    pc.scanner.press(&[1]);
-    pc.scanner.send(BULK_IN, &[1; 50], false);
-    pc.scanner.set_silent(0, false);
-    check(pc.machine.run_for(10 * MS));
-    let trace = pc.machine.trace();
-    let mut calls = BTreeMap::<u32, Vec<&str>>::new();
-    for event in &trace[before..] {
-        if let EventKind::Call { name, .. } = event.kind {
-            calls.entry(event.thread).or_default().push(name);
-        }
-    }
-    calls.retain(|_, calls| calls.contains(&"IofCompleteRequest"));
-    assert_eq!(calls.len(), 3);
-    for calls in calls.values() {
-        let count = |name| calls.iter().filter(|call| **call == name).count();
-        assert_eq!(calls.last(), Some(&"IoReleaseRemoveLockEx"), "{calls:?}");
-        assert_eq!(count("IoReleaseRemoveLockEx"), 1);
-        assert_eq!(count("IofCompleteRequest"), 1);
-    }
-    for request in [&read, &event, &control] {
-        assert_eq!(pc.finish_request(request).status, NtStatus::SUCCESS);
-    }
-    pc.close_and_finish(file);
+    ScannerSetup::with_config(config)
+        .started()
+        .with_open(|pc, file| {
+            let event = pc.wait_on_event(file, 8);
+            let read = pc.machine.start_read(file.handle, 100);
+            let input = get_descriptor(1, 0, 0);
+            pc.scanner.set_silent(0, true);
+            let control = pc.start(file, IOCTL_GET_USB_DESCRIPTOR, &input, 18);
+            check(pc.machine.run_for(10 * MS));
+            let before = pc.machine.trace().len();
+            // Each ends in a thread of the bus's own.
+            pc.scanner.press(&[1]);
+            pc.scanner.send(BULK_IN, &[1; 50], false);
+            pc.scanner.set_silent(0, false);
+            check(pc.machine.run_for(10 * MS));
+            let trace = pc.machine.trace();
+            let mut calls = BTreeMap::<u32, Vec<&str>>::new();
+            for event in &trace[before..] {
+                if let EventKind::Call { name, .. } = event.kind {
+                    calls.entry(event.thread).or_default().push(name);
+                }
+            }
+            calls.retain(|_, calls| calls.contains(&"IofCompleteRequest"));
+            assert_eq!(calls.len(), 3);
+            for calls in calls.values() {
+                let count = |name| calls.iter().filter(|call| **call == name).count();
+                assert_eq!(calls.last(), Some(&"IoReleaseRemoveLockEx"), "{calls:?}");
+                assert_eq!(count("IoReleaseRemoveLockEx"), 1);
+                assert_eq!(count("IofCompleteRequest"), 1);
+            }
+            for request in [&read, &event, &control] {
+                assert_eq!(pc.finish_request(request).status, NtStatus::SUCCESS);
+            }
+        });
 }

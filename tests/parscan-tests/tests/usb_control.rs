@@ -6,7 +6,7 @@ use ntsim::{
 };
 use parscan_models::{DescriptorSet, Endpoint, Scanner, Speed};
 use parscan_tests::{
-    check,
+    assert_link, check,
     register_write::RegisterWrite,
     scanner::{Opened, ScannerPc, ScannerSetup},
     usbscan_h::{
@@ -50,13 +50,7 @@ fn assert_vendor(urb: &Urb, flags: u32, setup: [u8; 8]) {
 #[test]
 fn a_started_scanner_has_its_documented_names() {
     let pc = ScannerPc::new();
-    let links = pc.machine.links();
-    assert!(
-        links
-            .iter()
-            .any(|(name, target)| name.ends_with(r"\Usbscan0") && target == r"\Device\Usbscan0"),
-        "{links:?}"
-    );
+    assert_link(&pc.machine, r"\Usbscan0", r"\Device\Usbscan0");
     let interfaces = pc.machine.interfaces();
     assert_eq!(interfaces.len(), 1, "{interfaces:?}");
     let (class, name, enabled) = &interfaces[0];
@@ -82,63 +76,62 @@ fn a_started_scanner_has_its_documented_names() {
 
 #[test]
 fn handles_know_version_descriptor_and_pipes() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    let version = pc.control(file, usbscan_h::IOCTL_GET_VERSION, &[], DrvVersion::SIZE);
-    assert_eq!(version.outcome(), (NtStatus::SUCCESS, 12));
-    assert_ne!(DrvVersion::parse(&version.output).minor, 0);
-    let who = pc.control(file, usbscan_h::IOCTL_GET_DEVICE_DESCRIPTOR, &[], 8);
-    assert_eq!(who.outcome(), (NtStatus::SUCCESS, 8));
-    assert_eq!(
-        DeviceDescriptor::parse(&who.output),
-        DeviceDescriptor {
-            vendor: Scanner::VENDOR,
-            product: Scanner::PRODUCT,
-            release: Scanner::RELEASE,
-            language: 0,
+    ScannerPc::new().with_open(|pc, file| {
+        let version = pc.control(file, usbscan_h::IOCTL_GET_VERSION, &[], DrvVersion::SIZE);
+        assert_eq!(version.outcome(), (NtStatus::SUCCESS, 12));
+        assert_ne!(DrvVersion::parse(&version.output).minor, 0);
+        let who = pc.control(file, usbscan_h::IOCTL_GET_DEVICE_DESCRIPTOR, &[], 8);
+        assert_eq!(who.outcome(), (NtStatus::SUCCESS, 8));
+        assert_eq!(
+            DeviceDescriptor::parse(&who.output),
+            DeviceDescriptor {
+                vendor: Scanner::VENDOR,
+                product: Scanner::PRODUCT,
+                release: Scanner::RELEASE,
+                language: 0,
+            }
+        );
+        let sizes = pc.control(file, usbscan_h::IOCTL_GET_CHANNEL_ALIGN_RQST, &[], 12);
+        assert_eq!(sizes.outcome(), (NtStatus::SUCCESS, 12));
+        assert_eq!(
+            ChannelInfo::parse(&sizes.output),
+            ChannelInfo {
+                event: 8,
+                read: 512,
+                write: 512,
+            }
+        );
+        let pipes = pc.control(
+            file,
+            usbscan_h::IOCTL_GET_PIPE_CONFIGURATION,
+            &[],
+            PIPE_CONFIGURATION_SIZE,
+        );
+        assert_eq!(pipes.outcome(), (NtStatus::SUCCESS, 68));
+        let (count, table) = pipe_configuration(&pipes.output);
+        assert_eq!(count, 3);
+        let pipe = |max_packet, endpoint, interval, kind| PipeInformation {
+            max_packet,
+            endpoint,
+            interval,
+            kind,
+        };
+        assert_eq!(table[1], pipe(512, 0x02, table[1].interval, 2));
+        assert_eq!(table[2], pipe(8, 0x83, 7, 3));
+        assert!(table[3..].iter().all(|it| *it == pipe(0, 0, 0, 0)));
+        for (code, size) in [
+            (usbscan_h::IOCTL_GET_VERSION, 12),
+            (usbscan_h::IOCTL_GET_DEVICE_DESCRIPTOR, 8),
+            (usbscan_h::IOCTL_GET_CHANNEL_ALIGN_RQST, 12),
+            (usbscan_h::IOCTL_GET_PIPE_CONFIGURATION, 68),
+        ] {
+            let short = pc.control(file, code, &[], size - 1);
+            assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL, "{code:#x}");
+            assert_eq!(short.information, 0);
         }
-    );
-    let sizes = pc.control(file, usbscan_h::IOCTL_GET_CHANNEL_ALIGN_RQST, &[], 12);
-    assert_eq!(sizes.outcome(), (NtStatus::SUCCESS, 12));
-    assert_eq!(
-        ChannelInfo::parse(&sizes.output),
-        ChannelInfo {
-            event: 8,
-            read: 512,
-            write: 512,
-        }
-    );
-    let pipes = pc.control(
-        file,
-        usbscan_h::IOCTL_GET_PIPE_CONFIGURATION,
-        &[],
-        PIPE_CONFIGURATION_SIZE,
-    );
-    assert_eq!(pipes.outcome(), (NtStatus::SUCCESS, 68));
-    let (count, table) = pipe_configuration(&pipes.output);
-    assert_eq!(count, 3);
-    let pipe = |max_packet, endpoint, interval, kind| PipeInformation {
-        max_packet,
-        endpoint,
-        interval,
-        kind,
-    };
-    assert_eq!(table[1], pipe(512, 0x02, table[1].interval, 2));
-    assert_eq!(table[2], pipe(8, 0x83, 7, 3));
-    assert!(table[3..].iter().all(|it| *it == pipe(0, 0, 0, 0)));
-    for (code, size) in [
-        (usbscan_h::IOCTL_GET_VERSION, 12),
-        (usbscan_h::IOCTL_GET_DEVICE_DESCRIPTOR, 8),
-        (usbscan_h::IOCTL_GET_CHANNEL_ALIGN_RQST, 12),
-        (usbscan_h::IOCTL_GET_PIPE_CONFIGURATION, 68),
-    ] {
-        let short = pc.control(file, code, &[], size - 1);
-        assert_eq!(short.status, NtStatus::BUFFER_TOO_SMALL, "{code:#x}");
-        assert_eq!(short.information, 0);
-    }
-    let unknown = pc.control(file, 0x8000_2030, &[0; 24], 24);
-    assert_eq!(unknown.status, NtStatus::INVALID_DEVICE_REQUEST);
-    pc.close_and_finish(file);
+        let unknown = pc.control(file, 0x8000_2030, &[0; 24], 24);
+        assert_eq!(unknown.status, NtStatus::INVALID_DEVICE_REQUEST);
+    });
 }
 
 #[test]
@@ -231,38 +224,37 @@ fn registers_are_written_from_memory_of_every_caller() {
 /// What the demo and the page of requests show of a register write is compared, byte for byte.
 #[test]
 fn no_byte_of_a_register_write_may_differ() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    let write = RegisterWrite::record(&pc, file, 0x1234, 0x0605, &[0x11, 0x22]);
-    assert_eq!(write.check(), Ok(()));
-    // All but the header's padding and the address of the copy.
-    for at in (0..0x14).chain(0x18..0x28).chain(0x30..0x88) {
+    ScannerPc::new().with_open(|pc, file| {
+        let write = RegisterWrite::record(pc, file, 0x1234, 0x0605, &[0x11, 0x22]);
+        assert_eq!(write.check(), Ok(()));
+        // All but the header's padding and the address of the copy.
+        for at in (0..0x14).chain(0x18..0x28).chain(0x30..0x88) {
+            let mut other = write.clone();
+            other.urb.sent[at] ^= 0x80;
+            assert!(other.check().is_err(), "byte {at:#x} of the URB");
+        }
+        for at in 0..8 {
+            let mut other = write.clone();
+            other.urb.setups[0][at] ^= 0x80;
+            assert!(other.check().is_err(), "byte {at} of the SETUP packet");
+        }
+        let with_address = |address: u64| {
+            let mut other = write.clone();
+            other.urb.sent[0x28..0x30].copy_from_slice(&address.to_le_bytes());
+            other.check()
+        };
+        assert!(with_address(0).is_err(), "no buffer");
+        assert!(with_address(write.block.data).is_err(), "the program's own");
         let mut other = write.clone();
-        other.urb.sent[at] ^= 0x80;
-        assert!(other.check().is_err(), "byte {at:#x} of the URB");
-    }
-    for at in 0..8 {
+        other.urb.data[0] ^= 1;
+        assert!(other.check().is_err(), "the data stage");
         let mut other = write.clone();
-        other.urb.setups[0][at] ^= 0x80;
-        assert!(other.check().is_err(), "byte {at} of the SETUP packet");
-    }
-    let with_address = |address: u64| {
-        let mut other = write.clone();
-        other.urb.sent[0x28..0x30].copy_from_slice(&address.to_le_bytes());
-        other.check()
-    };
-    assert!(with_address(0).is_err(), "no buffer");
-    assert!(with_address(write.block.data).is_err(), "the program's own");
-    let mut other = write.clone();
-    other.urb.data[0] ^= 1;
-    assert!(other.check().is_err(), "the data stage");
-    let mut other = write.clone();
-    other.registers[0] ^= 1;
-    assert!(other.check().is_err(), "the registers");
-    let mut other = write;
-    other.result.information = 2;
-    assert!(other.check().is_err(), "Information");
-    pc.close_and_finish(file);
+        other.registers[0] ^= 1;
+        assert!(other.check().is_err(), "the registers");
+        let mut other = write;
+        other.result.information = 2;
+        assert!(other.check().is_err(), "Information");
+    });
 }
 
 #[test]
@@ -394,42 +386,40 @@ fn bad_requests_reach_no_device() {
 
 #[test]
 fn descriptors_are_read_as_they_are() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    let set = pc.scanner.descriptors();
-    for (input, room, expected) in [
-        (get_descriptor(1, 0, 0), 18, &set.device),
-        (get_descriptor(1, 0, 0), 64, &set.device),
-        (get_descriptor(2, 0, 0), 4096, &set.configuration),
-        (get_descriptor(3, 0, 0), 255, &set.strings[0]),
-        (get_descriptor(3, 1, 0x0409), 255, &set.strings[1]),
-    ] {
-        let got = pc.control(file, usbscan_h::IOCTL_GET_USB_DESCRIPTOR, &input, room);
-        assert_eq!(got.status, NtStatus::SUCCESS);
-        assert_eq!(&got.output[..expected.len()], expected);
-        assert_eq!(got.information, expected.len());
-    }
-    let stall = pc.control(
-        file,
-        usbscan_h::IOCTL_GET_USB_DESCRIPTOR,
-        &get_descriptor(3, 200, 0),
-        255,
-    );
-    assert_eq!(stall.outcome(), (NtStatus::UNSUCCESSFUL, 0));
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        let set = pc.scanner.descriptors();
+        for (input, room, expected) in [
+            (get_descriptor(1, 0, 0), 18, &set.device),
+            (get_descriptor(1, 0, 0), 64, &set.device),
+            (get_descriptor(2, 0, 0), 4096, &set.configuration),
+            (get_descriptor(3, 0, 0), 255, &set.strings[0]),
+            (get_descriptor(3, 1, 0x0409), 255, &set.strings[1]),
+        ] {
+            let got = pc.control(file, usbscan_h::IOCTL_GET_USB_DESCRIPTOR, &input, room);
+            assert_eq!(got.status, NtStatus::SUCCESS);
+            assert_eq!(&got.output[..expected.len()], expected);
+            assert_eq!(got.information, expected.len());
+        }
+        let stall = pc.control(
+            file,
+            usbscan_h::IOCTL_GET_USB_DESCRIPTOR,
+            &get_descriptor(3, 200, 0),
+            255,
+        );
+        assert_eq!(stall.outcome(), (NtStatus::UNSUCCESSFUL, 0));
+    });
 }
 
 #[test]
 fn a_control_request_is_given_two_minutes() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    pc.scanner.set_silent(0, true);
-    let read = pc.read_registers(file, 0, 8);
-    assert_eq!(read.outcome(), (NtStatus::IO_TIMEOUT, 0));
-    assert!((120_000..120_100).contains(&(read.took / 1_000_000)));
-    pc.scanner.set_silent(0, false);
-    assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        pc.scanner.set_silent(0, true);
+        let read = pc.read_registers(file, 0, 8);
+        assert_eq!(read.outcome(), (NtStatus::IO_TIMEOUT, 0));
+        assert!((120_000..120_100).contains(&(read.took / 1_000_000)));
+        pc.scanner.set_silent(0, false);
+        assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
+    });
 }
 
 /// What a program sets for reads and writes is for control requests, too, by the direction of their
@@ -441,29 +431,28 @@ fn a_control_request_is_given_the_time_that_was_set() {
         ((0, 0, 0), 120, 120),
         ((300, 1, 0), 214, 1),
     ] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        let input = usbscan_h::timeout(set.0, set.1, set.2);
-        let result = pc.control(file, usbscan_h::IOCTL_SET_TIMEOUT, &input, 0);
-        assert_eq!(result.status, NtStatus::SUCCESS);
-        let address = pc.machine.user_alloc(Caller::User64, &[0; 16]);
-        pc.scanner.set_silent(0, true);
-        let input = get_descriptor(1, 0, 0);
-        for (result, seconds) in [
-            (pc.read_registers(file, 0, 8), read),
-            (
-                pc.control(file, usbscan_h::IOCTL_GET_USB_DESCRIPTOR, &input, 18),
-                read,
-            ),
-            (pc.write_registers(file, block(0, 8, address)), write),
-        ] {
-            let ended = result.outcome();
-            assert_eq!(ended, (NtStatus::IO_TIMEOUT, 0));
-            assert_eq!(result.took / 1_000_000_000, seconds, "{set:?}");
-        }
-        pc.scanner.set_silent(0, false);
-        assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            let input = usbscan_h::timeout(set.0, set.1, set.2);
+            let result = pc.control(file, usbscan_h::IOCTL_SET_TIMEOUT, &input, 0);
+            assert_eq!(result.status, NtStatus::SUCCESS);
+            let address = pc.machine.user_alloc(Caller::User64, &[0; 16]);
+            pc.scanner.set_silent(0, true);
+            let input = get_descriptor(1, 0, 0);
+            for (result, seconds) in [
+                (pc.read_registers(file, 0, 8), read),
+                (
+                    pc.control(file, usbscan_h::IOCTL_GET_USB_DESCRIPTOR, &input, 18),
+                    read,
+                ),
+                (pc.write_registers(file, block(0, 8, address)), write),
+            ] {
+                let ended = result.outcome();
+                assert_eq!(ended, (NtStatus::IO_TIMEOUT, 0));
+                assert_eq!(result.took / 1_000_000_000, seconds, "{set:?}");
+            }
+            pc.scanner.set_silent(0, false);
+            assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
+        });
     }
 }
 
@@ -471,69 +460,68 @@ fn a_control_request_is_given_the_time_that_was_set() {
 /// one pipe, none.
 #[test]
 fn control_requests_end_when_all_pipes_are_cancelled() {
-    let pc = ScannerPc::new();
-    let (file, other) = (pc.open(), pc.open());
-    pc.scanner.set_silent(0, true);
-    let input = block(0, 8, 0).bytes(Caller::User64);
-    let requests: Vec<_> = [file, file, other]
-        .into_iter()
-        .map(|file| pc.start(file, usbscan_h::IOCTL_READ_REGISTERS, &input, 8))
-        .collect();
-    for pipe in [
-        usbscan_h::EVENT_PIPE,
-        usbscan_h::READ_DATA_PIPE,
-        usbscan_h::WRITE_DATA_PIPE,
-        usbscan_h::ALL_PIPE,
-    ] {
-        check(pc.machine.run_for(parscan_tests::MS));
-        assert!(requests.iter().all(|request| !pc.machine.is_done(request)));
-        let input = usbscan_h::pipe_type(pipe);
-        let cancel = pc.control(file, usbscan_h::IOCTL_CANCEL_IO, &input, 0);
-        assert_eq!(cancel.status, NtStatus::SUCCESS);
-    }
-    for request in &requests {
-        let result = pc.finish_request(request);
-        let ended = result.outcome();
-        assert_eq!(ended, (NtStatus::CANCELLED, 0));
-    }
-    pc.scanner.set_silent(0, false);
-    assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
-    pc.close(file);
-    pc.close_and_finish(other);
+    ScannerPc::new().with_open(|pc, file| {
+        let other = pc.open();
+        pc.scanner.set_silent(0, true);
+        let input = block(0, 8, 0).bytes(Caller::User64);
+        let requests: Vec<_> = [file, file, other]
+            .into_iter()
+            .map(|file| pc.start(file, usbscan_h::IOCTL_READ_REGISTERS, &input, 8))
+            .collect();
+        for pipe in [
+            usbscan_h::EVENT_PIPE,
+            usbscan_h::READ_DATA_PIPE,
+            usbscan_h::WRITE_DATA_PIPE,
+            usbscan_h::ALL_PIPE,
+        ] {
+            check(pc.machine.run_for(parscan_tests::MS));
+            assert!(requests.iter().all(|request| !pc.machine.is_done(request)));
+            let input = usbscan_h::pipe_type(pipe);
+            let cancel = pc.control(file, usbscan_h::IOCTL_CANCEL_IO, &input, 0);
+            assert_eq!(cancel.status, NtStatus::SUCCESS);
+        }
+        for request in &requests {
+            let result = pc.finish_request(request);
+            let ended = result.outcome();
+            assert_eq!(ended, (NtStatus::CANCELLED, 0));
+        }
+        pc.scanner.set_silent(0, false);
+        assert_eq!(pc.read_registers(file, 0, 8).status, NtStatus::SUCCESS);
+        pc.close(other);
+    });
 }
 
 /// Requests that wait behind another one keep the data that they had when they were sent.
 #[test]
 fn queued_writes_keep_their_data_and_their_order() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    pc.scanner.set_silent(0, true);
-    let address = pc.machine.user_alloc(Caller::User64, &[0; 16]);
-    let mut requests = Vec::new();
-    for number in 0..8u8 {
-        pc.machine.user_write(address, &[number; 16]);
-        let input = block(0x10, 16, address).bytes(Caller::User64);
-        requests.push(pc.start(file, usbscan_h::IOCTL_WRITE_REGISTERS, &input, 0));
-    }
-    pc.machine.user_free(address);
-    check(pc.machine.cancel(&requests[3]));
-    check(pc.machine.cancel(&requests[7]));
-    let before = pc.machine.urb_count();
-    pc.scanner.set_silent(0, false);
-    for (number, request) in requests.iter().enumerate() {
-        let expected = match number {
-            3 | 7 => NtStatus::CANCELLED,
-            _ => NtStatus::SUCCESS,
-        };
-        assert_eq!(pc.finish_request(request).status, expected, "{number}");
-    }
-    let sent: Vec<u8> = pc
-        .urbs_since(before)
-        .iter()
-        .map(|urb| urb.data[0])
-        .collect();
-    assert_eq!(sent, [1, 2, 4, 5, 6]);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        pc.scanner.set_silent(0, true);
+        let address = pc.machine.user_alloc(Caller::User64, &[0; 16]);
+        let mut requests = Vec::new();
+        for number in 0..8u8 {
+            pc.machine.user_write(address, &[number; 16]);
+            let input = block(0x10, 16, address).bytes(Caller::User64);
+            requests.push(pc.start(file, usbscan_h::IOCTL_WRITE_REGISTERS, &input, 0));
+        }
+        pc.machine.user_free(address);
+        check(pc.machine.cancel(&requests[3]));
+        check(pc.machine.cancel(&requests[7]));
+        let before = pc.machine.urb_count();
+        pc.scanner.set_silent(0, false);
+        for (number, request) in requests.iter().enumerate() {
+            let expected = match number {
+                3 | 7 => NtStatus::CANCELLED,
+                _ => NtStatus::SUCCESS,
+            };
+            assert_eq!(pc.finish_request(request).status, expected, "{number}");
+        }
+        let sent: Vec<u8> = pc
+            .urbs_since(before)
+            .iter()
+            .map(|urb| urb.data[0])
+            .collect();
+        assert_eq!(sent, [1, 2, 4, 5, 6]);
+    });
 }
 
 /// Whatever a device says of itself, it starts, or it does not; and nothing is left.

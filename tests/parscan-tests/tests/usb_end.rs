@@ -4,18 +4,13 @@
 use ntsim::{NtStatus, Pending, When};
 use parscan_models::{Endpoint, Scanner, Speed};
 use parscan_tests::{
-    MS, check,
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    MS, SECOND, check,
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{
         self, ALL_PIPE, EVENT_PIPE, IOCTL_CANCEL_IO, IOCTL_RESET_PIPE, IOCTL_SET_TIMEOUT,
         READ_DATA_PIPE, WRITE_DATA_PIPE, pipe_type, timeout,
     },
 };
-
-const SECOND: u64 = 1000 * MS;
-/// bEndpointAddress of the default scanner's pipes.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
 
 /// Two events, two reads and two writes that wait for the device.
 struct Waiting {
@@ -63,34 +58,32 @@ impl Waiting {
 
 #[test]
 fn a_button_ends_the_wait_whatever_room_there_is() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    for room in [0, 1, 3, 8, 64] {
-        let event = pc.wait_on_event(file, room);
-        check(pc.machine.run_for(300 * SECOND));
-        assert!(!pc.machine.is_done(&event), "no time-out");
-        pc.scanner.press(&[0xA1, 0xA2, 0xA3, 0xA4, 0xA5]);
-        let event = pc.finish_request(&event);
-        let fits = room.min(5);
-        assert_eq!(event.outcome(), (NtStatus::SUCCESS, fits));
-        assert_eq!(event.output[..fits], [0xA1, 0xA2, 0xA3, 0xA4, 0xA5][..fits]);
-    }
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        for room in [0, 1, 3, 8, 64] {
+            let event = pc.wait_on_event(file, room);
+            check(pc.machine.run_for(300 * SECOND));
+            assert!(!pc.machine.is_done(&event), "no time-out");
+            pc.scanner.press(&[0xA1, 0xA2, 0xA3, 0xA4, 0xA5]);
+            let event = pc.finish_request(&event);
+            let fits = room.min(5);
+            assert_eq!(event.outcome(), (NtStatus::SUCCESS, fits));
+            assert_eq!(event.output[..fits], [0xA1, 0xA2, 0xA3, 0xA4, 0xA5][..fits]);
+        }
+    });
 }
 
 #[test]
 fn every_request_can_be_cancelled() {
     for seed in 0..8 {
-        let pc = ScannerSetup::seeded(seed).started();
-        let file = pc.open();
-        let waiting = Waiting::start(&pc, file);
-        for request in waiting.all() {
-            check(pc.machine.cancel(request));
-        }
-        waiting.end_with(&pc, NtStatus::CANCELLED);
-        pc.scanner.set_silent(BULK_OUT, false);
-        assert_eq!(pc.write(file, &[1; 100]).information, 100);
-        pc.close_and_finish(file);
+        ScannerSetup::seeded(seed).started().with_open(|pc, file| {
+            let waiting = Waiting::start(pc, file);
+            for request in waiting.all() {
+                check(pc.machine.cancel(request));
+            }
+            waiting.end_with(pc, NtStatus::CANCELLED);
+            pc.scanner.set_silent(BULK_OUT, false);
+            assert_eq!(pc.write(file, &[1; 100]).information, 100);
+        });
     }
 }
 
@@ -98,26 +91,25 @@ fn every_request_can_be_cancelled() {
 #[test]
 fn a_transfer_can_be_cancelled_at_every_urb() {
     for k in 1..=5 {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        let image = Scanner::image(7, 300_000);
-        pc.scanner.send(BULK_IN, &image, false);
-        let read = pc.machine.start_read(file.handle, 280_000);
-        let request = read.clone();
-        pc.machine
-            .at(When::Urb(pc.machine.urb_count() + k), move |machine| {
-                check(machine.cancel(&request));
-            });
-        let read = pc.finish_request(&read);
-        assert_eq!(read.status, NtStatus::CANCELLED, "URB {k}");
-        // What the URBs before it brought is there, and told.
-        let came = read.information;
-        assert_eq!(came, usize::try_from(k - 1).unwrap() * 0x1_0000, "URB {k}");
-        assert!(read.output[..came] == image[..came], "URB {k}");
-        let next = pc.read(file, 512);
-        assert_eq!(next.outcome(), (NtStatus::SUCCESS, 512));
-        assert!(next.output == image[came..came + 512], "URB {k}");
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            let image = Scanner::image(7, 300_000);
+            pc.scanner.send(BULK_IN, &image, false);
+            let read = pc.machine.start_read(file.handle, 280_000);
+            let request = read.clone();
+            pc.machine
+                .at(When::Urb(pc.machine.urb_count() + k), move |machine| {
+                    check(machine.cancel(&request));
+                });
+            let read = pc.finish_request(&read);
+            assert_eq!(read.status, NtStatus::CANCELLED, "URB {k}");
+            // What the URBs before it brought is there, and told.
+            let came = read.information;
+            assert_eq!(came, usize::try_from(k - 1).unwrap() * 0x1_0000, "URB {k}");
+            assert!(read.output[..came] == image[..came], "URB {k}");
+            let next = pc.read(file, 512);
+            assert_eq!(next.outcome(), (NtStatus::SUCCESS, 512));
+            assert!(next.output == image[came..came + 512], "URB {k}");
+        });
     }
 }
 
@@ -219,38 +211,36 @@ fn a_pipe_is_reset_while_it_is_used() {
 
 #[test]
 fn a_reset_that_the_device_does_not_answer_can_be_cancelled() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    pc.scanner.set_silent(0, true);
-    let reset = pc.start(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
-    check(pc.machine.run_for(SECOND));
-    assert!(!pc.machine.is_done(&reset));
-    check(pc.machine.cancel(&reset));
-    assert_eq!(pc.finish_request(&reset).status, NtStatus::CANCELLED);
-    pc.scanner.set_silent(0, false);
-    pc.scanner.send(BULK_IN, b"it works", false);
-    assert_eq!(pc.read(file, 64).information, 8);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        pc.scanner.set_silent(0, true);
+        let reset = pc.start(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+        check(pc.machine.run_for(SECOND));
+        assert!(!pc.machine.is_done(&reset));
+        check(pc.machine.cancel(&reset));
+        assert_eq!(pc.finish_request(&reset).status, NtStatus::CANCELLED);
+        pc.scanner.set_silent(0, false);
+        pc.scanner.send(BULK_IN, b"it works", false);
+        assert_eq!(pc.read(file, 64).information, 8);
+    });
 }
 
 /// A reset is a control request, too: it ends.
 #[test]
 fn a_reset_is_given_its_time() {
     for (set, seconds) in [(None, 120), (Some((3, 5, 7)), 5), (Some((0, 0, 0)), 120)] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        if let Some((read, write, event)) = set {
-            let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(read, write, event), 0);
-            assert_eq!(result.status, NtStatus::SUCCESS);
-        }
-        pc.scanner.set_silent(0, true);
-        let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
-        assert_eq!(reset.outcome(), (NtStatus::IO_TIMEOUT, 0));
-        assert_eq!(reset.took / SECOND, seconds, "{set:?}");
-        pc.scanner.set_silent(0, false);
-        pc.scanner.send(BULK_IN, b"it works", false);
-        assert_eq!(pc.read(file, 64).information, 8);
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            if let Some((read, write, event)) = set {
+                let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(read, write, event), 0);
+                assert_eq!(result.status, NtStatus::SUCCESS);
+            }
+            pc.scanner.set_silent(0, true);
+            let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+            assert_eq!(reset.outcome(), (NtStatus::IO_TIMEOUT, 0));
+            assert_eq!(reset.took / SECOND, seconds, "{set:?}");
+            pc.scanner.set_silent(0, false);
+            pc.scanner.send(BULK_IN, b"it works", false);
+            assert_eq!(pc.read(file, 64).information, 8);
+        });
     }
 }
 
@@ -301,25 +291,24 @@ fn requests_are_given_their_time_and_no_less() {
 /// The time is that of the whole transfer, and a transfer that is fast enough has no time-out.
 #[test]
 fn the_time_is_that_of_the_whole_read() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(1, 1, 1), 0);
-    assert_eq!(result.status, NtStatus::SUCCESS);
-    // Fifty requests, each of a tenth of a second.
-    for round in 1..=50u64 {
-        pc.scanner.hold(BULK_IN, pc.machine.now() + 100 * MS);
-        pc.scanner.send(BULK_IN, &[1; 100], false);
-        let read = pc.read(file, 100);
-        assert_eq!(read.status, NtStatus::SUCCESS, "{round}");
-    }
-    // 64 KiB come, and then nothing: a short read, and then none.
-    pc.scanner.send(BULK_IN, &vec![1; 0x1_0000], false);
-    for (status, came) in [(NtStatus::SUCCESS, 0x1_0000), (NtStatus::IO_TIMEOUT, 0)] {
-        let read = pc.read(file, 0x2_0000);
-        assert_eq!(read.outcome(), (status, came));
-        assert!((SECOND..SECOND + 100 * MS).contains(&read.took));
-    }
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        let result = pc.control(file, IOCTL_SET_TIMEOUT, &timeout(1, 1, 1), 0);
+        assert_eq!(result.status, NtStatus::SUCCESS);
+        // Fifty requests, each of a tenth of a second.
+        for round in 1..=50u64 {
+            pc.scanner.hold(BULK_IN, pc.machine.now() + 100 * MS);
+            pc.scanner.send(BULK_IN, &[1; 100], false);
+            let read = pc.read(file, 100);
+            assert_eq!(read.status, NtStatus::SUCCESS, "{round}");
+        }
+        // 64 KiB come, and then nothing: a short read, and then none.
+        pc.scanner.send(BULK_IN, &vec![1; 0x1_0000], false);
+        for (status, came) in [(NtStatus::SUCCESS, 0x1_0000), (NtStatus::IO_TIMEOUT, 0)] {
+            let read = pc.read(file, 0x2_0000);
+            assert_eq!(read.outcome(), (status, came));
+            assert!((SECOND..SECOND + 100 * MS).contains(&read.took));
+        }
+    });
 }
 
 #[test]
@@ -345,49 +334,47 @@ const DEVICE: usize = 1;
 #[test]
 fn before_the_device_sleeps_its_requests_end() {
     for (kind, down, up) in [(SYSTEM, 4, 1), (DEVICE, 4, 1)] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        let waiting = Waiting::start(&pc, file);
-        let power = |state| {
-            check(
-                pc.machine
-                    .send_power_irp(pc.node, SET_POWER, [0, kind, state, 0]),
-            )
-            .0
-        };
-        assert_eq!(power(down), NtStatus::SUCCESS);
-        waiting.end_with(&pc, NtStatus::CANCELLED);
-        let before = pc.machine.urb_count();
-        assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
-        assert_eq!(
-            pc.read_registers(file, 0, 4).status,
-            NtStatus::DEVICE_NOT_READY
-        );
-        assert_eq!(pc.machine.urb_count(), before);
-        assert_eq!(power(up), NtStatus::SUCCESS);
-        let event = pc.wait_on_event(file, 8);
-        pc.scanner.press(&[1]);
-        assert_eq!(pc.finish_request(&event).status, NtStatus::SUCCESS);
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            let waiting = Waiting::start(pc, file);
+            let power = |state| {
+                check(
+                    pc.machine
+                        .send_power_irp(pc.node, SET_POWER, [0, kind, state, 0]),
+                )
+                .0
+            };
+            assert_eq!(power(down), NtStatus::SUCCESS);
+            waiting.end_with(pc, NtStatus::CANCELLED);
+            let before = pc.machine.urb_count();
+            assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
+            assert_eq!(
+                pc.read_registers(file, 0, 4).status,
+                NtStatus::DEVICE_NOT_READY
+            );
+            assert_eq!(pc.machine.urb_count(), before);
+            assert_eq!(power(up), NtStatus::SUCCESS);
+            let event = pc.wait_on_event(file, 8);
+            pc.scanner.press(&[1]);
+            assert_eq!(pc.finish_request(&event).status, NtStatus::SUCCESS);
+        });
     }
 }
 
 #[test]
 fn a_stopped_device_is_not_ready_and_starts_again() {
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    let waiting = Waiting::start(&pc, file);
-    assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
-    assert!(waiting.all().all(|request| !pc.machine.is_done(request)));
-    assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
-    assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
-    assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-    waiting.end_with(&pc, NtStatus::CANCELLED);
-    assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
-    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-    pc.scanner.send(BULK_IN, b"again", false);
-    assert_eq!(pc.read(file, 64).information, 5);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        let waiting = Waiting::start(pc, file);
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert!(waiting.all().all(|request| !pc.machine.is_done(request)));
+        assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        waiting.end_with(pc, NtStatus::CANCELLED);
+        assert_eq!(pc.read(file, 64).status, NtStatus::DEVICE_NOT_READY);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        pc.scanner.send(BULK_IN, b"again", false);
+        assert_eq!(pc.read(file, 64).information, 5);
+    });
 }
 
 /// Stopped, and started again with other endpoints: what a handle knows of its pipes is no longer
@@ -406,33 +393,32 @@ fn a_handle_belongs_to_the_endpoints_that_it_was_opened_with() {
         (&endpoints[..2], false),
         (&endpoints, true),
     ] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        let waiting = Waiting::start(&pc, file);
-        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
-        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-        waiting.end_with(&pc, NtStatus::CANCELLED);
-        pc.scanner.set_endpoints(other);
-        pc.scanner.set_silent(BULK_OUT, false);
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        let before = pc.machine.urb_count();
-        if same {
-            assert_eq!(pc.write(file, &[1; 100]).information, 100);
-        } else {
-            let refused = (NtStatus::INVALID_DEVICE_STATE, 0);
-            for code in usbscan_h::REQUESTS {
-                let result = pc.control(file, code, &[0; 24], 68);
-                assert_eq!(result.outcome(), refused, "{code:#x}");
+        ScannerPc::new().with_open(|pc, file| {
+            let waiting = Waiting::start(pc, file);
+            assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+            assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+            waiting.end_with(pc, NtStatus::CANCELLED);
+            pc.scanner.set_endpoints(other);
+            pc.scanner.set_silent(BULK_OUT, false);
+            assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+            let before = pc.machine.urb_count();
+            if same {
+                assert_eq!(pc.write(file, &[1; 100]).information, 100);
+            } else {
+                let refused = (NtStatus::INVALID_DEVICE_STATE, 0);
+                for code in usbscan_h::REQUESTS {
+                    let result = pc.control(file, code, &[0; 24], 68);
+                    assert_eq!(result.outcome(), refused, "{code:#x}");
+                }
+                for result in [pc.read(file, 64), pc.write(file, &[1; 100])] {
+                    assert_eq!(result.outcome(), refused);
+                }
+                assert_eq!(pc.machine.urb_count(), before);
             }
-            for result in [pc.read(file, 64), pc.write(file, &[1; 100])] {
-                assert_eq!(result.outcome(), refused);
-            }
-            assert_eq!(pc.machine.urb_count(), before);
-        }
-        let new = pc.open();
-        assert_eq!(pc.write(new, &[1; 100]).information, 100);
-        pc.close(new);
-        pc.close_and_finish(file);
+            let new = pc.open();
+            assert_eq!(pc.write(new, &[1; 100]).information, 100);
+            pc.close(new);
+        });
     }
 }
 
@@ -440,27 +426,26 @@ fn a_handle_belongs_to_the_endpoints_that_it_was_opened_with() {
 #[test]
 fn a_stopped_device_that_wakes_up_is_not_ready_yet() {
     for kind in [SYSTEM, DEVICE] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        let power = |state| {
-            check(
-                pc.machine
-                    .send_power_irp(pc.node, SET_POWER, [0, kind, state, 0]),
-            )
-            .0
-        };
-        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
-        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-        for state in [4, 1] {
-            assert_eq!(power(state), NtStatus::SUCCESS);
-            let before = pc.machine.urb_count();
-            let read = pc.read_registers(file, 0, 4);
-            assert_eq!(read.status, NtStatus::DEVICE_NOT_READY, "{kind}: {state}");
-            assert_eq!(pc.machine.urb_count(), before);
-        }
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        assert_eq!(pc.read_registers(file, 0, 4).status, NtStatus::SUCCESS);
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            let power = |state| {
+                check(
+                    pc.machine
+                        .send_power_irp(pc.node, SET_POWER, [0, kind, state, 0]),
+                )
+                .0
+            };
+            assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+            assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+            for state in [4, 1] {
+                assert_eq!(power(state), NtStatus::SUCCESS);
+                let before = pc.machine.urb_count();
+                let read = pc.read_registers(file, 0, 4);
+                assert_eq!(read.status, NtStatus::DEVICE_NOT_READY, "{kind}: {state}");
+                assert_eq!(pc.machine.urb_count(), before);
+            }
+            assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+            assert_eq!(pc.read_registers(file, 0, 4).status, NtStatus::SUCCESS);
+        });
     }
 }
 

@@ -4,18 +4,15 @@
 use std::{cell::Cell, rc::Rc};
 
 use ntsim::{
-    Config, Machine, NtStatus, PowerUp, When,
+    Config, DevNode, Machine, NtStatus, PowerUp, When,
     usb::{HubIdle, layout::function},
 };
 use parscan_models::Scanner;
 use parscan_tests::{
-    MS, check,
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    MS, SECOND, check,
+    scanner::{BULK_IN, Opened, ScannerPc, ScannerSetup},
 };
 
-const SECOND: u64 = 1000 * MS;
-/// bEndpointAddress of the default scanner's bulk pipe to the host.
-const BULK_IN: u8 = 0x81;
 /// Device power states.
 const D0: u32 = 0;
 const D2: u32 = 2;
@@ -301,6 +298,15 @@ fn low_resources_leave_it_awake() {
     pc.close_and_finish(file);
 }
 
+/// Machines on which requests to lower drivers end later, or not.
+fn pending(force_pending: bool) -> impl Fn(u64) -> Config {
+    move |seed| Config {
+        seed,
+        force_pending,
+        ..Config::default()
+    }
+}
+
 /// What happens at each kernel call of a suspension and of the way back.
 fn at_every_call(
     config: impl Fn(u64) -> Config,
@@ -355,90 +361,75 @@ fn at_every_call(
 #[test]
 fn it_can_be_opened_at_every_moment() {
     for force_pending in [false, true] {
-        at_every_call(
-            |seed| Config {
-                seed,
-                force_pending,
-                ..Config::default()
-            },
-            |pc| {
-                pc.scanner.set_registers(0x2000, &[7]);
-                let block = parscan_tests::usbscan_h::IoBlock {
-                    offset: 0x2000,
-                    length: 1,
-                    ..parscan_tests::usbscan_h::IoBlock::default()
-                };
-                Box::new(move |machine| {
-                    let caller = ntsim::Caller::User64;
-                    let handle = check(machine.open(r"\\.\Usbscan0", caller)).expect("opened");
-                    let code = parscan_tests::usbscan_h::IOCTL_READ_REGISTERS;
-                    let input = block.bytes(caller);
-                    let read = check(machine.device_io_control(handle, code, &input, 1));
-                    // Never refused, and never interrupted.
-                    assert_eq!(
-                        (read.status, &read.output[..]),
-                        (NtStatus::SUCCESS, &[7][..])
-                    );
-                    assert_eq!(check(machine.close(handle)), NtStatus::SUCCESS);
-                })
-            },
-        );
+        at_every_call(pending(force_pending), |pc| {
+            pc.scanner.set_registers(0x2000, &[7]);
+            let block = parscan_tests::usbscan_h::IoBlock {
+                offset: 0x2000,
+                length: 1,
+                ..parscan_tests::usbscan_h::IoBlock::default()
+            };
+            Box::new(move |machine| {
+                let caller = ntsim::Caller::User64;
+                let handle = check(machine.open(r"\\.\Usbscan0", caller)).expect("opened");
+                let code = parscan_tests::usbscan_h::IOCTL_READ_REGISTERS;
+                let input = block.bytes(caller);
+                let read = check(machine.device_io_control(handle, code, &input, 1));
+                // Never refused, and never interrupted.
+                assert_eq!(
+                    (read.status, &read.output[..]),
+                    (NtStatus::SUCCESS, &[7][..])
+                );
+                assert_eq!(check(machine.close(handle)), NtStatus::SUCCESS);
+            })
+        });
     }
 }
 
 #[test]
 fn the_system_can_sleep_at_every_moment() {
     for force_pending in [false, true] {
-        at_every_call(
-            |seed| Config {
-                seed,
-                force_pending,
-                ..Config::default()
-            },
-            |pc| {
-                let node = pc.node;
-                Box::new(move |machine| {
-                    assert_eq!(check(machine.sleep()), NtStatus::SUCCESS);
-                    assert_eq!(machine.usb_power(node), D3);
-                    let idle = machine.usb_idle(node);
-                    assert!(!idle.request && !idle.wake, "{idle:?}");
-                    check(machine.wake());
-                })
-            },
-        );
+        at_every_call(pending(force_pending), |pc| {
+            let node = pc.node;
+            Box::new(move |machine| {
+                assert_eq!(check(machine.sleep()), NtStatus::SUCCESS);
+                assert_eq!(machine.usb_power(node), D3);
+                let idle = machine.usb_idle(node);
+                assert!(!idle.request && !idle.wake, "{idle:?}");
+                check(machine.wake());
+            })
+        });
     }
+}
+
+/// [`at_every_call`], of an event that takes the machine and the devnode alone.
+fn happens_at_every_call(event: fn(&Machine, DevNode)) {
+    at_every_call(Config::seeded, |pc| {
+        let node = pc.node;
+        Box::new(move |machine| event(machine, node))
+    });
 }
 
 #[test]
 fn it_can_be_stopped_at_every_moment() {
-    at_every_call(Config::seeded, |pc| {
-        let node = pc.node;
-        Box::new(move |machine| {
-            assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
-            let idle = machine.usb_idle(node);
-            assert!(!idle.request && !idle.wake, "{idle:?}");
-            assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
-        })
+    happens_at_every_call(|machine, node| {
+        assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
+        let idle = machine.usb_idle(node);
+        assert!(!idle.request && !idle.wake, "{idle:?}");
+        assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
     });
 }
 
 #[test]
 fn it_can_be_unplugged_at_every_moment() {
-    at_every_call(Config::seeded, |pc| {
-        let node = pc.node;
-        Box::new(move |machine| {
-            check(machine.unplug(node));
-        })
+    happens_at_every_call(|machine, node| {
+        check(machine.unplug(node));
     });
 }
 
 #[test]
 fn it_can_be_removed_at_every_moment() {
-    at_every_call(Config::seeded, |pc| {
-        let node = pc.node;
-        Box::new(move |machine| {
-            assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
-        })
+    happens_at_every_call(|machine, node| {
+        assert_eq!(check(machine.remove(node)), NtStatus::SUCCESS);
     });
 }
 

@@ -4,18 +4,15 @@
 use ntsim::{IoResult, NtStatus};
 use parscan_models::Scanner;
 use parscan_tests::{
-    MS, check,
-    scanner::{Opened, ScannerPc, ScannerSetup},
+    MS, SECOND, check,
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{
         ALL_PIPE, EVENT_PIPE, IOCTL_CANCEL_IO, IOCTL_RESET_PIPE, IOCTL_SET_TIMEOUT, READ_DATA_PIPE,
         pipe_type, timeout,
     },
 };
 
-const SECOND: u64 = 1000 * MS;
-/// bEndpointAddress of the default scanner's bulk pipes, and their packets.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
+/// The packets of the default scanner's bulk pipes.
 const PACKET: usize = 512;
 /// The longest URB, in bytes and packets.
 const CHUNK: usize = 0x1_0000;
@@ -109,15 +106,22 @@ fn packet_of(urb: usize) -> usize {
     (urb - 1) * PACKETS + within
 }
 
+/// A scanner whose requests have two seconds, for every end.
+fn for_every_end(test: impl Fn(&ScannerPc, Opened, End)) {
+    for end in ENDS {
+        ScannerPc::new().with_open(|pc, file| {
+            set_timeout(pc, file, 2);
+            test(pc, file, end);
+        });
+    }
+}
+
 /// A scan of 8 MiB that is ended in every URB of it, and read on. The device counts what it sent: at
 /// every moment that is what was told and what is kept, and nothing is there twice.
 #[test]
 fn a_scan_of_eight_mebibytes_loses_nothing_at_any_urb() {
     let image = Scanner::image(2, MEBIBYTES_8);
-    for end in ENDS {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        set_timeout(&pc, file, 2);
+    for_every_end(|pc, file, end| {
         pc.scanner.send(BULK_IN, &image, false);
         let sent = || MEBIBYTES_8 - pc.scanner.unsent(BULK_IN);
         let (mut told, mut rounds) = (0, 0);
@@ -132,7 +136,7 @@ fn a_scan_of_eight_mebibytes_loses_nothing_at_any_urb() {
             let packet = (rounds * 37) % PACKETS + 2;
             let left = (MEBIBYTES_8 - sent()) / PACKET;
             let ending = (end, READ_DATA_PIPE, BULK_IN);
-            let read = end_at(&pc, file, ending, packet.min(left + 1), || {
+            let read = end_at(pc, file, ending, packet.min(left + 1), || {
                 pc.machine.start_read(file.handle, 3 * CHUNK)
             });
             let bytes = sent() - told;
@@ -142,23 +146,19 @@ fn a_scan_of_eight_mebibytes_loses_nothing_at_any_urb() {
             (told, rounds) = (next, rounds + 1);
         }
         assert!(rounds > MEBIBYTES_8 / CHUNK, "{end:?}: {rounds} times");
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// One read of 8 MiB, which ends in its first URBs, in the middle, or in its last.
 #[test]
 fn a_read_of_eight_mebibytes_tells_what_came() {
     let image = Scanner::image(1, MEBIBYTES_8);
-    for end in ENDS {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        set_timeout(&pc, file, 2);
+    for_every_end(|pc, file, end| {
         for urb in [1, 2, 3, 4, 37, 128] {
             let packet = packet_of(urb);
             pc.scanner.send(BULK_IN, &image, false);
             let ending = (end, READ_DATA_PIPE, BULK_IN);
-            let read = end_at(&pc, file, ending, packet, || {
+            let read = end_at(pc, file, ending, packet, || {
                 pc.machine.start_read(file.handle, MEBIBYTES_8)
             });
             let sent = MEBIBYTES_8 - pc.scanner.unsent(BULK_IN);
@@ -167,8 +167,7 @@ fn a_read_of_eight_mebibytes_tells_what_came() {
             assert!(read.output[..sent] == image[..sent], "{end:?} at URB {urb}");
             pc.scanner.forget(BULK_IN);
         }
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// A write tells what went, in whichever URB it ends.
@@ -177,17 +176,16 @@ fn a_write_that_ends_early_tells_what_went() {
     let data = Scanner::image(3, 4 * CHUNK);
     for end in ENDS {
         for urb in 1..=4 {
-            let pc = ScannerPc::new();
-            let file = pc.open();
-            set_timeout(&pc, file, 2);
-            let packet = packet_of(urb);
-            let write = end_at(&pc, file, (end, 2, BULK_OUT), packet, || {
-                pc.machine.start_write(file.handle, &data)
+            ScannerPc::new().with_open(|pc, file| {
+                set_timeout(pc, file, 2);
+                let packet = packet_of(urb);
+                let write = end_at(pc, file, (end, 2, BULK_OUT), packet, || {
+                    pc.machine.start_write(file.handle, &data)
+                });
+                let went = (packet - 1) * PACKET;
+                assert_eq!(ended(&write), end.of_write(went), "{end:?} at URB {urb}");
+                assert!(pc.scanner.written(BULK_OUT) == data[..went]);
             });
-            let went = (packet - 1) * PACKET;
-            assert_eq!(ended(&write), end.of_write(went), "{end:?} at URB {urb}");
-            assert!(pc.scanner.written(BULK_OUT) == data[..went]);
-            pc.close_and_finish(file);
         }
     }
 }
@@ -197,32 +195,31 @@ fn a_write_that_ends_early_tells_what_went() {
 #[test]
 fn what_is_left_of_a_packet_is_kept_after_a_time_out() {
     for length in [1, 100, 511, 513, 700, 1023, 3000] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        set_timeout(&pc, file, 1);
-        let image = Scanner::image(4, 8 * PACKET);
-        pc.scanner.send(BULK_IN, &image, false);
-        // One packet after the other comes late: each read that began has got something or not.
-        let (mut got, mut timeouts) = (Vec::new(), 0);
-        pc.scanner.silence_at(BULK_IN, 3);
-        while got.len() < image.len() {
-            let read = pc.read(file, length);
-            match read.status {
-                NtStatus::SUCCESS => got.extend(&read.output[..read.information]),
-                status => {
-                    assert_eq!(status, NtStatus::IO_TIMEOUT);
-                    assert_eq!(read.information, 0);
+        ScannerPc::new().with_open(|pc, file| {
+            set_timeout(pc, file, 1);
+            let image = Scanner::image(4, 8 * PACKET);
+            pc.scanner.send(BULK_IN, &image, false);
+            // One packet after the other comes late: each read that began has got something or not.
+            let (mut got, mut timeouts) = (Vec::new(), 0);
+            pc.scanner.silence_at(BULK_IN, 3);
+            while got.len() < image.len() {
+                let read = pc.read(file, length);
+                match read.status {
+                    NtStatus::SUCCESS => got.extend(&read.output[..read.information]),
+                    status => {
+                        assert_eq!(status, NtStatus::IO_TIMEOUT);
+                        assert_eq!(read.information, 0);
+                    }
                 }
+                if read.took >= SECOND {
+                    timeouts += 1;
+                    pc.scanner.set_silent(BULK_IN, false);
+                    pc.scanner.silence_at(BULK_IN, 3);
+                }
+                assert!(image.starts_with(&got), "reads of {length}");
             }
-            if read.took >= SECOND {
-                timeouts += 1;
-                pc.scanner.set_silent(BULK_IN, false);
-                pc.scanner.silence_at(BULK_IN, 3);
-            }
-            assert!(image.starts_with(&got), "reads of {length}");
-        }
-        assert!(timeouts >= 2, "reads of {length}: {timeouts} time-outs");
-        pc.close_and_finish(file);
+            assert!(timeouts >= 2, "reads of {length}: {timeouts} time-outs");
+        });
     }
 }
 
@@ -295,12 +292,11 @@ fn what_is_left_of_a_packet_is_dropped_by_an_abort() {
         }),
     ];
     for (what, abort) in aborts {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        leave_some(&pc, file);
-        abort(&pc, file);
-        assert!(begins_afresh(&pc, file), "{what}");
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            leave_some(pc, file);
+            abort(pc, file);
+            assert!(begins_afresh(pc, file), "{what}");
+        });
     }
     // Of another pipe, or another handle's: not this one's.
     let pc = ScannerPc::new();
@@ -344,48 +340,46 @@ fn the_default_time_begins_anew_with_each_urb_that_moved_bytes() {
     let length = 5 * CHUNK;
     let image = Scanner::image(5, length);
     for set in [false, true] {
-        let pc = ScannerPc::new();
-        let file = pc.open();
-        if set {
-            set_timeout(&pc, file, 120);
-        }
-        pc.scanner.send(BULK_IN, &image, false);
-        let start = pc.machine.now();
-        // Each URB waits 100 seconds.
-        for urb in 0..5 {
-            let until = start + (u64::from(urb) + 1) * 100 * SECOND;
-            let packet = urb * u32::try_from(PACKETS).unwrap() + 1;
-            // The transaction that is refused is one more.
-            pc.scanner.hold_at(BULK_IN, packet + urb, until);
-        }
-        let read = pc.read(file, length);
-        let (came, seconds) = if set { (CHUNK, 120) } else { (length, 500) };
-        assert_eq!(ended(&read), (NtStatus::SUCCESS, came), "set: {set}");
-        assert!(read.output[..came] == image[..came]);
-        let took = read.took / SECOND;
-        assert!((seconds..seconds + 2).contains(&took), "{took} s");
-        pc.close_and_finish(file);
+        ScannerPc::new().with_open(|pc, file| {
+            if set {
+                set_timeout(pc, file, 120);
+            }
+            pc.scanner.send(BULK_IN, &image, false);
+            let start = pc.machine.now();
+            // Each URB waits 100 seconds.
+            for urb in 0..5 {
+                let until = start + (u64::from(urb) + 1) * 100 * SECOND;
+                let packet = urb * u32::try_from(PACKETS).unwrap() + 1;
+                // The transaction that is refused is one more.
+                pc.scanner.hold_at(BULK_IN, packet + urb, until);
+            }
+            let read = pc.read(file, length);
+            let (came, seconds) = if set { (CHUNK, 120) } else { (length, 500) };
+            assert_eq!(ended(&read), (NtStatus::SUCCESS, came), "set: {set}");
+            assert!(read.output[..came] == image[..came]);
+            let took = read.took / SECOND;
+            assert!((seconds..seconds + 2).contains(&took), "{took} s");
+        });
     }
     // A device that says nothing more.
-    let pc = ScannerPc::new();
-    let file = pc.open();
-    pc.scanner.send(BULK_IN, &image[..CHUNK], false);
-    for (status, came) in [(NtStatus::SUCCESS, CHUNK), (NtStatus::IO_TIMEOUT, 0)] {
-        let read = pc.read(file, length);
-        assert_eq!(ended(&read), (status, came));
-        assert_eq!(read.took / SECOND, 120);
-    }
-    // The same for writes.
-    let start = pc.machine.now();
-    for urb in 0..3 {
-        let until = start + (u64::from(urb) + 1) * 100 * SECOND;
-        let packet = urb * u32::try_from(PACKETS).unwrap() + 1;
-        pc.scanner.hold_at(BULK_OUT, packet + urb, until);
-    }
-    let write = pc.write(file, &image[..3 * CHUNK]);
-    assert_eq!(ended(&write), (NtStatus::SUCCESS, 3 * CHUNK));
-    assert_eq!(write.took / SECOND, 300);
-    pc.close_and_finish(file);
+    ScannerPc::new().with_open(|pc, file| {
+        pc.scanner.send(BULK_IN, &image[..CHUNK], false);
+        for (status, came) in [(NtStatus::SUCCESS, CHUNK), (NtStatus::IO_TIMEOUT, 0)] {
+            let read = pc.read(file, length);
+            assert_eq!(ended(&read), (status, came));
+            assert_eq!(read.took / SECOND, 120);
+        }
+        // The same for writes.
+        let start = pc.machine.now();
+        for urb in 0..3 {
+            let until = start + (u64::from(urb) + 1) * 100 * SECOND;
+            let packet = urb * u32::try_from(PACKETS).unwrap() + 1;
+            pc.scanner.hold_at(BULK_OUT, packet + urb, until);
+        }
+        let write = pc.write(file, &image[..3 * CHUNK]);
+        assert_eq!(ended(&write), (NtStatus::SUCCESS, 3 * CHUNK));
+        assert_eq!(write.took / SECOND, 300);
+    });
 }
 
 /// A bus driver of KMDF has `DO_BUFFERED_IO` unless it says otherwise: the data is in the I/O
@@ -396,40 +390,39 @@ fn a_device_with_buffered_io_reads_and_writes() {
         is_buffered: true,
         ..ScannerSetup::default()
     };
-    let pc = setup.started();
-    let file = pc.open();
-    set_timeout(&pc, file, 2);
-    for length in [1, 511, 512, 513, 65_535, 65_537, 200_000] {
-        let data = Scanner::image(6, length);
-        pc.scanner.send(BULK_IN, &data, length % PACKET == 0);
-        let read = pc.read(file, length);
-        assert_eq!(ended(&read), (NtStatus::SUCCESS, length));
-        assert!(read.output == data);
-        if length % PACKET == 0 {
-            assert_eq!(pc.read(file, PACKET).information, 0, "its empty packet");
+    setup.started().with_open(|pc, file| {
+        set_timeout(pc, file, 2);
+        for length in [1, 511, 512, 513, 65_535, 65_537, 200_000] {
+            let data = Scanner::image(6, length);
+            pc.scanner.send(BULK_IN, &data, length % PACKET == 0);
+            let read = pc.read(file, length);
+            assert_eq!(ended(&read), (NtStatus::SUCCESS, length));
+            assert!(read.output == data);
+            if length % PACKET == 0 {
+                assert_eq!(pc.read(file, PACKET).information, 0, "its empty packet");
+            }
+            let before = pc.scanner.written(BULK_OUT).len();
+            assert_eq!(ended(&pc.write(file, &data)), (NtStatus::SUCCESS, length));
+            assert!(pc.scanner.written(BULK_OUT)[before..] == data);
         }
-        let before = pc.scanner.written(BULK_OUT).len();
-        assert_eq!(ended(&pc.write(file, &data)), (NtStatus::SUCCESS, length));
-        assert!(pc.scanner.written(BULK_OUT)[before..] == data);
-    }
-    let image = Scanner::image(8, 4 * CHUNK);
-    for end in ENDS {
-        let packet = packet_of(2);
-        pc.scanner.send(BULK_IN, &image, false);
-        let read = end_at(&pc, file, (end, READ_DATA_PIPE, BULK_IN), packet, || {
-            pc.machine.start_read(file.handle, 4 * CHUNK)
-        });
-        let came = (packet - 1) * PACKET;
-        let told = if end == End::TimeOut { came } else { 0 };
-        assert_eq!(ended(&read), (end.of_read(came).0, told), "{end:?}");
-        assert!(read.output[..told] == image[..told]);
-        pc.scanner.forget(BULK_IN);
-        let before = pc.scanner.written(BULK_OUT).len();
-        let write = end_at(&pc, file, (end, 2, BULK_OUT), packet, || {
-            pc.machine.start_write(file.handle, &image)
-        });
-        assert_eq!(ended(&write), end.of_write(came), "{end:?}");
-        assert_eq!(pc.scanner.written(BULK_OUT).len() - before, came);
-    }
-    pc.close_and_finish(file);
+        let image = Scanner::image(8, 4 * CHUNK);
+        for end in ENDS {
+            let packet = packet_of(2);
+            pc.scanner.send(BULK_IN, &image, false);
+            let read = end_at(pc, file, (end, READ_DATA_PIPE, BULK_IN), packet, || {
+                pc.machine.start_read(file.handle, 4 * CHUNK)
+            });
+            let came = (packet - 1) * PACKET;
+            let told = if end == End::TimeOut { came } else { 0 };
+            assert_eq!(ended(&read), (end.of_read(came).0, told), "{end:?}");
+            assert!(read.output[..told] == image[..told]);
+            pc.scanner.forget(BULK_IN);
+            let before = pc.scanner.written(BULK_OUT).len();
+            let write = end_at(pc, file, (end, 2, BULK_OUT), packet, || {
+                pc.machine.start_write(file.handle, &image)
+            });
+            assert_eq!(ended(&write), end.of_write(came), "{end:?}");
+            assert_eq!(pc.scanner.written(BULK_OUT).len() - before, came);
+        }
+    });
 }

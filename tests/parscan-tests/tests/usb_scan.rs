@@ -8,13 +8,9 @@ use ntsim::{
 use parscan_models::Scanner;
 use parscan_tests::{
     check,
-    scanner::{Opened, ScannerPc},
+    scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc},
     usbscan_h::{self, IOCTL_READ_REGISTERS, IOCTL_WRITE_REGISTERS, IoBlock},
 };
-
-/// bEndpointAddress of the default scanner's pipes.
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
 
 /// A command that does nothing but arrive.
 const LAMP_ON: [u8; 24] = *b"LAMP ON, AND KEEP IT ON!";

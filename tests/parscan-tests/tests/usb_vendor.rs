@@ -4,7 +4,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use ntsim::{
-    Caller, Config, NtStatus, Protection, When,
+    Caller, Config, IoResult, NtStatus, Protection, When,
     usb::{Urb, layout::function},
 };
 use parscan_models::{Scanner, Speed};
@@ -101,93 +101,95 @@ fn block(offset: u32, length: u32, data: usize, index: u32) -> IoBlock {
     }
 }
 
-fn started(caller: Caller) -> (ScannerPc, Opened) {
-    let pc = ScannerPc::new();
-    let file = pc.open_as(r"\\.\Usbscan0", caller);
-    let _ = pc.scanner.take_setups();
-    (pc, file)
+/// A scanner, and an open of it by a program of each kind.
+fn for_users(test: impl Fn(&ScannerPc, Opened, Caller)) {
+    for caller in USERS {
+        let pc = ScannerPc::new();
+        let file = pc.open_as(r"\\.\Usbscan0", caller);
+        let _ = pc.scanner.take_setups();
+        test(&pc, file, caller);
+        pc.close_and_finish(file);
+    }
+}
+
+/// The same with data of each length, and where a program has them.
+fn for_lengths(test: impl Fn(&ScannerPc, Opened, u16, usize)) {
+    for_users(|pc, file, caller| {
+        for length in LENGTHS {
+            let address = pc.machine.user_alloc(caller, &bytes(length));
+            test(pc, file, length, address);
+            pc.machine.user_free(address);
+        }
+    });
 }
 
 #[test]
 fn registers_of_every_length_are_the_urbs_of_the_pages() {
-    for caller in USERS {
-        let (pc, file) = started(caller);
-        for length in LENGTHS {
-            let data = bytes(length);
-            let address = pc.machine.user_alloc(caller, &data);
-            for (offset, index) in NUMBERS {
-                let mut asked = Asked {
-                    is_in: false,
-                    request: register_request(length),
-                    offset,
-                    index,
-                    length,
-                };
-                let before = pc.machine.urb_count();
-                let written =
-                    pc.write_registers(file, block(offset, length.into(), address, index));
-                let ended = written.outcome();
-                assert_eq!(ended, (NtStatus::SUCCESS, 0), "{length} bytes");
-                asked.assert_sent(&pc, before, &data);
+    for_lengths(|pc, file, length, address| {
+        let data = bytes(length);
+        for (offset, index) in NUMBERS {
+            let mut asked = Asked {
+                is_in: false,
+                request: register_request(length),
+                offset,
+                index,
+                length,
+            };
+            let before = pc.machine.urb_count();
+            let written = pc.write_registers(file, block(offset, length.into(), address, index));
+            let ended = written.outcome();
+            assert_eq!(ended, (NtStatus::SUCCESS, 0), "{length} bytes");
+            asked.assert_sent(pc, before, &data);
 
-                asked.is_in = true;
-                let before = pc.machine.urb_count();
-                let input = block(offset, length.into(), 0, index).bytes(caller);
-                let read = pc.control(file, IOCTL_READ_REGISTERS, &input, length.into());
-                let ended = read.outcome();
-                assert_eq!(ended, (NtStatus::SUCCESS, length.into()), "{length} bytes");
-                assert!(read.output == data, "{length} bytes");
-                asked.assert_sent(&pc, before, &data);
-            }
-            pc.machine.user_free(address);
+            asked.is_in = true;
+            let before = pc.machine.urb_count();
+            let input = block(offset, length.into(), 0, index).bytes(file.caller);
+            let read = pc.control(file, IOCTL_READ_REGISTERS, &input, length.into());
+            let ended = read.outcome();
+            assert_eq!(ended, (NtStatus::SUCCESS, length.into()), "{length} bytes");
+            assert!(read.output == data, "{length} bytes");
+            asked.assert_sent(pc, before, &data);
         }
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 #[test]
 fn any_request_of_every_length_is_the_urb_of_the_page() {
-    for caller in USERS {
-        let (pc, file) = started(caller);
-        for length in LENGTHS {
-            let data = bytes(length);
-            let address = pc.machine.user_alloc(caller, &data);
-            pc.scanner.answer_vendor(REQUEST, &data);
-            // Both directions as zero and not, and a request type that the driver may not honour.
-            for ((offset, index), direction_in) in NUMBERS.into_iter().zip([0, 1, 0xFF, 0]) {
-                let is_in = direction_in != 0;
-                let asked = Asked {
-                    is_in,
-                    request: REQUEST,
-                    offset,
-                    index,
-                    length,
-                };
-                let before = pc.machine.urb_count();
-                let request = IoBlockEx {
-                    block: block(offset, length.into(), address, index),
-                    request: REQUEST,
-                    request_type: 0x80,
-                    direction_in,
-                };
-                let (output, moved) = match (is_in, usize::from(length)) {
-                    (true, length) => (length, length),
-                    (false, length) => (length, 0),
-                };
-                let sent = pc.send_request(file, request, output);
-                let ended = sent.outcome();
-                assert_eq!(ended, (NtStatus::SUCCESS, moved), "{length} bytes");
-                asked.assert_sent(&pc, before, &data);
-                if is_in {
-                    assert!(sent.output == data, "{length} bytes");
-                } else {
-                    assert!(pc.scanner.vendor_data() == data, "{length} bytes");
-                }
+    for_lengths(|pc, file, length, address| {
+        let data = bytes(length);
+        pc.scanner.answer_vendor(REQUEST, &data);
+        // Both directions as zero and not, and a request type that the driver may not honour.
+        for ((offset, index), direction_in) in NUMBERS.into_iter().zip([0, 1, 0xFF, 0]) {
+            let is_in = direction_in != 0;
+            let asked = Asked {
+                is_in,
+                request: REQUEST,
+                offset,
+                index,
+                length,
+            };
+            let before = pc.machine.urb_count();
+            let request = IoBlockEx {
+                block: block(offset, length.into(), address, index),
+                request: REQUEST,
+                request_type: 0x80,
+                direction_in,
+            };
+            let (output, moved) = match (is_in, usize::from(length)) {
+                (true, length) => (length, length),
+                (false, length) => (length, 0),
+            };
+            let sent = pc.send_request(file, request, output);
+            let ended = sent.outcome();
+            assert_eq!(ended, (NtStatus::SUCCESS, moved), "{length} bytes");
+            asked.assert_sent(pc, before, &data);
+            if is_in {
+                assert!(sent.output == data, "{length} bytes");
+            } else {
+                assert!(pc.scanner.vendor_data() == data, "{length} bytes");
             }
-            pc.machine.user_free(address);
         }
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// A full-speed host has no more than 4 KiB for a control transfer: what it says is the answer.
@@ -230,10 +232,15 @@ fn inputs(caller: Caller, length: u32, data: usize) -> [(u32, bool, Vec<u8>); 4]
     ]
 }
 
+#[track_caller]
+fn assert_refused(result: &IoResult, what: &str) {
+    let refused = (NtStatus::INVALID_PARAMETER, 0);
+    assert_eq!(result.outcome(), refused, "{what}");
+}
+
 #[test]
 fn lengths_beyond_those_of_usb_reach_no_device() {
-    for caller in USERS {
-        let (pc, file) = started(caller);
+    for_users(|pc, file, caller| {
         let address = pc.machine.user_alloc(caller, &[0; 64]);
         let before = pc.machine.urb_count();
         let most = 0x1_0000_usize;
@@ -243,48 +250,41 @@ fn lengths_beyond_those_of_usb_reach_no_device() {
                     // The output as long as the request says, where there is as much.
                     let output = usize::try_from(length).unwrap().min(most + 4);
                     let result = pc.control(file, code, &input, output);
-                    let ended = result.outcome();
-                    assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{length:#x}");
+                    assert_refused(&result, &format!("{length:#x}"));
                 }
             }
         }
         assert_eq!(pc.machine.urb_count(), before);
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 #[test]
 fn buffers_one_byte_short_reach_no_device() {
-    for caller in USERS {
-        let (pc, file) = started(caller);
+    for_users(|pc, file, caller| {
         let address = pc.machine.user_alloc(caller, &[7; 64]);
         let before = pc.machine.urb_count();
         for (code, is_in, input) in inputs(caller, 64, address) {
             for length in [0, 1, input.len() - 1] {
                 let result = pc.control(file, code, &input[..length], 64);
-                let ended = result.outcome();
-                assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{code:#x}");
+                assert_refused(&result, &format!("{code:#x}"));
             }
             if is_in {
                 // One byte less, one more, and the block itself as output.
                 for output in [0, 63, 65, input.len()] {
                     let result = pc.control(file, code, &input, output);
-                    let ended = result.outcome();
-                    assert_eq!(ended, (NtStatus::INVALID_PARAMETER, 0), "{output}");
+                    assert_refused(&result, &format!("{output}"));
                 }
             }
         }
         assert_eq!(pc.machine.urb_count(), before);
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// Every pointer that a caller may not have, for short data and for long.
 #[test]
 fn bad_pointers_reach_no_device() {
     const PAGE: usize = 4096;
-    for caller in USERS {
-        let (pc, file) = started(caller);
+    for_users(|pc, file, caller| {
         let end = match caller {
             Caller::User32 => 0xFFFF_FFFF,
             _ => usize::MAX,
@@ -356,15 +356,13 @@ fn bad_pointers_reach_no_device() {
             assert_eq!(written.status, NtStatus::SUCCESS, "{data:#x}");
             assert_eq!(pc.scanner.registers(0x100, 4096), [1; 4096]);
         }
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// `pbyData` of a request that takes from the device is never touched, good or bad.
 #[test]
 fn the_pointer_of_a_read_is_not_looked_at() {
-    for caller in USERS {
-        let (pc, file) = started(caller);
+    for_users(|pc, file, caller| {
         let address = pc.machine.user_alloc(caller, &[9; 64]);
         pc.scanner.answer_vendor(REQUEST, &[1; 64]);
         for data in [0, address, 0xFFFF_FFFF] {
@@ -377,8 +375,7 @@ fn the_pointer_of_a_read_is_not_looked_at() {
             }
         }
         assert_eq!(pc.machine.touches(address), 0);
-        pc.close_and_finish(file);
-    }
+    });
 }
 
 /// What another thread of the program does to the memory.
@@ -444,13 +441,11 @@ fn memory_that_changes_at_any_byte_is_read_once() {
     // Short data and long, which are captured to different places.
     for (length, steps) in [(16_u32, [1, 2, 9, 16]), (200, [1, 64, 65, 200])] {
         for mischief in Mischief::ALL {
-            for caller in USERS {
-                let (pc, file) = started(caller);
+            for_users(|pc, file, _| {
                 for step in steps {
-                    changes_at_byte(&pc, file, length, mischief, step);
+                    changes_at_byte(pc, file, length, mischief, step);
                 }
-                pc.close_and_finish(file);
-            }
+            });
         }
     }
 }

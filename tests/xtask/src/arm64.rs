@@ -14,19 +14,6 @@ use crate::{
     shell::{ARM64_HOST_TARGET, Arch, Workspace, good, headline, read, say},
 };
 
-/// Begins what the program says of one processor only.
-const ALONE: &str = "On this processor alone";
-
-/// Tests of the driver on the simulated machine that need no port.
-const TESTS: &[&str] = &[
-    "usb_bulk",
-    "usb_clients",
-    "usb_control",
-    "usb_end",
-    "usb_scan",
-    "usb_vendor",
-];
-
 /// Runs a scanner's whole life on ARM64 and on x64, prints it, and compares.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     setup::ensure(workspace, &[Tool::Arm64])?;
@@ -62,6 +49,9 @@ fn life(workspace: &Workspace, arch: Arch, sys: PathBuf) -> Result<String> {
     .with_context(|| format!("the driver does not live on {}", arch.name()))
 }
 
+/// Begins what the program says of one processor only.
+const ALONE: &str = "On this processor alone";
+
 /// The part of it that no processor may change.
 fn steps(text: &str) -> Vec<&str> {
     let common = text.split_once(ALONE).map_or(text, |(common, _)| common);
@@ -70,6 +60,16 @@ fn steps(text: &str) -> Vec<&str> {
 
 /// The commands that run the still-image role's tests on ARM64, and clippy on what is for that alone.
 pub(crate) fn tests(workspace: &Workspace) -> [Command; 2] {
+    /// Tests of the driver on the simulated machine that need no port.
+    const TESTS: &[&str] = &[
+        "usb_bulk",
+        "usb_clients",
+        "usb_control",
+        "usb_end",
+        "usb_scan",
+        "usb_vendor",
+    ];
+
     let cargo = |subcommand: &str| {
         let mut cargo = workspace.cargo();
         cargo.args([subcommand, "--locked", "--target", ARM64_HOST_TARGET]);

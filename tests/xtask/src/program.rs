@@ -204,19 +204,32 @@ mod tests {
         assert!(wrong("kernel32.dll", "RtlGetLastNtStatus").is_some());
     }
 
+    /// A name that a program for one machine may import, and one for another may not.
+    fn assert_alone(module: &str, name: &str, machine: Machine, other: Machine) {
+        let wrong = |machine| foreign(machine, module, name, &Exports::of(""));
+        assert_eq!(wrong(machine), None);
+        assert!(wrong(other).is_some());
+    }
+
     #[test]
     fn reviewed_names_are_those_of_a_machine() {
-        let known = Exports::of("");
-        let wrong = |machine| foreign(machine, "KERNEL32.dll", "__C_specific_handler", &known);
-        assert_eq!(wrong(IMAGE_FILE_MACHINE_AMD64), None);
-        assert!(wrong(IMAGE_FILE_MACHINE_I386).is_some());
+        let (module, name) = ("KERNEL32.dll", "__C_specific_handler");
+        assert_alone(
+            module,
+            name,
+            IMAGE_FILE_MACHINE_AMD64,
+            IMAGE_FILE_MACHINE_I386,
+        );
     }
 
     #[test]
     fn the_universal_c_runtime_is_for_arm64() {
-        let known = Exports::of("");
-        let wrong = |machine| foreign(machine, "api-ms-win-crt-heap-l1-1-0.dll", "malloc", &known);
-        assert_eq!(wrong(IMAGE_FILE_MACHINE_ARM64), None);
-        assert!(wrong(IMAGE_FILE_MACHINE_AMD64).is_some());
+        let module = "api-ms-win-crt-heap-l1-1-0.dll";
+        assert_alone(
+            module,
+            "malloc",
+            IMAGE_FILE_MACHINE_ARM64,
+            IMAGE_FILE_MACHINE_AMD64,
+        );
     }
 }

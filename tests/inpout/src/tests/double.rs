@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
+use super::wire;
 use crate::IoSpace;
 use parscan_client::{
-    DeviceNode, Error, Failure, Interface, InterfaceClass, Limits, Service, SetupClass, Status,
-    System, Transport,
+    DeviceNode, Error, Failure, Interface, InterfaceClass, Limits, Moved, Service, SetupClass,
+    Status, System, Transport,
     ioctl::parallel::{
         ImmediateRequest, QueuedRequest, UserRequest,
-        port_programs::{Chip, DIRECT_NS, PortDescription, PortFeatures, RunResult, verify},
+        port_programs::{Chip, DIRECT_NS, PortDescription, PortFeatures, verify},
     },
 };
-use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
+use parscan_core::ieee1284::{Outputs, Register};
 
 /// What stands on a port's connector.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,14 +36,22 @@ pub(crate) enum Plug {
 /// A register that was written: its offset and its value.
 pub(crate) type Write = (u16, u8);
 
+/// How often something was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) opens: usize,
+    pub(crate) claims: usize,
+    /// Programs that ran.
+    pub(crate) runs: usize,
+}
+
 /// A port.
 #[allow(clippy::struct_excessive_bools, reason = "what is so and what is not")]
 pub(crate) struct Hardware {
     pub(crate) base: u64,
-    /// 0: no ECP block.
-    pub(crate) ecp_base: u64,
+    /// Where its ECP block is, if it has one.
+    pub(crate) ecp_base: Option<u64>,
     pub(crate) has_direction: bool,
-    pub(crate) plug: Plug,
     /// A handle is open: here, or in another process.
     pub(crate) is_open: bool,
     /// A kernel client has the port.
@@ -50,10 +59,9 @@ pub(crate) struct Hardware {
     /// What every request is answered with instead.
     pub(crate) ends_with: Option<Status>,
     pub(crate) claimed: bool,
-    pub(crate) claims: usize,
-    pub(crate) opens: usize,
-    pub(crate) runs: usize,
+    pub(crate) counts: Counts,
     pub(crate) writes: Vec<Write>,
+    pub(crate) plug: Plug,
     pub(crate) outputs: Outputs,
 }
 
@@ -62,32 +70,27 @@ impl Hardware {
     pub(crate) fn at(base: u64) -> Self {
         Self {
             base,
-            ecp_base: base + 0x400,
+            ecp_base: Some(base + 0x400),
             has_direction: true,
-            plug: Plug::Loopback,
             is_open: false,
             is_locked: false,
             ends_with: None,
             claimed: false,
-            claims: 0,
-            opens: 0,
-            runs: 0,
+            counts: Counts::default(),
             writes: Vec::new(),
-            outputs: Outputs {
-                data: 0,
-                control: 0x0C,
-            },
+            plug: Plug::Loopback,
+            outputs: wire::AT_FIRST,
         }
     }
 
     fn description(&self) -> PortDescription {
         let mut features = PortFeatures::empty();
         features.set(PortFeatures::DIRECTION, self.has_direction);
-        features.set(PortFeatures::ECR, self.ecp_base != 0);
+        features.set(PortFeatures::ECR, self.ecp_base.is_some());
         features.set(PortFeatures::CLAIMED, self.claimed);
         PortDescription {
             base: self.base,
-            ecp_base: self.ecp_base,
+            ecp_base: self.ecp_base.unwrap_or(0),
             span: 8,
             features,
             access_ns: 1000,
@@ -95,78 +98,27 @@ impl Hardware {
     }
 }
 
-/// The lines while a program runs. An access takes a microsecond.
-struct Wire<'a> {
-    now: u64,
-    data: u8,
-    control: u8,
+/// The plug while a program runs.
+struct Plugged<'a> {
     plug: Plug,
     writes: &'a mut Vec<Write>,
 }
 
-impl Port for Wire<'_> {
-    fn read(&mut self, register: Register) -> u8 {
-        self.now += 1000;
-        let reversed = self.control & 0x20 != 0;
+impl wire::Plug for Plugged<'_> {
+    fn read(&mut self, register: Register, outputs: Outputs) -> u8 {
+        let reversed = outputs.control & 0x20 != 0;
         match (register, self.plug) {
             (Register::Data, Plug::Device { data, .. }) if reversed => data,
             (Register::Data, _) if reversed => 0xFF,
-            (Register::Data, _) => self.data,
-            (Register::Dsr, Plug::Loopback) => ((self.data << 3) ^ 0x80) & 0xF8 | 7,
+            (Register::Data, _) => outputs.data,
+            (Register::Dsr, Plug::Loopback) => ((outputs.data << 3) ^ 0x80) & 0xF8 | 7,
             (Register::Dsr, Plug::Device { status, .. }) => status,
-            _ => self.control | 0xC0,
+            _ => outputs.control | 0xC0,
         }
     }
 
-    fn write(&mut self, register: Register, value: u8) {
-        self.now += 1000;
-        let offset = match register {
-            Register::Data => {
-                self.data = value;
-                0
-            }
-            Register::Dcr => {
-                self.control = value;
-                2
-            }
-            other => panic!("{other:?} is not a program's"),
-        };
+    fn written(&mut self, offset: u16, value: u8) {
         self.writes.push((offset, value));
-    }
-
-    fn stall(&mut self, microseconds: u32) {
-        self.now += u64::from(microseconds) * 1000;
-    }
-
-    fn yield_now(&mut self) -> Result<(), Interrupted> {
-        Ok(())
-    }
-
-    fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        self.sleep_ns(u64::from(milliseconds) * 1_000_000)
-    }
-
-    fn now(&mut self) -> u64 {
-        self.now / 1_000_000
-    }
-
-    fn has_ecp(&self) -> bool {
-        false
-    }
-
-    fn has_epp(&self) -> bool {
-        false
-    }
-}
-
-impl TimedPort for Wire<'_> {
-    fn nanoseconds(&mut self) -> u64 {
-        self.now
-    }
-
-    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
-        self.now += nanoseconds;
-        Ok(())
     }
 }
 
@@ -183,6 +135,14 @@ pub(crate) struct State {
 }
 
 impl Computer {
+    /// A computer with one port, and this device on it.
+    pub(crate) fn with_device(status: u8, data: u8) -> Self {
+        Self::with([Hardware {
+            plug: Plug::Device { status, data },
+            ..Hardware::at(0x378)
+        }])
+    }
+
     pub(crate) fn with(ports: impl IntoIterator<Item = Hardware>) -> Self {
         let computer = Self::default();
         computer.state().ports = ports.into_iter().map(Some).collect();
@@ -219,6 +179,11 @@ impl Computer {
     /// How often devices were enumerated.
     pub(crate) fn lists(&self) -> usize {
         self.state().lists
+    }
+
+    /// What was done to a port.
+    pub(crate) fn counts(&self, index: usize) -> Counts {
+        self.port(index, |port| port.counts)
     }
 
     /// What was written to a port since this was last asked.
@@ -284,7 +249,7 @@ impl System for Computer {
             return Err(fails(Status::ACCESS_DENIED));
         }
         port.is_open = true;
-        port.opens += 1;
+        port.counts.opens += 1;
         Ok(Box::new(Open {
             computer: self.clone(),
             index,
@@ -308,13 +273,7 @@ impl Drop for Open {
 }
 
 impl Transport for Open {
-    fn control(
-        &self,
-        code: u32,
-        input: &[u8],
-        output: &mut [u8],
-        limits: &Limits,
-    ) -> Result<usize, Failure> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8], limits: &Limits) -> Moved {
         assert!(limits.timeout.is_some(), "a program may wait for ever");
         let mut state = self.computer.state();
         let Some(port) = &mut state.ports[self.index] else {
@@ -332,7 +291,7 @@ impl Transport for Open {
                 assert!(!port.is_locked, "this would wait");
                 assert!(!port.claimed, "a second claim");
                 port.claimed = true;
-                port.claims += 1;
+                port.counts.claims += 1;
                 Vec::new()
             }
             UserRequest::Queued(QueuedRequest::Release { restore }) => {
@@ -342,7 +301,7 @@ impl Transport for Open {
             }
             UserRequest::Queued(QueuedRequest::Run(run)) => {
                 assert!(port.claimed, "a program without a claim");
-                port.runs += 1;
+                port.counts.runs += 1;
                 let chip = Chip {
                     direction: port.has_direction,
                     epp: true,
@@ -353,18 +312,11 @@ impl Transport for Open {
                     .map_err(|_| failure(Status::INVALID_PARAMETER))?;
                 assert!(program.is_direct(), "it does not run at once");
                 assert!(program.cost().ns <= DIRECT_NS.into());
-                let mut bytes = vec![0; output.len() - RunResult::SIZE];
-                let mut wire = Wire {
-                    now: 0,
-                    data: port.outputs.data,
-                    control: port.outputs.control,
+                let plug = Plugged {
                     plug: port.plug,
                     writes: &mut port.writes,
                 };
-                let outputs = &mut port.outputs;
-                let (result, _) = run_program(&mut wire, &program, outputs, &mut bytes);
-                bytes.truncate(result.output as usize);
-                [&result.to_bytes()[..], &bytes].concat()
+                wire::run(&program, output.len(), &mut port.outputs, plug).0
             }
             other => panic!("{other:?} is not sent here"),
         };
@@ -372,11 +324,11 @@ impl Transport for Open {
         Ok(answer.len())
     }
 
-    fn read(&self, _: &mut [u8], _: &Limits) -> Result<usize, Failure> {
+    fn read(&self, _: &mut [u8], _: &Limits) -> Moved {
         panic!("not read here")
     }
 
-    fn write(&self, _: &[u8], _: &Limits) -> Result<usize, Failure> {
+    fn write(&self, _: &[u8], _: &Limits) -> Moved {
         panic!("not written here")
     }
 }

@@ -3,3 +3,5 @@
 mod double;
 mod patterns;
 mod space;
+#[path = "../../../parscanctl/tests/fake/wire.rs"]
+mod wire;

@@ -87,24 +87,17 @@ fn a_programmer_clocks_tens_of_thousands_of_bits() {
         back.push(got);
     }
     assert_eq!(back, image);
-    assert_eq!(computer.port(0, |it| it.runs), 1000 * 8 * 4);
+    assert_eq!(computer.counts(0).runs, 1000 * 8 * 4);
 }
 
 /// A button box: the status lines are polled, and compared as a whole byte.
 #[test]
 fn a_button_box_is_polled() {
-    let released = Plug::Device {
-        status: 0x7F,
-        data: 0,
-    };
     let pressed = Plug::Device {
         status: 0x3F,
         data: 0,
     };
-    let computer = Computer::with([Hardware {
-        plug: released,
-        ..Hardware::at(0x378)
-    }]);
+    let computer = Computer::with_device(0x7F, 0);
     let mut port = computer.process();
     let mut polls = 0;
     while port.read(0x379, Uchar) == 0x7F {

@@ -1,6 +1,6 @@
 //! What programs see of the I/O space: registers, addresses, widths, and ports that others have.
 
-use super::double::{Computer, Hardware, Plug};
+use super::double::{Computer, Hardware};
 use crate::Width::{self, Uchar, Ulong, Ushort};
 use parscan_client::Status;
 
@@ -15,11 +15,12 @@ fn one() -> Computer {
 fn loading_opens_nothing_and_the_first_access_claims_once() {
     let computer = one();
     let mut process = computer.process();
-    assert_eq!((computer.lists(), computer.port(0, |it| it.opens)), (0, 0));
+    assert_eq!((computer.lists(), computer.counts(0).opens), (0, 0));
     for value in 0..100 {
         process.write(BASE, Uchar, value);
     }
-    assert_eq!(computer.port(0, |it| (it.claims, it.runs)), (1, 100));
+    let counts = computer.counts(0);
+    assert_eq!((counts.claims, counts.runs), (1, 100));
     assert_eq!(computer.lists(), 1);
     let expected: Vec<(u16, u8)> = (0..100).map(|value| (0, value)).collect();
     assert_eq!(computer.written(0), expected);
@@ -75,7 +76,8 @@ fn addresses_of_no_port_read_all_ones_and_are_cheap() {
         assert_eq!(process.read(0xFFFF, Ulong), 0xFFFF_FFFF);
     }
     assert_eq!(computer.lists(), 1);
-    assert_eq!(computer.port(0, |it| (it.opens, it.claims)), (1, 0));
+    let counts = computer.counts(0);
+    assert_eq!((counts.opens, counts.claims), (1, 0));
     assert!(computer.written(0).is_empty());
 }
 
@@ -112,14 +114,7 @@ fn control_writes_drop_interrupt_and_undefined_bits() {
 
 #[test]
 fn direction_works_in_byte_mode_only() {
-    let device = Plug::Device {
-        status: 0x5F,
-        data: 0xA7,
-    };
-    let computer = Computer::with([Hardware {
-        plug: device,
-        ..Hardware::at(0x378)
-    }]);
+    let computer = Computer::with_device(0x5F, 0xA7);
     let mut process = computer.process();
     // A first use is in 001: many programs reverse without a word to the ECR.
     process.write(BASE + 2, Uchar, 0x20);
@@ -160,7 +155,7 @@ fn what_an_earlier_process_left_reversed_is_turned_by_mode_000() {
 fn a_port_without_direction_or_ecp_block_has_none() {
     let computer = Computer::with([Hardware {
         has_direction: false,
-        ecp_base: 0,
+        ecp_base: None,
         ..Hardware::at(0x378)
     }]);
     let mut process = computer.process();
@@ -174,7 +169,7 @@ fn a_port_without_direction_or_ecp_block_has_none() {
 #[test]
 fn an_ecp_block_elsewhere_answers_there_too() {
     let computer = Computer::with([Hardware {
-        ecp_base: 0xE800,
+        ecp_base: Some(0xE800),
         ..Hardware::at(0xE000)
     }]);
     let mut process = computer.process();
@@ -192,7 +187,7 @@ fn a_real_register_comes_before_anothers_ecr() {
     process.write(0xC402, Uchar, 0x55);
     assert_eq!(process.read(0xC402, Uchar), 0x55);
     assert_eq!(computer.written(1), [(0, 0x55)]);
-    assert_eq!(computer.port(0, |it| it.claims), 0);
+    assert_eq!(computer.counts(0).claims, 0);
 }
 
 #[test]
@@ -257,7 +252,7 @@ fn a_port_that_another_process_has_is_tried_again_every_100_ms() {
     assert_eq!(other.read(BASE, Uchar), 0xFF, "not before its time");
     computer.pass(100);
     assert_eq!(other.read(BASE, Uchar), 1);
-    assert_eq!(computer.port(0, |it| it.claims), 2);
+    assert_eq!(computer.counts(0).claims, 2);
 }
 
 #[test]
@@ -286,7 +281,7 @@ fn nobody_waits_for_a_kernel_client() {
     let mut process = computer.process();
     assert!(!process.is_driver_open());
     assert_eq!(process.read(BASE, Uchar), 0xFF);
-    assert_eq!(computer.port(0, |it| it.claims), 0);
+    assert_eq!(computer.counts(0).claims, 0);
     computer.port(0, |it| it.is_locked = false);
     assert!(process.is_driver_open(), "evaluated at each call");
     computer.pass(100);
@@ -318,7 +313,7 @@ fn a_port_that_sleeps_is_kept() {
     assert_eq!(process.read(BASE, Uchar), 0xFF);
     computer.port(0, |it| it.ends_with = None);
     assert_eq!(process.read(BASE, Uchar), 1);
-    assert_eq!(computer.port(0, |it| it.claims), 1);
+    assert_eq!(computer.counts(0).claims, 1);
 }
 
 #[test]
@@ -336,7 +331,7 @@ fn another_drivers_port_is_asked_once() {
         computer.pass(2000);
     }
     assert!(process.is_driver_open());
-    assert_eq!(computer.port(0, |it| it.opens), 1);
+    assert_eq!(computer.counts(0).opens, 1);
 }
 
 #[test]
@@ -349,5 +344,6 @@ fn threads_make_one_claim() {
             scope.spawn(move || process.lock().unwrap().write(BASE, Width::Uchar, value));
         }
     });
-    assert_eq!(computer.port(0, |it| (it.claims, it.writes.len())), (1, 8));
+    assert_eq!(computer.counts(0).claims, 1);
+    assert_eq!(computer.written(0).len(), 8);
 }

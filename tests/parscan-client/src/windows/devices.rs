@@ -23,7 +23,7 @@ use windows_sys::{
 };
 
 use super::{last_failure, narrow, size, wide};
-use crate::{DeviceNode, Error, Interface, port::failed};
+use crate::{DeviceNode, Error, Interface, Package, port::failed};
 
 /// Room for any text that is asked for here, in UTF-16 units.
 const TEXT_UNITS: u32 = 4096;
@@ -212,9 +212,11 @@ impl Devices {
                 .text(info, SPDRP_SERVICE)
                 .or_else(|| parent_service(info.DevInst)),
             object_name: self.text(info, SPDRP_PHYSICAL_DEVICE_OBJECT_NAME),
-            inf: value("InfPath"),
-            provider: value("ProviderName"),
-            driver_version: value("DriverVersion"),
+            package: Package {
+                inf: value("InfPath"),
+                provider: value("ProviderName"),
+                version: value("DriverVersion"),
+            },
             create_file_name: value("CreateFileName"),
             parscan_probe: hardware.and_then(|key| key.number("ParscanProbe")),
             started,

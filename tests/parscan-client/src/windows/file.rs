@@ -20,7 +20,7 @@ use windows_sys::{
 };
 
 use super::{failure_of, last_failure, win32_of};
-use crate::{Condition, Failure, Limits, Status, Transport};
+use crate::{Condition, Failure, Limits, Moved, Status, Transport};
 
 /// How often a waiting request looks whether it was cancelled, in milliseconds.
 const LOOK: u32 = 50;
@@ -54,7 +54,7 @@ impl File {
         &self,
         limits: &Limits,
         start: impl FnOnce(HANDLE, *mut OVERLAPPED) -> BOOL,
-    ) -> Result<usize, Failure> {
+    ) -> Moved {
         if limits.cancel.is_cancelled() {
             return Err(Failure::cancelled());
         }
@@ -119,7 +119,7 @@ fn pause(deadline: Option<Instant>) -> u32 {
 
 /// What a finished request has left: `OVERLAPPED.Internal` is its NTSTATUS, `InternalHigh` its
 /// `Information`.
-fn outcome(internal: usize, transferred: usize) -> Result<usize, Failure> {
+fn outcome(internal: usize, transferred: usize) -> Moved {
     #[allow(
         clippy::cast_possible_truncation,
         reason = "an NTSTATUS, kept in a pointer's width"
@@ -146,13 +146,7 @@ fn length(bytes: &[u8]) -> u32 {
 }
 
 impl Transport for File {
-    fn control(
-        &self,
-        code: u32,
-        input: &[u8],
-        output: &mut [u8],
-        limits: &Limits,
-    ) -> Result<usize, Failure> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8], limits: &Limits) -> Moved {
         let or_null = |empty: bool, pointer: *mut u8| if empty { ptr::null_mut() } else { pointer };
         let sent = or_null(input.is_empty(), input.as_ptr().cast_mut());
         let received = or_null(output.is_empty(), output.as_mut_ptr());
@@ -174,33 +168,24 @@ impl Transport for File {
         })
     }
 
-    fn read(&self, buffer: &mut [u8], limits: &Limits) -> Result<usize, Failure> {
+    fn read(&self, buffer: &mut [u8], limits: &Limits) -> Moved {
+        let (start, length) = (buffer.as_mut_ptr(), length(buffer));
         self.request(limits, |file, overlapped| {
             // SAFETY: as above.
-            unsafe {
-                ReadFile(
-                    file,
-                    buffer.as_mut_ptr(),
-                    length(buffer),
-                    ptr::null_mut(),
-                    overlapped,
-                )
-            }
+            unsafe { ReadFile(file, start, length, ptr::null_mut(), overlapped) }
         })
     }
 
-    fn write(&self, bytes: &[u8], limits: &Limits) -> Result<usize, Failure> {
-        self.request(limits, |file, overlapped| {
-            // SAFETY: as above; the bytes are only read.
-            unsafe {
-                WriteFile(
-                    file,
-                    bytes.as_ptr(),
-                    length(bytes),
-                    ptr::null_mut(),
-                    overlapped,
-                )
-            }
+    fn write(&self, bytes: &[u8], limits: &Limits) -> Moved {
+        // SAFETY: as above; the bytes are only read.
+        self.request(limits, |file, overlapped| unsafe {
+            WriteFile(
+                file,
+                bytes.as_ptr(),
+                length(bytes),
+                ptr::null_mut(),
+                overlapped,
+            )
         })
     }
 }

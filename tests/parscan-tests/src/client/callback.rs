@@ -3,10 +3,10 @@
 use ntsim::NtStatus;
 
 use super::{
-    puppet::{argument, table},
+    puppet::{Table, argument},
     status,
 };
-use crate::parallel_h::{SAFE_MODE, parclass, pnp, port};
+use crate::parallel_h::SAFE_MODE;
 
 /// A routine of a callback table, with its arguments after the context.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +39,15 @@ pub enum Callback<'a> {
     /// The address of a `PARALLEL_1284_COMMAND`.
     TrySelectDevice([u8; 8]),
     DeselectDevice([u8; 8]),
-    /// `ParallelRead` or `ParallelWrite` by its offset, with null for the count's address.
-    WithoutCount(usize, &'a [u8]),
+    /// `ParallelRead` with null for the count's address.
+    ReadWithoutCount(usize),
+    /// `ParallelWrite` with null for the count's address.
+    WriteWithoutCount(&'a [u8]),
 }
 
 /// How a routine is called: its table and offset, kinds and values of arguments, buffer.
 pub(super) struct Call {
-    pub(super) place: (usize, usize),
+    pub(super) place: (Table, usize),
     pub(super) kinds: u64,
     pub(super) values: [u64; 4],
     pub(super) data: Vec<u8>,
@@ -64,7 +66,11 @@ impl Callback<'_> {
         }
     }
 
+    /// How it is called. Routines are by their offsets in the structures of parallel.h.
     pub(super) fn call(self) -> Call {
+        const READ: usize = 0x40;
+        const WRITE: usize = 0x48;
+
         let simple = |place, values| Call {
             place,
             kinds: 0,
@@ -72,8 +78,9 @@ impl Callback<'_> {
             data: Vec::new(),
             buffer: 0,
         };
-        let class = |offset| (table::PARCLASS, offset);
-        let of_pnp = |offset| (table::PNP, offset);
+        let class = |offset| (Table::Parclass, offset);
+        let of_port = |offset| simple((Table::Port, offset), [0; 4]);
+        let of_pnp = |offset| (Table::Pnp, offset);
         let by_value =
             |offset, command| simple(class(offset), [u64::from_le_bytes(command), 0, 0, 0]);
         let transfer = |offset, data: &[u8], length: usize, kinds| Call {
@@ -92,14 +99,14 @@ impl Callback<'_> {
         };
         let counted = argument::BUFFER | argument::COUNT << 8;
         match self {
-            Self::DetermineIeeeModes => simple(class(parclass::DETERMINE_IEEE_MODES), [0; 4]),
+            Self::DetermineIeeeModes => simple(class(0x18), [0; 4]),
             Self::NegotiateIeeeMode {
                 forward,
                 reverse,
                 safety,
                 is_forward,
             } => simple(
-                class(parclass::NEGOTIATE_IEEE_MODE),
+                class(0x20),
                 [
                     forward.into(),
                     reverse.into(),
@@ -107,32 +114,22 @@ impl Callback<'_> {
                     is_forward.into(),
                 ],
             ),
-            Self::TerminateIeeeMode => simple(class(parclass::TERMINATE_IEEE_MODE), [0; 4]),
-            Self::IeeeFwdToRevMode => simple(class(parclass::IEEE_FWD_TO_REV_MODE), [0; 4]),
-            Self::IeeeRevToFwdMode => simple(class(parclass::IEEE_REV_TO_FWD_MODE), [0; 4]),
-            Self::ParallelRead(length) => transfer(parclass::PARALLEL_READ, &[], length, counted),
-            Self::ParallelWrite(data) => {
-                transfer(parclass::PARALLEL_WRITE, data, data.len(), counted)
-            }
-            Self::ParallelTryselect(command) => by_value(parclass::PARALLEL_TRYSELECT, command),
-            Self::ParallelDeSelect(command) => by_value(parclass::PARALLEL_DESELECT, command),
-            Self::TryAllocatePort => simple((table::PORT, port::TRY_ALLOCATE_PORT), [0; 4]),
-            Self::FreePort => simple((table::PORT, port::FREE_PORT), [0; 4]),
-            Self::QueryNumWaiters => simple((table::PORT, port::QUERY_NUM_WAITERS), [0; 4]),
-            Self::TrySetChipMode(mode) => {
-                simple(of_pnp(pnp::TRY_SET_CHIP_MODE), [mode.into(), 0, 0, 0])
-            }
-            Self::ClearChipMode(mode) => simple(
-                of_pnp(pnp::IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE),
-                [mode.into(), 0, 0, 0],
-            ),
-            Self::TrySelectDevice(command) => by_address(pnp::TRY_SELECT_DEVICE, command),
-            Self::DeselectDevice(command) => {
-                by_address(pnp::IOCTL_INTERNAL_DESELECT_DEVICE, command)
-            }
-            Self::WithoutCount(offset, data) => {
-                transfer(offset, data, data.len(), argument::BUFFER)
-            }
+            Self::TerminateIeeeMode => simple(class(0x28), [0; 4]),
+            Self::IeeeFwdToRevMode => simple(class(0x30), [0; 4]),
+            Self::IeeeRevToFwdMode => simple(class(0x38), [0; 4]),
+            Self::ParallelRead(length) => transfer(READ, &[], length, counted),
+            Self::ParallelWrite(data) => transfer(WRITE, data, data.len(), counted),
+            Self::ParallelTryselect(command) => by_value(0x68, command),
+            Self::ParallelDeSelect(command) => by_value(0x70, command),
+            Self::TryAllocatePort => of_port(0x18),
+            Self::FreePort => of_port(0x20),
+            Self::QueryNumWaiters => of_port(0x28),
+            Self::TrySetChipMode(mode) => simple(of_pnp(0x20), [mode.into(), 0, 0, 0]),
+            Self::ClearChipMode(mode) => simple(of_pnp(0x28), [mode.into(), 0, 0, 0]),
+            Self::TrySelectDevice(command) => by_address(0x48, command),
+            Self::DeselectDevice(command) => by_address(0x50, command),
+            Self::ReadWithoutCount(length) => transfer(READ, &[], length, argument::BUFFER),
+            Self::WriteWithoutCount(data) => transfer(WRITE, data, data.len(), argument::BUFFER),
         }
     }
 }

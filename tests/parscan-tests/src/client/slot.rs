@@ -6,13 +6,13 @@ use ntsim::{IoResult, NtStatus, Pending};
 
 use super::{
     Answer, Callback, Client, PASSIVE, Reply,
-    puppet::{self, send, table},
+    puppet::{self, Flag, Table},
     size,
 };
 use crate::{
     MS, check,
     ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
-    parallel_h::{self, ParclassInformation, PnpInformation, PortInformation, port},
+    parallel_h::{self, ParclassInformation, PnpInformation, PortInformation},
 };
 
 /// A control request for a slot to send.
@@ -78,10 +78,10 @@ impl<'a> Slot<'a> {
     }
 
     fn words(request: &Request<'_>, more: u64) -> [u64; 4] {
-        let flag = |set: bool, flag| if set { flag } else { 0 };
-        let flags = flag(request.internal, send::INTERNAL)
-            | flag(request.file, send::FILE)
-            | flag(request.user_mode, send::USER_MODE)
+        let flag = |set: bool, flag: Flag| if set { flag.bit() } else { 0 };
+        let flags = flag(request.internal, Flag::Internal)
+            | flag(request.file, Flag::File)
+            | flag(request.user_mode, Flag::UserMode)
             | more;
         [
             request.code.into(),
@@ -131,7 +131,7 @@ impl<'a> Slot<'a> {
     #[must_use]
     #[track_caller]
     pub fn start(&self, request: &Request<'_>) -> Asynchronous<'a> {
-        let words = Self::words(request, send::ASYNCHRONOUS);
+        let words = Self::words(request, Flag::Asynchronous.bit());
         let began = self.client.machine.now();
         let reply = self.command(puppet::SEND, &words, request.input, request.output);
         Asynchronous {
@@ -149,6 +149,38 @@ impl<'a> Slot<'a> {
     #[track_caller]
     pub fn start_order(&self, code: u32) -> Asynchronous<'a> {
         self.start(&Request::internal(code, &[], 0))
+    }
+
+    /// Has the port allocated, which is free.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn allocate(&self) {
+        let code = parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE;
+        assert_eq!(self.order(code), NtStatus::SUCCESS, "PORT_ALLOCATE");
+    }
+
+    /// Asks for the port, which another has, and does not wait for it.
+    ///
+    /// # Panics
+    /// If the request does not wait.
+    #[must_use]
+    #[track_caller]
+    pub fn wait_for_port(&self) -> Asynchronous<'a> {
+        let waiting = self.start_order(parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+        assert_eq!(waiting.dispatched, NtStatus::PENDING);
+        waiting
+    }
+
+    /// Frees the port by a request.
+    ///
+    /// # Panics
+    /// If the client does not have it.
+    #[track_caller]
+    pub fn free(&self) {
+        let code = parallel_h::IOCTL_INTERNAL_PARALLEL_PORT_FREE;
+        assert_eq!(self.order(code), NtStatus::SUCCESS, "PORT_FREE");
     }
 
     /// Sends an IRP of the client's own, and waits. The result has the whole system buffer, and
@@ -169,7 +201,7 @@ impl<'a> Slot<'a> {
             0
         };
         let request = Request::internal(code, &[], output);
-        let [code, flags, length, irql] = Self::words(&request, send::ISR);
+        let [code, flags, length, irql] = Self::words(&request, Flag::Isr.bit());
         let words = [code, flags, length, irql, client as u64, options];
         let reply = self.command(puppet::SEND, &words, &[], output);
         self.result(reply, began)
@@ -302,7 +334,11 @@ impl<'a> Slot<'a> {
     #[must_use]
     #[track_caller]
     pub fn register(&self, register: u8) -> u8 {
-        let words = [table::PORT as u64, port::CONTROLLER as u64, register.into()];
+        let words = [
+            Table::Port as u64,
+            parallel_h::CONTROLLER as u64,
+            register.into(),
+        ];
         let [value, ..] = self.command(puppet::REGISTER, &words, &[], 0).words[0].to_le_bytes();
         value
     }

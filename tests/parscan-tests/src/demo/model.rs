@@ -290,13 +290,8 @@ fn device_id(out: &Path) -> Result<()> {
     show::title("Another PC, with an IEEE 1284 printer: IOCTL_PAR_QUERY_DEVICE_ID");
     let recording = negotiation::record(&pc);
     let result = &recording.result;
-    println!(
-        "  {:<13} {} {:<5} {}\n",
-        "device ID",
-        show::status(result.status),
-        result.information,
-        show::duration(result.took)
-    );
+    show::result("device ID", result);
+    println!();
     let text = result.information.saturating_sub(1);
     let id = String::from_utf8_lossy(result.output.get(..text).unwrap_or_default());
     for part in id.split_terminator(';') {

@@ -24,13 +24,7 @@ pub(crate) fn run(_out: &Path) -> Result<()> {
     let lpt1 = pc.open();
     let before = port.borrow().trace_lines()?.len();
     let set = pc.initialize(lpt1);
-    println!(
-        "  {:<13} {} {:<5} {}",
-        "QEMU",
-        show::status(set.status),
-        set.information,
-        show::duration(set.took)
-    );
+    show::result("QEMU", &set);
     let query = pc.control(lpt1, ntddpar::IOCTL_PAR_QUERY_INFORMATION, &[], 1);
     let flags = query.output.first().copied().unwrap_or(0);
     println!("  {:<13} 0x{flags:02X} {}", "lines", show::flags(flags));

@@ -103,6 +103,9 @@ fn lengths(pc: &ScannerPc, file: Opened) -> Result<()> {
 
 /// What a careless program may send.
 fn bad_input(pc: &ScannerPc, file: Opened) -> Result<()> {
+    /// An address of kernel memory.
+    const KERNEL: usize = 0xFFFF_8000_0000_0000;
+
     show::title("The same with bad input: nothing reaches the scanner");
     println!("  {:<44} {:<39} Info  URBs", "request", "status");
     let data = pc.machine.user_alloc(Caller::User64, &[0; 4]);
@@ -118,34 +121,7 @@ fn bad_input(pc: &ScannerPc, file: Opened) -> Result<()> {
         let input = block(4, 0).bytes(file.caller);
         pc.control(file, IOCTL_READ_REGISTERS, &input, room)
     };
-    let cases: [(&str, NtStatus, &dyn Fn() -> IoResult); 5] = [
-        (
-            "WRITE_REGISTERS, pbyData = NULL",
-            NtStatus::INVALID_PARAMETER,
-            &|| write(block(4, 0)),
-        ),
-        (
-            "WRITE_REGISTERS, pbyData may not be read",
-            NtStatus::ACCESS_VIOLATION,
-            &|| write(block(4, locked)),
-        ),
-        (
-            "WRITE_REGISTERS, pbyData is the kernel's",
-            NtStatus::ACCESS_VIOLATION,
-            &|| write(block(4, 0xFFFF_8000_0000_0000)),
-        ),
-        (
-            "WRITE_REGISTERS, uLength = 65536",
-            NtStatus::INVALID_PARAMETER,
-            &|| write(block(0x1_0000, data)),
-        ),
-        (
-            "READ_REGISTERS, uLength = 4 into 3 bytes",
-            NtStatus::INVALID_PARAMETER,
-            &|| read(3),
-        ),
-    ];
-    for (what, status, send) in cases {
+    let refused = |what: &str, status, send: &dyn Fn() -> IoResult| {
         let before = pc.machine.urb_count();
         let result = send();
         let urbs = pc.machine.urb_count() - before;
@@ -158,7 +134,20 @@ fn bad_input(pc: &ScannerPc, file: Opened) -> Result<()> {
             (result.status, result.information, urbs) == (status, 0, 0),
             "{what}: not as documented"
         );
+        Ok(())
+    };
+    let (invalid, violation) = (NtStatus::INVALID_PARAMETER, NtStatus::ACCESS_VIOLATION);
+    for (what, status, length, address) in [
+        ("pbyData = NULL", invalid, 4, 0),
+        ("pbyData may not be read", violation, 4, locked),
+        ("pbyData is the kernel's", violation, 4, KERNEL),
+        ("uLength = 65536", invalid, 0x1_0000, data),
+    ] {
+        let what = format!("WRITE_REGISTERS, {what}");
+        refused(&what, status, &|| write(block(length, address)))?;
     }
+    let what = "READ_REGISTERS, uLength = 4 into 3 bytes";
+    refused(what, invalid, &|| read(3))?;
     pc.machine.user_free(locked);
     pc.machine.user_free(data);
     Ok(())

@@ -2,7 +2,7 @@
 
 use anstream::println;
 use anstyle::{AnsiColor, Style};
-use ntsim::{Machine, NtStatus};
+use ntsim::{IoResult, Machine, NtStatus};
 use parscan_tests::{MS, US, assert_nothing_left, driver_image, ntddpar};
 
 const TITLE: Style = Style::new().bold();
@@ -52,6 +52,16 @@ pub(crate) fn duration(nanoseconds: u64) -> String {
     } else {
         format!("{nanoseconds} ns")
     }
+}
+
+/// A line of a table: how a request ended.
+pub(crate) fn result(what: &str, result: &IoResult) {
+    println!(
+        "  {what:<13} {} {:<5} {}",
+        status(result.status),
+        result.information,
+        duration(result.took)
+    );
 }
 
 /// The names of `PAR_QUERY_INFORMATION` flags.

@@ -23,8 +23,6 @@ const ALONE: &str = "On this processor alone";
 const SCAN: u32 = 200_000;
 /// Which of the model's images.
 const IMAGE: u32 = 100;
-/// Bytes of a page of memory.
-const PAGE: usize = 4096;
 
 fn main() -> ExitCode {
     match run() {
@@ -47,16 +45,9 @@ fn run() -> Result<()> {
     step("DriverEntry, AddDevice and START_DEVICE of a USB scanner");
     let pc = ScannerSetup::default().loaded();
     line("DriverEntry", "STATUS_SUCCESS");
-    ensure(
-        "AddDevice",
-        check(pc.machine.add_device(pc.node, pc.driver)),
-        NtStatus::SUCCESS,
-    )?;
-    ensure(
-        "IRP_MN_START_DEVICE",
-        check(pc.machine.start(pc.node)),
-        NtStatus::SUCCESS,
-    )?;
+    let (machine, node) = (&pc.machine, pc.node);
+    succeeds("AddDevice", check(machine.add_device(node, pc.driver)))?;
+    succeeds("IRP_MN_START_DEVICE", check(machine.start(node)))?;
     let functions: Vec<u16> = pc.urbs_since(0).iter().map(|urb| urb.function).collect();
     line("its URBs, by function", &format!("{functions:04X?}"));
     ensure!(
@@ -76,35 +67,15 @@ fn run() -> Result<()> {
     button(&pc, file)?;
     cancel(&pc, file)?;
     step("Sleep and wake, CLEANUP and CLOSE, stop and start, removal, unload");
-    ensure(
-        "the system sleeps",
-        check(pc.machine.sleep()),
-        NtStatus::SUCCESS,
-    )?;
+    succeeds("the system sleeps", check(machine.sleep()))?;
     check(pc.machine.wake());
     register_write(&pc, file, "WRITE_REGISTERS afterwards", &[0x5A])?;
     pc.close(file);
     line("IRP_MJ_CLEANUP, IRP_MJ_CLOSE", "STATUS_SUCCESS");
-    ensure(
-        "IRP_MN_QUERY_STOP_DEVICE",
-        check(pc.machine.query_stop(pc.node)),
-        NtStatus::SUCCESS,
-    )?;
-    ensure(
-        "IRP_MN_STOP_DEVICE",
-        check(pc.machine.stop(pc.node)),
-        NtStatus::SUCCESS,
-    )?;
-    ensure(
-        "IRP_MN_START_DEVICE",
-        check(pc.machine.start(pc.node)),
-        NtStatus::SUCCESS,
-    )?;
-    ensure(
-        "IRP_MN_REMOVE_DEVICE",
-        check(pc.machine.remove(pc.node)),
-        NtStatus::SUCCESS,
-    )?;
+    succeeds("IRP_MN_QUERY_STOP_DEVICE", check(machine.query_stop(node)))?;
+    succeeds("IRP_MN_STOP_DEVICE", check(machine.stop(node)))?;
+    succeeds("IRP_MN_START_DEVICE", check(machine.start(node)))?;
+    succeeds("IRP_MN_REMOVE_DEVICE", check(machine.remove(node)))?;
     unplugged(&pc)?;
     let given = pc.machine.allocations(pc.driver);
     ensure!(given != 0, "the driver allocates nothing");
@@ -141,6 +112,11 @@ fn ensure(what: &str, status: NtStatus, documented: NtStatus) -> Result<()> {
         bail!("{what}: not {}", shown(documented));
     }
     Ok(())
+}
+
+/// Prints a status, which must be a success.
+fn succeeds(what: &str, status: NtStatus) -> Result<()> {
+    ensure(what, status, NtStatus::SUCCESS)
 }
 
 /// Prints how a request ended, which must be as documented.
@@ -206,6 +182,9 @@ fn good_writes(pc: &ScannerPc, file: Opened) -> Result<()> {
 }
 
 fn bad_writes(pc: &ScannerPc, file: Opened) -> Result<()> {
+    /// Bytes of a page of memory.
+    const PAGE: usize = 4096;
+
     let machine = &pc.machine;
     let memory = |bytes: usize| machine.user_alloc(Caller::User64, &vec![0x11; bytes]);
     let (good, locked, lost, two) = (memory(4), memory(4), memory(4), memory(2 * PAGE));

@@ -42,20 +42,32 @@ pub(crate) struct Cast {
 
 impl Cast {
     /// A scene whose first actor is watched for 50 ms and whose threads are held for long.
-    pub(crate) fn new(
-        machine: Machine,
-        driver: DriverId,
-        actors: Vec<Actor>,
-        end: impl FnOnce() + 'static,
-    ) -> Self {
+    pub(crate) fn new(machine: &Machine, driver: DriverId) -> Self {
         Self {
-            machine,
+            machine: machine.clone(),
             driver,
-            actors,
+            actors: Vec::new(),
             window: 50 * MS,
             held: LONG,
-            end: Box::new(end),
+            end: Box::new(|| {}),
         }
+    }
+
+    /// Another thread, and what it does.
+    pub(crate) fn actor(self, name: &'static str, part: impl FnOnce(&Machine) + 'static) -> Self {
+        self.with(actor(name, part))
+    }
+
+    /// Another thread.
+    pub(crate) fn with(mut self, actor: Actor) -> Self {
+        self.actors.push(actor);
+        self
+    }
+
+    /// What must hold at the end.
+    pub(crate) fn end(mut self, end: impl FnOnce() + 'static) -> Self {
+        self.end = Box::new(end);
+        self
     }
 
     /// The first actor is watched for so long.
@@ -205,6 +217,9 @@ fn perform(
         .into_iter()
         .flat_map(|text| text.split('.'))
         .map(|number| number.parse().expect("a number of a point"));
+    let split = |who, place, only, thinned| {
+        split(&machine, cast.driver, who, place, forker, only, thinned);
+    };
     let mut threads: Vec<Running> = Vec::new();
     match way {
         Way::Hold(first, kind) => {
@@ -216,16 +231,7 @@ fn perform(
                 Kind::Dpc => Who::Dpc,
                 Kind::WorkItem => Who::WorkItem,
             };
-            let only = numbers.next();
-            split(
-                &machine,
-                cast.driver,
-                who,
-                Where::Instructions,
-                forker,
-                only,
-                thinned,
-            );
+            split(who, Where::Instructions, numbers.next(), thinned);
             let over = check(machine.run_threads(&[thread], cast.window));
             if over && kind != Kind::Caller && !machine.is_held() {
                 check(machine.run_until_held(cast.window));
@@ -236,16 +242,7 @@ fn perform(
         Way::Pairs(first, second) => {
             let a = start(actors[first].take().expect("an actor"));
             threads.push(a);
-            let only = numbers.next();
-            split(
-                &machine,
-                cast.driver,
-                Who::Thread(a),
-                Where::Calls,
-                forker,
-                only,
-                thinned,
-            );
+            split(Who::Thread(a), Where::Calls, numbers.next(), thinned);
             check(machine.run_threads(&[a], cast.window));
             machine.end_watch();
             let b = start(actors[second].take().expect("an actor"));
@@ -253,16 +250,7 @@ fn perform(
             if machine.is_held() {
                 // The first one stays as it is while the second comes to its own point; then the
                 // first is let go, to its end or as far as it can, before the second.
-                let only = numbers.next();
-                split(
-                    &machine,
-                    cast.driver,
-                    Who::Thread(b),
-                    Where::Calls,
-                    forker,
-                    only,
-                    None,
-                );
+                split(Who::Thread(b), Where::Calls, numbers.next(), None);
                 check(machine.run_threads(&[b], cast.held));
                 machine.end_watch();
                 machine.let_first_go();

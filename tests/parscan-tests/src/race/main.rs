@@ -12,7 +12,7 @@ use clap::Parser;
 use ntsim::Config;
 use parscan_tests::{
     driver_image,
-    fork::{self, Report},
+    fork::{self, Extent, Report},
     symbols::Symbols,
 };
 
@@ -24,12 +24,8 @@ use explore::{Kind, LEFT_OUT, POINTS, RUNS, Scene, Way, explore};
 /// Preempt the driver at every instruction.
 #[derive(Parser)]
 struct Options {
-    /// The quick form: what fits in a few minutes.
-    #[arg(long)]
-    quick: bool,
-    /// List the scenes.
-    #[arg(long)]
-    list: bool,
+    #[command(flatten)]
+    extent: Extent,
     /// How the image was built, for the commands that this prints.
     #[arg(long, default_value = "release")]
     image: String,
@@ -96,7 +92,7 @@ fn ways(scene: &Scene, actors: usize, quick: bool) -> Vec<(String, Way)> {
 fn main() -> ExitCode {
     let options = Options::parse();
     fork::keep_panics();
-    if options.list {
+    if options.extent.list {
         for scene in scenes::SCENES {
             println!("{:<26} {}", scene.name, scene.about);
         }
@@ -128,12 +124,12 @@ fn main() -> ExitCode {
     );
     for scene in &chosen {
         let actors = explore::actors(scene, &config);
-        for (name, it) in ways(scene, actors, options.quick) {
+        for (name, it) in ways(scene, actors, options.extent.quick) {
             if way.is_some_and(|way| way != name) {
                 continue;
             }
             eprint!("{}:{name} ...\r", scene.name);
-            let thinned = options.quick.then_some(QUICK_RUNS);
+            let thinned = options.extent.quick.then_some(QUICK_RUNS);
             let outcome = explore(scene, it, &config, options.point.as_deref(), thinned);
             total.merge(&outcome);
             if outcome.of(POINTS) == 0 && outcome.violations == 0 && options.point.is_none() {
@@ -179,9 +175,5 @@ fn main() -> ExitCode {
         total.violations,
         began.elapsed().as_secs_f64()
     );
-    if total.violations == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    total.exit_code()
 }

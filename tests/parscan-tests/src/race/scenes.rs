@@ -18,20 +18,19 @@ use parscan_tests::{
     LPT1_REGISTERS, MS, Setup, assert_nothing_left, check,
     client::{
         Callback, Client, DEVICE, PASSIVE, PORT, Slot,
-        puppet::{isr, note},
+        puppet::{Note, isr},
     },
     modes::{Chip, ModesPc, pc_with},
     ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
         IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
-        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
-        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
+        IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
     },
     port_programs::{
         Ack, EDGE, EDGES, Edges, FOREVER, IOCTL_PARSCAN_WAIT_EDGE, LinesPc, Wire, ack_pc,
         with_interrupt,
     },
-    scanner::{ScannerPc, ScannerSetup},
+    scanner::{BULK_IN, ScannerPc, ScannerSetup},
     usbscan_h::{self, IOCTL_READ_REGISTERS, IoBlock},
 };
 
@@ -40,139 +39,83 @@ use crate::explore::{Actor, Cast, Scene, actor};
 /// The interrupt of LPT1, as Windows translates it on this machine.
 const VECTOR: u32 = 0x37;
 
-const fn scene(name: &'static str, about: &'static str, build: fn(Config) -> Cast) -> Scene {
-    Scene { name, about, build }
+macro_rules! scenes {
+    ($($name:literal: $build:expr, $about:literal;)*) => {
+        &[$(Scene { name: $name, about: $about, build: $build }),*]
+    };
 }
 
 /// All of them.
-pub(crate) const SCENES: &[Scene] = &[
-    scene(
-        "requests-end",
-        "user request x completion x CLEANUP, CLOSE and removal",
-        requests_end,
-    ),
-    scene(
-        "relations-without-power",
-        "QUERY_DEVICE_RELATIONS of a port that has no power",
-        relations_without_power,
-    ),
-    scene(
-        "deferred-checks",
-        "free x allocate and free x deferred port checks",
-        deferred_checks,
-    ),
-    scene(
-        "connections",
-        "disconnect of the last client x connect of a new one",
-        connections,
-    ),
-    scene(
-        "two-opens",
-        "close of one open x callbacks of a client that connected by another",
-        two_opens,
-    ),
-    scene(
-        "interrupt-at-removal",
-        "CONNECT_INTERRUPT x removal x interrupt",
-        interrupt_at_removal,
-    ),
-    scene(
-        "allocate-free-cancel",
-        "allocate x free x cancel x interrupt",
-        allocate_free_cancel,
-    ),
-    scene(
-        "interrupt-takes",
-        "allocate x free x interrupt x deferred DPC",
-        interrupt_takes,
-    ),
-    scene(
-        "interrupt-and-disconnect",
-        "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client",
-        interrupt_and_disconnect,
-    ),
-    scene(
-        "checks-and-removal",
-        "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal",
-        checks_and_removal,
-    ),
-    scene(
-        "callback-and-disconnect",
-        "callback x disconnect",
-        callback_and_disconnect,
-    ),
-    scene("stop-start", "STOP and START x request", stop_start),
-    scene("sleep-wake", "sleep and wake x request", sleep_wake),
-    scene(
-        "cancel-cleanup",
-        "cancel x completion x CLEANUP x CLOSE",
-        cancel_cleanup,
-    ),
-    scene(
-        "open-and-removal",
-        "CREATE, request and CLOSE x removal x unload",
-        open_and_removal,
-    ),
-    scene(
-        "edge-told",
-        "WAIT_EDGE x interrupt x cancel: the edge is told once",
-        edge_told,
-    ),
-    scene(
-        "edge-end",
-        "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal",
-        edge_end,
-    ),
-    scene(
-        "scanner-read",
-        "bulk queue: request x completion x cancel x CLEANUP x removal",
-        scanner_read,
-    ),
-    scene(
-        "scanner-read-data",
-        "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal",
-        scanner_read_data,
-    ),
-    scene("scanner-event", "event queue: the same", scanner_event),
-    scene(
-        "scanner-event-data",
-        "event queue: the end of a request whose event is there x the same",
-        scanner_event_data,
-    ),
-    scene(
-        "scanner-control",
-        "control queue: the same",
-        scanner_control,
-    ),
-    scene(
-        "scanner-in-call",
-        "control queue: URBs that end in the call x the same",
-        scanner_in_call,
-    ),
-    scene("scanner-reset", "reset queue: the same", scanner_reset),
-    scene(
-        "scanner-two-handles",
-        "two handles of a scanner on one pipe x close x completion",
-        scanner_two_handles,
-    ),
-    scene("scanner-sleep", "sleep and wake x read", scanner_sleep),
-    scene(
-        "scanner-idle",
-        "a scanner is to be suspended x open and close x sleep and wake-up x removal",
-        |config| scanner_idle(config, 0),
-    ),
-    scene(
-        "scanner-resume",
-        "a suspended scanner signals x open and close x sleep and wake-up x removal",
-        |config| scanner_idle(config, 100 * MS),
-    ),
-];
+pub(crate) const SCENES: &[Scene] = scenes! {
+    "requests-end": requests_end,
+        "user request x completion x CLEANUP, CLOSE and removal";
+    "relations-without-power": relations_without_power,
+        "QUERY_DEVICE_RELATIONS of a port that has no power";
+    "deferred-checks": deferred_checks,
+        "free x allocate and free x deferred port checks";
+    "connections": connections,
+        "disconnect of the last client x connect of a new one";
+    "two-opens": two_opens,
+        "close of one open x callbacks of a client that connected by another";
+    "interrupt-at-removal": interrupt_at_removal,
+        "CONNECT_INTERRUPT x removal x interrupt";
+    "allocate-free-cancel": allocate_free_cancel,
+        "allocate x free x cancel x interrupt";
+    "interrupt-takes": interrupt_takes,
+        "allocate x free x interrupt x deferred DPC";
+    "interrupt-and-disconnect": interrupt_and_disconnect,
+        "interrupt and its DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT of the client";
+    "checks-and-removal": checks_and_removal,
+        "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal";
+    "callback-and-disconnect": callback_and_disconnect,
+        "callback x disconnect";
+    "stop-start": stop_start,
+        "STOP and START x request";
+    "sleep-wake": sleep_wake,
+        "sleep and wake x request";
+    "cancel-cleanup": cancel_cleanup,
+        "cancel x completion x CLEANUP x CLOSE";
+    "open-and-removal": open_and_removal,
+        "CREATE, request and CLOSE x removal x unload";
+    "edge-told": edge_told,
+        "WAIT_EDGE x interrupt x cancel: the edge is told once";
+    "edge-end": edge_end,
+        "first WAIT_EDGE x interrupt x CLEANUP, CLOSE and removal";
+    "scanner-read": scanner_read,
+        "bulk queue: request x completion x cancel x CLEANUP x removal";
+    "scanner-read-data": scanner_read_data,
+        "bulk queue: the end of a request whose data is there x cancel x CLEANUP x removal";
+    "scanner-event": scanner_event,
+        "event queue: the same";
+    "scanner-event-data": scanner_event_data,
+        "event queue: the end of a request whose event is there x the same";
+    "scanner-control": scanner_control,
+        "control queue: the same";
+    "scanner-in-call": scanner_in_call,
+        "control queue: URBs that end in the call x the same";
+    "scanner-reset": scanner_reset,
+        "reset queue: the same";
+    "scanner-two-handles": scanner_two_handles,
+        "two handles of a scanner on one pipe x close x completion";
+    "scanner-sleep": scanner_sleep,
+        "sleep and wake x read";
+    "scanner-idle": |config| scanner_idle(config, 0),
+        "a scanner is to be suspended x open and close x sleep and wake-up x removal";
+    "scanner-resume": |config| scanner_idle(config, 100 * MS),
+        "a suspended scanner signals x open and close x sleep and wake-up x removal";
+};
 
 /// Something that a part takes out of the scene.
 type Place<T> = Rc<RefCell<Option<T>>>;
 
 fn place<T>(value: T) -> Place<T> {
     Rc::new(RefCell::new(Some(value)))
+}
+
+/// Something that a part puts there, for another to see.
+fn shared<T>() -> [Place<T>; 2] {
+    let place = Place::default();
+    [Rc::clone(&place), place]
 }
 
 fn take<T>(place: &Place<T>) -> T {
@@ -211,6 +154,11 @@ const ENDS: &[NtStatus] = &[
 
 /// How a request may end while another client has the port.
 const BUSY: &[NtStatus] = &[NtStatus::SUCCESS, NtStatus::DEVICE_BUSY];
+
+/// Waits for a request, and puts its result there.
+fn finish(machine: &Machine, request: &Pending, result: &Place<IoResult>) {
+    *result.borrow_mut() = Some(check(machine.finish(request)));
+}
 
 fn initialize(machine: &Machine, handle: Handle) -> IoResult {
     let code = IOCTL_PAR_SET_INFORMATION;
@@ -266,6 +214,13 @@ fn sleep() -> Actor {
     })
 }
 
+/// A handle is closed, and the device is pulled out.
+#[track_caller]
+fn close_and_unplug(machine: &Machine, handle: Handle, node: DevNode) {
+    check(machine.close(handle));
+    assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
+}
+
 /// The device is pulled out.
 fn unplug(name: &'static str, node: DevNode) -> Actor {
     actor(name, move |machine| {
@@ -308,8 +263,41 @@ fn expect_free(machine: &Machine, lpt1: Handle) {
 /// waits.
 #[track_caller]
 fn expect_busy_or_done(machine: &Machine, lpt1: Handle) {
-    let result = initialize(machine, lpt1);
-    expect("the program's request", &result, BUSY);
+    expect_busy_done_or(machine, lpt1, &[]);
+}
+
+/// The same, if the device may also refuse for other reasons.
+#[track_caller]
+fn expect_busy_done_or(machine: &Machine, lpt1: Handle, others: &[NtStatus]) {
+    let allowed = [BUSY, others].concat();
+    expect(
+        "the program's request",
+        &initialize(machine, lpt1),
+        &allowed,
+    );
+}
+
+/// The end of a client and of its port.
+fn client_ends(slot: Slot<'_>, client: &Client, pc: ModesPc) {
+    slot.close();
+    client.leave();
+    pc.finish();
+}
+
+/// The end of a client whose port was pulled out.
+fn client_of_gone_ends(slot: Slot<'_>, client: &Client, machine: &Machine, driver: DriverId) {
+    slot.close();
+    check(machine.run_for(100 * MS));
+    client.leave();
+    unload(machine, driver);
+}
+
+/// The end of a program that finds the port free at last.
+#[track_caller]
+fn finds_it_free_and_ends(machine: &Machine, lpt1: Handle) {
+    check(machine.run_for(100 * MS));
+    expect_free(machine, lpt1);
+    check(machine.close(lpt1));
 }
 
 /// The end of a scene that leaves the device at work.
@@ -337,30 +325,22 @@ fn requests_end(config: Config) -> Cast {
     let lpt1 = open(&machine);
     let first = machine.start_io_control(lpt1, IOCTL_PAR_SET_INFORMATION, &[PARALLEL_INIT], 0);
     check(machine.run_for(2 * MS));
-    let second: Rc<RefCell<Option<IoResult>>> = Rc::default();
-    let result = Rc::clone(&second);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("requester", move |machine| {
-                *result.borrow_mut() = Some(initialize(machine, lpt1));
-            }),
-            actor("the end of the handle and the device", move |machine| {
-                expect("the first request", &check(machine.finish(&first)), ENDS);
-                check(machine.close(lpt1));
-                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-            }),
-        ],
-        move || {
+    let [second, result] = shared();
+    Cast::new(&machine, driver)
+        .actor("requester", move |machine| {
+            *result.borrow_mut() = Some(initialize(machine, lpt1));
+        })
+        .actor("the end of the handle and the device", move |machine| {
+            expect("the first request", &check(machine.finish(&first)), ENDS);
+            close_and_unplug(machine, lpt1, node);
+        })
+        .end(move || {
             // Of a handle that was closed before the request came there is no request.
-            let mut allowed = ENDS.to_vec();
-            allowed.push(NtStatus::INVALID_HANDLE);
+            let allowed = [ENDS, &[NtStatus::INVALID_HANDLE]].concat();
             expect("the second request", &take(&second), &allowed);
             unload(&machine, driver);
-        },
-    )
-    .within(700 * MS)
+        })
+        .within(700 * MS)
 }
 
 /// The device's D0 failed; the PnP manager asks what is behind the port.
@@ -369,18 +349,15 @@ fn relations_without_power(config: Config) -> Cast {
     // SET_POWER, device, D3.
     let (status, _) = check(machine.send_power_irp(node, 2, [0, 1, 4, 0]));
     assert_eq!(status, NtStatus::SUCCESS);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![actor("enumeration", move |machine| {
+    Cast::new(&machine, driver)
+        .actor("enumeration", move |machine| {
             check(machine.enumerate(node));
-        })],
-        move || {
+        })
+        .end(move || {
             assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
             unload(&machine, driver);
-        },
-    )
-    .within(35 * MS)
+        })
+        .within(35 * MS)
 }
 
 fn interrupt_pc(config: Config) -> ModesPc {
@@ -413,32 +390,28 @@ fn deferred_checks(config: Config) -> Cast {
     }
     let lpt1 = pc.open();
     let _ = client.notes();
-    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+    port.allocate();
     let port = place(port);
     let (owner, program) = (Rc::clone(&port), Rc::new(Cell::new(false)));
     let done = Rc::clone(&program);
     let machine = pc.machine.clone();
-    Cast::new(
-        machine.clone(),
-        pc.driver,
-        vec![
-            actor("owner", move |_| {
-                owner
-                    .borrow()
-                    .as_ref()
-                    .expect("the port")
-                    .call(Callback::FreePort, PASSIVE);
-            }),
-            actor("program", move |machine| {
-                // What was told before does not count: the port is taken and freed from here on.
-                let _ = client.notes();
-                let result = initialize(machine, lpt1);
-                // The owner may keep the port longer than a program waits for it.
-                expect("the program's request", &result, BUSY);
-                done.set(true);
-            }),
-        ],
-        move || {
+    Cast::new(&machine, pc.driver)
+        .actor("owner", move |_| {
+            owner
+                .borrow()
+                .as_ref()
+                .expect("the port")
+                .call(Callback::FreePort, PASSIVE);
+        })
+        .actor("program", move |machine| {
+            // What was told before does not count: the port is taken and freed from here on.
+            let _ = client.notes();
+            let result = initialize(machine, lpt1);
+            // The owner may keep the port longer than a program waits for it.
+            expect("the program's request", &result, BUSY);
+            done.set(true);
+        })
+        .end(move || {
             assert!(program.get());
             check(machine.run_for(100 * MS));
             expect_free(&machine, lpt1);
@@ -446,7 +419,7 @@ fn deferred_checks(config: Config) -> Cast {
             for number in [3, 0] {
                 let told = notes
                     .iter()
-                    .any(|(kind, client, _)| *kind == note::DEFERRED && *client == number);
+                    .any(|(kind, client, _)| *kind == Note::Deferred && *client == number);
                 assert!(
                     told,
                     "the port was taken and freed again, and client {number} was not told: {notes:?}"
@@ -457,11 +430,8 @@ fn deferred_checks(config: Config) -> Cast {
             for number in [3, 0] {
                 let _ = port.disconnect_interrupt(number);
             }
-            port.close();
-            client.leave();
-            pc.finish();
-        },
-    )
+            client_ends(port, client, pc);
+        })
 }
 
 /// A callback of a client that is connected, which a device serves to no other.
@@ -512,32 +482,25 @@ fn connections(config: Config) -> Cast {
     let (old, new) = (place(old), place(new));
     let (going, coming) = (Rc::clone(&old), Rc::clone(&new));
     let machine = pc.machine.clone();
-    Cast::new(
-        machine,
-        pc.driver,
-        vec![
-            actor("disconnect", move |_| {
-                let slot = going.borrow();
-                let status = slot
-                    .as_ref()
-                    .expect("a slot")
-                    .order(IOCTL_INTERNAL_PARCLASS_DISCONNECT);
-                assert_eq!(status, NtStatus::SUCCESS);
-            }),
-            actor("connect", move |_| {
-                coming.borrow().as_ref().expect("a slot").connect();
-            }),
-        ],
-        move || {
+    Cast::new(&machine, pc.driver)
+        .actor("disconnect", move |_| {
+            let slot = going.borrow();
+            let status = slot
+                .as_ref()
+                .expect("a slot")
+                .order(IOCTL_INTERNAL_PARCLASS_DISCONNECT);
+            assert_eq!(status, NtStatus::SUCCESS);
+        })
+        .actor("connect", move |_| {
+            coming.borrow().as_ref().expect("a slot").connect();
+        })
+        .end(move || {
             let (old, new) = (take(&old), take(&new));
             expect_served("the new client", &new);
             ordered(&new, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
             old.close();
-            new.close();
-            client.leave();
-            pc.finish();
-        },
-    )
+            client_ends(new, client, pc);
+        })
 }
 
 /// A class driver that is attached above the device is connected and works; a program's open of the
@@ -550,26 +513,19 @@ fn two_opens(config: Config) -> Cast {
     class.connect();
     let class = place(class);
     let works = Rc::clone(&class);
-    Cast::new(
-        pc.machine.clone(),
-        pc.driver,
-        vec![
-            actor("close", move |machine| {
-                check(machine.close(program));
-            }),
-            actor("callbacks", move |_| {
-                expect_served_if_free("a client", works.borrow().as_ref().expect("a slot"));
-            }),
-        ],
-        move || {
+    Cast::new(&pc.machine, pc.driver)
+        .actor("close", move |machine| {
+            check(machine.close(program));
+        })
+        .actor("callbacks", move |_| {
+            expect_served_if_free("a client", works.borrow().as_ref().expect("a slot"));
+        })
+        .end(move || {
             let class = take(&class);
             expect_served("a client, after another open was closed", &class);
             ordered(&class, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
-            class.close();
-            client.leave();
-            pc.finish();
-        },
-    )
+            client_ends(class, client, pc);
+        })
 }
 
 /// A client connects its interrupt routine while the port is pulled out, and the line is pulled.
@@ -585,21 +541,17 @@ fn interrupt_at_removal(config: Config) -> Cast {
     let connected = Rc::new(Cell::new(NtStatus::PENDING));
     let (set, at_end) = (Rc::clone(&connected), Rc::clone(&connected));
     let machine = pc.machine.clone();
-    Cast::new(
-        machine.clone(),
-        pc.driver,
-        vec![
-            actor("connect", move |_| {
-                let slot = seen(&connecting);
-                set.set(
-                    slot.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::CLAIM)
-                        .status,
-                );
-            }),
-            surprise_removal(node),
-            interrupt(),
-        ],
-        move || {
+    Cast::new(&machine, pc.driver)
+        .actor("connect", move |_| {
+            let slot = seen(&connecting);
+            set.set(
+                slot.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 3, isr::CLAIM)
+                    .status,
+            );
+        })
+        .with(surprise_removal(node))
+        .with(interrupt())
+        .end(move || {
             check(machine.run_for(MS));
             // A client that was told SUCCESS may disconnect; nothing calls the routine any more.
             let slot = take(&closing);
@@ -607,12 +559,8 @@ fn interrupt_at_removal(config: Config) -> Cast {
             if at_end.get() == NtStatus::SUCCESS {
                 let _ = slot.disconnect_interrupt(3);
             }
-            slot.close();
-            check(machine.run_for(100 * MS));
-            client.leave();
-            unload(&machine, pc.driver);
-        },
-    )
+            client_of_gone_ends(slot, client, &machine, pc.driver);
+        })
 }
 
 /// A port request that waits for its owner is cancelled while the owner frees the port; another
@@ -623,9 +571,8 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let owner = client.open(PORT);
     owner.port_information();
     let waiter = leak(client.open(PORT));
-    ordered(&owner, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-    let waiting = waiter.start_order(IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
-    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    owner.allocate();
+    let waiting = waiter.wait_for_port();
     let lpt1 = pc.open();
     let owner = place(owner);
     let frees = Rc::clone(&owner);
@@ -633,31 +580,27 @@ fn allocate_free_cancel(config: Config) -> Cast {
     let cancelled = Rc::clone(&waiting);
     let waiting = Rc::new(RefCell::new(Some(waiting)));
     let machine = pc.machine.clone();
-    Cast::new(
-        machine.clone(),
-        pc.driver,
-        vec![
-            actor("owner", move |_| {
-                let slot = frees.borrow();
-                slot.as_ref()
-                    .expect("the port")
-                    .call(Callback::FreePort, PASSIVE);
-            }),
-            actor("cancel", move |_| {
-                let _ = cancelled.cancel();
-            }),
-            actor("program", move |machine| {
-                expect_busy_or_done(machine, lpt1);
-            }),
-            interrupt(),
-        ],
-        move || {
+    Cast::new(&machine, pc.driver)
+        .actor("owner", move |_| {
+            let slot = frees.borrow();
+            slot.as_ref()
+                .expect("the port")
+                .call(Callback::FreePort, PASSIVE);
+        })
+        .actor("cancel", move |_| {
+            let _ = cancelled.cancel();
+        })
+        .actor("program", move |machine| {
+            expect_busy_or_done(machine, lpt1);
+        })
+        .with(interrupt())
+        .end(move || {
             let waiting = Rc::into_inner(take(&waiting)).expect("no actor has it");
             let result = waiting.finish();
             let allowed = [NtStatus::SUCCESS, NtStatus::CANCELLED];
             expect("PORT_ALLOCATE", &result, &allowed);
             if result.status == NtStatus::SUCCESS {
-                ordered(waiter, IOCTL_INTERNAL_PARALLEL_PORT_FREE);
+                waiter.free();
             }
             let result = initialize(&machine, lpt1);
             expect("a request of the free port", &result, &[NtStatus::SUCCESS]);
@@ -667,74 +610,58 @@ fn allocate_free_cancel(config: Config) -> Cast {
             waiter.give_back();
             client.leave();
             pc.finish();
-        },
-    )
+        })
+}
+
+/// A client whose interrupt routine takes the port, and has it freed by the driver's DPC, and a
+/// program's open of the device.
+fn interrupt_taker(config: Config) -> (ModesPc, &'static Client, Place<Slot<'static>>, Handle) {
+    let pc = interrupt_pc(config);
+    let (client, port) = interrupt_client(&pc, 3, isr::CLAIM | isr::TRY | isr::FREE);
+    let lpt1 = pc.open();
+    (pc, client, place(port), lpt1)
 }
 
 /// A client's interrupt routine takes the port from a program and gives it back in its DPC; a
 /// program and a client want it at the same time.
 fn interrupt_takes(config: Config) -> Cast {
-    let pc = interrupt_pc(config);
-    let (client, port) = interrupt_client(&pc, 3, isr::CLAIM | isr::TRY | isr::FREE);
-    let lpt1 = pc.open();
-    let port = place(port);
+    let (pc, client, port, lpt1) = interrupt_taker(config);
     let (takes, machine) = (Rc::clone(&port), pc.machine.clone());
-    Cast::new(
-        machine.clone(),
-        pc.driver,
-        vec![
-            actor("client", move |_| {
-                let slot = seen(&takes);
-                if slot.call(Callback::TryAllocatePort, PASSIVE).boolean() {
-                    slot.call(Callback::FreePort, PASSIVE);
-                }
-            }),
-            interrupt(),
-            actor("program", move |machine| {
-                expect_busy_or_done(machine, lpt1);
-            }),
-        ],
-        move || {
-            check(machine.run_for(100 * MS));
-            expect_free(&machine, lpt1);
-            check(machine.close(lpt1));
+    Cast::new(&machine, pc.driver)
+        .actor("client", move |_| {
+            let slot = seen(&takes);
+            if slot.call(Callback::TryAllocatePort, PASSIVE).boolean() {
+                slot.call(Callback::FreePort, PASSIVE);
+            }
+        })
+        .with(interrupt())
+        .actor("program", move |machine| {
+            expect_busy_or_done(machine, lpt1);
+        })
+        .end(move || {
+            finds_it_free_and_ends(&machine, lpt1);
             let port = take(&port);
             let _ = port.disconnect_interrupt(3);
-            port.close();
-            client.leave();
-            pc.finish();
-        },
-    )
+            client_ends(port, client, pc);
+        })
 }
 
 /// A client's interrupt routine takes the port, and has it freed by the driver's DPC, while the client
 /// disconnects the routine: what it took is freed all the same.
 fn interrupt_and_disconnect(config: Config) -> Cast {
-    let pc = interrupt_pc(config);
-    let (client, port) = interrupt_client(&pc, 3, isr::CLAIM | isr::TRY | isr::FREE);
-    let lpt1 = pc.open();
-    let port = place(port);
+    let (pc, client, port, lpt1) = interrupt_taker(config);
     let (goes, machine) = (Rc::clone(&port), pc.machine.clone());
-    Cast::new(
-        machine.clone(),
-        pc.driver,
-        vec![
-            interrupt(),
-            actor("disconnect", move |_| {
-                let slot = seen(&goes);
-                let result = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
-                assert_eq!(result.status, NtStatus::SUCCESS);
-            }),
-        ],
-        move || {
-            check(machine.run_for(100 * MS));
-            expect_free(&machine, lpt1);
-            check(machine.close(lpt1));
-            take(&port).close();
-            client.leave();
-            pc.finish();
-        },
-    )
+    Cast::new(&machine, pc.driver)
+        .with(interrupt())
+        .actor("disconnect", move |_| {
+            let slot = seen(&goes);
+            let result = slot.interrupt(IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT, 3, 0);
+            assert_eq!(result.status, NtStatus::SUCCESS);
+        })
+        .end(move || {
+            finds_it_free_and_ends(&machine, lpt1);
+            client_ends(take(&port), client, pc);
+        })
 }
 
 /// A client's deferred routine takes the port and frees it, so that it is called again, until the
@@ -742,34 +669,26 @@ fn interrupt_and_disconnect(config: Config) -> Cast {
 fn checks_and_removal(config: Config) -> Cast {
     let pc = interrupt_pc(config);
     let (client, port) = interrupt_client(&pc, 3, isr::TAKE);
-    ordered(&port, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE);
+    port.allocate();
     let node = pc.node;
     let port = place(port);
     let (frees, goes) = (Rc::clone(&port), Rc::clone(&port));
-    Cast::new(
-        pc.machine.clone(),
-        pc.driver,
-        vec![
-            actor("owner", move |_| {
-                let slot = seen(&frees);
-                slot.call(Callback::FreePort, PASSIVE);
-            }),
-            actor("disconnect", move |_| {
-                let slot = seen(&goes);
-                // The port may be gone by then, and its clients with it.
-                let _ = slot.disconnect_interrupt(3);
-            }),
-            surprise_removal(node),
-        ],
-        move || {
+    Cast::new(&pc.machine, pc.driver)
+        .actor("owner", move |_| {
+            let slot = seen(&frees);
+            slot.call(Callback::FreePort, PASSIVE);
+        })
+        .actor("disconnect", move |_| {
+            let slot = seen(&goes);
+            // The port may be gone by then, and its clients with it.
+            let _ = slot.disconnect_interrupt(3);
+        })
+        .with(surprise_removal(node))
+        .end(move || {
             let machine = pc.machine.clone();
             check(machine.run_for(MS));
-            take(&port).close();
-            check(machine.run_for(100 * MS));
-            client.leave();
-            unload(&machine, pc.driver);
-        },
-    )
+            client_of_gone_ends(take(&port), client, &machine, pc.driver);
+        })
 }
 
 /// The client disconnects while a callback of it is under way, and another thread frees the lock.
@@ -781,86 +700,63 @@ fn callback_and_disconnect(config: Config) -> Cast {
     class.lock();
     let class = place(class);
     let (calls, goes) = (Rc::clone(&class), Rc::clone(&class));
-    Cast::new(
-        pc.machine.clone(),
-        pc.driver,
-        vec![
-            actor("callback", move |_| {
-                let slot = seen(&calls);
-                let answer = slot.call(Callback::ParallelWrite(b"x"), PASSIVE);
-                let allowed = [NtStatus::SUCCESS, NtStatus::INVALID_DEVICE_STATE];
-                assert!(allowed.contains(&answer.status()), "{}", answer.status());
-            }),
-            actor("disconnect", move |_| {
-                let slot = seen(&goes);
-                ordered(&slot, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
-            }),
-        ],
-        move || {
+    Cast::new(&pc.machine, pc.driver)
+        .actor("callback", move |_| {
+            let slot = seen(&calls);
+            let answer = slot.call(Callback::ParallelWrite(b"x"), PASSIVE);
+            let allowed = [NtStatus::SUCCESS, NtStatus::INVALID_DEVICE_STATE];
+            assert!(allowed.contains(&answer.status()), "{}", answer.status());
+        })
+        .actor("disconnect", move |_| {
+            let slot = seen(&goes);
+            ordered(&slot, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
+        })
+        .end(move || {
             let class = take(&class);
             class.unlock();
-            class.close();
-            client.leave();
-            pc.finish();
-        },
-    )
+            client_ends(class, client, pc);
+        })
 }
 
 /// A request comes while the device is stopped for new resources and started again.
 fn stop_start(config: Config) -> Cast {
     let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("request", move |machine| {
-                let result = initialize(machine, lpt1);
-                let mut allowed = BUSY.to_vec();
-                allowed.push(NtStatus::DEVICE_NOT_READY);
-                expect("a request", &result, &allowed);
-            }),
-            actor("rebalance", move |machine| {
-                // An open handle may make the driver refuse.
-                if check(machine.query_stop(node)).is_success() {
-                    assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
-                    assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
-                }
-            }),
-        ],
-        move || {
-            serves_and_ends(&machine, lpt1, node, driver);
-        },
-    )
-    .within(700 * MS)
+    Cast::new(&machine, driver)
+        .actor("request", move |machine| {
+            expect_busy_done_or(machine, lpt1, &[NtStatus::DEVICE_NOT_READY]);
+        })
+        .actor("rebalance", move |machine| {
+            // An open handle may make the driver refuse.
+            if check(machine.query_stop(node)).is_success() {
+                assert_eq!(check(machine.stop(node)), NtStatus::SUCCESS);
+                assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
+            }
+        })
+        .end(move || serves_and_ends(&machine, lpt1, node, driver))
+        .within(700 * MS)
 }
 
 /// A request comes while the system goes to sleep and wakes up.
 fn sleep_wake(config: Config) -> Cast {
     let (machine, driver, node) = started(config);
     let lpt1 = open(&machine);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("request", move |machine| {
-                let result = initialize(machine, lpt1);
-                let mut allowed = BUSY.to_vec();
-                allowed.extend([
+    Cast::new(&machine, driver)
+        .actor("request", move |machine| {
+            expect_busy_done_or(
+                machine,
+                lpt1,
+                &[
                     NtStatus::DEVICE_NOT_READY,
                     NtStatus::POWER_STATE_INVALID,
                     NtStatus::DELETE_PENDING,
                     NtStatus::DEVICE_REMOVED,
-                ]);
-                expect("a request", &result, &allowed);
-            }),
-            sleep(),
-        ],
-        move || {
-            serves_and_ends(&machine, lpt1, node, driver);
-        },
-    )
-    .within(700 * MS)
+                ],
+            );
+        })
+        .with(sleep())
+        .end(move || serves_and_ends(&machine, lpt1, node, driver))
+        .within(700 * MS)
 }
 
 /// A queued request is cancelled, completed, cleaned up and closed at once.
@@ -873,47 +769,37 @@ fn cancel_cleanup(config: Config) -> Cast {
     let (first, second) = (started(&machine), started(&machine));
     check(machine.run_for(2 * MS));
     let (one, other) = (first.clone(), second.clone());
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("cancel of the one that is served", move |machine| {
-                check(machine.cancel(&one));
-            }),
-            actor("cancel of the one that is queued", move |machine| {
-                check(machine.cancel(&other));
-            }),
-            actor("close", move |machine| {
-                check(machine.close(lpt1));
-            }),
-        ],
-        move || {
+    Cast::new(&machine, driver)
+        .actor("cancel of the one that is served", move |machine| {
+            check(machine.cancel(&one));
+        })
+        .actor("cancel of the one that is queued", move |machine| {
+            check(machine.cancel(&other));
+        })
+        .actor("close", move |machine| {
+            check(machine.close(lpt1));
+        })
+        .end(move || {
             expect("the first request", &check(machine.finish(&first)), ENDS);
             expect("the second request", &check(machine.finish(&second)), ENDS);
             remove(&machine, node, driver);
-        },
-    )
-    .within(700 * MS)
+        })
+        .within(700 * MS)
 }
 
 /// A program opens the device, asks and closes; the device is pulled out.
 fn open_and_removal(config: Config) -> Cast {
     let (machine, driver, node) = started(config);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("program", move |machine| {
-                if let Ok(lpt1) = check(machine.open(r"\\.\LPT1", Caller::User64)) {
-                    expect("a request", &initialize(machine, lpt1), ENDS);
-                    check(machine.close(lpt1));
-                }
-            }),
-            unplug("removal", node),
-        ],
-        move || unload(&machine, driver),
-    )
-    .within(700 * MS)
+    Cast::new(&machine, driver)
+        .actor("program", move |machine| {
+            if let Ok(lpt1) = check(machine.open(r"\\.\LPT1", Caller::User64)) {
+                expect("a request", &initialize(machine, lpt1), ENDS);
+                check(machine.close(lpt1));
+            }
+        })
+        .with(unplug("removal", node))
+        .end(move || unload(&machine, driver))
+        .within(700 * MS)
 }
 
 fn edge_pc(config: Config) -> (LinesPc, Ack) {
@@ -933,24 +819,20 @@ fn edge_told(config: Config) -> Cast {
     let lpt1 = pc.open();
     let first = pc.wait_edge(lpt1, 0, 1);
     assert_eq!(Edges::of(&first).edges, []);
-    let request: Rc<RefCell<Option<Pending>>> = Rc::default();
-    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let request: Place<Pending> = Rc::default();
+    let result: Place<IoResult> = Rc::default();
     let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
-    Cast::new(
-        pc.machine.clone(),
-        pc.driver,
-        vec![
-            actor("request", move |machine| {
-                let pending = start_wait_edge(machine, lpt1);
-                *sent.borrow_mut() = Some(pending.clone());
-                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
-            }),
-            actor("interrupt", move |machine| {
-                assert!(ack.pulse(machine, Wire::IDLE), "it is the watch's");
-            }),
-            cancel(asked),
-        ],
-        move || {
+    Cast::new(&pc.machine, pc.driver)
+        .actor("request", move |machine| {
+            let pending = start_wait_edge(machine, lpt1);
+            *sent.borrow_mut() = Some(pending.clone());
+            finish(machine, &pending, &ended);
+        })
+        .actor("interrupt", move |machine| {
+            assert!(ack.pulse(machine, Wire::IDLE), "it is the watch's");
+        })
+        .with(cancel(asked))
+        .end(move || {
             let result = take(&result);
             expect(
                 "WAIT_EDGE",
@@ -970,8 +852,7 @@ fn edge_told(config: Config) -> Cast {
             check(pc.machine.close(lpt1));
             assert!(!pc.interrupts(), "the interrupt is enabled without a watch");
             pc.finish();
-        },
-    )
+        })
 }
 
 /// The first request for edges comes while the line is pulled, the handle is closed and the device
@@ -985,31 +866,23 @@ fn edge_end(config: Config) -> Cast {
         node,
         ..
     } = pc;
-    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
-    let ended = Rc::clone(&result);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("request", move |machine| {
-                let pending = start_wait_edge(machine, lpt1);
-                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
-            }),
-            actor("interrupt", move |machine| {
-                ack.pulse(machine, Wire::IDLE);
-            }),
-            actor("close and removal", move |machine| {
-                check(machine.close(lpt1));
-                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-            }),
-        ],
-        move || {
-            let mut allowed = ENDS.to_vec();
-            allowed.push(NtStatus::INVALID_HANDLE);
+    let [result, ended] = shared();
+    Cast::new(&machine, driver)
+        .actor("request", move |machine| {
+            let pending = start_wait_edge(machine, lpt1);
+            finish(machine, &pending, &ended);
+        })
+        .actor("interrupt", move |machine| {
+            ack.pulse(machine, Wire::IDLE);
+        })
+        .actor("close and removal", move |machine| {
+            close_and_unplug(machine, lpt1, node);
+        })
+        .end(move || {
+            let allowed = [ENDS, &[NtStatus::INVALID_HANDLE]].concat();
             expect("WAIT_EDGE", &take(&result), &allowed);
             unload(&machine, driver);
-        },
-    )
+        })
 }
 
 // ---- the scanner ----
@@ -1023,16 +896,10 @@ fn scanner(config: Config) -> ScannerPc {
 }
 
 /// What may become of a request to a scanner that is cancelled, closed, reset or removed.
-const SCANNER_ENDS: &[NtStatus] = &[
-    NtStatus::SUCCESS,
-    NtStatus::CANCELLED,
-    NtStatus::DELETE_PENDING,
-    NtStatus::DEVICE_REMOVED,
-    NtStatus::DEVICE_NOT_CONNECTED,
-    NtStatus::NO_SUCH_DEVICE,
-    NtStatus::INVALID_HANDLE,
-    NtStatus::IO_TIMEOUT,
-];
+fn scanner_ends(others: &[NtStatus]) -> Vec<NtStatus> {
+    let of_scanners = [NtStatus::INVALID_HANDLE, NtStatus::IO_TIMEOUT];
+    [ENDS, &of_scanners, others].concat()
+}
 
 /// A read that ends early tells how many bytes it took from the device, so that none is lost.
 #[track_caller]
@@ -1043,9 +910,6 @@ fn expect_read(what: &str, result: &IoResult, length: usize, allowed: &[NtStatus
     }
     expect(what, &status_alone, allowed);
 }
-
-/// bEndpointAddress of the default scanner's bulk pipe to the host.
-const BULK_IN: u8 = 0x81;
 
 /// One of the scanner's queues: a request, its end by the device, by its cancel or CLEANUP, and the
 /// removal. URBs end in the bus's own thread, which belongs to the request's: so its end is stopped
@@ -1065,39 +929,29 @@ fn queue_scene_on(
     answer: impl FnOnce(&parscan_models::Scanner) + 'static,
 ) -> Cast {
     let file = pc.open();
-    let ScannerPc {
-        machine,
-        scanner,
-        driver,
-        node,
-    } = pc;
-    let request: Rc<RefCell<Option<Pending>>> = Rc::default();
-    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
+    let (machine, driver, node) = (pc.machine, pc.driver, pc.node);
+    let scanner = pc.scanner;
+    let request: Place<Pending> = Rc::default();
+    let result: Place<IoResult> = Rc::default();
     let (sent, ended, asked) = (Rc::clone(&request), Rc::clone(&result), Rc::clone(&request));
     let sends = scanner.clone();
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("request", move |machine| {
-                let pending = begin(machine, &sends, file.handle);
-                *sent.borrow_mut() = Some(pending.clone());
-                *ended.borrow_mut() = Some(check(machine.finish(&pending)));
-            }),
-            actor("device", move |_| answer(&scanner)),
-            cancel(asked),
-            actor("close and removal", move |machine| {
-                check(machine.close(file.handle));
-                assert_eq!(check(machine.unplug(node)), NtStatus::SUCCESS);
-            }),
-        ],
-        move || {
-            expect_read("the request", &take(&result), 100_000, SCANNER_ENDS);
+    Cast::new(&machine, driver)
+        .actor("request", move |machine| {
+            let pending = begin(machine, &sends, file.handle);
+            *sent.borrow_mut() = Some(pending.clone());
+            finish(machine, &pending, &ended);
+        })
+        .actor("device", move |_| answer(&scanner))
+        .with(cancel(asked))
+        .actor("close and removal", move |machine| {
+            close_and_unplug(machine, file.handle, node);
+        })
+        .end(move || {
+            expect_read("the request", &take(&result), 100_000, &scanner_ends(&[]));
             unload(&machine, driver);
-        },
-    )
-    .within(100 * MS)
-    .held_for(SCANNER_HELD)
+        })
+        .within(100 * MS)
+        .held_for(SCANNER_HELD)
 }
 
 fn scanner_read(config: Config) -> Cast {
@@ -1185,83 +1039,64 @@ fn scanner_reset(config: Config) -> Cast {
 fn scanner_two_handles(config: Config) -> Cast {
     let pc = scanner(config);
     let (one, other) = (pc.open(), pc.open());
-    let ScannerPc {
-        machine,
-        scanner,
-        driver,
-        node,
-    } = pc;
+    let (machine, driver, node) = (pc.machine, pc.driver, pc.node);
+    let scanner = pc.scanner;
     let first = machine.start_read(one.handle, 1000);
     check(machine.run_for(MS));
     let (waits, result) = (first.clone(), Rc::new(RefCell::new(None)));
     let set = Rc::clone(&result);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("second read", move |machine| {
-                let read = machine.start_read(other.handle, 1000);
-                *set.borrow_mut() = Some(check(machine.finish(&read)));
-            }),
-            actor("close of the first", move |machine| {
-                check(machine.close(one.handle));
-                expect_read(
-                    "the first read",
-                    &check(machine.finish(&waits)),
-                    1000,
-                    SCANNER_ENDS,
-                );
-            }),
-            actor("device", move |_| {
-                // A read that is ended may have taken what it does not give.
-                for _ in 0..4 {
-                    scanner.send(BULK_IN, &[7; 600], true);
-                }
-            }),
-        ],
-        move || {
-            expect_read("the second read", &take(&result), 1000, SCANNER_ENDS);
+    Cast::new(&machine, driver)
+        .actor("second read", move |machine| {
+            let read = machine.start_read(other.handle, 1000);
+            finish(machine, &read, &set);
+        })
+        .actor("close of the first", move |machine| {
+            check(machine.close(one.handle));
+            expect_read(
+                "the first read",
+                &check(machine.finish(&waits)),
+                1000,
+                &scanner_ends(&[]),
+            );
+        })
+        .actor("device", move |_| {
+            // A read that is ended may have taken what it does not give.
+            for _ in 0..4 {
+                scanner.send(BULK_IN, &[7; 600], true);
+            }
+        })
+        .end(move || {
+            expect_read("the second read", &take(&result), 1000, &scanner_ends(&[]));
             check(machine.close(other.handle));
             remove(&machine, node, driver);
-        },
-    )
-    .within(100 * MS)
-    .held_for(SCANNER_HELD)
+        })
+        .within(100 * MS)
+        .held_for(SCANNER_HELD)
 }
 
 /// A read waits while the system sleeps and wakes up, and the scanner is pulled out.
 fn scanner_sleep(config: Config) -> Cast {
     let pc = scanner(config);
     let file = pc.open();
-    let ScannerPc {
-        machine,
-        scanner,
-        driver,
-        node,
-    } = pc;
-    let result: Rc<RefCell<Option<IoResult>>> = Rc::default();
-    let set = Rc::clone(&result);
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("read", move |machine| {
-                scanner.send(BULK_IN, &[7; 600], true);
-                let read = machine.start_read(file.handle, 1000);
-                *set.borrow_mut() = Some(check(machine.finish(&read)));
-            }),
-            sleep(),
-        ],
-        move || {
-            let mut allowed = SCANNER_ENDS.to_vec();
-            allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
+    let (machine, driver, node) = (pc.machine, pc.driver, pc.node);
+    let scanner = pc.scanner;
+    let [result, set] = shared();
+    Cast::new(&machine, driver)
+        .actor("read", move |machine| {
+            scanner.send(BULK_IN, &[7; 600], true);
+            let read = machine.start_read(file.handle, 1000);
+            finish(machine, &read, &set);
+        })
+        .with(sleep())
+        .end(move || {
+            let allowed =
+                scanner_ends(&[NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
             expect_read("the read", &take(&result), 1000, &allowed);
             check(machine.close(file.handle));
             remove(&machine, node, driver);
-        },
-    )
-    .within(100 * MS)
-    .held_for(SCANNER_HELD)
+        })
+        .within(100 * MS)
+        .held_for(SCANNER_HELD)
 }
 
 /// A scanner that no program uses is about to be suspended, or was so long ago that it is. It is opened and
@@ -1276,44 +1111,34 @@ fn scanner_idle(config: Config, before: u64) -> Cast {
             ("DefaultIdleTimeout", 1),
         ])
         .loaded();
-    let ScannerPc {
-        machine,
-        driver,
-        node,
-        ..
-    } = pc;
+    let (machine, driver, node) = (pc.machine, pc.driver, pc.node);
     machine.set_hub_idle(node, HubIdle::After(0));
     assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
     assert_eq!(check(machine.start(node)), NtStatus::SUCCESS);
     check(machine.run_for(before));
-    Cast::new(
-        machine.clone(),
-        driver,
-        vec![
-            actor("open", move |machine| {
-                let _ = machine.signal_wake(node);
-                let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
-                    return;
-                };
-                let input = IoBlock {
-                    length: 1,
-                    ..IoBlock::default()
-                };
-                let input = input.bytes(Caller::User64);
-                let read = machine.device_io_control(handle, IOCTL_READ_REGISTERS, &input, 1);
-                let mut allowed = SCANNER_ENDS.to_vec();
-                allowed.extend([NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
-                expect("the read", &check(read), &allowed);
-                check(machine.close(handle));
-            }),
-            sleep(),
-            unplug("unplug", node),
-        ],
-        move || {
+    Cast::new(&machine, driver)
+        .actor("open", move |machine| {
+            let _ = machine.signal_wake(node);
+            let Ok(handle) = check(machine.open(r"\\.\Usbscan0", Caller::User64)) else {
+                return;
+            };
+            let input = IoBlock {
+                length: 1,
+                ..IoBlock::default()
+            };
+            let input = input.bytes(Caller::User64);
+            let read = machine.device_io_control(handle, IOCTL_READ_REGISTERS, &input, 1);
+            let allowed =
+                scanner_ends(&[NtStatus::DEVICE_NOT_READY, NtStatus::POWER_STATE_INVALID]);
+            expect("the read", &check(read), &allowed);
+            check(machine.close(handle));
+        })
+        .with(sleep())
+        .with(unplug("unplug", node))
+        .end(move || {
             check(machine.run_for(100 * MS));
             unload(&machine, driver);
-        },
-    )
-    .within(100 * MS)
-    .held_for(SCANNER_HELD)
+        })
+        .within(100 * MS)
+        .held_for(SCANNER_HELD)
 }

@@ -9,7 +9,11 @@ use std::{process::ExitCode, time::Instant};
 use anstream::{eprint, println};
 use anstyle::{AnsiColor, Style};
 use clap::Parser;
-use parscan_tests::{driver_image, fork, symbols::Symbols};
+use parscan_tests::{
+    driver_image,
+    fork::{self, Extent},
+    symbols::Symbols,
+};
 
 mod run;
 mod scenarios;
@@ -20,12 +24,8 @@ use run::{Disturbance, Only, Run};
 /// every scenario.
 #[derive(Parser)]
 struct Options {
-    /// Of the points of a scenario only some: what fits into a minute.
-    #[arg(long)]
-    quick: bool,
-    /// List the scenarios.
-    #[arg(long)]
-    list: bool,
+    #[command(flatten)]
+    extent: Extent,
     /// Only the scenarios whose name begins with this, or one of these, with commas between.
     #[arg(long, default_value = "")]
     scenario: String,
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         .into_iter()
         .filter(|it| wanted(&it.name))
         .collect();
-    if options.list {
+    if options.extent.list {
         for scenario in &all {
             println!("{:<40} {}", scenario.name, scenario.about);
         }
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     for scenario in &all {
         eprint!("{} ...\r", scenario.name);
         let report = fork::apart(AT_ONCE, PATIENCE, |forker| {
-            let run = Run::new(forker, only.as_ref(), options.quick);
+            let run = Run::new(forker, only.as_ref(), options.extent.quick);
             (scenario.play)(&run);
         });
         let of = |name: &str| report.counts.get(name).copied().unwrap_or(0);
@@ -114,9 +114,5 @@ fn main() -> ExitCode {
         total.violations,
         began.elapsed().as_secs_f64()
     );
-    if total.violations == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    total.exit_code()
 }

@@ -9,12 +9,12 @@ use ntsim::{
 use parscan_models::{Ecp, Epp, Peripheral1284, PortDevice, Ps2, Scanner, Spp};
 use parscan_tests::{
     LPT1_REGISTERS, MS, Pc, Setup, assert_nothing_left, check,
-    client::{Client, DEVICE, PORT, puppet::step},
+    client::{Client, DEVICE, PORT, puppet::Step},
     driver_image,
     modes::{Chip, pattern},
     ntddpar::{self, GUID_DEVINTERFACE_PARCLASS, modes},
     port_programs as lines,
-    scanner::ScannerSetup,
+    scanner::{BULK_IN, ScannerSetup},
     usbscan_h::{self, GUID_DEVINTERFACE_IMAGE},
 };
 
@@ -22,8 +22,6 @@ use crate::run::{Disturbance, Run};
 
 /// Bytes of a transfer through a port.
 const AMOUNT: usize = 12;
-/// bEndpointAddress of the default scanner's bulk pipe to the host.
-const BULK_IN: u8 = 0x81;
 /// Bytes of a scan: three URBs.
 const SCAN: usize = 150_000;
 
@@ -42,68 +40,45 @@ fn scenario(name: &str, about: &'static str, play: impl Fn(&Run) + 'static) -> S
     }
 }
 
+/// Scenarios: their names, what they are about, and what is played.
+macro_rules! scenarios {
+    ($($name:literal, $about:literal: $play:expr;)*) => {
+        vec![$(scenario($name, $about, $play)),*]
+    };
+}
+
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let mut all = vec![
-        scenario("port-requests", "a program's requests to a port", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), requests);
-        }),
-        scenario("port-init", "PARALLEL_INIT", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), initialize);
-        }),
-        scenario(
-            "port-two-writes",
-            "a write while another one is under way",
-            |run| {
-                port(run, Chip::Ps2, &Peripheral1284::new(), two_writes);
-            },
-        ),
-        scenario("port-program", "a program on the port's lines", |run| {
-            port(run, Chip::Ps2, &Peripheral1284::new(), port_program);
-        }),
-        scenario("port-stop-start", "QUERY_STOP, STOP and START", |run| {
-            port(run, Chip::Spp, &Peripheral1284::new(), stop_start);
-        }),
-        scenario(
-            "client-class-driver",
-            "a class driver connects, locks, transfers",
-            |run| {
-                with_client(run, class_driver);
-            },
-        ),
-        scenario(
-            "client-contention",
-            "four kernel clients of one port",
+    let mut all = scenarios! {
+        "port-requests", "a program's requests to a port":
+            |run| port(run, Chip::Spp, requests);
+        "port-init", "PARALLEL_INIT":
+            |run| port(run, Chip::Spp, initialize);
+        "port-two-writes", "a write while another one is under way":
+            |run| port(run, Chip::Ps2, two_writes);
+        "port-program", "a program on the port's lines":
+            |run| port(run, Chip::Ps2, port_program);
+        "port-stop-start", "QUERY_STOP, STOP and START":
+            |run| port(run, Chip::Spp, stop_start);
+        "client-class-driver", "a class driver connects, locks, transfers":
+            |run| with_client(run, class_driver);
+        "client-contention", "four kernel clients of one port":
             |run| {
                 // This client looks after its own accesses no more than a program would.
                 run.without(Disturbance::Sleep);
                 with_client(run, contention);
-            },
-        ),
-        scenario(
-            "scanner-requests",
-            "a program's requests to a scanner",
-            |run| {
-                scanner(run, scanner_requests);
-            },
-        ),
-        scenario("scanner-scan", "a scan: command, image", |run| {
-            scanner(run, scan);
-        }),
-        scenario(
-            "scanner-event",
-            "a button, and a read that is closed",
-            |run| {
-                scanner(run, event);
-            },
-        ),
-        scenario("scanner-two-handles", "two handles on one pipe", |run| {
-            scanner(run, two_handles);
-        }),
-        scenario("scanner-stop-start", "QUERY_STOP, STOP and START", |run| {
-            scanner(run, scanner_stop_start);
-        }),
-    ];
+            };
+        "scanner-requests", "a program's requests to a scanner":
+            |run| scanner(run, scanner_requests);
+        "scanner-scan", "a scan: command, image":
+            |run| scanner(run, scan);
+        "scanner-event", "a button, and a read that is closed":
+            |run| scanner(run, event);
+        "scanner-two-handles", "two handles on one pipe":
+            |run| scanner(run, two_handles);
+        "scanner-stop-start", "QUERY_STOP, STOP and START":
+            |run| scanner(run, scanner_stop_start);
+    };
     for (mode, name) in modes::ALL {
         for chip in [Chip::EcpEpp, Chip::Spp] {
             let write = move |user: &User<'_>| write(user, mode);
@@ -111,13 +86,13 @@ pub(crate) fn all() -> Vec<Scenario> {
             if chip.write_modes() & mode != 0 {
                 let name = format!("port-write-{chip:?}-{name}").replace(' ', "-");
                 all.push(scenario(&name, "a write in one mode", move |run| {
-                    port(run, chip, &Peripheral1284::new(), write);
+                    port(run, chip, write);
                 }));
             }
             if chip.read_modes() & mode != 0 {
                 let name = format!("port-read-{chip:?}-{name}").replace(' ', "-");
                 all.push(scenario(&name, "a read in one mode", move |run| {
-                    port(run, chip, &Peripheral1284::new(), read);
+                    port(run, chip, read);
                 }));
             }
         }
@@ -148,6 +123,17 @@ impl User<'_> {
         let result = check(self.machine.finish(&request));
         self.run.expect_result(what, &result, room);
         result
+    }
+
+    /// A transfer ended as it may, and moved all of it if nothing came between.
+    #[track_caller]
+    fn expect_whole(&self, what: &str, result: &IoResult, amount: usize) {
+        self.run.expect_result(what, result, amount);
+        let moved = result.information;
+        assert!(
+            moved == amount || self.run.is_disturbed(),
+            "{what} of {moved}"
+        );
     }
 
     /// Another handle of another program, if it can be opened.
@@ -229,8 +215,9 @@ fn twice(user: &User<'_>, with: &dyn Fn(&User<'_>)) {
     }
 }
 
-fn port(run: &Run, chip: Chip, peripheral: &Peripheral1284, with: impl Fn(&User<'_>) + 'static) {
-    on_port(run, chip, peripheral, |machine, node, _| {
+fn port(run: &Run, chip: Chip, with: impl Fn(&User<'_>) + 'static) {
+    let peripheral = Peripheral1284::new();
+    on_port(run, chip, &peripheral, |machine, node, _| {
         let opened = open(run, machine, r"\\.\LPT1", GUID_DEVINTERFACE_PARCLASS);
         let Some((handle, name)) = opened else {
             return;
@@ -333,13 +320,7 @@ fn write(user: &User<'_>, mode: u16) {
     choose(user, 0, mode);
     let data = pattern(AMOUNT);
     let result = check(user.machine.write(user.handle, &data));
-    user.run.expect_result("a write", &result, AMOUNT);
-    let whole = result.information == AMOUNT;
-    assert!(
-        whole || user.run.is_disturbed(),
-        "a write of {}",
-        result.information
-    );
+    user.expect_whole("a write", &result, AMOUNT);
 }
 
 fn read(user: &User<'_>, mode: u16) {
@@ -445,9 +426,9 @@ fn class_driver(run: &Run, client: &Client) {
     let data = pattern(AMOUNT);
     let day = client.transfer(DEVICE, [modes::ECP_HW_NOIRQ, modes::NIBBLE], &data, 4);
     for (number, status) in day.statuses.iter().enumerate() {
-        let excused = status.0 == step::NOT_TAKEN || run.is_disturbed();
+        let excused = status.0 == Step::NOT_TAKEN || run.is_disturbed();
         // Nothing was given to read.
-        let read = number == step::READ;
+        let read = number == Step::Read as usize;
         assert!(
             status.is_success() || excused || read,
             "step {number}: {status}"
@@ -580,13 +561,7 @@ fn scan(user: &User<'_>) {
     let timeout = usbscan_h::timeout(2, 2, 2);
     user.control("SET_TIMEOUT", usbscan_h::IOCTL_SET_TIMEOUT, &timeout, 0);
     let read = check(user.machine.read(user.handle, SCAN));
-    user.run.expect_result("the image", &read, SCAN);
-    let whole = read.information == SCAN;
-    assert!(
-        whole || user.run.is_disturbed(),
-        "an image of {}",
-        read.information
-    );
+    user.expect_whole("the image", &read, SCAN);
 }
 
 fn event(user: &User<'_>) {

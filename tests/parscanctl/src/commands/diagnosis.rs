@@ -313,21 +313,13 @@ mod tests {
         }
     }
 
-    fn service(image: &str, state: ServiceState) -> Service {
-        Service {
-            state,
-            image: image.to_owned(),
-            disabled: false,
-        }
-    }
-
     #[test]
     fn the_file_says_which_driver_it_is() {
-        let ours = service(
+        let ours = Service::enabled(
             r"\SystemRoot\System32\DriverStore\x\Parscan.SYS",
             ServiceState::Running,
         );
-        let inbox = service(
+        let inbox = Service::enabled(
             r"\SystemRoot\System32\drivers\parport.sys",
             ServiceState::Running,
         );
@@ -344,7 +336,7 @@ mod tests {
 
     #[test]
     fn every_state_that_is_not_well_has_a_next_step() {
-        let ours = service("parscan.sys", ServiceState::Stopped);
+        let ours = Service::enabled("parscan.sys", ServiceState::Stopped);
         for (node, verdict) in [
             (node(None, false, None), Verdict::NoDriver),
             (node(None, false, Some(28)), Verdict::NoDriver),

@@ -130,8 +130,7 @@ pub(super) fn run(command: &cli::Scanner, json: bool, host: &mut Host) -> Result
             timeout,
             scanner,
         } => {
-            let scanner = open(host, scanner)?;
-            limit(&scanner, *timeout)?;
+            let scanner = open_with(host, scanner, *timeout)?;
             let target = Target::new(out.as_deref(), *bytes, json);
             receive(host, scanner.name(), &target, CHUNK, End::Short, |buffer| {
                 scanner.read(buffer)
@@ -143,8 +142,7 @@ pub(super) fn run(command: &cli::Scanner, json: bool, host: &mut Host) -> Result
             timeout,
             scanner,
         } => {
-            let scanner = open(host, scanner)?;
-            limit(&scanner, *timeout)?;
+            let scanner = open_with(host, scanner, *timeout)?;
             Box::new(send(host, scanner.name(), file, CHUNK, |part| {
                 scanner.write(part)
             })?)
@@ -168,8 +166,13 @@ fn open(host: &Host, argument: &ScannerArg) -> Result<Scanner, Complaint> {
     Ok(scanner)
 }
 
-/// Tells the driver how long reads and writes may take. Events stay without a limit.
-fn limit(scanner: &Scanner, timeout: Option<u32>) -> Result<(), Complaint> {
+/// The same; reads and writes may take so many seconds. Events stay without a limit.
+fn open_with(
+    host: &Host,
+    argument: &ScannerArg,
+    timeout: Option<u32>,
+) -> Result<Scanner, Complaint> {
+    let scanner = open(host, argument)?;
     if let Some(seconds) = timeout {
         scanner.set_timeouts(Timeouts {
             read: seconds,
@@ -177,7 +180,7 @@ fn limit(scanner: &Scanner, timeout: Option<u32>) -> Result<(), Complaint> {
             event: 0,
         })?;
     }
-    Ok(())
+    Ok(scanner)
 }
 
 /// Prints packets until there were enough, or Ctrl-C, which is how one ends this.

@@ -3,6 +3,7 @@
 
 mod port;
 mod scanner;
+mod wire;
 mod world;
 
 use std::{
@@ -15,8 +16,8 @@ use std::{
 };
 
 use parscan_client::{
-    Cancel, DeviceNode, Error, Failure, Interface, InterfaceClass, Service, SetupClass, Status,
-    System, Transport,
+    Cancel, DeviceNode, Error, Failure, Interface, InterfaceClass, Moved, Service, SetupClass,
+    Status, System, Transport,
 };
 
 pub(crate) use port::Printer;
@@ -101,7 +102,7 @@ pub(crate) fn failure(status: u32, transferred: usize) -> Failure {
 }
 
 /// Puts an answer into the caller's buffer, as far as the I/O manager would.
-fn answer(output: &mut [u8], bytes: &[u8]) -> Result<usize, Failure> {
+fn answer(output: &mut [u8], bytes: &[u8]) -> Moved {
     match output.get_mut(..bytes.len()) {
         Some(place) => {
             place.copy_from_slice(bytes);

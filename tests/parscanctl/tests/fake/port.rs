@@ -3,15 +3,18 @@
 use std::sync::Mutex;
 
 use parscan_client::{
-    Failure, IeeeModes, Limits, NegotiationMask, ParStatus, SerialTimeouts, Transport,
+    IeeeModes, Limits, Moved, NegotiationMask, ParStatus, SerialTimeouts, Transport,
     ioctl::parallel::{
         ImmediateRequest as Now, QueuedRequest as Later, UserRequest,
-        port_programs::{Chip, Edge, EdgeRing, RunResult, verify},
+        port_programs::{Chip, Edge, EdgeRing, verify},
     },
 };
-use parscan_core::ieee1284::{Interrupted, Outputs, Port, Register, TimedPort, run_program};
+use parscan_core::ieee1284::{Outputs, Register};
 
-use super::{Shared, answer, failure, hex};
+use super::{
+    Shared, answer, failure, hex,
+    wire::{self, Plug},
+};
 
 /// What the verifier is told of the port.
 const CHIP: Chip = Chip {
@@ -20,65 +23,19 @@ const CHIP: Chip = Chip {
     access_ns: 1000,
 };
 
-/// The lines of a ready printer, for programs. An access takes a microsecond.
-struct Wire {
-    now: u64,
-    data: u8,
-    control: u8,
-}
+/// The lines of a ready printer, for programs.
+struct Ready;
 
-impl Port for Wire {
-    fn read(&mut self, register: Register) -> u8 {
-        self.now += 1000;
+impl Plug for Ready {
+    fn read(&mut self, register: Register, outputs: Outputs) -> u8 {
         match register {
-            Register::Data => self.data,
+            Register::Data => outputs.data,
             Register::Dsr => 0xD8,
-            _ => self.control,
+            _ => outputs.control,
         }
     }
 
-    fn write(&mut self, register: Register, value: u8) {
-        self.now += 1000;
-        match register {
-            Register::Data => self.data = value,
-            _ => self.control = value,
-        }
-    }
-
-    fn stall(&mut self, microseconds: u32) {
-        self.now += u64::from(microseconds) * 1000;
-    }
-
-    fn yield_now(&mut self) -> Result<(), Interrupted> {
-        Ok(())
-    }
-
-    fn sleep(&mut self, milliseconds: u32) -> Result<(), Interrupted> {
-        self.sleep_ns(u64::from(milliseconds) * 1_000_000)
-    }
-
-    fn now(&mut self) -> u64 {
-        self.now / 1_000_000
-    }
-
-    fn has_ecp(&self) -> bool {
-        false
-    }
-
-    fn has_epp(&self) -> bool {
-        false
-    }
-}
-
-impl TimedPort for Wire {
-    fn nanoseconds(&mut self) -> u64 {
-        self.now
-    }
-
-    fn sleep_ns(&mut self, nanoseconds: u64) -> Result<(), Interrupted> {
-        self.now += nanoseconds;
-        Ok(())
-    }
+    fn written(&mut self, _: u16, _: u8) {}
 }
 
 /// What a printer does.
@@ -127,10 +84,7 @@ impl Open {
                 timeouts: SerialTimeouts::default(),
                 said: 0,
                 written: 0,
-                outputs: Outputs {
-                    data: 0,
-                    control: 0x0C,
-                },
+                outputs: wire::AT_FIRST,
                 edges: 0,
             }),
         }
@@ -143,13 +97,7 @@ impl Open {
 }
 
 impl Transport for Open {
-    fn control(
-        &self,
-        code: u32,
-        input: &[u8],
-        output: &mut [u8],
-        _: &Limits,
-    ) -> Result<usize, Failure> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8], _: &Limits) -> Moved {
         self.shared.log(format!("IOCTL 0x{code:08x}{}", hex(input)));
         let request = UserRequest::parse(code, input, output.len())
             .map_err(|status| failure(status.0.cast_unsigned(), 0))?;
@@ -204,16 +152,9 @@ impl Transport for Open {
                 let parts = run.parts(input);
                 let program =
                     verify(&parts, output.len(), CHIP).map_err(|_| failure(0xC000_000D, 0))?;
-                let mut bytes = vec![0; output.len() - RunResult::SIZE];
-                let mut wire = Wire {
-                    now: 0,
-                    data: state.outputs.data,
-                    control: state.outputs.control,
-                };
-                let (result, _) = run_program(&mut wire, &program, &mut state.outputs, &mut bytes);
-                bytes.truncate(result.output as usize);
-                self.shared.pass(wire.now / 1_000_000);
-                answer(output, &[&result.to_bytes()[..], &bytes].concat())
+                let (bytes, took) = wire::run(&program, output.len(), &mut state.outputs, Ready);
+                self.shared.pass(took / 1_000_000);
+                answer(output, &bytes)
             }
             UserRequest::Queued(Later::WaitEdge(milliseconds)) => {
                 let Some(edges) = printer.edges else {
@@ -239,7 +180,7 @@ impl Transport for Open {
         }
     }
 
-    fn read(&self, buffer: &mut [u8], _: &Limits) -> Result<usize, Failure> {
+    fn read(&self, buffer: &mut [u8], _: &Limits) -> Moved {
         let mut state = self.state.lock().unwrap();
         let rest = &self.printer.says[state.said..];
         let count = rest.len().min(buffer.len());
@@ -256,7 +197,7 @@ impl Transport for Open {
         Ok(count)
     }
 
-    fn write(&self, bytes: &[u8], limits: &Limits) -> Result<usize, Failure> {
+    fn write(&self, bytes: &[u8], limits: &Limits) -> Moved {
         let mut state = self.state.lock().unwrap();
         let room = |end: usize| end.saturating_sub(state.written).min(bytes.len());
         let (count, status) = match (self.printer.interrupted, self.printer.write_fails) {

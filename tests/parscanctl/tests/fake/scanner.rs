@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use parscan_client::{Failure, Limits, Transport};
+use parscan_client::{Limits, Moved, Transport};
 
 use super::{Shared, answer, failure, hex};
 
@@ -53,13 +53,7 @@ impl Open {
     }
 
     /// A vendor request: the setup packet by the table of the usbscan pages, into the log.
-    fn vendor(
-        &self,
-        block: &[u8],
-        request: u8,
-        direction_in: bool,
-        output: &mut [u8],
-    ) -> Result<usize, Failure> {
+    fn vendor(&self, block: &[u8], request: u8, direction_in: bool, output: &mut [u8]) -> Moved {
         let (value, length) = (dword(block, 0), dword(block, 4));
         let data = usize::from_le_bytes(block[8..8 + POINTER].try_into().unwrap());
         let index = dword(block, 8 + POINTER);
@@ -96,13 +90,7 @@ impl Open {
 }
 
 impl Transport for Open {
-    fn control(
-        &self,
-        code: u32,
-        input: &[u8],
-        output: &mut [u8],
-        _: &Limits,
-    ) -> Result<usize, Failure> {
+    fn control(&self, code: u32, input: &[u8], output: &mut [u8], _: &Limits) -> Moved {
         // READ_REGISTERS, WRITE_REGISTERS and SEND_USB_REQUEST hold an address: logged by `vendor`.
         if !matches!(code, 0x8000_200C | 0x8000_2010 | 0x8000_2024) {
             self.shared.log(format!("IOCTL 0x{code:08x}{}", hex(input)));
@@ -149,7 +137,7 @@ impl Transport for Open {
         }
     }
 
-    fn read(&self, buffer: &mut [u8], _: &Limits) -> Result<usize, Failure> {
+    fn read(&self, buffer: &mut [u8], _: &Limits) -> Moved {
         let mut state = self.state();
         let count = buffer.len().min(self.model.image - state.sent);
         let image = (0..251).cycle().skip(state.sent % 251);
@@ -163,7 +151,7 @@ impl Transport for Open {
         Ok(count)
     }
 
-    fn write(&self, bytes: &[u8], _: &Limits) -> Result<usize, Failure> {
+    fn write(&self, bytes: &[u8], _: &Limits) -> Moved {
         self.shared.log(format!("WriteFile {} -> {0}", bytes.len()));
         Ok(bytes.len())
     }

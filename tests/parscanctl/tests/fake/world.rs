@@ -1,6 +1,8 @@
 //! The computers of the transcripts, by their names there.
 
-use parscan_client::{DeviceNode, IeeeModes, Interface, ParStatus, Service, ServiceState, Status};
+use parscan_client::{
+    DeviceNode, IeeeModes, Interface, Package, ParStatus, Service, ServiceState, Status,
+};
 
 use super::{Model, Printer, ScannerModel, World};
 
@@ -79,9 +81,7 @@ fn scanner_node() -> DeviceNode {
         hardware_ids: vec![r"USB\VID_04B8&PID_0110".to_owned()],
         service: Some("ParscanScan".to_owned()),
         create_file_name: Some(r"\\.\Usbscan0".to_owned()),
-        inf: Some("oem8.inf".to_owned()),
-        provider: Some("parscan project".to_owned()),
-        driver_version: Some("0.1.0.0".to_owned()),
+        package: package("oem8.inf", "parscan project", "0.1.0.0"),
         started: Some(true),
         ..DeviceNode::default()
     }
@@ -103,20 +103,22 @@ fn port_node() -> DeviceNode {
             r"ACPI\PNP0401".to_owned(),
         ],
         service: Some("ParscanPort".to_owned()),
-        inf: Some("oem7.inf".to_owned()),
-        provider: Some("parscan project".to_owned()),
-        driver_version: Some("0.1.0.0".to_owned()),
+        package: package("oem7.inf", "parscan project", "0.1.0.0"),
         started: Some(true),
         ..DeviceNode::default()
     }
 }
 
-fn service(image: &str, state: ServiceState) -> Service {
-    Service {
-        state,
-        image: image.to_owned(),
-        disabled: false,
+fn package(inf: &str, provider: &str, version: &str) -> Package {
+    Package {
+        inf: Some(inf.to_owned()),
+        provider: Some(provider.to_owned()),
+        version: Some(version.to_owned()),
     }
+}
+
+fn running(name: &'static str, image: &str) -> (&'static str, Service) {
+    (name, Service::enabled(image, ServiceState::Running))
 }
 
 const PARSCAN: &str =
@@ -127,7 +129,7 @@ fn with_printer(printer: Printer) -> World {
     World {
         ports: vec![(port_interface(1), Model::Printer(printer))],
         ports_class: vec![port_node()],
-        services: vec![("ParscanPort", service(PARSCAN, ServiceState::Running))],
+        services: vec![running("ParscanPort", PARSCAN)],
         ..World::default()
     }
 }
@@ -136,7 +138,7 @@ fn with_scanner(scanner: ScannerModel) -> World {
     World {
         scanners: vec![(scanner_interface(), Model::Scanner(scanner))],
         image_class: vec![scanner_node()],
-        services: vec![("ParscanScan", service(PARSCAN, ServiceState::Running))],
+        services: vec![running("ParscanScan", PARSCAN)],
         ..World::default()
     }
 }
@@ -239,10 +241,9 @@ fn several(name: &str) -> Option<World> {
             world.scanners = scanner.scanners;
             world.image_class = scanner.image_class;
             world.services.extend(scanner.services);
-            world.services.push((
-                "Spooler",
-                service(r"C:\Windows\System32\spoolsv.exe", ServiceState::Running),
-            ));
+            world
+                .services
+                .push(running("Spooler", r"C:\Windows\System32\spoolsv.exe"));
             world.elevated = true;
             world
         }
@@ -251,11 +252,9 @@ fn several(name: &str) -> Option<World> {
             let port = &mut world.ports_class[0];
             port.description = Some("ECP Printer Port (LPT1)".to_owned());
             port.service = Some("Parport".to_owned());
-            port.inf = Some("msports.inf".to_owned());
-            port.provider = Some("Microsoft".to_owned());
-            port.driver_version = Some("10.0.19041.1".to_owned());
+            port.package = package("msports.inf", "Microsoft", "10.0.19041.1");
             world.ports[0].0.node.service = Some("Parport".to_owned());
-            world.services = vec![("Parport", service(PARPORT, ServiceState::Running))];
+            world.services = vec![running("Parport", PARPORT)];
             let mut serial = port_node();
             serial.hardware_ids = vec![r"ACPI\PNP0501".to_owned()];
             serial.service = Some("Serial".to_owned());
@@ -281,7 +280,7 @@ fn several(name: &str) -> Option<World> {
             world.services.clear();
             let scanner = &mut world.image_class[0];
             scanner.service = None;
-            scanner.inf = None;
+            scanner.package.inf = None;
             scanner.started = Some(false);
             scanner.problem = Some(28);
             world

@@ -29,15 +29,29 @@ struct Crate {
     edits: &'static [Edit],
 }
 
+/// An edit of `src/utils.rs`: what begins so, with that indentation, is for Windows alone.
+macro_rules! windows_only {
+    ($why:literal, $indent:literal, $code:literal) => {
+        Edit {
+            file: "src/utils.rs",
+            why: $why,
+            find: concat!("\n", $indent, $code),
+            replace: concat!("\n", $indent, "#[cfg(windows)]\n", $indent, $code),
+        }
+    };
+}
+
 const CRATES: &[Crate] = &[
     Crate {
         name: "wdk-build",
         edits: &[
             Edit {
                 file: "src/lib.rs",
-                why: "the cargo-make helpers are for Windows hosts",
-                find: "\npub mod cargo_make;\n",
-                replace: "\n#[cfg(windows)]\npub mod cargo_make;\n",
+                ..windows_only!(
+                    "the cargo-make helpers are for Windows hosts",
+                    "",
+                    "pub mod cargo_make;\n"
+                )
             },
             Edit {
                 file: "src/utils.rs",
@@ -45,34 +59,28 @@ const CRATES: &[Crate] = &[
                 find: "\nuse std::{\n    env,\n    ffi::{CStr, OsStr},\n    io,\n",
                 replace: "\n#[cfg(windows)]\nuse std::ffi::{CStr, OsStr};\nuse std::{\n    env,\n    io,\n",
             },
-            Edit {
-                file: "src/utils.rs",
-                why: "the windows crate is there on Windows only",
-                find: "\nuse windows::{\n    Win32::System::Registry::{",
-                replace: "\n#[cfg(windows)]\nuse windows::{\n    Win32::System::Registry::{",
-            },
-            Edit {
-                file: "src/utils.rs",
-                why: "no registry to look in for the WDK (first place)",
-                find: "\n    if let Some(path) = read_registry_key_string_value(\n        \
-                       HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Microsoft",
-                replace: "\n    #[cfg(windows)]\n    if let Some(path) = read_registry_key_string_value(\n        \
-                          HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Microsoft",
-            },
-            Edit {
-                file: "src/utils.rs",
-                why: "no registry to look in for the WDK (second place)",
-                find: "\n    if let Some(path) = read_registry_key_string_value(\n        \
-                       HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Wow6432Node",
-                replace: "\n    #[cfg(windows)]\n    if let Some(path) = read_registry_key_string_value(\n        \
-                          HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Wow6432Node",
-            },
-            Edit {
-                file: "src/utils.rs",
-                why: "no registry to read",
-                find: "\nfn read_registry_key_string_value(\n    key_handle: HKEY,",
-                replace: "\n#[cfg(windows)]\nfn read_registry_key_string_value(\n    key_handle: HKEY,",
-            },
+            windows_only!(
+                "the windows crate is there on Windows only",
+                "",
+                "use windows::{\n    Win32::System::Registry::{"
+            ),
+            windows_only!(
+                "no registry to look in for the WDK (first place)",
+                "    ",
+                "if let Some(path) = read_registry_key_string_value(\n        \
+                 HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Microsoft"
+            ),
+            windows_only!(
+                "no registry to look in for the WDK (second place)",
+                "    ",
+                "if let Some(path) = read_registry_key_string_value(\n        \
+                 HKEY_LOCAL_MACHINE,\n        s!(r\"SOFTWARE\\Wow6432Node"
+            ),
+            windows_only!(
+                "no registry to read",
+                "",
+                "fn read_registry_key_string_value(\n    key_handle: HKEY,"
+            ),
             Edit {
                 file: "src/utils.rs",
                 why: "set_var stops the build on other hosts, and nothing here calls it",

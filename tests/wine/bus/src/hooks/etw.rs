@@ -3,21 +3,11 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use super::Hook;
 use crate::{
     irql,
     nt::{NOT_SUPPORTED, Ptr, SUCCESS, Status},
     report::broken,
 };
-
-pub(super) fn hooks() -> [Hook; 4] {
-    [
-        ("EtwRegister", etw_register as *const ()),
-        ("EtwUnregister", etw_unregister as *const ()),
-        ("EtwSetInformation", etw_set_information as *const ()),
-        ("EtwWriteTransfer", etw_write_transfer as *const ()),
-    ]
-}
 
 /// How many providers were registered so far: each driver is one.
 static REGISTERED: AtomicUsize = AtomicUsize::new(0);
@@ -31,7 +21,7 @@ fn at_passive_level(function: &str) {
     }
 }
 
-unsafe extern "system" fn etw_register(
+pub(super) unsafe extern "system" fn etw_register(
     _provider: Ptr,
     _callback: Ptr,
     _context: Ptr,
@@ -44,7 +34,7 @@ unsafe extern "system" fn etw_register(
     SUCCESS
 }
 
-unsafe extern "system" fn etw_unregister(handle: usize) -> Status {
+pub(super) unsafe extern "system" fn etw_unregister(handle: usize) -> Status {
     at_passive_level("EtwUnregister");
     let known = handle >= HANDLE && handle - HANDLE < REGISTERED.load(SeqCst);
     if !known {
@@ -53,7 +43,7 @@ unsafe extern "system" fn etw_unregister(handle: usize) -> Status {
     SUCCESS
 }
 
-unsafe extern "system" fn etw_set_information(
+pub(super) unsafe extern "system" fn etw_set_information(
     _handle: usize,
     _class: u32,
     _information: Ptr,
@@ -63,7 +53,7 @@ unsafe extern "system" fn etw_set_information(
     SUCCESS
 }
 
-unsafe extern "system" fn etw_write_transfer(
+pub(super) unsafe extern "system" fn etw_write_transfer(
     _handle: usize,
     _descriptor: Ptr,
     _activity: Ptr,

@@ -4,60 +4,36 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use windows_sys::Win32::System::Threading::Sleep;
 
-use super::Hook;
 use crate::{irql, report::broken};
-
-pub(super) fn hooks() -> [Hook; 5] {
-    [
-        (
-            "ExInitializeRundownProtection",
-            ex_initialize_rundown_protection as *const (),
-        ),
-        (
-            "ExReInitializeRundownProtection",
-            ex_reinitialize_rundown_protection as *const (),
-        ),
-        (
-            "ExAcquireRundownProtection",
-            ex_acquire_rundown_protection as *const (),
-        ),
-        (
-            "ExReleaseRundownProtection",
-            ex_release_rundown_protection as *const (),
-        ),
-        (
-            "ExWaitForRundownProtectionRelease",
-            ex_wait_for_rundown_protection_release as *const (),
-        ),
-    ]
-}
 
 /// Bit 0 of the reference: no thread gets in any more. The others count who is in.
 const CLOSED: usize = 1;
 const ONE: usize = 2;
 
-unsafe extern "system" fn ex_initialize_rundown_protection(reference: &AtomicUsize) {
+pub(super) unsafe extern "system" fn ex_initialize_rundown_protection(reference: &AtomicUsize) {
     reference.store(0, SeqCst);
 }
 
-unsafe extern "system" fn ex_reinitialize_rundown_protection(reference: &AtomicUsize) {
+pub(super) unsafe extern "system" fn ex_reinitialize_rundown_protection(reference: &AtomicUsize) {
     if reference.swap(0, SeqCst) != CLOSED {
         broken!("ExReInitializeRundownProtection before the rundown was over");
     }
 }
 
-unsafe extern "system" fn ex_acquire_rundown_protection(reference: &AtomicUsize) -> u8 {
+pub(super) unsafe extern "system" fn ex_acquire_rundown_protection(reference: &AtomicUsize) -> u8 {
     let enter = |count: usize| (count & CLOSED == 0).then(|| count + ONE);
     u8::from(reference.fetch_update(SeqCst, SeqCst, enter).is_ok())
 }
 
-unsafe extern "system" fn ex_release_rundown_protection(reference: &AtomicUsize) {
+pub(super) unsafe extern "system" fn ex_release_rundown_protection(reference: &AtomicUsize) {
     if reference.fetch_sub(ONE, SeqCst) < ONE {
         broken!("ExReleaseRundownProtection without an acquisition");
     }
 }
 
-unsafe extern "system" fn ex_wait_for_rundown_protection_release(reference: &AtomicUsize) {
+pub(super) unsafe extern "system" fn ex_wait_for_rundown_protection_release(
+    reference: &AtomicUsize,
+) {
     let level = irql::current();
     if level > irql::APC {
         broken!("ExWaitForRundownProtectionRelease at IRQL {level}");

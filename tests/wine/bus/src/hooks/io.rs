@@ -9,7 +9,6 @@ use windows_sys::{
     Win32::Foundation::UNICODE_STRING,
 };
 
-use super::Hook;
 use crate::{
     filter, irql,
     nt::{
@@ -19,25 +18,8 @@ use crate::{
     report::broken,
 };
 
-pub(super) fn hooks() -> [Hook; 6] {
-    [
-        (
-            "IoAttachDeviceToDeviceStack",
-            io_attach_device_to_device_stack as *const (),
-        ),
-        ("IofCompleteRequest", iof_complete_request as *const ()),
-        ("IoCsqInitializeEx", io_csq_initialize_ex as *const ()),
-        ("IoCsqInsertIrpEx", io_csq_insert_irp_ex as *const ()),
-        ("IoCsqRemoveNextIrp", io_csq_remove_next_irp as *const ()),
-        (
-            "IoOpenDriverRegistryKey",
-            io_open_driver_registry_key as *const (),
-        ),
-    ]
-}
-
 /// The driver attaches a device to one on our bus: the filter goes on top.
-unsafe extern "system" fn io_attach_device_to_device_stack(
+pub(super) unsafe extern "system" fn io_attach_device_to_device_stack(
     source: *mut DEVICE_OBJECT,
     target: *mut DEVICE_OBJECT,
 ) -> *mut DEVICE_OBJECT {
@@ -60,7 +42,7 @@ fn gives_too_much(irp: Irp) -> bool {
         && irp.information() > irp.parameter_u32(0) as usize
 }
 
-unsafe extern "system" fn iof_complete_request(irp: *mut IRP, boost: i8) {
+pub(super) unsafe extern "system" fn iof_complete_request(irp: *mut IRP, boost: i8) {
     // SAFETY: the driver's IRP, or so it says.
     let it = unsafe { Irp::from_raw(irp) };
     if !it.is_live() {
@@ -87,30 +69,38 @@ unsafe extern "system" fn iof_complete_request(irp: *mut IRP, boost: i8) {
     unsafe { IofCompleteRequest(irp, boost) };
 }
 
+// The routines of an `IO_CSQ`.
+pub(super) type Insert = unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> Status;
+pub(super) type Peek = unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> *mut IRP;
+pub(super) type Acquire = unsafe extern "system" fn(*mut Csq, *mut u8);
+pub(super) type Release = unsafe extern "system" fn(*mut Csq, u8);
+/// `CsqRemoveIrp` and `CsqCompleteCanceledIrp`
+pub(super) type ForIrp = unsafe extern "system" fn(*mut Csq, *mut IRP);
+
 /// `IO_CSQ` of `IoCsqInitializeEx`
 #[repr(C)]
-struct Csq {
+pub(super) struct Csq {
     kind: u32,
-    insert: unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> Status,
-    remove: unsafe extern "system" fn(*mut Csq, *mut IRP),
-    peek: unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> *mut IRP,
-    acquire: unsafe extern "system" fn(*mut Csq, *mut u8),
-    release: unsafe extern "system" fn(*mut Csq, u8),
-    complete: unsafe extern "system" fn(*mut Csq, *mut IRP),
+    insert: Insert,
+    remove: ForIrp,
+    peek: Peek,
+    acquire: Acquire,
+    release: Release,
+    complete: ForIrp,
     reserved: Ptr,
 }
 
 /// `IO_TYPE_CSQ_EX`
 const TYPE_CSQ_EX: u32 = 3;
 
-unsafe extern "system" fn io_csq_initialize_ex(
+pub(super) unsafe extern "system" fn io_csq_initialize_ex(
     csq: *mut Csq,
-    insert: unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> Status,
-    remove: unsafe extern "system" fn(*mut Csq, *mut IRP),
-    peek: unsafe extern "system" fn(*mut Csq, *mut IRP, Ptr) -> *mut IRP,
-    acquire: unsafe extern "system" fn(*mut Csq, *mut u8),
-    release: unsafe extern "system" fn(*mut Csq, u8),
-    complete: unsafe extern "system" fn(*mut Csq, *mut IRP),
+    insert: Insert,
+    remove: ForIrp,
+    peek: Peek,
+    acquire: Acquire,
+    release: Release,
+    complete: ForIrp,
 ) -> Status {
     // SAFETY: the driver's memory for it.
     unsafe {
@@ -154,7 +144,7 @@ unsafe fn unlink(csq: *mut Csq, irp: Irp) {
     }
 }
 
-unsafe extern "system" fn io_csq_insert_irp_ex(
+pub(super) unsafe extern "system" fn io_csq_insert_irp_ex(
     csq: *mut Csq,
     irp: *mut IRP,
     context: Ptr,
@@ -193,7 +183,10 @@ unsafe extern "system" fn io_csq_insert_irp_ex(
     status
 }
 
-unsafe extern "system" fn io_csq_remove_next_irp(csq: *mut Csq, peek_context: Ptr) -> *mut IRP {
+pub(super) unsafe extern "system" fn io_csq_remove_next_irp(
+    csq: *mut Csq,
+    peek_context: Ptr,
+) -> *mut IRP {
     let section = || {
         let mut irp = ptr::null_mut();
         loop {
@@ -245,7 +238,7 @@ struct ObjectAttributes {
 const ATTRIBUTES: u32 = 0x40 | 0x200;
 
 /// `DriverRegKeyParameters` only.
-unsafe extern "system" fn io_open_driver_registry_key(
+pub(super) unsafe extern "system" fn io_open_driver_registry_key(
     driver: *mut DRIVER_OBJECT,
     kind: i32,
     access: u32,

@@ -9,7 +9,6 @@ use windows_sys::Wdk::{
     },
 };
 
-use super::Hook;
 use crate::{
     clock,
     deferred::{self, Dpc},
@@ -18,41 +17,7 @@ use crate::{
     report::broken,
 };
 
-pub(super) fn hooks() -> [Hook; 14] {
-    [
-        ("KfRaiseIrql", kf_raise_irql as *const ()),
-        ("KeLowerIrql", ke_lower_irql as *const ()),
-        ("ExAllocateTimer", ex_allocate_timer as *const ()),
-        ("ExSetTimer", ex_set_timer as *const ()),
-        ("ExDeleteTimer", ex_delete_timer as *const ()),
-        (
-            "KeAcquireSpinLockRaiseToDpc",
-            ke_acquire_spin_lock_raise_to_dpc as *const (),
-        ),
-        ("KeReleaseSpinLock", ke_release_spin_lock as *const ()),
-        (
-            "KeWaitForSingleObject",
-            ke_wait_for_single_object as *const (),
-        ),
-        (
-            "KeDelayExecutionThread",
-            ke_delay_execution_thread as *const (),
-        ),
-        (
-            "KeStallExecutionProcessor",
-            ke_stall_execution_processor as *const (),
-        ),
-        (
-            "KeQueryUnbiasedInterruptTime",
-            ke_query_unbiased_interrupt_time as *const (),
-        ),
-        ("KeSetTimer", ke_set_timer as *const ()),
-        ("KeCancelTimer", ke_cancel_timer as *const ()),
-        ("KeFlushQueuedDpcs", ke_flush_queued_dpcs as *const ()),
-    ]
-}
-
-unsafe extern "system" fn kf_raise_irql(level: u8) -> u8 {
+pub(super) unsafe extern "system" fn kf_raise_irql(level: u8) -> u8 {
     let before = irql::set(level);
     if before > level {
         broken!("KfRaiseIrql({level}) at IRQL {before}");
@@ -60,7 +25,7 @@ unsafe extern "system" fn kf_raise_irql(level: u8) -> u8 {
     before
 }
 
-unsafe extern "system" fn ke_lower_irql(level: u8) {
+pub(super) unsafe extern "system" fn ke_lower_irql(level: u8) {
     let before = irql::set(level);
     if before < level {
         broken!("KeLowerIrql({level}) at IRQL {before}");
@@ -70,7 +35,7 @@ unsafe extern "system" fn ke_lower_irql(level: u8) {
 /// An `EX_TIMER`: an event that threads wait for, and a DPC that sets it. A `KTIMER` of Wine's holds
 /// the lock of all waits while it waits for the end of its own callback, which wants the lock.
 #[repr(C)]
-struct ExTimer {
+pub(super) struct ExTimer {
     event: KEVENT,
     dpc: Dpc,
 }
@@ -80,7 +45,7 @@ unsafe extern "system" fn ex_timer_is_due(_dpc: *mut Dpc, event: Ptr, _first: Pt
     unsafe { KeSetEvent(event.cast(), 0, false) };
 }
 
-unsafe extern "system" fn ex_allocate_timer(
+pub(super) unsafe extern "system" fn ex_allocate_timer(
     _callback: Ptr,
     _context: Ptr,
     _attributes: u32,
@@ -101,7 +66,7 @@ unsafe extern "system" fn ex_allocate_timer(
     timer
 }
 
-unsafe extern "system" fn ex_set_timer(
+pub(super) unsafe extern "system" fn ex_set_timer(
     timer: *mut ExTimer,
     due: i64,
     _period: i64,
@@ -117,7 +82,7 @@ unsafe extern "system" fn ex_set_timer(
     was_set
 }
 
-unsafe extern "system" fn ex_delete_timer(
+pub(super) unsafe extern "system" fn ex_delete_timer(
     timer: *mut ExTimer,
     _cancel: bool,
     _wait: bool,
@@ -135,7 +100,7 @@ unsafe extern "system" {
     fn KeResetEvent(event: Ptr) -> i32;
 }
 
-unsafe extern "system" fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
+pub(super) unsafe extern "system" fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) -> u8 {
     let before = irql::set(irql::DISPATCH);
     if before > irql::DISPATCH {
         broken!("a spin lock acquired at IRQL {before}");
@@ -145,7 +110,7 @@ unsafe extern "system" fn ke_acquire_spin_lock_raise_to_dpc(lock: *mut usize) ->
     before
 }
 
-unsafe extern "system" fn ke_release_spin_lock(lock: *mut usize, before: u8) {
+pub(super) unsafe extern "system" fn ke_release_spin_lock(lock: *mut usize, before: u8) {
     let level = irql::current();
     if level != irql::DISPATCH {
         broken!("a spin lock released at IRQL {level}");
@@ -155,7 +120,7 @@ unsafe extern "system" fn ke_release_spin_lock(lock: *mut usize, before: u8) {
     irql::set(before);
 }
 
-unsafe extern "system" fn ke_wait_for_single_object(
+pub(super) unsafe extern "system" fn ke_wait_for_single_object(
     object: *const core::ffi::c_void,
     reason: i32,
     mode: i8,
@@ -172,7 +137,7 @@ unsafe extern "system" fn ke_wait_for_single_object(
     unsafe { KeWaitForSingleObject(object, reason, mode, alertable, timeout) }
 }
 
-unsafe extern "system" fn ke_delay_execution_thread(
+pub(super) unsafe extern "system" fn ke_delay_execution_thread(
     mode: i8,
     alertable: bool,
     interval: *const i64,
@@ -185,15 +150,15 @@ unsafe extern "system" fn ke_delay_execution_thread(
     unsafe { KeDelayExecutionThread(mode, alertable, interval) }
 }
 
-unsafe extern "system" fn ke_stall_execution_processor(microseconds: u32) {
+pub(super) unsafe extern "system" fn ke_stall_execution_processor(microseconds: u32) {
     clock::busy_until(clock::now() + u64::from(microseconds) * 1000);
 }
 
-unsafe extern "system" fn ke_query_unbiased_interrupt_time() -> u64 {
+pub(super) unsafe extern "system" fn ke_query_unbiased_interrupt_time() -> u64 {
     clock::now() / 100
 }
 
-unsafe extern "system" fn ke_set_timer(timer: Ptr, due: i64, dpc: *mut Dpc) -> u8 {
+pub(super) unsafe extern "system" fn ke_set_timer(timer: Ptr, due: i64, dpc: *mut Dpc) -> u8 {
     let Ok(ticks) = u64::try_from(due.saturating_neg()) else {
         broken!("KeSetTimer with an absolute time, which is not provided");
         return 0;
@@ -205,11 +170,11 @@ unsafe extern "system" fn ke_set_timer(timer: Ptr, due: i64, dpc: *mut Dpc) -> u
     ))
 }
 
-unsafe extern "system" fn ke_cancel_timer(timer: Ptr) -> u8 {
+pub(super) unsafe extern "system" fn ke_cancel_timer(timer: Ptr) -> u8 {
     u8::from(deferred::cancel_timer(timer.addr()))
 }
 
-unsafe extern "system" fn ke_flush_queued_dpcs() {
+pub(super) unsafe extern "system" fn ke_flush_queued_dpcs() {
     let level = irql::current();
     if level > irql::PASSIVE {
         broken!("KeFlushQueuedDpcs at IRQL {level}");

@@ -1,22 +1,9 @@
 //! MDLs and the end of user space.
 
-use super::Hook;
 use crate::{
     nt::{MDL, Ptr},
     report::broken,
 };
-
-pub(super) fn hooks() -> [Hook; 4] {
-    [
-        ("IoBuildPartialMdl", io_build_partial_mdl as *const ()),
-        (
-            "MmMapLockedPagesSpecifyCache",
-            mm_map_locked_pages_specify_cache as *const (),
-        ),
-        ("MmUnmapLockedPages", mm_unmap_locked_pages as *const ()),
-        ("MmUserProbeAddress", (&raw const USER_PROBE_ADDRESS).cast()),
-    ]
-}
 
 /// As on x64 Windows.
 pub(crate) static USER_PROBE_ADDRESS: u64 = 0x7FFF_FFFF_0000;
@@ -42,7 +29,7 @@ pub(crate) unsafe fn address(mdl: *const MDL) -> *mut u8 {
     }
 }
 
-unsafe extern "system" fn io_build_partial_mdl(
+pub(super) unsafe extern "system" fn io_build_partial_mdl(
     source: *mut MDL,
     target: *mut MDL,
     start: *mut u8,
@@ -72,7 +59,7 @@ unsafe extern "system" fn io_build_partial_mdl(
     }
 }
 
-unsafe extern "system" fn mm_map_locked_pages_specify_cache(
+pub(super) unsafe extern "system" fn mm_map_locked_pages_specify_cache(
     mdl: *mut MDL,
     _mode: u8,
     _cache: i32,
@@ -92,7 +79,7 @@ unsafe extern "system" fn mm_map_locked_pages_specify_cache(
     }
 }
 
-unsafe extern "system" fn mm_unmap_locked_pages(base: Ptr, mdl: *mut MDL) {
+pub(super) unsafe extern "system" fn mm_unmap_locked_pages(base: Ptr, mdl: *mut MDL) {
     // SAFETY: the driver's MDL.
     unsafe {
         if (*mdl).MdlFlags & MAPPED_TO_SYSTEM_VA == 0 || (*mdl).MappedSystemVa != base {

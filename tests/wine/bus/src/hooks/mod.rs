@@ -31,15 +31,53 @@ pub(crate) use pool::{give_away, summary};
 /// An import and what it becomes: a function's address, or that of a variable.
 type Hook = (&'static str, *const ());
 
+/// Functions by the names of the imports that they replace.
+macro_rules! functions {
+    ($($name:literal => $function:path,)*) => {
+        [$(($name, $function as *const ())),*]
+    };
+}
+
 fn hooks() -> impl Iterator<Item = Hook> {
-    ex::hooks()
-        .into_iter()
-        .chain(etw::hooks())
-        .chain(io::hooks())
-        .chain(ke::hooks())
-        .chain(mm::hooks())
-        .chain(po::hooks())
-        .chain(pool::hooks())
+    let functions = functions! {
+        "ExInitializeRundownProtection" => ex::ex_initialize_rundown_protection,
+        "ExReInitializeRundownProtection" => ex::ex_reinitialize_rundown_protection,
+        "ExAcquireRundownProtection" => ex::ex_acquire_rundown_protection,
+        "ExReleaseRundownProtection" => ex::ex_release_rundown_protection,
+        "ExWaitForRundownProtectionRelease" => ex::ex_wait_for_rundown_protection_release,
+        "EtwRegister" => etw::etw_register,
+        "EtwUnregister" => etw::etw_unregister,
+        "EtwSetInformation" => etw::etw_set_information,
+        "EtwWriteTransfer" => etw::etw_write_transfer,
+        "IoAttachDeviceToDeviceStack" => io::io_attach_device_to_device_stack,
+        "IofCompleteRequest" => io::iof_complete_request,
+        "IoCsqInitializeEx" => io::io_csq_initialize_ex,
+        "IoCsqInsertIrpEx" => io::io_csq_insert_irp_ex,
+        "IoCsqRemoveNextIrp" => io::io_csq_remove_next_irp,
+        "IoOpenDriverRegistryKey" => io::io_open_driver_registry_key,
+        "KfRaiseIrql" => ke::kf_raise_irql,
+        "KeLowerIrql" => ke::ke_lower_irql,
+        "ExAllocateTimer" => ke::ex_allocate_timer,
+        "ExSetTimer" => ke::ex_set_timer,
+        "ExDeleteTimer" => ke::ex_delete_timer,
+        "KeAcquireSpinLockRaiseToDpc" => ke::ke_acquire_spin_lock_raise_to_dpc,
+        "KeReleaseSpinLock" => ke::ke_release_spin_lock,
+        "KeWaitForSingleObject" => ke::ke_wait_for_single_object,
+        "KeDelayExecutionThread" => ke::ke_delay_execution_thread,
+        "KeStallExecutionProcessor" => ke::ke_stall_execution_processor,
+        "KeQueryUnbiasedInterruptTime" => ke::ke_query_unbiased_interrupt_time,
+        "KeSetTimer" => ke::ke_set_timer,
+        "KeCancelTimer" => ke::ke_cancel_timer,
+        "KeFlushQueuedDpcs" => ke::ke_flush_queued_dpcs,
+        "IoBuildPartialMdl" => mm::io_build_partial_mdl,
+        "MmMapLockedPagesSpecifyCache" => mm::mm_map_locked_pages_specify_cache,
+        "MmUnmapLockedPages" => mm::mm_unmap_locked_pages,
+        "PoRequestPowerIrp" => po::po_request_power_irp,
+        "ExAllocatePool2" => pool::ex_allocate_pool2,
+        "ExFreePoolWithTag" => pool::ex_free_pool_with_tag,
+    };
+    let variable = ("MmUserProbeAddress", (&raw const USER_PROBE_ADDRESS).cast());
+    functions.into_iter().chain([variable])
 }
 
 /// `PLOAD_IMAGE_NOTIFY_ROUTINE`

@@ -2,7 +2,6 @@
 
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
-use super::Hook;
 use crate::{
     irql,
     nt::{
@@ -13,15 +12,11 @@ use crate::{
     thread,
 };
 
-pub(super) fn hooks() -> [Hook; 1] {
-    [("PoRequestPowerIrp", po_request_power_irp as *const ())]
-}
-
 /// `PREQUEST_POWER_COMPLETE`
 type Complete = unsafe extern "system" fn(*mut DEVICE_OBJECT, u8, u32, Ptr, *const IO_STATUS_BLOCK);
 
 /// `IRP_MN_SET_POWER` of a device state only.
-unsafe extern "system" fn po_request_power_irp(
+pub(super) unsafe extern "system" fn po_request_power_irp(
     device: *mut DEVICE_OBJECT,
     minor: u8,
     state: u32,

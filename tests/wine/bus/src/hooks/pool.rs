@@ -8,20 +8,12 @@ use windows_sys::Wdk::{
     System::SystemServices::{ExAllocatePoolWithTag, ExFreePoolWithTag},
 };
 
-use super::Hook;
 use crate::{
     irql,
     lock::Lock,
     nt::Ptr,
     report::{self, broken},
 };
-
-pub(super) fn hooks() -> [Hook; 2] {
-    [
-        ("ExAllocatePool2", ex_allocate_pool2 as *const ()),
-        ("ExFreePoolWithTag", ex_free_pool_with_tag as *const ()),
-    ]
-}
 
 /// `POOL_FLAG_UNINITIALIZED`
 const UNINITIALIZED: u64 = 2;
@@ -40,7 +32,7 @@ struct Block {
 /// The driver's blocks.
 static BLOCKS: Lock<BTreeMap<usize, Block>> = Lock::new(BTreeMap::new());
 
-unsafe extern "system" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Ptr {
+pub(super) unsafe extern "system" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -> Ptr {
     let level = irql::current();
     if level > irql::DISPATCH || flags & PAGED != 0 && level > irql::APC {
         broken!("ExAllocatePool2({flags:#x}) at IRQL {level}");
@@ -68,7 +60,7 @@ unsafe extern "system" fn ex_allocate_pool2(flags: u64, size: usize, tag: u32) -
     memory
 }
 
-unsafe extern "system" fn ex_free_pool_with_tag(memory: Ptr, tag: u32) {
+pub(super) unsafe extern "system" fn ex_free_pool_with_tag(memory: Ptr, tag: u32) {
     let level = irql::current();
     if level > irql::DISPATCH {
         broken!("ExFreePoolWithTag at IRQL {level}");
