@@ -3,12 +3,49 @@
 use crate::state::{Kernel, Rng};
 use crate::{CANARY, Config, IoResult, Machine};
 
-/// What old pool is full of with [`Config::canary`].
-pub const POOL_CANARY: u8 = 0xC5;
+/// What memory is full of before a driver writes it: a sequence in which no byte follows itself, so
+/// that a register that reads the same again and again is none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    factor: u8,
+    /// Odd: that, and a factor of one more than a multiple of four, let all bytes come before one
+    /// comes again.
+    step: u8,
+}
 
-/// What a system buffer is full of behind its input, with [`Config::canary`]. A byte of its own, so
-/// that pool copied into the buffer counts as written there.
-pub const BUFFER_CANARY: u8 = 0xC6;
+impl Canary {
+    /// What follows `byte`.
+    #[must_use]
+    pub const fn after(self, byte: u8) -> u8 {
+        byte.wrapping_mul(self.factor).wrapping_add(self.step)
+    }
+
+    /// Where `bytes` are of the sequence, [`RUN`] or more in a row: offset and length.
+    fn find(self, bytes: &[u8]) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        let mut offset = 0;
+        for run in bytes.chunk_by(|byte, next| *next == self.after(*byte)) {
+            if run.len() >= RUN {
+                found.push((offset, run.len()));
+            }
+            offset += run.len();
+        }
+        found
+    }
+}
+
+/// What old pool is full of with [`Config::canary`].
+pub const POOL_CANARY: Canary = Canary {
+    factor: 5,
+    step: 0x3B,
+};
+
+/// What a system buffer is full of behind its input, with [`Config::canary`]. A sequence of its own,
+/// so that pool copied into the buffer counts as written there.
+pub const BUFFER_CANARY: Canary = Canary {
+    factor: 13,
+    step: 0x55,
+};
 
 /// So many canaries in a row are no accident.
 const RUN: usize = 4;
@@ -48,10 +85,15 @@ pub enum LeakKind {
 pub(crate) fn old_content<'a>(
     config: &Config,
     rng: &'a mut Rng,
-    canary: u8,
+    canary: Canary,
 ) -> impl FnMut() -> u8 + use<'a> {
     let canary = config.canary.then_some(canary);
-    move || canary.unwrap_or_else(|| rng.byte())
+    // What drivers seldom write last.
+    let mut last = 0x9D;
+    move || {
+        last = canary.map_or_else(|| rng.byte(), |it| it.after(last));
+        last
+    }
 }
 
 /// Runs of `wanted` bytes: offset and length.
@@ -102,11 +144,10 @@ impl Machine {
             result.information.min(result.output.len())
         };
         let (answer, rest) = result.output.split_at(given);
-        let old = [POOL_CANARY, BUFFER_CANARY].map(|canary| runs(answer, |b| b == canary));
+        let old = [POOL_CANARY, BUFFER_CANARY].map(|canary| canary.find(answer));
         let mut leaks: Vec<Leak> = old
             .into_iter()
             .flatten()
-            .filter(|(_, length)| *length >= RUN)
             .map(|(offset, length)| Leak {
                 offset,
                 kind: LeakKind::Old { length },
@@ -130,5 +171,29 @@ impl Machine {
             });
         }
         leaks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUFFER_CANARY, POOL_CANARY};
+
+    #[test]
+    fn a_register_that_reads_the_same_again_and_again_is_no_leak() {
+        for canary in [POOL_CANARY, BUFFER_CANARY] {
+            for byte in 0..=u8::MAX {
+                assert_eq!(canary.find(&[byte; 32]), [], "{byte:#04X}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_written_is_found_between_what_was() {
+        let mut bytes = [0; 16];
+        for place in 5..12 {
+            bytes[place] = POOL_CANARY.after(bytes[place - 1]);
+        }
+        assert_eq!(POOL_CANARY.find(&bytes), [(4, 8)]);
+        assert_eq!(BUFFER_CANARY.find(&bytes), []);
     }
 }

@@ -162,7 +162,7 @@ pub use coverage::{Block, Coverage, FILE as COVERAGE_FILE, IMAGE as COVERAGE_IMA
 pub use hardware::{DeviceSpec, Need, PowerUp, Resource, requirements_list};
 pub use image::UnknownImport;
 pub use iomgr::CANARY;
-pub use leaks::{BUFFER_CANARY, Leak, LeakKind, POOL_CANARY};
+pub use leaks::{BUFFER_CANARY, Canary, Leak, LeakKind, POOL_CANARY};
 pub(crate) use machine::Slot;
 pub use machine::{
     Answer, Caller, DeviceInfo, Handle, Held, IoResult, IrpResult, Machine, Pending, SeenStacks,
