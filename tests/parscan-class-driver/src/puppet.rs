@@ -36,8 +36,9 @@ pub const SEND: u32 = code(2);
 pub const RESULT: u32 = code(3);
 /// `IoCancelIrp`. Words: number. Results: what it returned.
 pub const CANCEL: u32 = code(4);
-/// Calls a routine of a table that a slot keeps, with the table's context as first argument. Words:
-/// slot, [`Table`], offset of the pointer, IRQL, [`argument`] kinds (4 bits each), four arguments.
+/// Calls a routine of a table that a slot keeps, with the table's context as first argument, or
+/// null. Words: slot, [`Table`], offset of the pointer, IRQL, [`argument`] kinds (4 bits each), four
+/// arguments.
 /// Data: the beginning of the buffer, which is as large as the output's. Results: rax, the count,
 /// 1 if there was a routine to call.
 pub const CALL: u32 = code(5);
@@ -116,6 +117,8 @@ pub mod argument {
     pub const BUFFER: u64 = 1;
     /// The address of a `ULONG`, which holds [`UNTOUCHED`](super::UNTOUCHED) before.
     pub const COUNT: u64 = 2;
+    /// Beside the kinds of the four arguments: null is passed in the place of the table's context.
+    pub const NO_CONTEXT: u64 = super::bit(16);
 }
 
 /// Options of an interrupt client.

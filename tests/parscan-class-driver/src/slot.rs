@@ -199,7 +199,9 @@ impl Slot {
         let mut count = u32::from_le_bytes([crate::puppet::UNTOUCHED; 4]);
         let mut arguments = [0; 5];
         let [context, rest @ ..] = &mut arguments;
-        *context = self.context(number)?;
+        if kinds & argument::NO_CONTEXT == 0 {
+            *context = self.context(number)?;
+        }
         for (index, (place, value)) in rest.iter_mut().zip(values).enumerate() {
             *place = match kinds >> (4 * index) & 0xF {
                 argument::VALUE => usize::try_from(value).map_err(|_| INVALID_PARAMETER)?,

@@ -59,6 +59,21 @@ const fn timed(operation: u8, ns: u32) -> [u8; 4] {
     let [a, b, c, _] = ns.to_le_bytes();
     [operation, a, b, c]
 }
+/// `NEXT_CONTROL`
+#[must_use]
+pub const fn next_control(mask: u8) -> [u8; 4] {
+    [5, mask, 0, 0]
+}
+/// `WAIT`; at a time-out the program goes on, or ends. `until` comes next.
+#[must_use]
+pub const fn wait(mask: u8, value: u8, goes_on: bool) -> [u8; 4] {
+    [6, mask, value, goes_on as u8]
+}
+/// `UNTIL`
+#[must_use]
+pub const fn until(ns: u32) -> [u8; 4] {
+    timed(7, ns)
+}
 /// `DELAY`
 #[must_use]
 pub const fn delay(ns: u32) -> [u8; 4] {

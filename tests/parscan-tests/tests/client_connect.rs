@@ -288,6 +288,20 @@ fn wrong_arguments_are_refused_without_an_access() {
 }
 
 #[test]
+fn routines_without_their_context_answer_without_an_access() {
+    on_locked_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
+        let before = pc.machine.port_accesses();
+        let modes = device.call_without_context(Callback::DetermineIeeeModes, PASSIVE);
+        assert_eq!(modes.value & 0xFFFF, 0);
+        for (callback, name) in ROUTINES {
+            let status = device.call_without_context(callback, PASSIVE).status();
+            assert_eq!(status, NtStatus::INVALID_PARAMETER, "{name}");
+        }
+        assert_eq!(pc.machine.port_accesses(), before);
+    });
+}
+
+#[test]
 fn routines_refuse_at_dispatch_level() {
     on_locked_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
         let status = NtStatus::INVALID_DEVICE_STATE;

@@ -98,6 +98,28 @@ fn short_buffers_are_refused_and_long_ones_served() {
 }
 
 #[test]
+fn routines_without_their_context_answer_without_an_access() {
+    on_port(plain_pc(), |pc, _, port| {
+        let _ = (port.port_information(), port.pnp_information());
+        let before = pc.machine.port_accesses();
+        let call = |callback| port.call_without_context(callback, PASSIVE);
+        assert!(!call(Callback::TryAllocatePort).boolean());
+        assert_eq!(call(Callback::QueryNumWaiters).value & 0xFFFF_FFFF, 0);
+        let _ = call(Callback::FreePort);
+        for callback in [
+            Callback::TrySetChipMode(chip_mode::ECP),
+            Callback::ClearChipMode(chip_mode::ECP),
+            Callback::TrySelectDevice(END),
+            Callback::DeselectDevice(END),
+        ] {
+            let status = call(callback).status();
+            assert_eq!(status, NtStatus::INVALID_PARAMETER, "{callback:?}");
+        }
+        assert_eq!(pc.machine.port_accesses(), before);
+    });
+}
+
+#[test]
 fn information_is_the_hardwares() {
     for chip in Chip::ALL {
         let setup = Setup::default().with_interrupt();

@@ -14,7 +14,8 @@ use parscan_tests::{
     },
     port_programs::{
         END, End, IOCTL_PARSCAN_GET_PORT, IOCTL_PARSCAN_RUN, LinesPc, NEXT_DATA, Ran, control,
-        data, delay, delay_us, get, lines_pc, pace, repeat, request, second_reading,
+        data, delay, delay_us, get, lines_pc, next_control, pace, repeat, request, second_reading,
+        until, wait,
     },
 };
 
@@ -392,6 +393,42 @@ fn a_long_program_ends_with_its_request() {
         assert_eq!(ran.output.len(), 1, "no byte that was read is lost");
         assert_eq!(pc.registers().0, 1, "lines stay");
     });
+}
+
+/// The same in one section and in many: control bytes of its data, a WAIT whose time-out is noted,
+/// and one whose time-out is its end.
+#[test]
+fn a_wait_that_is_not_met_is_noted_or_ends_the_program() {
+    let pc = pc();
+    let lpt1 = pc.open();
+    assert_eq!(pc.claim(lpt1), NtStatus::SUCCESS);
+    for atomic in [true, false] {
+        let look = request(&[control(0x08, 0x0C), get(1)], &[], true);
+        let status = Ran::of(&pc.run(lpt1, &look, 1)).output[0];
+        let (met, other) = (status & 0x80, !status & 0xF8);
+        let code = [
+            next_control(0x0C),
+            wait(0x80, met, true),
+            until(9_500),
+            wait(0xF8, other, true),
+            until(9_500),
+            data(1),
+            wait(0xF8, other, false),
+            until(9_500),
+            data(2),
+        ];
+        let _ = pc.accesses();
+        let ran = Ran::of(&pc.run(lpt1, &request(&code, &[0x08], atomic), 2));
+        let accesses = pc.accesses();
+        let trace = second_reading(&code, &[0x08], 0x08, &accesses, 2 * MS);
+        assert_eq!(trace.end, Some(Err(6)), "{atomic}");
+        assert_eq!((ran.end, ran.instruction), (End::TimeOut, 6), "{atomic}");
+        assert_eq!(ran.accesses, trace.accesses, "{atomic}");
+        assert_eq!(ran.output, trace.output, "{atomic}");
+        assert_eq!(ran.output.len(), 2, "{atomic}");
+        assert_eq!(pc.registers(), (1, 0x08), "{atomic}");
+    }
+    pc.close_and_finish(lpt1);
 }
 
 #[test]

@@ -813,6 +813,24 @@ fn device_power_requests_in_any_order() {
     }
 }
 
+/// Those of a child, of whose hardware it has no power of its own.
+#[test]
+fn device_power_requests_of_a_child_are_agreed_to() {
+    for seed in SEEDS {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        let accesses = pc.machine.port_accesses();
+        for (child, _) in pc.machine.children(pc.node) {
+            for state in [1, 4, 1, 2, 3, 4, 4, 1] {
+                set_device_power(&pc.machine, child, state);
+            }
+        }
+        assert_eq!(pc.machine.port_accesses(), accesses);
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        pc.close_and_finish(lpt1);
+    }
+}
+
 /// Removal at each step of a port that falls asleep and wakes up.
 #[test]
 fn removal_of_a_port_that_changes_its_power() {

@@ -6,7 +6,8 @@ use ntsim::{IoResult, NtStatus, Pending};
 
 use super::{
     Answer, Callback, Client, PASSIVE, Reply,
-    puppet::{self, Flag, Table},
+    callback::Call,
+    puppet::{self, Flag, Table, argument},
     size,
 };
 use crate::{
@@ -289,10 +290,24 @@ impl<'a> Slot<'a> {
         self.finish_call(&pending)
     }
 
+    /// [`Slot::call`] with null for the context.
+    ///
+    /// # Panics
+    /// If there is no such routine.
+    #[track_caller]
+    pub fn call_without_context(&self, callback: Callback<'_>, irql: u8) -> Answer {
+        let mut call = callback.call();
+        call.kinds |= argument::NO_CONTEXT;
+        self.finish_call(&self.begin_call(&call, irql))
+    }
+
     /// [`Slot::call`] in a thread of its own. Nothing runs before the machine does.
     #[must_use]
     pub fn start_call(&self, callback: Callback<'_>, irql: u8) -> PendingCall {
-        let call = callback.call();
+        self.begin_call(&callback.call(), irql)
+    }
+
+    fn begin_call(&self, call: &Call, irql: u8) -> PendingCall {
         let (table, offset) = call.place;
         let mut words = vec![
             u64::from(self.number),
