@@ -116,6 +116,7 @@ impl kernel::Role for DeviceRole {
         }
     }
 
+    #[inline(never)]
     fn pnp(&self) -> Pnp<'_, Self> {
         match self {
             Self::Port(port) => Pnp::Function(port),
@@ -124,6 +125,7 @@ impl kernel::Role for DeviceRole {
         }
     }
 
+    #[inline(never)]
     fn label(&self) -> trace::Label {
         match self {
             Self::Port(port) => port.label(),

@@ -29,6 +29,10 @@ fn readiness(port: &mut impl Port) -> Option<Readiness> {
     }
 }
 
+fn is_in_trouble(port: &mut impl Port) -> bool {
+    matches!(readiness(port), Some(Readiness::Trouble))
+}
+
 /// A second, longer look at a fault.
 fn confirm<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
     let dsr = steady_lines(lines.port)?;
@@ -42,6 +46,7 @@ fn confirm<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
 
 /// Waits until the peripheral takes a byte, however long it is busy; if the writer is `patient`,
 /// also however long it shows a fault.
+#[inline]
 fn ready<P: Port>(lines: &mut Lines<'_, P>, patient: bool) -> Result<(), Fault> {
     loop {
         let look = |port: &mut P| {
@@ -149,16 +154,17 @@ fn bursts<P: Port>(
     data: &[u8],
     done: &mut usize,
 ) -> Result<(), Fault> {
-    let trouble = |port: &mut P| matches!(readiness(port), Some(Readiness::Trouble));
     let mut pace = FifoPace::default();
-    let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
-    while let Some(chunk) = chunks.next() {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (chunk, after) = fifo.split(rest);
+        rest = after;
         lines.proceed(u32::from(fifo.depth))?;
         lines.port.write_block(Register::EcpFifo, chunk);
         let fault = loop {
-            let mut drained = fifo::drain(lines, &mut pace, T_INF, trouble);
-            if matches!(drained, Drained::Empty) && chunks.peek().is_none() {
-                drained = fifo::finish(lines, fifo, 0, T_INF, trouble);
+            let mut drained = fifo::drain(lines, &mut pace, T_INF, is_in_trouble);
+            if matches!(drained, Drained::Empty) && rest.is_empty() {
+                drained = fifo::finish(lines, fifo, 0, T_INF, is_in_trouble);
             }
             match drained {
                 Drained::Empty => break None,
@@ -172,14 +178,14 @@ fn bursts<P: Port>(
             }
         };
         if let Some(fault) = fault {
-            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]), |_| false);
+            let left = fifo::residue(lines, fifo, rest, |_| false);
             if !(is_absent(fault) && left.drained) {
                 let written = chunk.len().saturating_add(left.filled);
                 *done = done.saturating_add(written.saturating_sub(left.unsent));
             }
             return Err(fault);
         }
-        let after = if trouble(lines.port) {
+        let after = if is_in_trouble(lines.port) {
             confirm(lines)
         } else {
             Ok(())

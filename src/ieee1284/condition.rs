@@ -79,6 +79,7 @@ impl Condition {
 
     /// The answer of `IOCTL_PAR_SET_INFORMATION`. A busy printer without an error is a success.
     #[must_use]
+    #[inline(never)]
     pub const fn status(self) -> Status {
         if self.0.contains(ParStatus::NOT_CONNECTED) {
             Status::DEVICE_NOT_CONNECTED

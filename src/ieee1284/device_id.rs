@@ -159,8 +159,8 @@ impl<'a> DeviceId<'a> {
             .split(|byte| *byte == b';')
             .filter_map(|part| {
                 let mut halves = part.splitn(2, |byte| *byte == b':');
-                let key = halves.next()?.trim_ascii();
-                Some((key, halves.next()?.trim_ascii()))
+                let key = trimmed(halves.next()?);
+                Some((key, trimmed(halves.next()?)))
             })
     }
 
@@ -168,12 +168,25 @@ impl<'a> DeviceId<'a> {
     #[must_use]
     pub fn get(self, keys: &[&str]) -> Option<&'a [u8]> {
         self.pairs()
-            .find(|(key, _)| {
-                keys.iter()
-                    .any(|wanted| wanted.as_bytes().eq_ignore_ascii_case(key))
-            })
+            .find(|(key, _)| keys.iter().any(|wanted| is_same(wanted, key)))
             .map(|(_, value)| value)
     }
+}
+
+/// Without the blanks around it. In one copy, as [`is_same`].
+#[inline(never)]
+pub(super) fn trimmed(text: &[u8]) -> &[u8] {
+    text.trim_ascii()
+}
+
+/// Whether a text is this, in whatever case. Texts are short here: a byte at a time will do.
+#[inline(never)]
+pub(super) fn is_same(wanted: &str, text: &[u8]) -> bool {
+    wanted.len() == text.len()
+        && wanted
+            .bytes()
+            .zip(text)
+            .all(|(wanted, byte)| wanted.eq_ignore_ascii_case(byte))
 }
 
 #[cfg(test)]

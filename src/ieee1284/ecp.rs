@@ -199,6 +199,7 @@ impl Ecp {
     }
 
     /// Hands out bytes that came before.
+    #[inline]
     fn take_kept(&mut self, bytes: &mut [u8], done: &mut usize) {
         let room = bytes.iter_mut().skip(*done);
         for byte in room {
@@ -300,6 +301,7 @@ impl Ecp {
     }
 
     /// Empties the FIFO into `kept`.
+    #[inline]
     fn keep<P: Port>(&mut self, lines: &mut Lines<'_, P>, fifo: Fifo) {
         if self.first >= self.end {
             self.first = 0;
@@ -437,15 +439,17 @@ fn write_fifo<P: Port>(
 
 fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut usize) -> Drained {
     let mut pace = FifoPace::default();
-    let mut chunks = data.chunks(usize::from(fifo.depth).max(1)).peekable();
-    while let Some(chunk) = chunks.next() {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (chunk, after) = fifo.split(rest);
+        rest = after;
         if lines.proceed(u32::from(fifo.depth)).is_err() {
             return Drained::Interrupted;
         }
         lines.port.write_block(Register::EcpFifo, chunk);
         let drained = loop {
             let mut drained = fifo::drain(lines, &mut pace, STALL_MS, |_| false);
-            if matches!(drained, Drained::Empty) && chunks.peek().is_none() {
+            if matches!(drained, Drained::Empty) && rest.is_empty() {
                 drained = fifo::finish(lines, fifo, ANSWER_US, STALL_MS, |_| false);
             }
             // Held at event 32, and not stalled at 36: it has the byte, and wants no other yet.
@@ -458,7 +462,7 @@ fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut
                 // The byte on the lines gets its chance to be taken.
                 let _ = lines.grace(GRACE, |port| is_taken(port).then_some(()));
             }
-            let left = fifo::residue(lines, fifo, chunks.next().unwrap_or(&[]), is_taken);
+            let left = fifo::residue(lines, fifo, rest, is_taken);
             let written = chunk.len().saturating_add(left.filled);
             *done = done.saturating_add(written.saturating_sub(left.unsent));
             return drained;

@@ -108,6 +108,7 @@ pub(super) fn read<P: Port>(
 
 /// Prepares the chip for cycles in one direction. Some chips turn the data lines round by
 /// themselves for a read, others want the direction bit, which moves in PS/2 mode only.
+#[inline]
 fn turn<P: Port>(lines: &mut Lines<'_, P>, dcr: Dcr) {
     if lines.dcr() != dcr {
         lines.mode(Ecr::PS2);
@@ -127,6 +128,7 @@ fn begin<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
 }
 
 /// After a block: whether every cycle had its peripheral.
+#[inline]
 fn end<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
     if epp_time_out(lines.port) {
         clear_epp_time_out(lines.port);
@@ -251,6 +253,7 @@ fn cycle<P: Port, T: Send>(
 }
 
 /// Waits until the peripheral is ready for a cycle: nWait low.
+#[inline]
 fn at_rest<P: Port>(lines: &mut Lines<'_, P>) -> Result<(), Fault> {
     let looks = looks(lines.port);
     if waited(lines.port, Dsr::NOT_BUSY, looks) {

@@ -31,6 +31,7 @@ pub enum Fault {
 impl Fault {
     /// The status of a request that ended so. For [`Fault::Interrupted`] the caller knows better.
     #[must_use]
+    #[inline(never)]
     pub const fn status(self) -> Status {
         match self {
             Self::Interrupted => Status::CANCELLED,

@@ -37,13 +37,22 @@ impl FifoPace {
     const LIMIT_US: u32 = 40;
 }
 
+impl Fifo {
+    /// What fits into the empty FIFO, and what comes after it.
+    #[inline]
+    pub(super) fn split(self, data: &[u8]) -> (&[u8], &[u8]) {
+        data.split_at_checked(usize::from(self.depth).max(1))
+            .unwrap_or((data, &[]))
+    }
+}
+
 /// Waits until the FIFO has drained, at most `limit` milliseconds. `notice` looks at other things
 /// meanwhile, when it takes longer.
 pub(super) fn drain<P: Port>(
     lines: &mut Lines<'_, P>,
     pace: &mut FifoPace,
     limit: u64,
-    notice: impl FnMut(&mut P) -> bool,
+    notice: fn(&mut P) -> bool,
 ) -> Drained {
     let expected = pace.us;
     if expected > 0 {
@@ -69,12 +78,13 @@ pub(super) fn drain<P: Port>(
 ///
 /// A chip whose empty bit does not count the byte between FIFO and peripheral is given
 /// `answer_us` for the peripheral's Busy.
+#[inline(never)]
 pub(super) fn finish<P: Port>(
     lines: &mut Lines<'_, P>,
     fifo: Fifo,
     answer_us: u32,
     limit: u64,
-    notice: impl FnMut(&mut P) -> bool,
+    notice: fn(&mut P) -> bool,
 ) -> Drained {
     lines.port.stall(LAST_BYTE_US);
     if !fifo.counts_transmitter {
@@ -85,18 +95,20 @@ pub(super) fn finish<P: Port>(
             lines.port.stall(LAST_BYTE_US);
         }
     }
-    let finished = |port: &mut P| {
-        let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
-        dsr.contains(Dsr::NOT_BUSY) && is_empty(port)
-    };
-    wait(lines, limit, finished, notice)
+    wait(lines, limit, is_finished, notice)
 }
 
+fn is_finished(port: &mut impl Port) -> bool {
+    let dsr = Dsr::from_bits_retain(port.read(Register::Dsr));
+    dsr.contains(Dsr::NOT_BUSY) && is_empty(port)
+}
+
+#[inline(never)]
 fn wait<P: Port>(
     lines: &mut Lines<'_, P>,
     limit: u64,
-    mut drained: impl FnMut(&mut P) -> bool,
-    mut notice: impl FnMut(&mut P) -> bool,
+    drained: fn(&mut P) -> bool,
+    notice: fn(&mut P) -> bool,
 ) -> Drained {
     let result = lines.poll(limit, |port| {
         if drained(port) {
@@ -136,11 +148,12 @@ pub(super) struct Residue {
 /// next, so that a peripheral that wakes up meanwhile gets nothing wrong. Without such bytes it is
 /// filled with zeros, which are only counted. `taken` tells whether the peripheral has the byte
 /// that is between FIFO and peripheral, though the chip is not through with it.
+#[inline(never)]
 pub(super) fn residue<P: Port>(
     lines: &mut Lines<'_, P>,
     fifo: Fifo,
     next: &[u8],
-    taken: impl FnOnce(&mut P) -> bool,
+    taken: fn(&mut P) -> bool,
 ) -> Residue {
     let mut filled: usize = 0;
     let mut padding: usize = 0;

@@ -1,6 +1,11 @@
 //! The names under which Plug and Play knows a device with a device ID.
 
-use super::DeviceId;
+use core::fmt::{self, Write as _};
+
+use super::{
+    DeviceId,
+    device_id::{is_same, trimmed},
+};
 
 /// Characters of manufacturer and model in a hardware ID, before the checksum.
 const NAME: usize = 20;
@@ -78,23 +83,30 @@ impl<'a> PlugAndPlayId<'a> {
         text
     }
 
-    /// The compatible IDs, the most specific first. For each one that the device lists (CID,
-    /// separated by commas): itself, as INF files name another device's hardware ID, and after
-    /// `1284_CID_`, as those of printer class drivers do. Last, the model, as INF files of printers
-    /// have it. One with more than 128 characters would match nothing when cut, and is left out.
-    pub fn compatible_ids(&self) -> impl Iterator<Item = PlugAndPlayText> + use<'a> {
-        self.id
-            .get(DeviceId::COMPATIBLE_ID)
-            .unwrap_or_default()
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .filter(|id| !id.is_empty())
-            .flat_map(|id| match after(ENUMERATOR, id) {
-                Some(rest) => [compatible_id(ENUMERATOR, rest), None],
-                None => [compatible_id("", id), compatible_id(CLASS_DRIVER, id)],
-            })
-            .chain([compatible_id("", self.model)])
-            .flatten()
+    /// Gives the compatible IDs to `take`, the most specific first. For each one that the device
+    /// lists (CID, separated by commas): itself, as INF files name another device's hardware ID, and
+    /// after `1284_CID_`, as those of printer class drivers do. Last, the model, as INF files of
+    /// printers have it. One with more than 128 characters would match nothing when cut, and is left
+    /// out.
+    pub fn each_compatible_id(&self, mut take: impl FnMut(PlugAndPlayText)) {
+        let mut make = |prefix: &str, id: &[u8]| {
+            if prefix.len().saturating_add(id.len()) <= LONGEST {
+                let characters = id.iter().copied().map(id_character);
+                take(PlugAndPlayText::of(prefix, characters));
+            }
+        };
+        let list = self.id.get(DeviceId::COMPATIBLE_ID).unwrap_or_default();
+        for id in list.split(|byte| *byte == b',').map(trimmed) {
+            match after(ENUMERATOR, id) {
+                _ if id.is_empty() => {}
+                Some(rest) => make(ENUMERATOR, rest),
+                None => {
+                    make("", id);
+                    make(CLASS_DRIVER, id);
+                }
+            }
+        }
+        make("", self.model);
     }
 
     /// What a user may read while there is no driver: what the device says of itself (DES), else
@@ -136,26 +148,28 @@ pub struct PlugAndPlayText {
 }
 
 impl PlugAndPlayText {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..self.length).unwrap_or_default();
-        // They are ASCII.
-        str::from_utf8(bytes).unwrap_or_default()
-    }
-
     /// A text of ASCII characters, cut to what fits.
     fn of(prefix: &str, characters: impl Iterator<Item = u8>) -> Self {
-        let mut text = Self {
-            bytes: [0; LONGEST],
-            length: 0,
-        };
-        for byte in prefix.bytes().chain(characters).take(LONGEST) {
+        let mut text = Self::starting(prefix.as_bytes());
+        for byte in characters.take(LONGEST) {
             text.push(byte);
         }
         text
     }
 
+    #[inline(never)]
+    fn starting(prefix: &[u8]) -> Self {
+        let mut text = Self {
+            bytes: [0; LONGEST],
+            length: 0,
+        };
+        for byte in prefix {
+            text.push(*byte);
+        }
+        text
+    }
+
+    #[inline(never)]
     fn push(&mut self, byte: u8) {
         if let Some(slot) = self.bytes.get_mut(self.length) {
             *slot = byte;
@@ -164,16 +178,24 @@ impl PlugAndPlayText {
     }
 }
 
-/// A compatible ID, unless it is too long.
-fn compatible_id(prefix: &str, id: &[u8]) -> Option<PlugAndPlayText> {
-    (prefix.len().saturating_add(id.len()) <= LONGEST)
-        .then(|| PlugAndPlayText::of(prefix, id.iter().copied().map(id_character)))
+impl AsRef<[u8]> for PlugAndPlayText {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PlugAndPlayText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref()
+            .iter()
+            .try_for_each(|byte| f.write_char(char::from(*byte)))
+    }
 }
 
 /// What follows `prefix`, in whatever case.
 fn after<'a>(prefix: &str, id: &'a [u8]) -> Option<&'a [u8]> {
     let (start, rest) = id.split_at_checked(prefix.len())?;
-    (start.eq_ignore_ascii_case(prefix.as_bytes()) && !rest.is_empty()).then_some(rest)
+    (is_same(prefix, start) && !rest.is_empty()).then_some(rest)
 }
 
 /// A character as an ID may have it.

@@ -67,6 +67,7 @@ fn reads_between(port: &impl Port) -> u32 {
     }
 }
 
+#[inline(never)]
 fn read_status(port: &mut impl Port, reads: u32) {
     for _ in 0..reads {
         let _ = port.read(Register::Dsr);
@@ -127,6 +128,7 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// What was written before is there for TP then, nStrobe is low for TP, and what is there stays
     /// so for TP afterwards, after which Busy shows, too.
+    #[inline]
     pub(super) fn strobe(&mut self, low: Dcr, high: Dcr) {
         self.settle();
         self.port.strobe(low.bits(), high.bits(), self.reads);
@@ -145,8 +147,11 @@ impl<'a, P: Port> Lines<'a, P> {
     }
 
     /// Between two steps: lets TP pass, if the accesses alone do not.
+    #[inline]
     pub(super) fn settle(&mut self) {
-        read_status(self.port, self.reads);
+        if self.is_fast() {
+            read_status(self.port, self.reads);
+        }
     }
 
     /// Whether two accesses take less than TP.
@@ -213,7 +218,7 @@ impl<'a, P: Port> Lines<'a, P> {
         self.unchecked = self.unchecked.saturating_add(bytes);
         if self.unchecked >= CHECK_BYTES {
             self.unchecked = 0;
-            self.check()?;
+            return self.check();
         }
         Ok(())
     }
@@ -229,6 +234,7 @@ impl<'a, P: Port> Lines<'a, P> {
     ///
     /// # Errors
     /// [`Interrupted`]
+    #[inline(never)]
     pub(super) fn check(&mut self) -> Result<(), Interrupted> {
         if !self.interrupted && self.port.yield_now().is_err() {
             self.interrupted = true;
@@ -265,9 +271,9 @@ impl<'a, P: Port> Lines<'a, P> {
     fn poll_on<T>(
         &mut self,
         limit: u64,
-        look: &mut dyn FnMut(&mut P) -> Option<T>,
+        look: &mut dyn Look<P, T>,
     ) -> Result<Option<T>, Interrupted> {
-        let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look(port));
+        let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look.look(port));
         if let Some(seen) = row(self.port, SPIN - 1) {
             return Ok(Some(seen));
         }
@@ -327,13 +333,24 @@ impl<'a, P: Port> Lines<'a, P> {
         mask: Dsr,
         value: Dsr,
     ) -> Result<Option<Dsr>, Interrupted> {
-        self.poll(limit, |port| seen(port, mask, value))
+        match seen(self.port, mask, value) {
+            Some(dsr) => Ok(Some(dsr)),
+            None => self.wait_on(limit, mask, value),
+        }
+    }
+
+    /// After the first look.
+    #[cold]
+    #[inline(never)]
+    fn wait_on(&mut self, limit: u64, mask: Dsr, value: Dsr) -> Result<Option<Dsr>, Interrupted> {
+        self.poll_on(limit, &mut |port: &mut P| seen(port, mask, value))
     }
 
     /// Waits for `event`, which may take the peripheral as long as it wants.
     ///
     /// # Errors
     /// [`Interrupted`]
+    #[inline]
     pub(super) fn wait_for_event(
         &mut self,
         event: u8,
@@ -374,7 +391,17 @@ impl<'a, P: Port> Lines<'a, P> {
         mask: Dsr,
         value: Dsr,
     ) -> Result<Dsr, Fault> {
-        match self.wait(limit, mask, value) {
+        match seen(self.port, mask, value) {
+            Some(dsr) => Ok(dsr),
+            None => self.answer_on(limit, event, mask, value),
+        }
+    }
+
+    /// After the first look.
+    #[cold]
+    #[inline(never)]
+    fn answer_on(&mut self, limit: u64, event: u8, mask: Dsr, value: Dsr) -> Result<Dsr, Fault> {
+        match self.wait_on(limit, mask, value) {
             Ok(Some(dsr)) => Ok(dsr),
             Ok(None) => Err(Fault::NoAnswer(event)),
             Err(Interrupted) => {
@@ -400,6 +427,20 @@ impl<'a, P: Port> Lines<'a, P> {
             self.port.stall(GRACE_STEP_US);
         }
         None
+    }
+}
+
+/// What there is to see on a port.
+///
+/// Not a `dyn FnMut`, whose table has a second copy of every closure, for a call by value.
+trait Look<P, T> {
+    /// Looks once.
+    fn look(&mut self, port: &mut P) -> Option<T>;
+}
+
+impl<P, T, F: FnMut(&mut P) -> Option<T>> Look<P, T> for F {
+    fn look(&mut self, port: &mut P) -> Option<T> {
+        self(port)
     }
 }
 

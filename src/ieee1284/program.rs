@@ -264,6 +264,7 @@ impl<P: TimedPort> Run<'_, P> {
     }
 
     /// An access is over.
+    #[inline]
     fn accessed(&mut self) {
         self.last_access = self.port.nanoseconds();
         self.ends_here = true;

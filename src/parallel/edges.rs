@@ -164,6 +164,7 @@ impl PortCore {
 
     /// The control register and nAck are another client's, or a transfer's: edges do not count. By
     /// who has the port, at <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(super) fn disable_edges(&self, hardware: &Hardware) {
         // Only who has the port enables them, or has made way for the caller.
         if self.edges().control_bit() != 0 {

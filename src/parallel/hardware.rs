@@ -85,7 +85,8 @@ impl Windows {
     }
 
     /// The place of the first that is as long as this and fulfils `fits`.
-    fn find(&self, length: u16, mut fits: impl FnMut(usize, IoRange) -> bool) -> Option<usize> {
+    #[inline(never)]
+    fn find(&self, length: u16, fits: &mut dyn FnMut(usize, IoRange) -> bool) -> Option<usize> {
         self.0.iter().enumerate().find_map(|(place, window)| {
             let window = window.filter(|window| window.length() >= length)?;
             fits(place, window).then_some(place)
@@ -251,25 +252,27 @@ impl Ranges {
                 ..places
             });
         }
-        let first = windows.find(LEAST_REGISTERS, |_, _| true)?;
+        let first = windows.find(LEAST_REGISTERS, &mut |_, _| true)?;
         let registers = windows
-            .find(LEAST_REGISTERS, |_, window| answers_as_registers(window))
+            .find(LEAST_REGISTERS, &mut |_, window| {
+                answers_as_registers(window)
+            })
             .unwrap_or(first);
         let base = windows.get(registers).map(IoRange::base)?;
         let is_ecp = |place: usize, window: IoRange| {
             place != registers && (card.is_none() || looks_like_ecp(window))
         };
-        let isa = |_, window: IoRange| {
+        let mut isa = |_, window: IoRange| {
             u64::from(window.base()) == u64::from(base).saturating_add(ISA_ECP_OFFSET)
         };
         let ecp = windows
-            .find(LEAST_ECP, isa)
+            .find(LEAST_ECP, &mut isa)
             .or_else(|| {
-                windows.find(LEAST_ECP, |place, it| {
+                windows.find(LEAST_ECP, &mut |place, it| {
                     place > registers && is_ecp(place, it)
                 })
             })
-            .or_else(|| windows.find(LEAST_ECP, is_ecp));
+            .or_else(|| windows.find(LEAST_ECP, &mut |place, it| is_ecp(place, it)));
         Some(Places { registers, ecp })
     }
 
@@ -313,6 +316,7 @@ impl Ranges {
     }
 
     /// Range and offset of a register. `None`: the port does not have it.
+    #[inline]
     fn place(&self, register: Register) -> Option<(IoRange, u16)> {
         Some(match register {
             Register::Data => (self.registers, DATA),
@@ -385,11 +389,13 @@ impl Ranges {
         })
     }
 
+    #[inline(never)]
     fn read_other(&self, register: Register) -> u8 {
         self.place(register)
             .map_or(0xFF, |(range, offset)| range.read(offset))
     }
 
+    #[inline(never)]
     fn write_other(&self, register: Register, value: u8) {
         let value = if self.ecr_fixed && register == Register::Ecr {
             ieee1284::fixed_ecr(value)
@@ -417,6 +423,7 @@ const FAST_ACCESS_NS: u32 = 50;
 const OPEN_BUS: u8 = 0xFF;
 
 /// Whether anything answers in a window.
+#[inline(never)]
 fn answers(window: IoRange, registers: u16) -> bool {
     (0..registers).any(|offset| window.read(offset) != OPEN_BUS)
 }
@@ -473,6 +480,7 @@ impl ieee1284::Port for NonBlockingPort {
         self.0.write_strobed(bytes, wanted, dcr, reads)
     }
 
+    #[inline]
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         Err(Interrupted)
     }
@@ -564,6 +572,7 @@ impl<'a> OwnedPort<'a> {
         self.ending = true;
     }
 
+    #[inline(never)]
     fn check(&self) -> Result<(), Status> {
         match self.inside.must_leave() {
             Some(LeaveReason::Gone) => return Err(Status::DEVICE_REMOVED),
@@ -590,6 +599,7 @@ impl<'a> OwnedPort<'a> {
         self.waits.sleep(time, inside)
     }
 
+    #[inline(never)]
     fn interruptible(&mut self, result: Result<(), Status>) -> Result<(), Interrupted> {
         result.and_then(|()| self.check()).map_err(|why| {
             self.why = why;
@@ -667,6 +677,7 @@ impl ieee1284::Port for OwnedPort<'_> {
         !goes_on && self.yield_now().is_err()
     }
 
+    #[inline]
     fn yield_now(&mut self) -> Result<(), Interrupted> {
         let result = self.waits.check();
         self.interruptible(result)

@@ -52,26 +52,21 @@ impl Identity {
         let mut texts = Texts::try_empty()?;
         let [device_id, hardware_ids, compatible_ids, description] = &mut *texts;
         device_id.append(ENUMERATOR);
-        device_id.append(id.device_id().as_str());
+        device_id.append(id.device_id());
         let hardware_id = id.hardware_id();
-        for text in [
-            ENUMERATOR,
-            hardware_id.as_str(),
-            "\0",
-            hardware_id.as_str(),
-            "\0",
-        ] {
-            hardware_ids.append(text);
+        hardware_ids.append(ENUMERATOR);
+        for _ in 0..2 {
+            hardware_ids.append(hardware_id);
+            hardware_ids.append("\0");
         }
-        for compatible in id.compatible_ids() {
-            let compatible = compatible.as_str();
+        id.each_compatible_id(|compatible| {
             // A part of an ID would be another ID.
-            if compatible.len() < compatible_ids.room() {
+            if compatible.as_ref().len() < compatible_ids.room() {
                 compatible_ids.append(compatible);
                 compatible_ids.append("\0");
             }
-        }
-        description.append(id.description().as_str());
+        });
+        description.append(id.description());
         Shared::try_new(Self { texts }).map(Some)
     }
 

@@ -91,6 +91,7 @@ impl LinesState {
         }
     }
 
+    #[inline]
     pub(super) fn get(&self) -> RawLines {
         self.lines.with(|lines| *lines)
     }
@@ -115,6 +116,7 @@ impl LinesState {
     }
 
     /// A program has used them.
+    #[inline]
     pub(super) fn set(&self, outputs: Outputs) {
         self.change(move |lines| {
             lines.left |= lines.outputs != outputs;
@@ -156,6 +158,7 @@ impl LinesState {
     }
 
     /// The port is used otherwise than by a program: whether it is to be put at rest first.
+    #[inline]
     pub(super) fn used(&self) -> bool {
         if !self.used.load(Ordering::Acquire) {
             return false;

@@ -454,10 +454,10 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
     }
 
     fn remove(&self, passive: Passive) {
-        let children = self
+        let mut children = self
             .children
             .with(|children| core::mem::replace(children, [const { None }; PLACES.len()]));
-        for child in children.into_iter().flatten() {
+        for child in children.iter_mut().filter_map(Option::take) {
             child.device.delete(passive);
         }
     }
@@ -502,7 +502,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
                 gone
             });
         }
-        for child in gone.into_iter().flatten() {
+        for child in gone.iter_mut().filter_map(Option::take) {
             child.device.report_missing();
         }
     }

@@ -106,6 +106,7 @@ impl<R: RundownCounter, F: Flag, C: Stage, S: Signal> RundownGate<R, F, C, S> {
     }
 
     /// Closes the gate and waits until the last holder has left. Whether it was open.
+    #[inline(never)]
     fn shut(&self) -> bool {
         let open = self.open.replace(false);
         if open {

@@ -87,14 +87,9 @@ impl Label {
             return;
         }
         // Three digits: the highest number of either kind is 255.
-        for (divisor, least) in [(100, 100), (10, 10), (1, 0)] {
+        for (digit, least) in [(number / 100, 100), (number / 10, 10), (number, 0)] {
             if number >= least {
-                take(
-                    DIGITS
-                        .get((number / divisor % 10) as usize)
-                        .copied()
-                        .unwrap_or(b'?'),
-                );
+                take(b'0' + (digit % 10) as u8);
             }
         }
     }

@@ -76,6 +76,7 @@ impl Controls {
     }
 
     /// The transfer is over. What it carried goes back.
+    #[inline]
     fn end(&mut self, information: usize) {
         let before = core::mem::replace(&mut self.state, ControlState::Done(information));
         if let ControlState::Transfer(ControlTransfer {
@@ -97,6 +98,7 @@ impl TransferPlan for Controls {
         limit
     }
 
+    #[inline]
     fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
         match &self.state {
             ControlState::Transfer(transfer) => {

@@ -35,6 +35,7 @@ impl Limits {
 
     /// Of a request on a pipe. What a program sets is for the whole request; the default one is for
     /// a device that says nothing, and a slow scan is none. At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(super) fn of(&self, pipe: Pipe) -> TimeLimit {
         let set = self.0.with(|set| *set);
         time(set.timeouts.of(pipe), set.is_default)

@@ -74,6 +74,7 @@ impl IoBlock {
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: the input is shorter.
+    #[inline]
     pub fn parse(input: &[u8], bitness: Bitness) -> Result<Self, Status> {
         let padding = match bitness {
             Bitness::Native => 4,
@@ -109,6 +110,7 @@ impl IoBlock {
     }
 
     /// The members, and the bytes after them.
+    #[inline]
     fn split(input: &[u8], bitness: Bitness) -> Result<(Self, &[u8]), Status> {
         let (offset, rest) = split(input)?;
         let (length, rest) = split(rest)?;
@@ -138,6 +140,7 @@ impl IoBlockEx {
     ///
     /// # Errors
     /// `STATUS_INVALID_PARAMETER`: the input is shorter.
+    #[inline]
     pub fn parse(input: &[u8], bitness: Bitness) -> Result<Self, Status> {
         let (block, rest) = IoBlock::split(input, bitness)?;
         let ([request, request_type, direction_in, _], _) = split(rest)?;
@@ -165,6 +168,7 @@ impl IoBlockEx {
 ///
 /// # Errors
 /// `STATUS_INVALID_PARAMETER`: there are fewer.
+#[inline]
 fn split<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), Status> {
     let (first, rest) = bytes.split_first_chunk().ok_or(Status::INVALID_PARAMETER)?;
     Ok((*first, rest))

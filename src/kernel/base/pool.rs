@@ -82,6 +82,7 @@ impl<T> PoolBox<T> {
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
+    #[inline]
     pub(in crate::kernel) unsafe fn try_zeroed() -> Result<Self, Status> {
         // Zeroed by the pool.
         allocate::<T>(POOL_FLAG_NON_PAGED).map(Self)
@@ -190,6 +191,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES`
+    #[inline]
     pub(crate) fn try_zeroed(length: usize) -> Result<Self, Status> {
         let memory = allocate_bytes(POOL_FLAG_NON_PAGED, length.max(1))?;
         Ok(Self { memory, length })
@@ -323,10 +325,11 @@ impl<T> Shared<T> {
     }
 }
 
-/// Ends an owner that [`Shared::into_raw`] made.
+/// Ends an owner that [`Shared::into_raw`] made. One copy for all types: values own several.
 ///
 /// # Safety
 /// `raw` is such an owner, and is not used again.
+#[inline(never)]
 pub(in crate::kernel) unsafe fn release_raw(raw: NonNull<c_void>) {
     let header = raw.cast::<Header>();
     // SAFETY: the allocation lives as long as this owner.

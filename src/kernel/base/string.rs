@@ -65,9 +65,9 @@ impl<const N: usize> Wide<N> {
     }
 
     /// Puts `ascii` behind the text.
-    pub(crate) fn append(&mut self, ascii: &str) {
-        for byte in ascii.bytes() {
-            self.push_unit(u16::from(byte));
+    pub(crate) fn append(&mut self, ascii: impl AsRef<[u8]>) {
+        for byte in ascii.as_ref() {
+            self.push_unit(u16::from(*byte));
         }
     }
 

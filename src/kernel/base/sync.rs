@@ -47,6 +47,7 @@ impl<T> SpinLock<T> {
 
     /// Runs `section` with the lock held, at `DISPATCH_LEVEL`. It must not block, complete a
     /// request or call another driver; being `Send`, it cannot hold a [`Passive`].
+    #[inline]
     pub(crate) fn with<R>(&self, section: impl FnOnce(&mut T) -> R + Send) -> R {
         // SAFETY: the lock lies in nonpaged memory, the caller runs at <= DISPATCH_LEVEL.
         let irql: KIRQL = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
@@ -74,10 +75,12 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Signal for Event {
+    #[inline]
     fn set(&self) {
         self.set();
     }
 
+    #[inline]
     fn reset(&self) {
         self.reset();
     }
@@ -102,12 +105,14 @@ impl Event {
     }
 
     /// At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(in crate::kernel) fn set(&self) {
         // SAFETY: initialised; <= DISPATCH_LEVEL with Wait FALSE.
         unsafe { KeSetEvent(self.0.get(), 0, 0) };
     }
 
     /// At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(in crate::kernel) fn reset(&self) {
         // SAFETY: initialised.
         unsafe { KeResetEvent(self.0.get()) };

@@ -1,6 +1,7 @@
 //! Waits that end: by what is waited for, by cancellation, by removal.
 
 use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kernel::{
     Blocking, RundownGuard,
@@ -53,6 +54,7 @@ impl Waiter {
     ///
     /// # Errors
     /// The status that they were stopped with.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.stop.check()
     }
@@ -69,8 +71,13 @@ pub(crate) struct Waits<'a> {
     waiter: &'a Waiter,
     /// Whose request it is, if it is one.
     worker: Option<&'a WorkerThread>,
+    /// [`Cancellation::requested`] of the request, if it is one.
+    cancelled: &'a AtomicBool,
     blocking: Blocking<'a>,
 }
+
+/// Of what is no request.
+static NEVER_CANCELLED: AtomicBool = AtomicBool::new(false);
 
 impl<'a> Waits<'a> {
     /// The waits of something that only its waiter's end ends.
@@ -78,6 +85,7 @@ impl<'a> Waits<'a> {
         Self {
             waiter,
             worker: None,
+            cancelled: &NEVER_CANCELLED,
             blocking,
         }
     }
@@ -90,6 +98,7 @@ impl<'a> Waits<'a> {
         Self {
             waiter: worker.waiter(),
             worker: Some(worker),
+            cancelled: worker.cancellation().requested(),
             blocking,
         }
     }
@@ -102,9 +111,10 @@ impl<'a> Waits<'a> {
     ///
     /// # Errors
     /// The status to end it with: why its waiter was stopped, or `STATUS_CANCELLED`.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Status> {
         self.waiter.check()?;
-        if self.cancellation().is_some_and(Cancellation::is_requested) {
+        if self.cancelled.load(Ordering::Acquire) {
             return Err(Status::CANCELLED);
         }
         Ok(())
@@ -254,17 +264,25 @@ impl Mutex {
     ///
     /// # Errors
     /// As [`Waits::check`].
+    #[inline]
     pub(crate) fn lock(&self, waits: &Waits<'_>) -> Result<MutexGuard<'_>, Status> {
         waits.check()?;
         // Mostly it is free.
-        if let Some(taken) = self.try_lock() {
-            return Ok(taken);
+        match self.try_lock() {
+            Some(taken) => Ok(taken),
+            None => self.wait_for_turn(waits),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_turn(&self, waits: &Waits<'_>) -> Result<MutexGuard<'_>, Status> {
         waits.wait_for([Some(self.0.object())], None)?;
         Ok(MutexGuard(self))
     }
 
     /// Takes the turn if it is free; never waits. At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_>> {
         self.0.take().then_some(MutexGuard(self))
     }

@@ -259,6 +259,7 @@ impl PowerSupply {
 
     /// A request that needs the device has arrived: asks for its power, if it should have it and
     /// has not. At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(crate) fn request(&self) {
         if self.wanting.load(Ordering::Acquire) {
             self.again(false);

@@ -46,8 +46,8 @@ impl Cancellation {
     }
 
     /// Whether it shall. At any IRQL.
-    pub(in crate::kernel) fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::Acquire)
+    pub(in crate::kernel) const fn requested(&self) -> &AtomicBool {
+        &self.requested
     }
 
     /// Signalled when it shall.
@@ -68,6 +68,7 @@ impl Cancellation {
     ///
     /// # Safety
     /// `self` stays where it is until then.
+    #[inline]
     pub(in crate::kernel) unsafe fn follow(&self, irp: &Irp) {
         let raw = irp.raw();
         // SAFETY: the word belongs to the IRP's owner.

@@ -356,6 +356,7 @@ impl<R: Role> Drop for Draft<R> {
 ///
 /// # Safety
 /// At `PASSIVE_LEVEL`; `create` made the object; it and its role are not used any more.
+#[inline(never)]
 unsafe fn dismantle<R: Role>(object: NonNull<DEVICE_OBJECT>) {
     // SAFETY: the object is live.
     let device = unsafe { Device::<R>::from_raw(object) };

@@ -1,54 +1,85 @@
-//! The one dispatch routine: takes an IRP, holds its device, and hands it to what it is for.
+//! The dispatch routines: they take an IRP, hold its device, and hand it to what it is for.
 
 use core::ptr::NonNull;
 
 use wdk_sys::{
-    DEVICE_OBJECT, IRP, IRP_MJ_CREATE, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SYSTEM_CONTROL,
-    IRP_MN_REMOVE_DEVICE, NTSTATUS,
+    DEVICE_OBJECT, IRP, IRP_MJ_CREATE, IRP_MJ_PNP, IRP_MJ_SYSTEM_CONTROL, IRP_MN_REMOVE_DEVICE,
+    NTSTATUS,
 };
 
 use crate::ioctl::Status;
-use crate::kernel::{Device, Disposition, Irp, Request, Role, irql::Routine, pnp, power};
+use crate::kernel::{
+    Device, Disposition, Irp, Request, Role, device::DeviceHold, irql::Routine, pnp, power,
+};
 
-/// The dispatch routine of every major function of every device object.
-///
-/// The IRP may end, and the device be removed, while the code that passed it on still runs here. So
-/// the routine holds the device for its whole length; only `REMOVE_DEVICE`, which waits for all who
-/// hold it, does not.
+/// The dispatch routine of `IRP_MJ_PNP`, `IRP_MJ_POWER` and `IRP_MJ_SYSTEM_CONTROL`, for every device
+/// object.
+pub(in crate::kernel) unsafe extern "C" fn system<R: Role>(
+    object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+) -> NTSTATUS {
+    let pass = |device: Device<'_, R>, irp: Irp, hold: Option<DeviceHold>, routine: &Routine| {
+        let major = u32::from(irp.stack().MajorFunction);
+        let removes =
+            major == IRP_MJ_PNP && u32::from(irp.stack().MinorFunction) == IRP_MN_REMOVE_DEVICE;
+        let _hold = hold.filter(|_| !removes);
+        match major {
+            // No device here provides WMI data.
+            IRP_MJ_SYSTEM_CONTROL => pnp::pass_on(device, irp),
+            // AddDevice has attached the device, and still makes the rest.
+            _ if !device.is_installed() => pnp::pass_on(device, irp),
+            IRP_MJ_PNP => pnp::plug_and_play(device, irp, routine),
+            _ => power::power(device, irp),
+        }
+    };
+    // SAFETY: the I/O manager calls this, with a device object of this driver and an IRP for it.
+    unsafe { take(object, irp, pass) }
+}
+
+/// The dispatch routine of all other major functions.
 pub(in crate::kernel) unsafe extern "C" fn dispatch<R: Role>(
     object: *mut DEVICE_OBJECT,
     irp: *mut IRP,
 ) -> NTSTATUS {
+    let pass = |device: Device<'_, R>, irp: Irp, _hold: Option<DeviceHold>, routine: &Routine| {
+        match u32::from(irp.stack().MajorFunction) {
+            _ if !device.is_installed() => irp.complete(Status::DEVICE_NOT_READY),
+            IRP_MJ_CREATE => create(device, irp),
+            _ => role_request(device, irp, routine),
+        }
+    };
+    // SAFETY: the I/O manager calls this, with a device object of this driver and an IRP for it.
+    unsafe { take(object, irp, pass) }
+}
+
+/// Takes an IRP that has come to a device object, holds the device, and passes both on.
+///
+/// The IRP may end, and the device be removed, while the code that passed it on still runs. Only
+/// `REMOVE_DEVICE`, which waits for all who hold the device, lets go of it before.
+///
+/// # Safety
+/// The I/O manager passed both to a dispatch routine of this driver, which calls this.
+#[allow(clippy::inline_always, reason = "a part of every request")]
+#[inline(always)]
+unsafe fn take<R: Role>(
+    object: *mut DEVICE_OBJECT,
+    irp: *mut IRP,
+    pass: impl FnOnce(Device<'_, R>, Irp, Option<DeviceHold>, &Routine) -> Disposition,
+) -> NTSTATUS {
     let (Some(object), Some(irp)) = (NonNull::new(object), NonNull::new(irp)) else {
         return Status::INVALID_PARAMETER.0;
     };
-    // SAFETY: the I/O manager calls this.
+    // SAFETY: the caller's promise.
     let routine = unsafe { Routine::new() };
-    // SAFETY: for device objects of this driver.
+    // SAFETY: likewise.
     let device = unsafe { Device::<R>::from_raw(object) };
     // Without it the IRP is refused, too: a removal does not turn back.
     let hold = device.remove_lock().hold();
-    // SAFETY: and passes an IRP for it.
-    let irp = match unsafe { Irp::accept(irp, device.remove_lock()) } {
-        Ok(irp) => irp,
-        Err(refused) => return refused.status(),
-    };
-    let major = u32::from(irp.stack().MajorFunction);
-    let removes =
-        major == IRP_MJ_PNP && u32::from(irp.stack().MinorFunction) == IRP_MN_REMOVE_DEVICE;
-    let _hold = hold.filter(|_| !removes);
-    let disposition = match major {
-        // No device here provides WMI data.
-        IRP_MJ_SYSTEM_CONTROL => pnp::pass_on(device, irp),
-        // AddDevice has attached the device, and still makes the rest.
-        IRP_MJ_PNP | IRP_MJ_POWER if !device.is_installed() => pnp::pass_on(device, irp),
-        _ if !device.is_installed() => irp.complete(Status::DEVICE_NOT_READY),
-        IRP_MJ_PNP => pnp::plug_and_play(device, irp, &routine),
-        IRP_MJ_POWER => power::power(device, irp),
-        IRP_MJ_CREATE => create(device, irp, &routine),
-        _ => role_request(device, irp, &routine),
-    };
-    disposition.status()
+    // SAFETY: likewise.
+    match unsafe { Irp::accept(irp, device.remove_lock()) } {
+        Ok(irp) => pass(device, irp, hold, &routine).status(),
+        Err(refused) => refused.status(),
+    }
 }
 
 /// A request that the role sees. `CLEANUP` and `CLOSE` change first what is known of their open.
@@ -81,13 +112,15 @@ fn end_open(irp: &Irp, request: Request) {
 /// `IRP_MJ_CREATE`: the open is known from here on, unless the role refuses it, which it does at
 /// once.
 #[inline(never)]
-fn create<R: Role>(device: Device<'_, R>, irp: Irp, routine: &Routine) -> Disposition {
+fn create<R: Role>(device: Device<'_, R>, irp: Irp) -> Disposition {
     let lock = device.remove_lock();
     let open = match lock.opens().add(irp.file()) {
         Ok(open) => open,
         Err(status) => return irp.complete(status),
     };
-    let disposition = role_request(device, irp, routine);
+    let request = irp.create();
+    // SAFETY: the dispatch routine holds the device.
+    let disposition = unsafe { device.role() }.request(device, irp, request);
     if !disposition.is_success() {
         // SAFETY: of a refused open no request comes, and its place is not another one's.
         unsafe { lock.opens().remove(open) };

@@ -2,7 +2,10 @@
 
 use core::{marker::PhantomData, ptr::NonNull};
 
-use wdk_sys::{DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, STATUS_SUCCESS};
+use wdk_sys::{
+    DEVICE_OBJECT, DRIVER_OBJECT, IRP_MJ_MAXIMUM_FUNCTION, IRP_MJ_PNP, IRP_MJ_POWER,
+    IRP_MJ_SYSTEM_CONTROL, NTSTATUS, STATUS_SUCCESS,
+};
 
 use crate::kernel::{
     Device, Disposition, Irp, Passive, PhysicalDevice, Pnp, Request, dispatch, irql::Routine, trace,
@@ -61,6 +64,11 @@ impl<R: Role> Driver<R> {
 pub(crate) fn initialize<R: Role>(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
     const { assert!(IRP_MJ_MAXIMUM_FUNCTION == 27) }
     driver.MajorFunction = [Some(dispatch::dispatch::<R>); 28];
+    for major in [IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_SYSTEM_CONTROL] {
+        if let Some(routine) = driver.MajorFunction.get_mut(major as usize) {
+            *routine = Some(dispatch::system::<R>);
+        }
+    }
     driver.DriverUnload = Some(unload);
     // SAFETY: the I/O manager made the extension.
     match unsafe { driver.DriverExtension.as_mut() } {

@@ -8,7 +8,7 @@ use core::{ffi::c_void, mem::ManuallyDrop, ptr::NonNull, slice};
 
 use wdk_sys::{
     CCHAR, DEVICE_OBJECT, FILE_DIRECTORY_FILE, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK,
-    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_FLUSH_BUFFERS,
+    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_FLUSH_BUFFERS,
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS,
     PIO_COMPLETION_ROUTINE, PVOID, STATUS_SUCCESS,
     ntddk::{IofCallDriver, IofCompleteRequest},
@@ -156,6 +156,7 @@ impl Irp {
     ///
     /// # Safety
     /// `raw` is the IRP of a dispatch routine of the device that `lock` belongs to.
+    #[inline]
     pub(in crate::kernel) unsafe fn accept(
         raw: NonNull<IRP>,
         lock: RemoveLock,
@@ -163,8 +164,17 @@ impl Irp {
         let acquired = lock.acquire(raw.as_ptr().cast());
         let irp = Self { raw, lock };
         if acquired.is_ok() {
-            return Ok(irp);
+            Ok(irp)
+        } else {
+            Err(irp.refuse())
         }
+    }
+
+    /// The end of an IRP that came to a device that is being removed.
+    #[cold]
+    #[inline(never)]
+    fn refuse(self) -> Disposition {
+        let irp = self;
         let status = match u32::from(irp.stack().MajorFunction) {
             IRP_MJ_CLEANUP => Status::SUCCESS,
             IRP_MJ_CLOSE => {
@@ -177,7 +187,7 @@ impl Irp {
         let raw = irp.into_raw();
         // SAFETY: the IRP is ours; the lock, which was refused, is not released.
         unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
-        Err(Disposition(status.0))
+        Disposition(status.0)
     }
 
     /// Takes back an IRP that was put aside (in a queue, or by a completion routine).
@@ -205,36 +215,41 @@ impl Irp {
     }
 
     /// `IoGetCurrentIrpStackLocation`
+    #[inline]
     fn current(&self) -> *mut IO_STACK_LOCATION {
         // SAFETY: the IRP is live while this value is.
         unsafe { current_slot(self.raw).read() }
     }
 
     /// This driver's stack location.
+    #[inline]
     pub(in crate::kernel) fn stack(&self) -> &IO_STACK_LOCATION {
         // SAFETY: valid while the IRP is ours.
         unsafe { &*self.current() }
     }
 
-    /// What the IRP asks. Those requests that arrive at `PASSIVE_LEVEL` prove it for as long as
+    /// What an `IRP_MJ_CREATE` asks.
+    pub(in crate::kernel) fn create(&self) -> Request<'static> {
+        // SAFETY: the member that belongs to this major; of another one any bits are options.
+        let create = unsafe { self.stack().Parameters.Create };
+        Request::Create(Create {
+            directory: create.Options & FILE_DIRECTORY_FILE != 0,
+            has_name: self.file().has_name(),
+        })
+    }
+
+    /// What the IRP asks, which is no `IRP_MJ_CREATE`. Those requests that arrive at `PASSIVE_LEVEL` prove it for as long as
     /// their routine runs.
     ///
     /// # Safety
     /// `routine` is the dispatch routine of the IRP.
+    #[inline]
     pub(in crate::kernel) unsafe fn request<'irql>(
         &self,
         routine: &'irql Routine,
     ) -> Request<'irql> {
         let stack = self.stack();
         match u32::from(stack.MajorFunction) {
-            IRP_MJ_CREATE => {
-                // SAFETY: the member that belongs to this major.
-                let create = unsafe { stack.Parameters.Create };
-                Request::Create(Create {
-                    directory: create.Options & FILE_DIRECTORY_FILE != 0,
-                    has_name: self.file().has_name(),
-                })
-            }
             // SAFETY: the I/O manager sends CLEANUP at PASSIVE_LEVEL.
             IRP_MJ_CLEANUP => Request::Cleanup(unsafe { Passive::of(routine) }),
             // SAFETY: and CLOSE.
@@ -285,12 +300,14 @@ impl Irp {
 
     /// What is known of the open that the request came through: nothing, if it came through none,
     /// or through one of another device.
+    #[inline]
     pub(in crate::kernel) fn open(&self) -> Option<OpenRef> {
         self.lock.opens().find(self.file())
     }
 
     /// The open of a program, whose requests end with its handle. `None`: a driver sent the
     /// request, and may do so for as long as it has the open.
+    #[inline]
     pub(in crate::kernel) fn program(&self) -> Option<OpenRef> {
         if self.is_from_user() {
             self.open()
@@ -301,6 +318,7 @@ impl Irp {
 
     /// As [`Irp::program`], for a request that waits. Notes that a driver uses its open, whose last
     /// handle may be closed.
+    #[inline]
     pub(in crate::kernel) fn waiting_program(&self) -> Option<OpenRef> {
         let open = self.open();
         if self.is_from_user() {
@@ -321,6 +339,7 @@ impl Irp {
     }
 
     /// What [`Irp::set_open_context`] keeps for the open of this request, if it is a `T`.
+    #[inline]
     pub(crate) fn kept_for_open<T: Send + Sync + 'static>(&self) -> Option<Shared<T>> {
         self.open()?.context()
     }
@@ -458,6 +477,7 @@ impl Irp {
     /// what was written reaches the caller.
     ///
     /// `STATUS_BUFFER_TOO_SMALL`, if the caller has no room for it.
+    #[inline]
     pub(crate) fn answer(self, data: &[u8]) -> Disposition {
         let buffer = self.system_buffer();
         let room = match u32::from(self.stack().MajorFunction) {
@@ -476,6 +496,7 @@ impl Irp {
     }
 
     /// Ends a request with a status and an Information: a transfer, with the bytes that it moved.
+    #[inline]
     pub(crate) fn complete_with(self, status: Status, information: usize) -> Disposition {
         self.set_status(status, information);
         self.complete_as_is()
@@ -499,6 +520,7 @@ impl Irp {
     }
 
     /// Ends the request with the status that it has.
+    #[inline]
     pub(in crate::kernel) fn complete_as_is(self) -> Disposition {
         let status = self.status();
         let (raw, lock) = self.into_parts();

@@ -66,6 +66,7 @@ impl OpenList {
 
     /// What is known of an open; nothing of one that was not made of this device object. At <=
     /// `DISPATCH_LEVEL`.
+    #[inline(never)]
     pub(in crate::kernel) fn find(&self, file: FileId) -> Option<OpenRef> {
         if file.is_none() {
             return None;

@@ -110,7 +110,7 @@ impl Pending {
 
     /// Whether a request waits.
     pub(crate) fn is_taken(&self) -> bool {
-        self.queue.with(|_, queued| queued.count != 0)
+        self.queue.with(|_, queued| queued.count() != 0)
     }
 
     /// Lets a request wait, for `milliseconds`, if there is such a limit. Who looks for what it
@@ -155,7 +155,7 @@ impl Pending {
         let timer = &*self.timer;
         self.queue.with(move |place, queued| {
             // A place that is closed has seen the end of its timer.
-            let deadline = queued.first.filter(|_| place.0.is_success());
+            let deadline = queued.first().filter(|_| place.0.is_success());
             if let Some(milliseconds) = deadline.and_then(time) {
                 // SAFETY: `open` made the timer, before requests were let in; `close`, which comes
                 // before the owner goes, waits for it.

@@ -2,6 +2,7 @@
 
 use core::{
     cell::UnsafeCell,
+    marker::PhantomData,
     mem::offset_of,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, AtomicU32, Ordering},
@@ -178,28 +179,19 @@ impl<S: Admission> Queue<S> {
         ptr::from_ref(&*self.0).cast_mut().cast()
     }
 
-    /// Runs `section` on what the queue keeps, under its lock, at `DISPATCH_LEVEL`; it is told how
-    /// many IRPs there are, and the ticket of the oldest. As for
-    /// [`SpinLock::with`](crate::kernel::SpinLock::with), it must not block or complete a request.
-    pub(in crate::kernel) fn with<T>(&self, section: impl FnOnce(&mut S, Queued) -> T + Send) -> T {
+    /// Runs `section` on what the queue keeps, under its lock, at `DISPATCH_LEVEL`; it can look at
+    /// the IRPs. As for [`SpinLock::with`](crate::kernel::SpinLock::with), it must not block or
+    /// complete a request.
+    pub(in crate::kernel) fn with<T>(
+        &self,
+        section: impl FnOnce(&mut S, Queued<'_, S>) -> T + Send,
+    ) -> T {
         let mut irql = 0;
         // SAFETY: the queue is initialised.
         unsafe { acquire_lock(self.csq(), &raw mut irql) };
-        let links = &self.0.links;
-        let head = links.list.get();
-        // SAFETY: under the lock.
-        let first = unsafe { (*head).Flink };
-        let mut entry = first;
-        while entry != head && is_being_cancelled(irp_of(entry)) {
-            // SAFETY: an entry of the list.
-            entry = unsafe { (*entry).Flink };
-        }
         let queued = Queued {
-            count: links.length.load(Ordering::Relaxed),
-            first: (entry != head).then(|| {
-                // SAFETY: an entry of the list is a live IRP's, and `insert` wrote what it carries.
-                S::ticket(unsafe { &*carried_by::<S>(irp_of(entry)) })
-            }),
+            links: &self.0.links,
+            admission: PhantomData,
         };
         // SAFETY: under the lock, so this is the only reference.
         let result = section(unsafe { &mut *self.0.state.get() }, queued);
@@ -267,6 +259,7 @@ impl<S: Admission> Queue<S> {
     }
 
     /// Takes an IRP out of the queue, with what it carries.
+    #[inline]
     pub(in crate::kernel) fn next(&self, mut pick: Pick) -> Option<(Irp, S::Carried)> {
         let context = (&raw mut pick).cast();
         // SAFETY: the queue is initialised; the context lives as long as the call.
@@ -279,13 +272,44 @@ impl<S: Admission> Queue<S> {
     }
 }
 
-/// The IRPs in a queue.
-#[derive(Clone, Copy)]
-pub(in crate::kernel) struct Queued {
+/// The IRPs in a queue whose lock is held.
+pub(in crate::kernel) struct Queued<'a, S> {
+    links: &'a Links,
+    admission: PhantomData<fn() -> S>,
+}
+
+impl<S: Admission> Queued<'_, S> {
     /// How many there are.
-    pub(in crate::kernel) count: u32,
+    pub(in crate::kernel) fn count(&self) -> u32 {
+        self.links.length.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is one that is not being cancelled.
+    pub(in crate::kernel) fn is_any(&self) -> bool {
+        self.oldest().is_some()
+    }
+
     /// The ticket of the oldest that is not being cancelled.
-    pub(in crate::kernel) first: Option<u64>,
+    pub(in crate::kernel) fn first(&self) -> Option<u64> {
+        // SAFETY: an entry of the list is a live IRP's, and `insert` wrote what it carries.
+        self.oldest()
+            .map(|irp| S::ticket(unsafe { &*carried_by::<S>(irp) }))
+    }
+
+    fn oldest(&self) -> Option<PIRP> {
+        let head = self.links.list.get();
+        // SAFETY: under the lock.
+        let mut entry = unsafe { (*head).Flink };
+        while entry != head {
+            let irp = irp_of(entry);
+            if !is_being_cancelled(irp) {
+                return Some(irp);
+            }
+            // SAFETY: an entry of the list.
+            entry = unsafe { (*entry).Flink };
+        }
+        None
+    }
 }
 
 /// Whether an IRP in the list is about to leave it, for a thread cancels it: the `IoCsq` functions

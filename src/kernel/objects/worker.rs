@@ -381,6 +381,7 @@ impl Task<'_> {
     }
 
     /// The request, which ends now. Its end may be that of its open, too.
+    #[inline]
     fn ended(self) -> Irp {
         Cancellation::let_go(&self.irp);
         let worker = self.worker;
@@ -391,6 +392,7 @@ impl Task<'_> {
     }
 
     /// Ends a read or write that moved `count` bytes.
+    #[inline]
     pub(crate) fn complete_transfer(self, status: Status, count: usize) -> Disposition {
         self.ended().complete_with(status, count)
     }

@@ -122,9 +122,9 @@ pub(crate) type Grant<'a> = &'a dyn Fn(Irp, QueuedPortRequest) -> Disposition;
 
 impl ArbiterState {
     /// Who is next. A thread gets the port at once.
-    fn next(&mut self, taken: &AtomicBool, queued: Queued) -> Next {
+    fn next(&mut self, taken: &AtomicBool, queued: &Queued<'_, Self>) -> Next {
         let oldest = Oldest {
-            irp: queued.first,
+            irp: queued.first(),
             thread: self.threads.first().map(|it| (it.ticket, it.owner)),
         };
         let next = self.arbiter.next(taken, oldest);
@@ -183,10 +183,11 @@ impl PortArbiter {
 
     /// How many IRPs wait.
     pub(crate) fn waiting_requests(&self) -> u32 {
-        self.queue.with(|_, queued| queued.count)
+        self.queue.with(|_, queued| queued.count())
     }
 
     /// Takes the port if it is free; never waits. At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(crate) fn try_acquire(&self, owner: Owner) -> bool {
         let taken = &self.taken;
         self.queue
@@ -335,7 +336,7 @@ impl PortArbiter {
                 state.threads.for_each(WaitingThread::tell);
             }
             Some(if left.pass_on {
-                state.next(taken, queued)
+                state.next(taken, &queued)
             } else {
                 Next::Done
             })
@@ -358,7 +359,7 @@ impl PortArbiter {
                 self.queue.with(move |state, _| state.arbiter.give(owner));
                 let _ = grant(irp, waiting.request);
             }
-            next = self.queue.with(|state, queued| state.next(taken, queued));
+            next = self.queue.with(|state, queued| state.next(taken, &queued));
         }
     }
 

@@ -69,7 +69,9 @@ impl IoRange {
         }
     }
 
-    /// Reads the byte at `offset`; 0xFF, as of open lines, outside the range.
+    /// Reads the byte at `offset`; 0xFF, as of open lines, outside the range. For what is read once;
+    /// [`IoRange::at`] is for what is read often.
+    #[inline(never)]
     pub(crate) fn read(self, offset: u16) -> u8 {
         match self.port(offset) {
             // SAFETY: Windows assigned this port to the device.
@@ -112,7 +114,8 @@ impl IoRange {
         }
     }
 
-    /// Writes the byte at `offset`; nothing outside the range.
+    /// Writes the byte at `offset`; nothing outside the range. As for [`IoRange::read`].
+    #[inline(never)]
     pub(crate) fn write(self, offset: u16, value: u8) {
         if let Some(port) = self.port(offset) {
             // SAFETY: as in `read`.

@@ -123,6 +123,7 @@ impl DeviceUrbGate {
 
     /// A request has ended on the pipes of `pipe_mask`, or another change came that
     /// [`DeviceUrbGate::wait_for_change`] may be for. At <= `DISPATCH_LEVEL`.
+    #[inline]
     pub(super) fn tell(&self, pipe_mask: u32) {
         if self.held.load(Ordering::Acquire) & pipe_mask != 0 {
             self.changed.set();
@@ -155,6 +156,7 @@ impl DeviceUrbGate {
     ///
     /// # Errors
     /// The refusal.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Status> {
         if self.admits.load(Ordering::Acquire) {
             return Ok(());

@@ -44,6 +44,7 @@ impl PartialMdl {
     ///
     /// # Safety
     /// `source` is a live MDL of locked pages; they stay so until [`PartialMdl::prepare`].
+    #[inline]
     pub(super) unsafe fn describe(
         &mut self,
         source: NonNull<MDL>,
@@ -74,6 +75,7 @@ impl PartialMdl {
     }
 
     /// `MmPrepareMdlForReuse`: undoes the mapping that a lower driver may have made.
+    #[inline(never)]
     pub(super) fn prepare(&mut self) {
         let mdl = self.0.as_ptr();
         // SAFETY: ours, and the USB stack has no request with it now.

@@ -263,7 +263,7 @@ impl<E: TransferPlan> Shared<PipeQueue<E>> {
     /// Goes on with the queue, if no pump does. At <= `DISPATCH_LEVEL`.
     pub(crate) fn resume(&self) {
         let ready = self.queue.with(|busy, queued| {
-            let ready = !busy.0 && queued.first.is_some() && !self.urb_gate.is_held(self.pipe_mask);
+            let ready = !busy.0 && queued.is_any() && !self.urb_gate.is_held(self.pipe_mask);
             busy.0 |= ready;
             ready
         });

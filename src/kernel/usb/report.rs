@@ -1,10 +1,33 @@
 //! What events say of a URB that did not go well.
 
-use super::super::event;
+use super::{super::event, urb::Urb};
 use crate::{
     ioctl::Status,
     trace::{Cause, Label, TraceEvent},
 };
+
+/// A URB failed, or was not over in time, for the reason `why`. One that was cancelled did neither.
+pub(super) fn failure(
+    label: Label,
+    pipe_mask: u32,
+    urb: &Urb,
+    status: Status,
+    why: Option<Status>,
+    moved: usize,
+) {
+    match why {
+        Some(Status::IO_TIMEOUT) if moved == 0 => timed_out(label, urb.function()),
+        None if status != Status::CANCELLED => {
+            // An index is less than eight.
+            let pipe = match pipe_mask {
+                0 => CONTROL_PIPE,
+                pipe_mask => u8::try_from(pipe_mask.trailing_zeros()).unwrap_or(CONTROL_PIPE),
+            };
+            failed(label, pipe, urb.function(), urb.usbd_status(), status);
+        }
+        _ => {}
+    }
+}
 
 /// In events: the default control pipe.
 pub(super) const CONTROL_PIPE: u8 = u8::MAX;

@@ -45,6 +45,7 @@ impl Timer {
     /// # Safety
     /// Initialised; what the routine needs stays until it has run, or [`Timer::cancel`] said that
     /// it will not.
+    #[inline]
     pub(in crate::kernel) unsafe fn start(&self, hundred_nanoseconds: u64) -> bool {
         let due = LARGE_INTEGER {
             // Negative: from now on.

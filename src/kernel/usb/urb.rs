@@ -81,6 +81,17 @@ pub(crate) enum Data {
     Carried { length: usize },
 }
 
+impl Data {
+    /// How much.
+    pub(super) const fn length(self) -> usize {
+        let (Self::Caller { length, .. }
+        | Self::Output { length }
+        | Self::Bounce { length }
+        | Self::Carried { length }) = self;
+        length
+    }
+}
+
 /// The same as the USB stack wants it: nonpaged memory, or an MDL of locked pages.
 #[derive(Clone, Copy)]
 pub(super) struct Memory {

@@ -1,7 +1,10 @@
 //! The internal requests of class drivers: connection, lock, and the claim of a program.
 
 use super::{
-    super::hardware::OwnedPort, DeviceCore, Lock, requests::status_of, session::Allocation,
+    super::hardware::OwnedPort,
+    DeviceCore, Lock,
+    requests::status_of,
+    session::{Allocation, Operation, once},
 };
 use crate::{
     ieee1284::{Fault, Session},
@@ -194,14 +197,29 @@ impl DeviceCore {
         limit: Option<u64>,
         operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
     ) -> Result<T, Status> {
+        once(operation, |operation| {
+            self.on_locked_port(blocking, limit, operation)
+        })
+    }
+
+    #[inline(never)]
+    fn on_locked_port<'a>(
+        &'a self,
+        blocking: Blocking<'a>,
+        limit: Option<u64>,
+        operation: &mut dyn Operation<'a>,
+    ) -> Result<(), Status> {
         self.serves_client()?;
         let waits = Waits::new(&self.client, blocking);
         let _turn = self.peripheral.lock(&waits)?;
         self.serves_client()?;
-        self.in_session(waits, limit, true, |session, port| {
+        let inside = self.port.enter_when_there(&waits)?;
+        let mut settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
             self.settle(session, port);
-            operation(session, port)
-        })
+            operation.run(session, port);
+        };
+        self.in_session_on(inside, waits, limit, true, &mut settled);
+        Ok(())
     }
 
     pub(super) fn call(

@@ -216,6 +216,7 @@ impl DeviceCore {
         Owner::Device(self.address())
     }
 
+    #[inline]
     fn free_port(&self) {
         self.port.free_for(self.owner());
     }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// What the verifier must know of the hardware.
+#[inline]
 fn chip(port: &PortCore, hardware: &Hardware) -> Chip {
     let capabilities = port.capabilities(hardware);
     Chip {

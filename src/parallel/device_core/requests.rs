@@ -199,7 +199,7 @@ impl DeviceCore {
         };
         let limit = self.write_limit(data.len());
         let mut written = 0;
-        let status = self.with_power(task.waits(), limit, &mut |session, port| {
+        let mut write = |session: &mut Session, port: &mut OwnedPort<'_>| {
             // With a time-out a fault is waited for as a busy peripheral is.
             session.set_patient(limit.is_some());
             // After a sleep, the rest.
@@ -207,7 +207,8 @@ impl DeviceCore {
             let (count, status) = Self::write_bytes(session, port, rest);
             written += count;
             status
-        });
+        };
+        let status = self.with_power(task.waits(), limit, &mut write);
         task.complete_transfer(status, written)
     }
 
@@ -249,7 +250,7 @@ impl DeviceCore {
     fn read_with_power(&self, waits: Waits<'_>, buffer: &mut [u8]) -> (Status, usize) {
         let limit = self.read_limit(buffer.len());
         let mut read = 0;
-        let status = self.with_power(waits, limit, &mut |session, port| {
+        let mut read_bytes = |session: &mut Session, port: &mut OwnedPort<'_>| {
             let (count, status) = Self::read_bytes(session, port, limit, buffer);
             read = count;
             match status {
@@ -257,16 +258,19 @@ impl DeviceCore {
                 Status::POWER_STATE_INVALID if count > 0 => Status::SUCCESS,
                 status => status,
             }
-        });
+        };
+        let status = self.with_power(waits, limit, &mut read_bytes);
         (status, read)
     }
 
     /// The time of a write, in milliseconds.
+    #[inline]
     pub(super) fn write_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).write_limit(length)
     }
 
     /// The time of a read, in milliseconds.
+    #[inline]
     pub(super) fn read_limit(&self, length: usize) -> Option<u64> {
         self.preferences.with(|it| it.timeouts).read_limit(length)
     }
@@ -353,15 +357,15 @@ impl DeviceCore {
         mut operation: impl FnMut(&mut Session, &mut OwnedPort<'_>) -> Result<T, Fault>,
     ) -> Result<T, Status> {
         let mut result = None;
-        let status = self.with_power(task.waits(), None, &mut |session, port| match operation(
-            session, port,
-        ) {
-            Ok(value) => {
-                result = Some(value);
-                Status::SUCCESS
-            }
-            Err(fault) => status_of(fault, port),
-        });
+        let mut told =
+            |session: &mut Session, port: &mut OwnedPort<'_>| match operation(session, port) {
+                Ok(value) => {
+                    result = Some(value);
+                    Status::SUCCESS
+                }
+                Err(fault) => status_of(fault, port),
+            };
+        let status = self.with_power(task.waits(), None, &mut told);
         result.ok_or(status)
     }
 }
@@ -375,6 +379,7 @@ enum Id<'id> {
 }
 
 /// The status of a request that ended with a fault.
+#[inline(never)]
 pub(in crate::parallel) fn status_of(fault: Fault, port: &OwnedPort<'_>) -> Status {
     match fault {
         Fault::Interrupted => port.why(),

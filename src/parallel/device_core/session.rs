@@ -29,20 +29,31 @@ impl Drop for Allocation<'_> {
     }
 }
 
-/// What is done on a port that is taken, in one copy for all that it may be.
-type Operation<'o, 'a> = &'o mut dyn FnMut(&mut Session, &mut OwnedPort<'a>);
+/// What is done on a port that is taken.
+///
+/// Not a `dyn FnMut`, whose table has a second copy of every closure, for a call by value.
+pub(super) trait Operation<'a, T = ()> {
+    /// Does it.
+    fn run(&mut self, session: &mut Session, port: &mut OwnedPort<'a>) -> T;
+}
+
+impl<'a, T, F: FnMut(&mut Session, &mut OwnedPort<'a>) -> T> Operation<'a, T> for F {
+    fn run(&mut self, session: &mut Session, port: &mut OwnedPort<'a>) -> T {
+        self(session, port)
+    }
+}
 
 /// Runs `operation` by way of a function that takes it in its common form; what it gives.
 ///
 /// # Errors
 /// What the function says, if it did not run the operation.
-fn once<'a, T>(
+pub(super) fn once<'a, T>(
     operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
-    run: impl FnOnce(Operation<'_, 'a>) -> Result<(), Status>,
+    run: impl FnOnce(&mut dyn Operation<'a>) -> Result<(), Status>,
 ) -> Result<T, Status> {
     let mut operation = Some(operation);
     let mut result = None;
-    run(&mut |session, port| {
+    run(&mut |session: &mut Session, port: &mut OwnedPort<'a>| {
         result = operation.take().map(|operation| operation(session, port));
     })?;
     result.ok_or(Status::UNSUCCESSFUL)
@@ -56,14 +67,15 @@ impl DeviceCore {
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
-        operation: &mut dyn FnMut(&mut Session, &mut OwnedPort<'a>) -> Status,
+        operation: &mut dyn Operation<'a, Status>,
     ) -> Status {
         loop {
             let mut status = Status::UNSUCCESSFUL;
-            let done = self.on_peripheral(waits, limit, &mut |session, port| {
+            let mut settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
                 self.settle(session, port);
-                status = operation(session, port);
-            });
+                status = operation.run(session, port);
+            };
+            let done = self.on_peripheral(waits, limit, &mut settled);
             match done {
                 Ok(()) if status == Status::POWER_STATE_INVALID => {}
                 Ok(()) => return status,
@@ -96,7 +108,7 @@ impl DeviceCore {
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
-        operation: Operation<'_, 'a>,
+        operation: &mut dyn Operation<'a>,
     ) -> Result<(), Status> {
         let allocation = self.allocate(&waits)?;
         let inside = self.port.enter_when_there(&waits)?;
@@ -122,6 +134,7 @@ impl DeviceCore {
     }
 
     /// Selects the device, when the hardware is there. The port is ours.
+    #[inline]
     pub(super) fn select(&self, waits: &Waits<'_>) -> Result<(), Status> {
         let device = match self.place {
             Place::Chain(device) => Some(device),
@@ -165,13 +178,13 @@ impl DeviceCore {
 
     /// As [`DeviceCore::in_session`], on hardware that was entered.
     #[inline(never)]
-    fn in_session_on<'a>(
+    pub(super) fn in_session_on<'a>(
         &'a self,
         inside: RundownGuard<'a, Hardware>,
         waits: Waits<'a>,
         limit: Option<u64>,
         keep: bool,
-        operation: Operation<'_, 'a>,
+        operation: &mut dyn Operation<'a>,
     ) {
         // The lock of the peripheral is ours: no other thread has the session.
         let Some(mut slot) = self.session.take() else {
@@ -199,7 +212,7 @@ impl DeviceCore {
             session.disconnected();
         }
         session.forget_lines();
-        operation(session, &mut port);
+        operation.run(session, &mut port);
         self.tell_trouble(session, port.why());
         if !keep {
             port.end();
@@ -254,8 +267,10 @@ impl DeviceCore {
     pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
-            let operation: Operation<'_, '_> = &mut |session, port| session.terminate(port);
-            self.in_session_on(inside, waits, None, true, operation);
+            let mut terminate = |session: &mut Session, port: &mut OwnedPort<'_>| {
+                session.terminate(port);
+            };
+            self.in_session_on(inside, waits, None, true, &mut terminate);
         }
     }
 }

@@ -152,6 +152,7 @@ impl PortCore {
         }
     }
 
+    #[inline]
     fn taken(&self, by_client: bool) {
         event(self.number.label(), &TraceEvent::PortTaken { by_client });
     }

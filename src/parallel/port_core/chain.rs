@@ -50,6 +50,7 @@ impl PortCore {
     }
 
     /// What the port's hardware can do, with what was found out since the start.
+    #[inline]
     pub(in crate::parallel) fn capabilities(&self, hardware: &Hardware) -> Capabilities {
         let capabilities = hardware.capabilities();
         match self.byte.load(Ordering::Relaxed) {
@@ -162,6 +163,7 @@ impl PortCore {
     }
 
     /// The `PPT_*` bits of the port with its chain.
+    #[inline]
     pub(in crate::parallel) fn ppt(&self, hardware: &Hardware) -> u32 {
         /// `PPT_1284_3_PRESENT`
         const CHAIN_PRESENT: u32 = 0x10;

@@ -214,6 +214,7 @@ impl PortCore {
     ///
     /// # Errors
     /// `STATUS_DEVICE_NOT_READY`: the port is stopped. `STATUS_DEVICE_REMOVED`: it is gone.
+    #[inline]
     pub(in crate::parallel) fn found(&self) -> Result<Hardware, Status> {
         self.found
             .with(|found| *found)
@@ -221,6 +222,8 @@ impl PortCore {
     }
 
     /// What a request is told that needs hardware which is not there.
+    #[cold]
+    #[inline(never)]
     pub(super) fn absence(&self) -> Status {
         if self.waiter.check().is_err() {
             Status::DEVICE_REMOVED

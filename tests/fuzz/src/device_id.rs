@@ -114,19 +114,19 @@ fn parse(raw: &[u8]) {
 /// Makes the IDs of a device, in which no character may be illegal.
 fn identity(id: &PlugAndPlayId) {
     let (node, hardware) = (id.device_id(), id.hardware_id());
-    let (node, hardware) = (node.as_str(), hardware.as_str());
+    let (node, hardware) = (&*node.to_string(), &*hardware.to_string());
     assert!(is_id(node) && (2..=128).contains(&node.len()), "{node}");
     assert!(is_id(hardware) && (6..=24).contains(&hardware.len()));
     assert!(node.starts_with(&hardware[..hardware.len() - 4]));
-    for compatible in id.compatible_ids() {
-        let text = compatible.as_str();
+    id.each_compatible_id(|compatible| {
+        let text = compatible.to_string();
         assert!(text.len() <= 128, "{text}");
-        let rest = text.strip_prefix("LPTENUM\\").unwrap_or(text);
+        let rest = text.strip_prefix("LPTENUM\\").unwrap_or(&text);
         assert!(is_id(rest) && !rest.is_empty(), "{text}");
-    }
+    });
     for text in [id.description(), id.class()] {
         assert!(
-            text.as_str()
+            text.to_string()
                 .bytes()
                 .all(|byte| (b' '..0x7F).contains(&byte))
         );

@@ -17,16 +17,17 @@ fn with<T>(id: &[u8], look: impl FnOnce(&PlugAndPlayId) -> T) -> Option<T> {
 }
 
 fn hardware_id(id: &str) -> String {
-    with(id.as_bytes(), |id| id.hardware_id().as_str().to_owned()).unwrap()
+    with(id.as_bytes(), |id| id.hardware_id().to_string()).unwrap()
+}
+
+fn compatible_ids_of(id: &PlugAndPlayId) -> Vec<String> {
+    let mut ids = Vec::new();
+    id.each_compatible_id(|id| ids.push(id.to_string()));
+    ids
 }
 
 fn compatible_ids(id: &str) -> Vec<String> {
-    let owned = |id: &PlugAndPlayId| {
-        id.compatible_ids()
-            .map(|id| id.as_str().to_owned())
-            .collect()
-    };
-    with(id.as_bytes(), owned).unwrap()
+    with(id.as_bytes(), compatible_ids_of).unwrap()
 }
 
 /// Device IDs as devices send them, and the hardware ID that is published of each. INF files write
@@ -188,8 +189,8 @@ fn other_real_devices() {
         assert_eq!(name, hardware);
         assert!(checksum.bytes().all(|digit| digit.is_ascii_hexdigit()));
         with(id.as_bytes(), |id| {
-            assert_eq!(id.description().as_str(), description);
-            assert_eq!(id.class().as_str(), "PRINTER");
+            assert_eq!(id.description().to_string(), description);
+            assert_eq!(id.class().to_string(), "PRINTER");
         })
         .unwrap();
     }
@@ -213,7 +214,7 @@ fn the_device_id_is_not_cut() {
         ),
     ] {
         with(id.as_bytes(), |id| {
-            assert!(id.device_id().as_str().eq_ignore_ascii_case(node));
+            assert!(id.device_id().to_string().eq_ignore_ascii_case(node));
         })
         .unwrap();
     }
@@ -288,10 +289,10 @@ fn without_manufacturer_or_model_there_is_no_identity() {
 fn illegal_characters_are_replaced() {
     let id = b"MFG:A,B\\C\x7F\x80\xFF\t;MDL:\x01d \xE9;DES:l'\xE9t\xE9, \\ \n;CLS:Prin\x00ter;";
     with(id, |id| {
-        assert_eq!(id.device_id().as_str(), "A_B_C____d__");
-        assert!(id.hardware_id().as_str().starts_with("A_B_C____d__"));
-        assert_eq!(id.description().as_str(), "l'_t_, \\");
-        assert_eq!(id.class().as_str(), "PRIN_TER");
+        assert_eq!(id.device_id().to_string(), "A_B_C____d__");
+        assert!(id.hardware_id().to_string().starts_with("A_B_C____d__"));
+        assert_eq!(id.description().to_string(), "l'_t_, \\");
+        assert_eq!(id.class().to_string(), "PRIN_TER");
     })
     .unwrap();
     // The checksum is of what was sent: another byte, another ID.
@@ -319,24 +320,23 @@ mod random {
 
     fn check(id: &PlugAndPlayId) -> Result<(), TestCaseError> {
         let (node, hardware) = (id.device_id(), id.hardware_id());
-        let (node, hardware) = (node.as_str(), hardware.as_str());
+        let (node, hardware) = (&*node.to_string(), &*hardware.to_string());
         prop_assert!(is_id(node) && (2..=128).contains(&node.len()), "{node}");
         prop_assert!(
             is_id(hardware) && (6..=24).contains(&hardware.len()),
             "{hardware}"
         );
         prop_assert!(node.starts_with(&hardware[..hardware.len() - 4]));
-        for compatible in id.compatible_ids() {
-            let text = compatible.as_str();
-            let rest = text.strip_prefix("LPTENUM\\").unwrap_or(text);
+        for text in compatible_ids_of(id) {
+            let rest = text.strip_prefix("LPTENUM\\").unwrap_or(&text);
             prop_assert!(
                 is_id(rest) && !rest.is_empty() && text.len() <= 128,
                 "{text}"
             );
         }
         let is_text =
-            |text: PlugAndPlayText| text.as_str().bytes().all(|b| (b' '..0x7F).contains(&b));
-        prop_assert!(is_text(id.description()) && !id.description().as_str().is_empty());
+            |text: PlugAndPlayText| text.as_ref().iter().all(|b| (b' '..0x7F).contains(b));
+        prop_assert!(is_text(id.description()) && !id.description().as_ref().is_empty());
         prop_assert!(is_text(id.class()));
         Ok(())
     }

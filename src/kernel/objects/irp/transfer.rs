@@ -77,6 +77,7 @@ impl Irp {
     }
 
     /// The buffer of a device control request, if its output has `length` bytes.
+    #[inline]
     pub(in crate::kernel) fn output(&self, length: usize) -> Option<*mut u8> {
         let buffer = self.system_buffer();
         let fits = length == 0 || !buffer.is_null() && length <= self.output_length();

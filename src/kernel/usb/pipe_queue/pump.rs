@@ -86,6 +86,7 @@ impl<E: TransferPlan> Pump<E> {
     }
 
     /// Serves what is queued.
+    #[inline]
     pub(super) fn serve_queue(self) {
         if let Some((pump, irp, request)) = self.next_request() {
             pump.begin_and_run(irp, request);
@@ -106,8 +107,7 @@ impl<E: TransferPlan> Pump<E> {
                 self.retire();
             }
             let more = pipe_queue.queue.with(|busy, queued| {
-                busy.0 =
-                    queued.first.is_some() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask);
+                busy.0 = queued.is_any() && !pipe_queue.urb_gate.is_held(pipe_queue.pipe_mask);
                 busy.0
             });
             if !more {
@@ -220,62 +220,6 @@ impl<E: TransferPlan> Pump<E> {
         irp.complete_keeping_hold(status, information)
     }
 
-    /// Tells of a URB that failed, or was not over in time. One that was cancelled did neither.
-    fn tell_failure(&self, urb: &Urb, status: Status, why: Option<Status>, moved: usize) {
-        let label = self.0.urb_gate.label();
-        match why {
-            Some(Status::IO_TIMEOUT) if moved == 0 => report::timed_out(label, urb.function()),
-            None if status != Status::CANCELLED => {
-                // An index is less than eight.
-                let pipe = match self.0.pipe_mask {
-                    0 => report::CONTROL_PIPE,
-                    pipe_mask => {
-                        u8::try_from(pipe_mask.trailing_zeros()).unwrap_or(report::CONTROL_PIPE)
-                    }
-                };
-                report::failed(label, pipe, urb.function(), urb.usbd_status(), status);
-            }
-            _ => {}
-        }
-    }
-
-    /// Where the data is.
-    ///
-    /// # Errors
-    /// `STATUS_INVALID_PARAMETER`: not there.
-    fn memory(&mut self, irp: &Irp, data: Data) -> Result<Memory, Status> {
-        let work = self.work();
-        let memory = match data {
-            Data::Caller { offset, length } => match irp.mdl() {
-                Some(whole) => work
-                    .part
-                    .as_mut()
-                    .and_then(|part| {
-                        // SAFETY: the I/O manager's MDL; `finish` prepares ours before the request
-                        // ends.
-                        unsafe { part.describe(whole, offset, length) }
-                    })
-                    .map(|part| Memory::pages(part, length)),
-                None => irp
-                    .buffered(offset, length)
-                    .map(|start| Memory::buffer(start, length)),
-            },
-            Data::Output { length } => irp
-                .output(length)
-                .map(|start| Memory::buffer(start, length)),
-            Data::Bounce { length } => work
-                .bounce
-                .get_mut(..length)
-                .map(|bounce| Memory::buffer(bounce.as_mut_ptr(), length)),
-            Data::Carried { length } => work
-                .plan
-                .carried()
-                .get_mut(..length)
-                .map(|carried| Memory::buffer(carried.as_mut_ptr(), length)),
-        };
-        memory.ok_or(Status::INVALID_PARAMETER)
-    }
-
     /// Sends a URB with the request's IRP. If it comes back at once, or does not go out, the rest
     /// is the caller's.
     fn send(
@@ -284,7 +228,9 @@ impl<E: TransferPlan> Pump<E> {
         transfer: UrbTransfer,
         data: Data,
     ) -> Option<(Self, Irp, Outcome)> {
-        let memory = match self.memory(&irp, data) {
+        let work = self.work();
+        let carried = work.plan.carried();
+        let memory = match memory(&irp, data, work.part.as_mut(), &mut work.bounce, carried) {
             Ok(memory) => memory,
             Err(status) => return Some((self, irp, Err(Failure::unsent(status)))),
         };
@@ -321,6 +267,41 @@ impl<E: TransferPlan> Pump<E> {
     }
 }
 
+/// Where the data of a URB is: in the requester's pages, which `part` describes, or in what belongs
+/// to the request.
+///
+/// # Errors
+/// `STATUS_INVALID_PARAMETER`: not there.
+fn memory(
+    irp: &Irp,
+    data: Data,
+    part: Option<&mut PartialMdl>,
+    bounce: &mut [u8],
+    carried: &mut [u8],
+) -> Result<Memory, Status> {
+    let room = match data {
+        Data::Caller { offset, length } => match irp.mdl() {
+            Some(whole) => {
+                return part
+                    .and_then(|part| {
+                        // SAFETY: the I/O manager's MDL; `finish` prepares ours before the request
+                        // ends.
+                        unsafe { part.describe(whole, offset, length) }
+                    })
+                    .map(|part| Memory::pages(part, length))
+                    .ok_or(Status::INVALID_PARAMETER);
+            }
+            None => irp.buffered(offset, length),
+        },
+        Data::Output { length } => irp.output(length),
+        Data::Bounce { length } => bounce.get_mut(..length).map(<[u8]>::as_mut_ptr),
+        Data::Carried { length } => carried.get_mut(..length).map(<[u8]>::as_mut_ptr),
+    };
+    let length = data.length();
+    room.map(|start| Memory::buffer(start, length))
+        .ok_or(Status::INVALID_PARAMETER)
+}
+
 /// A holder of the request that the USB stack had lets go of it. The last one takes up the pump;
 /// for any other one the pipe queue may be gone when this returns.
 ///
@@ -349,7 +330,8 @@ pub(super) unsafe fn release_irp<E: TransferPlan>(
     } else {
         Err(Failure {
             status: {
-                pump.tell_failure(&urb, status, why, moved);
+                let label = pump.0.urb_gate.label();
+                report::failure(label, pump.0.pipe_mask, &urb, status, why, moved);
                 why.unwrap_or(status)
             },
             // Else nothing wrote to it, and its length is what was asked for.

@@ -263,7 +263,7 @@ fn each_irp_of_a_queue_is_completed_once() {
                 Pick::ToServe,
             ] {
                 let _ = queue.is_empty();
-                let _ = queue.with(|_, queued| (queued.count, queued.first));
+                let _ = queue.with(|_, queued| (queued.count(), queued.first()));
                 while let Some((irp, (number, buffer))) = queue.next(pick) {
                     assert_eq!((number, buffer.len()), (7, 8));
                     if let Pick::ToServe = pick {
@@ -280,7 +280,7 @@ fn each_irp_of_a_queue_is_completed_once() {
         while let Some((irp, _)) = queue.next(Pick::Oldest) {
             let _ = irp.complete(Status::SUCCESS);
         }
-        assert_eq!(queue.with(|_, queued| queued.count), 0);
+        assert_eq!(queue.with(|_, queued| queued.count()), 0);
         assert_eq!(queue.aside()[0].load(SeqCst), served);
         for irp in sent {
             let status = irp.free();
@@ -302,7 +302,7 @@ fn an_irp_that_is_served_is_followed_until_its_end() {
             // SAFETY: it stays, and `let_go` comes before the end of the IRP.
             unsafe { cancellation.follow(&irp) };
             yield_now();
-            let _ = cancellation.is_requested();
+            let _ = cancellation.requested().load(SeqCst);
             Cancellation::let_go(&irp);
             // The routine touches neither any more.
             drop(cancellation);
