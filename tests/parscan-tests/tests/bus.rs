@@ -270,6 +270,21 @@ fn a_port_in_use_keeps_its_children() {
     pc.finish();
 }
 
+/// An ID that a device lists is the hardware ID of another one, with its enumerator or without.
+#[test]
+fn the_compatible_ids_are_those_that_the_device_lists() {
+    let printer = Peripheral1284::new().with_device_id(&id(
+        r"MFG:Acme;MDL:One;CID:lptenum\Acme Two, ,PCL;CLS:PRINTER;",
+    ));
+    let pc = started(&printer);
+    let ids = pc.machine.device_ids(child(&pc, r"LPTENUM\AcmeOne"));
+    assert_eq!(
+        ids.compatible_ids,
+        [r"LPTENUM\Acme_Two", "PCL", "1284_CID_PCL", "One"]
+    );
+    pc.finish();
+}
+
 /// What no ID may contain would stop Windows with a bug check.
 #[test]
 fn hostile_device_ids_make_harmless_names() {

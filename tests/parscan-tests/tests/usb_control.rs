@@ -524,6 +524,48 @@ fn queued_writes_keep_their_data_and_their_order() {
     });
 }
 
+/// A device of several functions: the first interface of a scanner's class is used, wherever it is.
+#[test]
+fn the_interface_of_the_scanner_is_used_among_others() {
+    const OTHER_CLASS: u8 = 3;
+    let pipes = |interfaces: &[bool]| {
+        let setup = ScannerSetup::default();
+        let mut set = setup.scanner.descriptors();
+        let (header, own) = set.configuration.split_at(9);
+        let mut header = header.to_vec();
+        let mut body = Vec::new();
+        for (number, is_scanner) in (0..).zip(interfaces) {
+            let mut interface = match is_scanner {
+                true => own.to_vec(),
+                false => vec![9, 4, 0, 0, 0, OTHER_CLASS, 0, 0, 0],
+            };
+            interface[2] = number;
+            body.extend(interface);
+        }
+        let total = u16::try_from(9 + body.len()).unwrap();
+        header[2..4].copy_from_slice(&total.to_le_bytes());
+        header[4] = u8::try_from(interfaces.len()).unwrap();
+        set.configuration = [header, body].concat();
+        setup.scanner.set_descriptors(set);
+        let pc = setup.started();
+        let file = pc.open();
+        let answer = pc.control(file, usbscan_h::IOCTL_GET_PIPE_CONFIGURATION, &[], 68);
+        assert_eq!(answer.status, NtStatus::SUCCESS, "{interfaces:?}");
+        pc.close(file);
+        pc.finish();
+        answer.output
+    };
+    let alone = pipes(&[true]);
+    for among in [
+        &[false, true][..],
+        &[true, false],
+        &[false, false, true],
+        &[false, true, false],
+    ] {
+        assert_eq!(pipes(among), alone, "{among:?}");
+    }
+}
+
 /// Whatever a device says of itself, it starts, or it does not; and nothing is left.
 #[test]
 fn hostile_descriptors_are_survived() {
