@@ -826,17 +826,39 @@ const BUS_RELATIONS: usize = 0;
 
 /// `IRP_MN_QUERY_DEVICE_RELATIONS` for the bus, and what follows from the answer.
 pub(crate) fn enumerate(node: DevNode) {
+    query_bus(node, 0);
+}
+
+/// The same after a driver above put the device `other` into the list. Whether it is still there.
+pub(crate) fn enumerate_beside(node: DevNode, other: DevNode) -> bool {
+    let other = pdo(other);
+    // The list's, and the manager's own, which it has of a device that a bus told.
+    with(|k| {
+        io::reference(k, other);
+        io::reference(k, other);
+    });
+    let list = [1, other].map(usize::to_le_bytes);
+    let list = crate::nt::ex::pool_for_driver(list.as_flattened(), true, *b"Rela");
+    let stays = query_bus(node, list).contains(&other);
+    io::dereference(other);
+    stays
+}
+
+/// The children that a bus tells, beside those in a `list`, or none.
+fn query_bus(node: DevNode, list: Va) -> Vec<Va> {
     // A device that has gone is not asked for its children.
     let is_there = with(|k| {
         let n = &k.pnp.nodes[node.0];
         !n.gone && n.state == NodeState::Started
     });
     if !is_there {
-        return;
+        return Vec::new();
     }
-    let (status, list) = send_pnp(node, 7, |sl| sl.set_arg1(BUS_RELATIONS));
+    let (status, list) = send(node, PNP, 7, NtStatus::NOT_SUPPORTED, list, |sl| {
+        sl.set_arg1(BUS_RELATIONS);
+    });
     if !status.is_success() || list == 0 {
-        return;
+        return Vec::new();
     }
     let count = peek::<u32>(list) as usize;
     let found: Vec<Va> = (0..count).map(|i| peek(list + 8 + 8 * i)).collect();
@@ -909,6 +931,7 @@ pub(crate) fn enumerate(node: DevNode) {
     for pdo in fresh {
         new_child(node, pdo);
     }
+    found
 }
 
 /// A bit of `DEVICE_CAPABILITIES`.

@@ -3,8 +3,8 @@
 use std::{cell::RefCell, rc::Rc};
 
 use ntsim::{
-    Caller, Config, DevNode, DriverId, Machine, Need, NodeState, NtStatus, RegValue, Resource,
-    When, requirements_list,
+    Caller, Config, DevNode, DeviceSpec, DriverId, Machine, Need, NodeState, NtStatus, RegValue,
+    Resource, When, requirements_list,
 };
 use parscan_models::{Condition, Spp, Unconnected};
 use parscan_tests::{
@@ -791,5 +791,16 @@ fn requirements_are_filtered_as_documented() {
         }
     }
     assert!(kept > 0);
+    pc.finish();
+}
+
+/// A driver above the port may have a device of its own to report: the list keeps it.
+#[test]
+fn devices_that_a_driver_above_reports_stay_in_the_list() {
+    let pc = Pc::new();
+    let other = pc.machine.plug(DeviceSpec::default());
+    let children = pc.machine.children(pc.node);
+    assert!(check(pc.machine.enumerate_beside(pc.node, other)));
+    assert_eq!(pc.machine.children(pc.node), children);
     pc.finish();
 }

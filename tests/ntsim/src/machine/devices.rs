@@ -48,6 +48,17 @@ pnp_manager! {
 }
 
 impl Machine {
+    /// Asks for the device's children, after a driver above it put the device `other` into the list.
+    /// Whether that is still there.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn enumerate_beside(&self, node: DevNode, other: DevNode) -> Result<bool, Bugcheck> {
+        sched::call("enumeration", move || {
+            pnp::exclusive(|| pnp::enumerate_beside(node, other))
+        })
+    }
+
     /// Changes the resources that the next [`Machine::start`] gives the device.
     pub fn set_resources(&self, node: DevNode, raw: &[Resource], translated: &[Resource]) {
         self.with(|k| {
