@@ -296,20 +296,20 @@ impl<'d, R: Role> Context<'d, R> {
     /// A holder of the idle request lets go of it; the last one goes on.
     fn let_go(self) {
         let last = self.suspend.state.with(|state| state.request.release());
-        if let Some((Raw(irp), _)) = last {
+        if let Some((Raw(irp), why)) = last {
             // SAFETY: it came back, and no other thread has it.
             let block = unsafe { irp.as_ref() }.IoStatus;
             // SAFETY: both members of the union are plain.
             let status = Status(unsafe { block.__bindgen_anon_1.Status });
             // SAFETY: `submit` allocated it.
             unsafe { IoFreeIrp(irp.as_ptr()) };
-            self.returned(status);
+            self.returned(status, why.is_some());
         }
     }
 
-    /// The idle request is back, or could not be made. The device may be gone after this. At
-    /// <= `DISPATCH_LEVEL`.
-    fn returned(self, status: Status) {
+    /// The idle request is back, or could not be made. `ended`: this driver ended it. The device may
+    /// be gone after this. At <= `DISPATCH_LEVEL`.
+    fn returned(self, status: Status, ended: bool) {
         let suspend = self.suspend;
         let (what, held) = suspend.state.with(move |state| {
             state.request.retire();
@@ -324,7 +324,10 @@ impl<'d, R: Role> Context<'d, R> {
             ) {
                 state.idle.give_up();
             }
-            if !status.is_success() && status != Status::CANCELLED {
+            // A bus driver that gives it back and has not suspended the device, whatever it says, is
+            // not asked again and again. The end of the next program sets the pause anew.
+            let failed = !status.is_success() && status != Status::CANCELLED;
+            if failed || !ended && matches!(what, Returned::GoOn) {
                 state.pause = state.pause.saturating_mul(2).clamp(1, LONGEST_PAUSE_MS);
             }
             suspend.back.set();
@@ -365,14 +368,14 @@ impl<'d, R: Role> Context<'d, R> {
                 if let Err(why) = departed {
                     // SAFETY: allocated, and not sent.
                     unsafe { IoFreeIrp(irp.as_ptr()) };
-                    return self.returned(why);
+                    return self.returned(why, true);
                 }
                 // SAFETY: the stack location is filled, and the IRP handed over; the completion
                 // routine keeps it. At PASSIVE_LEVEL.
                 let _ = unsafe { IofCallDriver(lower.raw().as_ptr(), irp.as_ptr()) };
                 self.let_go();
             }
-            Err(status) => self.returned(status),
+            Err(status) => self.returned(status, false),
         }
     }
 

@@ -234,8 +234,6 @@ fn a_hub_that_refuses_is_asked_again() {
         let requests = pc.machine.usb_idle(pc.node).requests;
         let expected = match status {
             _ if !again => 1..=1,
-            // As often as there is a pause of 300 ms.
-            NtStatus::CANCELLED | NtStatus::SUCCESS => 190..=200,
             // 300 ms, and twice the pause before each time.
             _ => 7..=8,
         };
@@ -245,6 +243,34 @@ fn a_hub_that_refuses_is_asked_again() {
         pc.machine.set_hub_idle(pc.node, HubIdle::After(0));
         check(pc.machine.run_for(SECOND));
         assert_eq!(power(&pc), if again { D2 } else { D0 }, "{status}");
+        use_once(&pc);
+        pc.finish();
+    }
+}
+
+/// A device that may be suspended at once asks no hub again and again that does not do it.
+#[test]
+fn a_hub_that_gives_back_at_once_is_not_asked_again_and_again() {
+    for status in [
+        NtStatus::CANCELLED,
+        NtStatus::SUCCESS,
+        NtStatus::DEVICE_BUSY,
+    ] {
+        let at_once = SUSPEND.map(|(name, value)| match name {
+            "DefaultIdleTimeout" => (name, 0),
+            _ => (name, value),
+        });
+        let pc = setup(&at_once).loaded();
+        pc.machine.set_hub_idle(pc.node, HubIdle::Refuses(status));
+        assert_eq!(
+            check(pc.machine.add_device(pc.node, pc.driver)),
+            NtStatus::SUCCESS
+        );
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        check(pc.machine.run_for(60 * SECOND));
+        // 1 ms, and twice the pause before each time.
+        let requests = pc.machine.usb_idle(pc.node).requests;
+        assert!((15..=18).contains(&requests), "{status}: {requests}");
         use_once(&pc);
         pc.finish();
     }
