@@ -539,6 +539,10 @@ pub(crate) fn add_device(node: DevNode, driver: DriverId) -> NtStatus {
         }
     }
     let pdo = pdo(node);
+    // It went while this was waited for.
+    if pdo == 0 {
+        return NtStatus::NO_SUCH_DEVICE;
+    }
     if filter {
         with(|k| {
             let id = DriverId(k.pnp.filter);
@@ -549,10 +553,12 @@ pub(crate) fn add_device(node: DevNode, driver: DriverId) -> NtStatus {
         });
     }
     let entry = Entry::now();
+    // A child that another device has made may wait for its first report.
+    let before = with(|k| k.devices.keys().copied().collect());
     let status = status_of(guest(routine, &[object, pdo]));
     entry.check("AddDevice");
     if status.is_success() {
-        if let Some((rule, what)) = with(|k| io::check_added(k, driver)) {
+        if let Some((rule, what)) = with(|k| io::check_added(k, driver, &before)) {
             fail(rule, what);
         }
         with(|k| {
@@ -1230,6 +1236,10 @@ fn after_close_of(mut node: Option<DevNode>) {
 }
 
 pub(crate) fn remove(node: DevNode) -> NtStatus {
+    // It went while this was waited for.
+    if pdo(node) == 0 {
+        return NtStatus::SUCCESS;
+    }
     with(|k| k.pnp.nodes[node.0].removing = true);
     for child in present(node) {
         remove(child);

@@ -1,5 +1,7 @@
 //! `Io`: devices, links, interfaces, properties, and the doors to `iomgr`.
 
+use std::collections::BTreeSet;
+
 use super::answer;
 use super::types::{
     DEVICE_SIZE, DO_BUFFERED_IO, DO_DEVICE_HAS_NAME, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
@@ -701,11 +703,15 @@ pub(super) extern "efiapi" fn io_is32bit_process(irp: Va) -> u8 {
 }
 
 /// What AddDevice must have left behind [A1].
-pub(crate) fn check_added(k: &Kernel, driver: DriverId) -> Option<(rules::Rule, String)> {
+pub(crate) fn check_added(
+    k: &Kernel,
+    driver: DriverId,
+    before: &BTreeSet<Va>,
+) -> Option<(rules::Rule, String)> {
     for d in k
         .devices
         .values()
-        .filter(|d| d.driver == driver && !d.deleted)
+        .filter(|d| d.driver == driver && !d.deleted && !before.contains(&d.va))
     {
         let what = d
             .name
