@@ -211,6 +211,20 @@ fn a_scan_is_whole_that_is_suspended_between_any_two_reads() {
     pc.finish();
 }
 
+/// A scanner whose hub has answered its idle requests like this for a minute: how many there were.
+fn refused(numbers: &[(&str, u32)], status: NtStatus) -> (ScannerPc, usize) {
+    let pc = setup(numbers).loaded();
+    pc.machine.set_hub_idle(pc.node, HubIdle::Refuses(status));
+    assert_eq!(
+        check(pc.machine.add_device(pc.node, pc.driver)),
+        NtStatus::SUCCESS
+    );
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    check(pc.machine.run_for(60 * SECOND));
+    let requests = pc.machine.usb_idle(pc.node).requests;
+    (pc, requests)
+}
+
 /// What the hub may answer at once, and whether it is asked again.
 #[test]
 fn a_hub_that_refuses_is_asked_again() {
@@ -223,15 +237,7 @@ fn a_hub_that_refuses_is_asked_again() {
         (NtStatus::NOT_SUPPORTED, false),
         (NtStatus::INVALID_DEVICE_REQUEST, false),
     ] {
-        let pc = setup(&SUSPEND).loaded();
-        pc.machine.set_hub_idle(pc.node, HubIdle::Refuses(status));
-        assert_eq!(
-            check(pc.machine.add_device(pc.node, pc.driver)),
-            NtStatus::SUCCESS
-        );
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        check(pc.machine.run_for(60 * SECOND));
-        let requests = pc.machine.usb_idle(pc.node).requests;
+        let (pc, requests) = refused(&SUSPEND, status);
         let expected = match status {
             _ if !again => 1..=1,
             // 300 ms, and twice the pause before each time.
@@ -260,16 +266,8 @@ fn a_hub_that_gives_back_at_once_is_not_asked_again_and_again() {
             "DefaultIdleTimeout" => (name, 0),
             _ => (name, value),
         });
-        let pc = setup(&at_once).loaded();
-        pc.machine.set_hub_idle(pc.node, HubIdle::Refuses(status));
-        assert_eq!(
-            check(pc.machine.add_device(pc.node, pc.driver)),
-            NtStatus::SUCCESS
-        );
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        check(pc.machine.run_for(60 * SECOND));
         // 1 ms, and twice the pause before each time.
-        let requests = pc.machine.usb_idle(pc.node).requests;
+        let (pc, requests) = refused(&at_once, status);
         assert!((15..=18).contains(&requests), "{status}: {requests}");
         use_once(&pc);
         pc.finish();
