@@ -16,6 +16,7 @@
 //! | what happens | idle request | wait/wake IRP |
 //! |---|---|---|
 //! | open | cancelled | stays |
+//! | the hub gives it back | made again after a pause, which doubles until the next open | stays |
 //! | the device signals | cancelled | ends; sent anew if the device may wake the system |
 //! | system sleep | cancelled; its end goes on with the system power IRP, by way of D0 | stays, if the device may wake the system from there; else cancelled |
 //! | stop, removal | cancelled and waited for | cancelled and waited for |
