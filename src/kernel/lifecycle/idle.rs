@@ -16,7 +16,7 @@
 //! | what happens | idle request | wait/wake IRP |
 //! |---|---|---|
 //! | open | cancelled | stays |
-//! | the hub gives it back | made again after a pause, which doubles until the next open | stays |
+//! | the hub gives it back, and has not suspended the device | made again after twice the time, and so on; the last close and the system's sleep set it anew. Never, if the hub knows no such request | stays |
 //! | the device signals | cancelled | ends; sent anew if the device may wake the system |
 //! | system sleep | cancelled; its end goes on with the system power IRP, by way of D0 | stays, if the device may wake the system from there; else cancelled |
 //! | stop, removal | cancelled and waited for | cancelled and waited for |
@@ -52,7 +52,8 @@ use crate::{
 /// USB_IDLE_NOTIFICATION, METHOD_NEITHER, FILE_ANY_ACCESS)`.
 const SUBMIT_IDLE_NOTIFICATION: u32 = 0x0022_0027;
 
-/// The longest pause before a failed idle request is made again, in milliseconds.
+/// The longest pause before an idle request is made again that suspended nothing, in milliseconds,
+/// unless the first one is longer.
 const LONGEST_PAUSE_MS: u64 = 600_000;
 /// 100 ns in a millisecond.
 const HUNDRED_NS: u64 = 10_000;
@@ -229,6 +230,19 @@ impl Suspend {
     }
 }
 
+impl SuspendState {
+    /// The timer runs for as long as is set.
+    fn wait_anew(&mut self) {
+        self.pause = self.settings.idle_after.unwrap_or(0).into();
+    }
+
+    /// The timer runs for twice as long.
+    fn wait_longer(&mut self) {
+        let longest = LONGEST_PAUSE_MS.max(self.settings.idle_after.unwrap_or(0).into());
+        self.pause = self.pause.saturating_mul(2).clamp(1, longest);
+    }
+}
+
 impl SuspendSettings {
     fn may_wake_from(&self, system: SYSTEM_POWER_STATE) -> bool {
         u8::try_from(system).is_ok_and(|state| state < 8 && self.wakes_from & 1 << state != 0)
@@ -326,10 +340,10 @@ impl<'d, R: Role> Context<'d, R> {
                 state.idle.give_up();
             }
             // A bus driver that gives it back and has not suspended the device, whatever it says, is
-            // not asked again and again. The end of the next program sets the pause anew.
+            // not asked again and again.
             let failed = !status.is_success() && status != Status::CANCELLED;
             if failed || !ended && matches!(what, Returned::GoOn) {
-                state.pause = state.pause.saturating_mul(2).clamp(1, LONGEST_PAUSE_MS);
+                state.wait_longer();
             }
             suspend.back.set();
             (what, state.held.take())
@@ -491,7 +505,7 @@ pub(in crate::kernel) fn started<R: Role>(device: Device<'_, R>, passive: Passiv
     let suspend = context.suspend;
     let wakes_system = suspend.state.with(|state| {
         let after = state.settings.idle_after;
-        state.pause = after.unwrap_or(0).into();
+        state.wait_anew();
         if state.idle.start(after.is_some()) {
             suspend.count(state);
         }
@@ -518,7 +532,10 @@ pub(in crate::kernel) fn woken<R: Role>(device: Device<'_, R>, _: Passive) {
 pub(in crate::kernel) fn system_works<R: Role>(device: Device<'_, R>) {
     // SAFETY: the power IRP holds the remove lock.
     if let Some(Context { suspend, .. }) = unsafe { Context::of(device) } {
-        suspend.state.with(|state| state.idle.system_works());
+        suspend.state.with(|state| {
+            state.wait_anew();
+            state.idle.system_works();
+        });
     }
 }
 
@@ -610,7 +627,7 @@ impl<R: Role> Device<'_, R> {
         // SAFETY: the caller's request holds the remove lock.
         if let Some(Context { suspend, .. }) = unsafe { Context::of(self) } {
             suspend.state.with(|state| {
-                state.pause = state.settings.idle_after.unwrap_or(0).into();
+                state.wait_anew();
                 if state.idle.leave() {
                     suspend.count(state);
                 }
@@ -723,7 +740,7 @@ unsafe extern "C" fn idle_now<R: Role>(object: PVOID) {
         // Documented: then the request is cancelled, and the callback returns at once.
         Err(_) => context.interrupt(|state| {
             state.idle.keep_power();
-            state.pause = state.pause.saturating_mul(2).clamp(1, LONGEST_PAUSE_MS);
+            state.wait_longer();
             true
         }),
     }

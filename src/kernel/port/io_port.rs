@@ -69,8 +69,8 @@ impl IoRange {
         }
     }
 
-    /// Reads the byte at `offset`; 0xFF, as of open lines, outside the range. For what is read once;
-    /// [`IoRange::at`] is for what is read often.
+    /// Reads the byte at `offset`; 0xFF, as of open lines, outside the range. One copy, for
+    /// what stands beside a slow wait; [`IoRange::at`] is for the lines of a handshake.
     #[inline(never)]
     pub(crate) fn read(self, offset: u16) -> u8 {
         match self.port(offset) {

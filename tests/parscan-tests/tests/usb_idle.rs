@@ -274,6 +274,21 @@ fn a_hub_that_gives_back_at_once_is_not_asked_again_and_again() {
     }
 }
 
+/// The hub may give back what it has when the system falls asleep: it is asked as at first then.
+#[test]
+fn a_hub_is_asked_as_at_first_after_the_system_has_slept() {
+    let (pc, before) = refused(&SUSPEND, NtStatus::CANCELLED);
+    pc.machine.set_hub_idle(pc.node, HubIdle::After(0));
+    assert_eq!(check(pc.machine.sleep()), NtStatus::SUCCESS);
+    check(pc.machine.run_for(SECOND));
+    check(pc.machine.wake());
+    check(pc.machine.run_for(SECOND));
+    assert_eq!(power(&pc), D2);
+    assert_eq!(pc.machine.usb_idle(pc.node).requests, before + 1);
+    use_once(&pc);
+    pc.finish();
+}
+
 /// A hub that never finds the time holds no request up.
 #[test]
 fn an_idle_request_that_stays_out_is_cancelled() {
