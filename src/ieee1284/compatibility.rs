@@ -157,8 +157,8 @@ fn bursts<P: Port>(
     let mut pace = FifoPace::default();
     let mut rest = data;
     while !rest.is_empty() {
-        let (chunk, after) = fifo.split(rest);
-        rest = after;
+        let chunk;
+        (chunk, rest) = fifo.split(rest);
         lines.proceed(u32::from(fifo.depth))?;
         lines.port.write_block(Register::EcpFifo, chunk);
         let fault = loop {

@@ -441,8 +441,8 @@ fn bursts<P: Port>(lines: &mut Lines<'_, P>, fifo: Fifo, data: &[u8], done: &mut
     let mut pace = FifoPace::default();
     let mut rest = data;
     while !rest.is_empty() {
-        let (chunk, after) = fifo.split(rest);
-        rest = after;
+        let chunk;
+        (chunk, rest) = fifo.split(rest);
         if lines.proceed(u32::from(fifo.depth)).is_err() {
             return Drained::Interrupted;
         }

@@ -271,9 +271,9 @@ impl<'a, P: Port> Lines<'a, P> {
     fn poll_on<T>(
         &mut self,
         limit: u64,
-        look: &mut dyn Look<P, T>,
+        look: &mut dyn Sampler<P, T>,
     ) -> Result<Option<T>, Interrupted> {
-        let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look.look(port));
+        let mut row = |port: &mut P, looks| (0..looks).find_map(|_| look.sample(port));
         if let Some(seen) = row(self.port, SPIN - 1) {
             return Ok(Some(seen));
         }
@@ -433,13 +433,13 @@ impl<'a, P: Port> Lines<'a, P> {
 /// What there is to see on a port.
 ///
 /// Not a `dyn FnMut`, whose table has a second copy of every closure, for a call by value.
-trait Look<P, T> {
+trait Sampler<P, T> {
     /// Looks once.
-    fn look(&mut self, port: &mut P) -> Option<T>;
+    fn sample(&mut self, port: &mut P) -> Option<T>;
 }
 
-impl<P, T, F: FnMut(&mut P) -> Option<T>> Look<P, T> for F {
-    fn look(&mut self, port: &mut P) -> Option<T> {
+impl<P, T, F: FnMut(&mut P) -> Option<T>> Sampler<P, T> for F {
+    fn sample(&mut self, port: &mut P) -> Option<T> {
         self(port)
     }
 }

@@ -1,7 +1,6 @@
 //! Waits that end: by what is waited for, by cancellation, by removal.
 
-use core::sync::atomic::AtomicI32;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use crate::kernel::{
     Blocking, RundownGuard,

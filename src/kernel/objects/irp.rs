@@ -174,17 +174,16 @@ impl Irp {
     #[cold]
     #[inline(never)]
     fn refuse(self) -> Disposition {
-        let irp = self;
-        let status = match u32::from(irp.stack().MajorFunction) {
+        let status = match u32::from(self.stack().MajorFunction) {
             IRP_MJ_CLEANUP => Status::SUCCESS,
             IRP_MJ_CLOSE => {
-                irp.forget_open();
+                self.forget_open();
                 Status::SUCCESS
             }
             _ => Status::DELETE_PENDING,
         };
-        irp.set_status(status, 0);
-        let raw = irp.into_raw();
+        self.set_status(status, 0);
+        let raw = self.into_raw();
         // SAFETY: the IRP is ours; the lock, which was refused, is not released.
         unsafe { IofCompleteRequest(raw.as_ptr(), NO_BOOST) };
         Disposition(status.0)
