@@ -283,7 +283,8 @@ impl Mutex {
     /// Takes the turn if it is free; never waits. At <= `DISPATCH_LEVEL`.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_>> {
-        self.0.take().then_some(MutexGuard(self))
+        // Not `then_some`: a guard that is made in vain would give the turn away that another thread has.
+        self.0.take().then(|| MutexGuard(self))
     }
 
     /// Waits for the turn, without an end: for ends themselves, after the thread that has it was

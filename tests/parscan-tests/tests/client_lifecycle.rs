@@ -328,6 +328,38 @@ fn the_owner_of_the_lock_sends_requests() {
     });
 }
 
+/// A callback that comes while another one is inside a handshake has its turn after that: none
+/// fails, and no byte of the two is mixed.
+#[test]
+fn a_callback_waits_for_the_one_that_is_under_way() {
+    let peripheral = Peripheral1284::new();
+    with_client(pc(Chip::EcpEpp, &peripheral), |pc, client| {
+        let device = client.open_locked();
+        let (first, second, third) = (pattern(64), [0xA5; 48], [0x5A; 40]);
+        peripheral.set_condition(Condition::Busy);
+        let calls = [&first[..], &second, &third]
+            .map(|data| device.start_call(Callback::ParallelWrite(data), PASSIVE));
+        check(pc.machine.run_for(20 * MS));
+        assert!(calls.iter().all(|call| !device.has_returned(call)));
+        peripheral.set_condition(Condition::Ready);
+        let written = calls.map(|call| device.finish_call(&call));
+        assert_eq!(
+            written.map(|answer| (answer.status(), answer.count)),
+            [(SUCCESS, 64), (SUCCESS, 48), (SUCCESS, 40)]
+        );
+        // Which of those that wait is next is the scheduler's choice.
+        let mut rest = &peripheral.received()[..];
+        while !rest.is_empty() {
+            let next = [&first[..], &second, &third]
+                .into_iter()
+                .find_map(|data| rest.strip_prefix(data));
+            rest = next.unwrap_or_else(|| panic!("mixed: {rest:x?}"));
+        }
+        device.unlock();
+        device.close();
+    });
+}
+
 /// Pulls the port out while `ParallelWrite` waits for the peripheral.
 #[test]
 fn a_callback_inside_a_handshake_knows_that_the_port_is_gone() {

@@ -69,6 +69,8 @@ pub(crate) const SCENES: &[Scene] = scenes! {
         "deferred port checks that are left to the DPC x IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT and removal";
     "callback-and-disconnect": callback_and_disconnect,
         "callback x disconnect";
+    "two-callbacks": two_callbacks,
+        "callback x another callback of the same client";
     "stop-start": stop_start,
         "STOP and START x request";
     "sleep-wake": sleep_wake,
@@ -712,6 +714,40 @@ fn callback_and_disconnect(config: Config) -> Cast {
             ordered(&slot, IOCTL_INTERNAL_PARCLASS_DISCONNECT);
         })
         .end(move || {
+            let class = take(&class);
+            class.unlock();
+            client_ends(class, client, pc);
+        })
+}
+
+/// Two threads of a client call routines of the table at the same time: each has its turn.
+fn two_callbacks(config: Config) -> Cast {
+    let peripheral = Peripheral1284::new();
+    let pc = pc_with(Chip::EcpEpp, &peripheral, Setup::with_config(config));
+    let client = leak(Client::load(&pc));
+    let class = client.attach(DEVICE);
+    class.connect();
+    class.lock();
+    let class = place(class);
+    let writes = |class: &Place<Slot<'static>>, data: &'static [u8]| {
+        let class = Rc::clone(class);
+        move |_: &Machine| {
+            let answer = seen(&class).call(Callback::ParallelWrite(data), PASSIVE);
+            assert_eq!(
+                (answer.status(), answer.count as usize),
+                (NtStatus::SUCCESS, data.len())
+            );
+        }
+    };
+    Cast::new(&pc.machine, pc.driver)
+        .actor("one", writes(&class, b"one"))
+        .actor("two", writes(&class, b"TWO"))
+        .end(move || {
+            let received = peripheral.received();
+            assert!(
+                received == b"oneTWO" || received == b"TWOone",
+                "{received:?}"
+            );
             let class = take(&class);
             class.unlock();
             client_ends(class, client, pc);
