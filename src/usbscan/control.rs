@@ -3,10 +3,7 @@
 use super::{BufferCache, Limits};
 use crate::{
     ioctl::{Status, usbscan::ControlRequest},
-    kernel::{
-        Buffer, Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer,
-        VendorTransfer,
-    },
+    kernel::{Buffer, Data, PlanEnd, PlanStep, Shared, TimeLimit, UrbTransfer, VendorTransfer},
 };
 
 /// A request as it travels to the control pipe, with the data that it sends.
@@ -87,19 +84,15 @@ impl Controls {
             self.buffer_cache.put(captured);
         }
     }
-}
 
-impl TransferPlan for Controls {
-    type Carried = ControlTransfer;
-
-    fn begin(&mut self, _irp: &Irp, request: ControlTransfer) -> TimeLimit {
-        let limit = self.limits.of_control(request.request.is_in());
-        self.state = ControlState::Transfer(request);
-        limit
+    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
+    pub(super) fn begin(&mut self, request: Option<ControlTransfer>) -> TimeLimit {
+        let is_in = request.as_ref().is_some_and(|it| it.request.is_in());
+        self.state = request.map_or(ControlState::Done(0), ControlState::Transfer);
+        self.limits.of_control(is_in)
     }
 
-    #[inline]
-    fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
+    pub(super) fn next(&self) -> PlanStep {
         match &self.state {
             ControlState::Transfer(transfer) => {
                 PlanStep::Transfer(transfer.transfer(), transfer.data())
@@ -110,7 +103,7 @@ impl TransferPlan for Controls {
         }
     }
 
-    fn carried(&mut self) -> &mut [u8] {
+    pub(super) fn carried(&mut self) -> &mut [u8] {
         match &mut self.state {
             ControlState::Transfer(transfer) => {
                 transfer.captured.as_deref_mut().unwrap_or_default()
@@ -119,7 +112,7 @@ impl TransferPlan for Controls {
         }
     }
 
-    fn moved(&mut self, count: usize) {
+    pub(super) fn moved(&mut self, count: usize) {
         // With more than 0 the request block would be copied over the caller's buffer.
         let is_in = match &self.state {
             ControlState::Transfer(transfer) => transfer.request.is_in(),
@@ -128,7 +121,7 @@ impl TransferPlan for Controls {
         self.end(if is_in { count } else { 0 });
     }
 
-    fn ended(&mut self) {
+    pub(super) fn ended(&mut self) {
         // A transfer that failed is over, too.
         self.end(0);
     }

@@ -3,7 +3,7 @@
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
+    kernel::{Data, PlanEnd, PlanStep, Shared, TimeLimit, UrbTransfer},
 };
 
 /// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the pipe queue's own memory.
@@ -23,17 +23,14 @@ impl Events {
             packet: None,
         }
     }
-}
 
-impl TransferPlan for Events {
-    type Carried = ();
-
-    fn begin(&mut self, _irp: &Irp, (): ()) -> TimeLimit {
+    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
+    pub(super) fn begin(&mut self) -> TimeLimit {
         self.packet = None;
         self.limits.of(Pipe::Event)
     }
 
-    fn next(&mut self, _irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
+    pub(super) fn next(&self, bounce: &[u8]) -> PlanStep {
         if let Some(length) = self.packet {
             return PlanStep::End(PlanEnd::Answer(length));
         }
@@ -48,17 +45,11 @@ impl TransferPlan for Events {
         }
     }
 
-    fn moved(&mut self, count: usize) {
+    pub(super) const fn moved(&mut self, count: usize) {
         self.packet = Some(count);
     }
 
-    fn failed(
-        &mut self,
-        status: Status,
-        count: usize,
-        _irp: &mut Irp,
-        _bounce: &mut [u8],
-    ) -> PlanEnd {
+    pub(super) const fn failed(status: Status, count: usize) -> PlanEnd {
         match status {
             // The packet came, as the time was over.
             Status::IO_TIMEOUT if count != 0 => PlanEnd::Answer(count),

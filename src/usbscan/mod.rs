@@ -12,7 +12,7 @@
 //!
 //! What a request needs is parsed by [`crate::ioctl::usbscan`]; which pipes a handle has, and which
 //! transfers a read or write is made of, says [`crate::usb`]. Here they meet requests: what a
-//! pipe queue does is told by a `TransferPlan` for each kind of request.
+//! pipe queue does is told by its `Plan`.
 //!
 //! Three deviations from the documentation: events have no time-out before a program sets one, a
 //! time-out beyond 214 seconds is 214 seconds, and `IOCTL_SEND_USB_REQUEST` that reads has
@@ -31,6 +31,7 @@ mod control;
 mod event;
 mod limits;
 mod open;
+mod plan;
 mod read;
 mod reset;
 mod scanner;

@@ -6,6 +6,7 @@ use super::{
     BufferCache, Limits, OpenPipe, ScannerCore,
     control::{ControlTransfer, Controls},
     event::Events,
+    plan::Plan,
     read::Reads,
     write::Writes,
 };
@@ -17,7 +18,6 @@ use crate::{
     },
     kernel::{
         Buffer, Device, Disposition, FileId, Irp, PipeQueue, PipeQueueOptions, Requester, Shared,
-        TransferPlan,
     },
     usb::{BulkRead, OpenEndpoints},
 };
@@ -29,10 +29,10 @@ pub(super) struct Open {
     /// That of the endpoints that `pipes` are.
     generation: u32,
     limits: Shared<Limits>,
-    event: Option<Shared<PipeQueue<Events>>>,
-    read: Option<Shared<PipeQueue<Reads>>>,
-    write: Option<Shared<PipeQueue<Writes>>>,
-    control: Shared<PipeQueue<Controls>>,
+    event: Option<Shared<PipeQueue<Plan>>>,
+    read: Option<Shared<PipeQueue<Plan>>>,
+    write: Option<Shared<PipeQueue<Plan>>>,
+    control: Shared<PipeQueue<Plan>>,
     buffer_cache: Shared<BufferCache>,
 }
 
@@ -51,39 +51,35 @@ impl Open {
         let (pipes, generation) = core.endpoints().ok_or(Status::DEVICE_NOT_READY)?;
         let handle = pipes.open(name)?;
         let limits = Shared::try_new(Limits::new())?;
-        // A pipe, the size of its packets, and what its pipe queue is made of.
-        let pipe = |pipe: Pipe| {
-            let index = handle.get(pipe)?;
-            let packet = pipes.table().get(index)?.max_packet_size;
+        let queue = |pipe: Pipe, plan: &dyn Fn(OpenPipe, NonZeroU16) -> Plan| {
+            let Some((index, packet)) = handle.get(pipe).and_then(|index| {
+                let packet = pipes.table().get(index)?.max_packet_size;
+                Some((index, NonZeroU16::new(packet)?))
+            }) else {
+                return Ok(None);
+            };
             let options = PipeQueueOptions {
                 lower: core.lower(),
                 urb_gate: core.urb_gate(),
                 pipe_mask: pipe_mask(index),
                 bounce: match pipe {
-                    Pipe::Event | Pipe::ReadData => packet.into(),
+                    Pipe::Event | Pipe::ReadData => packet.get().into(),
                     Pipe::WriteData => 0,
                 },
                 direct: pipe != Pipe::Event,
             };
             let opened = OpenPipe::new(core.clone(), index, generation);
-            Some((opened, NonZeroU16::new(packet)?, options))
+            PipeQueue::try_new(device, &options, plan(opened, packet)).map(Some)
         };
-        let event = pipe(Pipe::Event)
-            .map(|(pipe, _, options)| {
-                PipeQueue::try_new(device, &options, Events::new(pipe, limits.clone()))
-            })
-            .transpose()?;
-        let read = pipe(Pipe::ReadData)
-            .map(|(pipe, packet, options)| {
-                let reads = Reads::new(pipe, limits.clone(), BulkRead::new(packet));
-                PipeQueue::try_new(device, &options, reads)
-            })
-            .transpose()?;
-        let write = pipe(Pipe::WriteData)
-            .map(|(pipe, packet, options)| {
-                PipeQueue::try_new(device, &options, Writes::new(pipe, limits.clone(), packet))
-            })
-            .transpose()?;
+        let event = queue(Pipe::Event, &|pipe, _| {
+            Plan::Event(Events::new(pipe, limits.clone()))
+        })?;
+        let read = queue(Pipe::ReadData, &|pipe, packet| {
+            Plan::Read(Reads::new(pipe, limits.clone(), BulkRead::new(packet)))
+        })?;
+        let write = queue(Pipe::WriteData, &|pipe, packet| {
+            Plan::Write(Writes::new(pipe, limits.clone(), packet))
+        })?;
         let control = PipeQueueOptions {
             lower: core.lower(),
             urb_gate: core.urb_gate(),
@@ -92,7 +88,7 @@ impl Open {
             direct: false,
         };
         let buffer_cache = Shared::try_new(BufferCache::try_new()?)?;
-        let controls = Controls::new(buffer_cache.clone(), limits.clone());
+        let controls = Plan::Control(Controls::new(buffer_cache.clone(), limits.clone()));
         Ok(Self {
             file,
             pipes: handle,
@@ -132,24 +128,21 @@ impl Open {
         core.check_generation(self.generation)
     }
 
-    /// The channels on pipes, those that the device has.
-    fn on_pipes(&self) -> impl Iterator<Item = (Pipe, &dyn OnPipe)> {
-        let event = self.event.as_ref().map(|it| it as &dyn OnPipe);
-        let read = self.read.as_ref().map(|it| it as &dyn OnPipe);
-        let write = self.write.as_ref().map(|it| it as &dyn OnPipe);
+    /// The queues of the pipes that the device has.
+    fn on_pipes(&self) -> impl Iterator<Item = (Pipe, &Shared<PipeQueue<Plan>>)> {
         let all = [
-            (Pipe::Event, event),
-            (Pipe::ReadData, read),
-            (Pipe::WriteData, write),
+            (Pipe::Event, &self.event),
+            (Pipe::ReadData, &self.read),
+            (Pipe::WriteData, &self.write),
         ];
         all.into_iter()
-            .filter_map(|(pipe, pipe_queue)| Some((pipe, pipe_queue?)))
+            .filter_map(|(pipe, pipe_queue)| Some((pipe, pipe_queue.as_ref()?)))
     }
 
     /// `IRP_MJ_READ`, `IRP_MJ_WRITE` or `IOCTL_WAIT_ON_DEVICE_EVENT`: what this pipe is for.
     pub(super) fn transfer(&self, pipe: Pipe, irp: Irp) -> Disposition {
         match self.on_pipes().find(|(its, _)| *its == pipe) {
-            Some((_, pipe_queue)) => pipe_queue.request(irp),
+            Some((_, pipe_queue)) => pipe_queue.request(irp, None),
             None => irp.complete(Status::INVALID_PARAMETER),
         }
     }
@@ -171,7 +164,7 @@ impl Open {
             None => None,
         };
         let transfer = ControlTransfer::new(request, captured);
-        self.control.request(irp, transfer)
+        self.control.request(irp, Some(transfer))
     }
 
     fn capture(
@@ -217,13 +210,11 @@ impl Open {
         self.control.resume();
     }
 
-    /// What `act` does with the pipe queue on the pipe with this index, if there is one.
-    pub(super) fn on_pipe(&self, index: usize, act: &mut dyn FnMut(&dyn OnPipe)) {
-        for (pipe, pipe_queue) in self.on_pipes() {
-            if self.pipes.get(pipe) == Some(index) {
-                act(pipe_queue);
-            }
-        }
+    /// The queue of the pipe with this index, if there is one.
+    pub(super) fn on_pipe(&self, index: usize) -> Option<&Shared<PipeQueue<Plan>>> {
+        self.on_pipes()
+            .find(|(pipe, _)| self.pipes.get(*pipe) == Some(index))
+            .map(|(_, pipe_queue)| pipe_queue)
     }
 }
 
@@ -231,46 +222,4 @@ impl Open {
 pub(super) const fn pipe_mask(index: usize) -> u32 {
     // An index is less than eight.
     1 << (index & 31)
-}
-
-/// A pipe queue on a pipe, whatever it is for.
-pub(super) trait OnPipe {
-    /// Queues a request.
-    fn request(&self, irp: Irp) -> Disposition;
-    /// Ends every request, and drops what the pipe holds.
-    fn end(&self, status: Status);
-    /// Ends the request that is being served.
-    fn end_active(&self, status: Status);
-    /// Whether none is being served.
-    fn is_idle(&self) -> bool;
-    /// The pipe was reset: what it held is dropped.
-    fn reset(&self);
-    /// Goes on with the queue.
-    fn resume(&self);
-}
-
-impl<E: TransferPlan<Carried = ()>> OnPipe for Shared<PipeQueue<E>> {
-    fn request(&self, irp: Irp) -> Disposition {
-        Self::request(self, irp, ())
-    }
-
-    fn end(&self, status: Status) {
-        Self::end(self, status);
-    }
-
-    fn end_active(&self, status: Status) {
-        Self::end_active(self, status);
-    }
-
-    fn is_idle(&self) -> bool {
-        PipeQueue::is_idle(self)
-    }
-
-    fn reset(&self) {
-        PipeQueue::discard(self);
-    }
-
-    fn resume(&self) {
-        Self::resume(self);
-    }
 }

@@ -3,7 +3,7 @@
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
+    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, UrbTransfer},
     usb::{BulkRead, BulkReadStep},
 };
 
@@ -44,18 +44,14 @@ impl Reads {
     fn with_what_came(&self, status: Status, irp: &Irp) -> PlanEnd {
         PlanEnd::With(status, irp.told(self.stream.done()))
     }
-}
 
-impl TransferPlan for Reads {
-    /// The whole of it is the length, which the IRP has.
-    type Carried = ();
-
-    fn begin(&mut self, irp: &Irp, (): ()) -> TimeLimit {
+    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
+    pub(super) fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.stream.begin(irp.transfer_length());
         self.limits.of(Pipe::ReadData)
     }
 
-    fn next(&mut self, irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
+    pub(super) fn next(&mut self, irp: &mut Irp, bounce: &mut [u8]) -> PlanStep {
         let data = match self.step(irp, bounce) {
             Ok(BulkReadStep::Direct { to, length }) => Data::Caller { offset: to, length },
             Ok(BulkReadStep::Bounce { length }) => Data::Bounce { length },
@@ -70,13 +66,13 @@ impl TransferPlan for Reads {
         }
     }
 
-    fn moved(&mut self, count: usize) {
+    pub(super) fn moved(&mut self, count: usize) {
         self.stream.received(count);
     }
 
     /// What came counts. If only the time is over it is a short read, and the next one goes on
     /// behind it; whatever else ended the read, the next one begins afresh.
-    fn failed(
+    pub(super) fn failed(
         &mut self,
         status: Status,
         count: usize,
@@ -100,7 +96,7 @@ impl TransferPlan for Reads {
         }
     }
 
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.stream.discard();
     }
 }

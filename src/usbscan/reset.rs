@@ -1,12 +1,9 @@
 //! `IOCTL_RESET_PIPE`, and what else ends the transfers of a pipe.
 
-use super::{
-    OpenPipe, ScannerCore,
-    open::{OnPipe, pipe_mask},
-};
+use super::{OpenPipe, ScannerCore, open::pipe_mask, plan::Plan};
 use crate::{
     ioctl::Status,
-    kernel::{Passive, Waits},
+    kernel::{Passive, PipeQueue, Shared, Waits},
 };
 
 impl ScannerCore {
@@ -46,23 +43,25 @@ impl ScannerCore {
                 .reset_pipe(handle, self.urb_gate(), waits, limit, passive)
         });
         if result.is_ok() {
-            self.on_pipe(index, |pipe_queue| pipe_queue.reset());
+            self.on_pipe(index, |pipe_queue| pipe_queue.discard());
         }
         self.urb_gate().release(pipe_mask(index), passive);
-        self.on_pipe(index, |pipe_queue| pipe_queue.resume());
+        self.on_pipe(index, Shared::resume);
         result
     }
 
-    fn on_pipe(&self, index: usize, act: impl Fn(&dyn OnPipe)) {
-        self.opens()
-            .for_each(|open| open.on_pipe(index, &mut |pipe_queue| act(pipe_queue)));
+    /// Does this with every handle's queue of a pipe.
+    fn on_pipe(&self, index: usize, mut act: impl FnMut(&Shared<PipeQueue<Plan>>)) {
+        self.opens().for_each(|open| {
+            if let Some(pipe_queue) = open.on_pipe(index) {
+                act(pipe_queue);
+            }
+        });
     }
 
     fn is_idle(&self, index: usize) -> bool {
         let mut idle = true;
-        self.opens().for_each(|open| {
-            open.on_pipe(index, &mut |pipe_queue| idle &= pipe_queue.is_idle());
-        });
+        self.on_pipe(index, |pipe_queue| idle &= pipe_queue.is_idle());
         idle
     }
 }

@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 use super::{Limits, OpenPipe};
 use crate::{
     ioctl::{Status, usbscan::Pipe},
-    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, TransferPlan, UrbTransfer},
+    kernel::{Data, Irp, PlanEnd, PlanStep, Shared, TimeLimit, UrbTransfer},
     usb::BulkWrite,
 };
 
@@ -30,18 +30,14 @@ impl Writes {
             write: BulkWrite::new(0, max_packet_size),
         }
     }
-}
 
-impl TransferPlan for Writes {
-    /// The whole of it is the length, which the IRP has.
-    type Carried = ();
-
-    fn begin(&mut self, irp: &Irp, (): ()) -> TimeLimit {
+    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
+    pub(super) fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.write = BulkWrite::new(irp.transfer_length(), self.max_packet_size);
         self.limits.of(Pipe::WriteData)
     }
 
-    fn next(&mut self, _irp: &mut Irp, _bounce: &mut [u8]) -> PlanStep {
+    pub(super) fn next(&mut self) -> PlanStep {
         let done = self.write.done();
         let Some(part) = self.write.next() else {
             return PlanStep::End(PlanEnd::With(Status::SUCCESS, done));
@@ -58,18 +54,12 @@ impl TransferPlan for Writes {
         }
     }
 
-    fn moved(&mut self, _count: usize) {
+    pub(super) fn moved(&mut self) {
         self.write.sent();
     }
 
     /// What went counts.
-    fn failed(
-        &mut self,
-        status: Status,
-        count: usize,
-        irp: &mut Irp,
-        _bounce: &mut [u8],
-    ) -> PlanEnd {
+    pub(super) fn failed(&mut self, status: Status, count: usize, irp: &Irp) -> PlanEnd {
         self.write.interrupted(count);
         PlanEnd::With(status, irp.told(self.write.done()))
     }

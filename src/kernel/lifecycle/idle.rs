@@ -284,10 +284,11 @@ impl<'d, R: Role> Context<'d, R> {
     }
 
     /// # Safety
-    /// As [`Context::of`], and `object` is null or a device object of a role `R`.
+    /// As [`Context::of`], and `object` is a device object of a role `R`.
     unsafe fn from_raw(object: PVOID) -> Option<Self> {
-        let object = NonNull::new(object.cast::<DEVICE_OBJECT>())?;
         // SAFETY: the caller's promise.
+        let object = unsafe { NonNull::new_unchecked(object.cast::<DEVICE_OBJECT>()) };
+        // SAFETY: likewise.
         let device = unsafe { Device::from_raw(object) };
         // SAFETY: likewise.
         unsafe { Self::of(device) }
@@ -799,12 +800,8 @@ unsafe extern "C" fn woke<R: Role>(
     let Some(context) = (unsafe { Context::<R>::from_raw(object) }) else {
         return;
     };
-    // SAFETY: the power manager's, which lives as long as this call.
-    let signalled = unsafe { block.as_ref() }.is_some_and(|block| {
-        // SAFETY: both members of the union are plain.
-        Status(unsafe { block.__bindgen_anon_1.Status }).is_success()
-    });
-    if signalled {
+    // SAFETY: the power manager calls this.
+    if unsafe { power::status_of(block) }.is_success() {
         // It goes to D0 when the idle request is back; from system sleep it does with the system.
         context.interrupt(|state| state.idle.is_out());
     }

@@ -389,32 +389,32 @@ unsafe extern "C" fn lower_done<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // The I/O manager passes no device object for a driver without a further stack location.
-    if let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) {
-        // SAFETY: `forward_then_resume` passed it, and the IRP holds the device.
-        let device = unsafe { Device::<R>::from_raw(object) };
-        // SAFETY: likewise.
-        let pnp = unsafe { device.role() }.pnp();
-        if let (Pnp::Function(function), Some(irp)) = (pnp, NonNull::new(irp)) {
-            // SAFETY: accepted under this lock, and stopped on its way up here.
-            let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
-            let work = match u32::from(irp.stack().MinorFunction) {
-                IRP_MN_FILTER_RESOURCE_REQUIREMENTS => &function.work().requirements,
-                _ => &function.work().pnp,
-            };
-            // SAFETY: only one such request is under way at a time, for the PnP manager waits for
-            // each.
-            unsafe { work.queue(Some(resume::<R>), irp) };
-        }
+    // SAFETY: `forward_then_resume` passed it.
+    let object = unsafe { NonNull::new_unchecked(context.cast::<DEVICE_OBJECT>()) };
+    // SAFETY: likewise, and the IRP holds the device.
+    let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: likewise.
+    if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
+        // SAFETY: the I/O manager passes the IRP.
+        let irp = unsafe { NonNull::new_unchecked(irp) };
+        // SAFETY: accepted under this lock, and stopped on its way up here.
+        let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+        let work = match u32::from(irp.stack().MinorFunction) {
+            IRP_MN_FILTER_RESOURCE_REQUIREMENTS => &function.work().requirements,
+            _ => &function.work().pnp,
+        };
+        // SAFETY: only one such request is under way at a time, for the PnP manager waits for each.
+        unsafe { work.queue(Some(resume::<R>), irp) };
     }
     STATUS_MORE_PROCESSING_REQUIRED
 }
 
 /// The second half of a request that the lower drivers act on first.
 unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
-    let (Some(object), Some(irp)) = (NonNull::new(object), NonNull::new(context.cast::<IRP>()))
-    else {
-        return;
-    };
+    // SAFETY: the device that the work item was allocated for.
+    let object = unsafe { NonNull::new_unchecked(object) };
+    // SAFETY: `lower_done` passed the IRP.
+    let irp = unsafe { NonNull::new_unchecked(context.cast::<IRP>()) };
     // SAFETY: the kernel calls this.
     let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.

@@ -147,12 +147,11 @@ pub(in crate::kernel) fn power<R: Role>(device: Device<'_, R>, irp: Irp) -> Disp
 /// Work item: a child is told to sleep.
 unsafe extern "C" fn child_sleeps<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     // SAFETY: `power` queued it, with the IRP.
-    if let Some((device, irp)) = unsafe { taken_up::<R>(object.cast(), context.cast()) } {
-        if let Some(Change::Device(state)) = Change::of(&irp) {
-            tell(device, state);
-        }
-        let _ = irp.complete_with_status(Status::SUCCESS);
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), context.cast()) };
+    if let Some(Change::Device(state)) = Change::of(&irp) {
+        tell(device, state);
     }
+    let _ = irp.complete_with_status(Status::SUCCESS);
 }
 
 /// Tells the power manager the device's power state, where that is allowed: at
@@ -248,13 +247,16 @@ fn ask_for<R: Role>(
 /// # Safety
 /// `object` is a device object of a role `R`, and `irp` was accepted for it, and comes back to it
 /// here.
-unsafe fn taken_up<'d, R: Role>(object: PVOID, irp: *mut IRP) -> Option<(Device<'d, R>, Irp)> {
-    let object = NonNull::new(object.cast::<DEVICE_OBJECT>())?;
-    // SAFETY: the caller's promise; the IRP holds the device.
+unsafe fn taken_up<'d, R: Role>(object: PVOID, irp: *mut IRP) -> (Device<'d, R>, Irp) {
+    // SAFETY: the caller's promise.
+    let object = unsafe { NonNull::new_unchecked(object.cast::<DEVICE_OBJECT>()) };
+    // SAFETY: likewise; the IRP holds the device.
     let device = unsafe { Device::<R>::from_raw(object) };
+    // SAFETY: the caller's promise.
+    let irp = unsafe { NonNull::new_unchecked(irp) };
     // SAFETY: likewise.
-    let irp = unsafe { Irp::resume(NonNull::new(irp)?, device.remove_lock()) };
-    Some((device, irp))
+    let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+    (device, irp)
 }
 
 /// The function device that an IRP belongs to, which holds it.
@@ -296,9 +298,7 @@ unsafe extern "C" fn system_done<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // SAFETY: `power` passed the device.
-    let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
-        return STATUS_MORE_PROCESSING_REQUIRED;
-    };
+    let (device, irp) = unsafe { taken_up::<R>(context, irp) };
     let (change, function) = (Change::of(&irp), function_of(device, &irp));
     match (change, function) {
         (Some(Change::System(S0)), Some(function)) => {
@@ -393,9 +393,7 @@ unsafe extern "C" fn resumed<R: Role>(
     block: *mut IO_STATUS_BLOCK,
 ) {
     // SAFETY: `go_to_sleep` put the IRP aside.
-    let Some((device, irp, _)) = (unsafe { ended::<R>(context, block) }) else {
-        return;
-    };
+    let (device, irp, _) = unsafe { ended::<R>(context, block) };
     let Some(function) = function_of(device, &irp) else {
         let _ = irp.complete_as_is();
         return;
@@ -425,9 +423,7 @@ unsafe extern "C" fn system_queried<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // SAFETY: `power` passed the device.
-    let Some((device, irp)) = (unsafe { taken_up::<R>(context, irp) }) else {
-        return STATUS_MORE_PROCESSING_REQUIRED;
-    };
+    let (device, irp) = unsafe { taken_up::<R>(context, irp) };
     let (Some(Change::System(system)), Some(function)) =
         (Change::asked_by(&irp), function_of(device, &irp))
     else {
@@ -452,18 +448,26 @@ unsafe extern "C" fn system_queried<R: Role>(
 unsafe fn ended<'d, R: Role>(
     context: PVOID,
     block: *mut IO_STATUS_BLOCK,
-) -> Option<(Device<'d, R>, Irp, Status)> {
-    let irp = NonNull::new(context.cast::<IRP>())?;
+) -> (Device<'d, R>, Irp, Status) {
     // SAFETY: the caller's promise.
+    let irp = unsafe { NonNull::new_unchecked(context.cast::<IRP>()) };
+    // SAFETY: likewise.
     let object = unsafe { Irp::device_of(irp) };
     // SAFETY: likewise.
-    let (device, irp) = unsafe { taken_up::<R>(object.cast(), irp.as_ptr()) }?;
-    // SAFETY: the power manager's, which lives as long as the routine's call.
-    let status = unsafe { block.as_ref() }.map_or(Status::SUCCESS, |block| {
-        // SAFETY: both members of the union are plain.
-        Status(unsafe { block.__bindgen_anon_1.Status })
-    });
-    Some((device, irp, status))
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), irp.as_ptr()) };
+    // SAFETY: likewise.
+    (device, irp, unsafe { status_of(block) })
+}
+
+/// How a request for a power IRP ended.
+///
+/// # Safety
+/// The power manager passed the block to the `PowerCompletion` routine that calls this.
+pub(in crate::kernel) unsafe fn status_of(block: *mut IO_STATUS_BLOCK) -> Status {
+    // SAFETY: the caller's promise.
+    let result = unsafe { &(*block).__bindgen_anon_1 };
+    // SAFETY: both members of the union are plain.
+    Status(unsafe { result.Status })
 }
 
 /// The device's stack was asked: the end of the system power query. At <= `DISPATCH_LEVEL`.
@@ -475,9 +479,8 @@ unsafe extern "C" fn queried<R: Role>(
     block: *mut IO_STATUS_BLOCK,
 ) {
     // SAFETY: `system_queried` put the IRP aside.
-    if let Some((_, irp, status)) = unsafe { ended::<R>(context, block) } {
-        let _ = irp.complete_with_status(status);
-    }
+    let (_, irp, status) = unsafe { ended::<R>(context, block) };
+    let _ = irp.complete_with_status(status);
 }
 
 /// The device sleeps: the end of the system power request that made it do so. At
@@ -490,9 +493,7 @@ unsafe extern "C" fn sleeps<R: Role>(
     block: *mut IO_STATUS_BLOCK,
 ) {
     // SAFETY: `system_done` put the IRP aside.
-    let Some((device, irp, status)) = (unsafe { ended::<R>(context, block) }) else {
-        return;
-    };
+    let (device, irp, status) = unsafe { ended::<R>(context, block) };
     let irp = irp.with_status(status);
     match function_of(device, &irp) {
         // The request may not have come as far as the device.
@@ -517,9 +518,7 @@ unsafe extern "C" fn sleep_now<R: Role>(object: PDEVICE_OBJECT, context: PVOID) 
     // SAFETY: a work item runs at PASSIVE_LEVEL.
     let passive = unsafe { Passive::of(&routine) };
     // SAFETY: `sleep_anyway` queued it, with the IRP.
-    let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
-        return;
-    };
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), context.cast()) };
     if let Some(function) = function_of(device, &irp) {
         function.work().alone(passive, || {
             if uses_hardware(device) {
@@ -559,10 +558,9 @@ unsafe extern "C" fn powered<R: Role>(
     context: PVOID,
     _block: *mut IO_STATUS_BLOCK,
 ) {
-    let Some(object) = NonNull::new(context.cast::<DEVICE_OBJECT>()) else {
-        return;
-    };
     // SAFETY: `ask_for_full_power` passed it.
+    let object = unsafe { NonNull::new_unchecked(context.cast::<DEVICE_OBJECT>()) };
+    // SAFETY: likewise.
     let device = unsafe { Device::<R>::from_raw(object) };
     // SAFETY: the remove lock is held for the request.
     if let Pnp::Function(function) = unsafe { device.role() }.pnp() {
@@ -614,12 +612,11 @@ unsafe extern "C" fn has_power<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // SAFETY: `power` passed the device.
-    if let Some((device, irp)) = unsafe { taken_up::<R>(context, irp) } {
-        match function_of(device, &irp) {
-            Some(function) => later(function, irp),
-            None => return irp.continue_completion(),
-        }
-    }
+    let (device, irp) = unsafe { taken_up::<R>(context, irp) };
+    let Some(function) = function_of(device, &irp) else {
+        return irp.continue_completion();
+    };
+    later(function, irp);
     STATUS_MORE_PROCESSING_REQUIRED
 }
 
@@ -636,9 +633,7 @@ unsafe extern "C" fn act<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
     // SAFETY: a work item runs at PASSIVE_LEVEL.
     let passive = unsafe { Passive::of(&routine) };
     // SAFETY: `later` queued it, with the IRP.
-    let Some((device, irp)) = (unsafe { taken_up::<R>(object.cast(), context.cast()) }) else {
-        return;
-    };
+    let (device, irp) = unsafe { taken_up::<R>(object.cast(), context.cast()) };
     let (Some(Change::Device(state)), Some(function)) =
         (Change::of(&irp), function_of(device, &irp))
     else {
@@ -707,8 +702,6 @@ unsafe extern "C" fn has_none<R: Role>(
     context: PVOID,
 ) -> NTSTATUS {
     // SAFETY: `act` passed the device.
-    match unsafe { taken_up::<R>(context, irp) } {
-        Some((_, irp)) => irp.continue_completion(),
-        None => STATUS_MORE_PROCESSING_REQUIRED,
-    }
+    let (_, irp) = unsafe { taken_up::<R>(context, irp) };
+    irp.continue_completion()
 }

@@ -118,9 +118,8 @@ fn set_cancel_routine(irp: NonNull<IRP>, routine: PDRIVER_CANCEL) -> bool {
 /// Cancel routine of an IRP that a thread serves: called with the cancel spin lock held, which it
 /// releases.
 unsafe extern "C" fn cancelled(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
-    let Some(irp) = NonNull::new(irp) else {
-        return;
-    };
+    // SAFETY: IoCancelIrp passes the IRP.
+    let irp = unsafe { NonNull::new_unchecked(irp) };
     // SAFETY: the IRP is not completed before the lock is free; IoCancelIrp has set the member.
     let irql = unsafe { (*irp.as_ptr()).CancelIrql };
     // SAFETY: `follow` wrote it.

@@ -66,10 +66,11 @@ unsafe fn take<R: Role>(
     irp: *mut IRP,
     pass: impl FnOnce(Device<'_, R>, Irp, Option<DeviceHold>, &Routine) -> Disposition,
 ) -> NTSTATUS {
-    let (Some(object), Some(irp)) = (NonNull::new(object), NonNull::new(irp)) else {
-        return Status::INVALID_PARAMETER.0;
-    };
     // SAFETY: the caller's promise.
+    let object = unsafe { NonNull::new_unchecked(object) };
+    // SAFETY: likewise.
+    let irp = unsafe { NonNull::new_unchecked(irp) };
+    // SAFETY: likewise.
     let routine = unsafe { Routine::new() };
     // SAFETY: likewise.
     let device = unsafe { Device::<R>::from_raw(object) };

@@ -1,7 +1,7 @@
 //! A request that waits for something to happen, or for its time to be over.
 
 use core::{
-    ptr::{self, NonNull},
+    ptr,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -171,8 +171,6 @@ unsafe extern "C" fn time_over<T: PendingOwner>(
     _first: PVOID,
     _second: PVOID,
 ) {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `open` passed it, and it stays until `close` has waited for this.
-        unsafe { context.cast::<T>().as_ref() }.time_over();
-    }
+    // SAFETY: `open` passed it, and it stays until `close` has waited for this.
+    unsafe { &*context.cast::<T>() }.time_over();
 }

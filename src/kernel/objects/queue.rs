@@ -502,13 +502,13 @@ unsafe extern "C" fn release_lock(csq: PIO_CSQ, irql: KIRQL) {
 }
 
 unsafe extern "C" fn complete_canceled<S: Admission>(csq: PIO_CSQ, irp: PIRP) {
-    if let Some(irp) = NonNull::new(irp) {
-        // SAFETY: a Csq of ours.
-        let lock = unsafe { Links::of(csq) }.remove_lock;
-        // SAFETY: the queue gave the IRP up to us, with what it carries.
-        drop(unsafe { carried_by::<S>(irp.as_ptr()).read() });
-        // SAFETY: likewise.
-        let irp = unsafe { Irp::resume(irp, lock) };
-        let _ = irp.complete(Status::CANCELLED);
-    }
+    // SAFETY: a Csq of ours.
+    let lock = unsafe { Links::of(csq) }.remove_lock;
+    // SAFETY: the queue gave the IRP up to us, with what it carries.
+    drop(unsafe { carried_by::<S>(irp).read() });
+    // SAFETY: the cancelled IRP, which is there.
+    let irp = unsafe { NonNull::new_unchecked(irp) };
+    // SAFETY: it is ours now.
+    let irp = unsafe { Irp::resume(irp, lock) };
+    let _ = irp.complete(Status::CANCELLED);
 }

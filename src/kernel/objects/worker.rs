@@ -2,7 +2,7 @@
 
 use core::{
     marker::PhantomData,
-    ptr::{self, NonNull},
+    ptr,
     sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering},
 };
 
@@ -316,15 +316,13 @@ fn object_of(handle: HANDLE) -> *mut _KTHREAD {
 }
 
 unsafe extern "C" fn thread<S: Server>(context: PVOID) {
-    if let Some(server) = NonNull::new(context.cast::<S>()) {
-        // SAFETY: the kernel calls this.
-        let routine = unsafe { Routine::new() };
-        // SAFETY: a system thread runs at PASSIVE_LEVEL.
-        let passive = unsafe { Passive::of(&routine) };
-        // SAFETY: `start` passed it, and it is dropped after the worker was stopped.
-        let server = unsafe { server.as_ref() };
-        server.worker().run(server, passive);
-    }
+    // SAFETY: the kernel calls this.
+    let routine = unsafe { Routine::new() };
+    // SAFETY: a system thread runs at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::of(&routine) };
+    // SAFETY: `start` passed it, and it is dropped after the worker was stopped.
+    let server = unsafe { &*context.cast::<S>() };
+    server.worker().run(server, passive);
     // SAFETY: this is a system thread that PsCreateSystemThread made.
     let _ = unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
 }

@@ -569,10 +569,8 @@ unsafe extern "C" fn edges<T: InterruptOwner>(
     _argument1: PVOID,
     _argument2: PVOID,
 ) {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
-        unsafe { context.cast::<T>().as_ref() }.edges_came();
-    }
+    // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
+    unsafe { &*context.cast::<T>() }.edges_came();
 }
 
 unsafe extern "C" fn later<T: InterruptOwner>(
@@ -581,8 +579,6 @@ unsafe extern "C" fn later<T: InterruptOwner>(
     _argument1: PVOID,
     _argument2: PVOID,
 ) {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
-        unsafe { context.cast::<T>().as_ref() }.later();
-    }
+    // SAFETY: `connect` passed it; the disconnection waits for queued DPCs.
+    unsafe { &*context.cast::<T>() }.later();
 }

@@ -23,8 +23,7 @@ use super::{
         pool::PoolBox,
         sync::Event,
     },
-    DeviceUrbGate, Memory, PipeHandle, Urb, UrbTransfer, report,
-    urb::header,
+    DeviceUrbGate, Memory, PipeHandle, Urb, UrbTransfer, report, urb,
 };
 use crate::{ioctl::Status, trace::Label};
 
@@ -239,19 +238,18 @@ impl UsbDevice {
         let outer = offset_of!(_URB_SELECT_CONFIGURATION, Interface).saturating_add(inner);
         // Zeroed, and long enough for the structures as they are declared.
         let mut room = Buffer::try_zeroed(outer.max(size_of::<_URB_SELECT_CONFIGURATION>()))?;
-        let urb = room.start().cast::<_URB_SELECT_CONFIGURATION>().as_ptr();
-        let mut whole = _URB_SELECT_CONFIGURATION {
-            Hdr: header::<_URB_SELECT_CONFIGURATION>(URB_FUNCTION_SELECT_CONFIGURATION),
-            ConfigurationDescriptor: configuration.as_mut_ptr().cast(),
-            ..Default::default()
+        let urb = room.start().cast::<_URB_SELECT_CONFIGURATION>();
+        let set = |urb: &mut _URB_SELECT_CONFIGURATION| {
+            urb.ConfigurationDescriptor = configuration.as_mut_ptr().cast();
+            // 784 at most.
+            urb.Hdr.Length = u16::try_from(outer).unwrap_or(0);
+            urb.Interface.Length = u16::try_from(inner).unwrap_or(0);
+            urb.Interface.InterfaceNumber = interface;
+            urb.Interface.NumberOfPipes = endpoints.into();
         };
-        // 784 at most.
-        whole.Hdr.Length = u16::try_from(outer).unwrap_or(0);
-        whole.Interface.Length = u16::try_from(inner).unwrap_or(0);
-        whole.Interface.InterfaceNumber = interface;
-        whole.Interface.NumberOfPipes = endpoints.into();
-        // SAFETY: the room is large enough; pool is aligned.
-        unsafe { urb.write(whole) };
+        // SAFETY: the room is zeroed and large enough; pool is aligned.
+        unsafe { urb::fill(urb, URB_FUNCTION_SELECT_CONFIGURATION, set) };
+        let urb = urb.as_ptr();
         // SAFETY: a place in it; nothing is read.
         let pipes = unsafe { &raw mut (*urb).Interface.Pipes }.cast::<USBD_PIPE_INFORMATION>();
         for index in 0..count {

@@ -44,27 +44,18 @@ pub(crate) trait TransferPlan: Send + 'static {
 
     /// The transfer failed and had moved `count` bytes by then, or was not sent. `status` says why:
     /// `STATUS_IO_TIMEOUT` means that the request's time is over. How the request ends.
-    fn failed(
-        &mut self,
-        status: Status,
-        _count: usize,
-        _irp: &mut Irp,
-        _bounce: &mut [u8],
-    ) -> PlanEnd {
-        PlanEnd::With(status, 0)
-    }
+    fn failed(&mut self, status: Status, count: usize, irp: &mut Irp, bounce: &mut [u8])
+    -> PlanEnd;
 
     /// The memory that came with the request, for [`Data::Carried`]. It stays where it is until
     /// the transfer is over.
-    fn carried(&mut self) -> &mut [u8] {
-        &mut []
-    }
+    fn carried(&mut self) -> &mut [u8];
 
     /// The request ends: what it brought with it is not used any more.
-    fn ended(&mut self) {}
+    fn ended(&mut self);
 
     /// What is kept for later requests is void: the pipe was reset, or what went on in it aborted.
-    fn discard(&mut self) {}
+    fn discard(&mut self);
 }
 
 /// How long a request may take.
@@ -294,12 +285,12 @@ unsafe extern "C" fn time_over<E: TransferPlan>(
     _first: PVOID,
     _second: PVOID,
 ) {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `arm` left this owner for the timer.
-        let pipe_queue = unsafe { Shared::<PipeQueue<E>>::from_raw(context) };
-        // The request that the timer was started for may be over, and another one served.
-        PipeQueue::end_flight(&pipe_queue, Status::IO_TIMEOUT, |flight| {
-            flight.is_over(now())
-        });
-    }
+    // SAFETY: `try_new` passed the pipe queue.
+    let context = unsafe { NonNull::new_unchecked(context) };
+    // SAFETY: `arm` left this owner for the timer.
+    let pipe_queue = unsafe { Shared::<PipeQueue<E>>::from_raw(context) };
+    // The request that the timer was started for may be over, and another one served.
+    PipeQueue::end_flight(&pipe_queue, Status::IO_TIMEOUT, |flight| {
+        flight.is_over(now())
+    });
 }

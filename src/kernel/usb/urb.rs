@@ -133,20 +133,25 @@ fn whole(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// `UrbHeader` of a URB that is a `T`.
+/// Makes a URB in zeroed room: its header's `Length` and `Function`, and what `set` sets. Member by
+/// member: the bytes between the members of a whole structure could be anything.
+///
+/// # Safety
+/// `room` is zeroed, large enough and aligned; its beginning is `UrbHeader`; `T` may be all zero.
 #[allow(
     clippy::cast_possible_truncation,
-    reason = "checked at compile time; try_from is not const"
+    reason = "checked at compile time, and a function code is a USHORT"
 )]
-pub(super) const fn header<T>(function: u32) -> _URB_HEADER {
+#[inline]
+pub(super) unsafe fn fill<T>(room: NonNull<T>, function: u32, set: impl FnOnce(&mut T)) {
     const { assert!(size_of::<T>() <= u16::MAX as usize) }
-    _URB_HEADER {
-        Length: size_of::<T>() as u16,
-        Function: function as u16,
-        Status: 0,
-        UsbdDeviceHandle: ptr::null_mut(),
-        UsbdFlags: 0,
-    }
+    // SAFETY: the caller's promise; nothing else refers to it.
+    let header = unsafe { room.cast::<_URB_HEADER>().as_mut() };
+    header.Length = size_of::<T>() as u16;
+    header.Function = function as u16;
+    let mut room = room;
+    // SAFETY: likewise.
+    set(unsafe { room.as_mut() });
 }
 
 /// Room for a URB of any kind but those that select. What is not set is zero, as usb.h wants
@@ -169,72 +174,73 @@ const _: () = {
 impl Urb {
     pub(super) const EMPTY: Self = Self([0; 17]);
 
-    fn of<T>(urb: T) -> Self {
+    /// See [`fill`].
+    #[inline]
+    fn of<T>(function: u32, set: impl FnOnce(&mut T)) -> Self {
         const {
             assert!(size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>());
         }
         let mut room = Self::EMPTY;
-        // SAFETY: the room is large enough and aligned; it takes any bytes.
-        unsafe { ptr::from_mut(&mut room.0).cast::<T>().write(urb) };
+        let place = NonNull::from(&mut room.0).cast::<T>();
+        // SAFETY: zeroed, large enough and aligned; this file makes URBs only.
+        unsafe { fill(place, function, set) };
         room
     }
 
     /// The URB of a transfer.
     pub(super) fn transfer(transfer: UrbTransfer, data: Memory) -> Self {
         match transfer {
-            UrbTransfer::Pipe { pipe, is_in } => Self::of(_URB_BULK_OR_INTERRUPT_TRANSFER {
-                Hdr: header::<_URB_BULK_OR_INTERRUPT_TRANSFER>(
-                    URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER,
-                ),
-                PipeHandle: pipe.raw(),
-                TransferFlags: if is_in {
-                    USBD_TRANSFER_DIRECTION_IN | USBD_SHORT_TRANSFER_OK
-                } else {
-                    USBD_TRANSFER_DIRECTION_OUT
+            UrbTransfer::Pipe { pipe, is_in } => Self::of(
+                URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER,
+                |urb: &mut _URB_BULK_OR_INTERRUPT_TRANSFER| {
+                    urb.PipeHandle = pipe.raw();
+                    urb.TransferFlags = if is_in {
+                        USBD_TRANSFER_DIRECTION_IN | USBD_SHORT_TRANSFER_OK
+                    } else {
+                        USBD_TRANSFER_DIRECTION_OUT
+                    };
+                    urb.TransferBufferLength = data.length;
+                    urb.TransferBuffer = data.buffer;
+                    urb.TransferBufferMDL = data.mdl;
                 },
-                TransferBufferLength: data.length,
-                TransferBuffer: data.buffer,
-                TransferBufferMDL: data.mdl,
-                ..Default::default()
-            }),
-            UrbTransfer::Vendor(vendor) => Self::of(_URB_CONTROL_VENDOR_OR_CLASS_REQUEST {
-                Hdr: header::<_URB_CONTROL_VENDOR_OR_CLASS_REQUEST>(URB_FUNCTION_VENDOR_DEVICE),
-                TransferFlags: vendor.flags,
-                TransferBufferLength: data.length,
-                TransferBuffer: data.buffer,
-                TransferBufferMDL: data.mdl,
-                RequestTypeReservedBits: vendor.request_type,
-                Request: vendor.request,
-                Value: vendor.value,
-                Index: vendor.index,
-                ..Default::default()
-            }),
+            ),
+            UrbTransfer::Vendor(vendor) => Self::of(
+                URB_FUNCTION_VENDOR_DEVICE,
+                |urb: &mut _URB_CONTROL_VENDOR_OR_CLASS_REQUEST| {
+                    urb.TransferFlags = vendor.flags;
+                    urb.TransferBufferLength = data.length;
+                    urb.TransferBuffer = data.buffer;
+                    urb.TransferBufferMDL = data.mdl;
+                    urb.RequestTypeReservedBits = vendor.request_type;
+                    urb.Request = vendor.request;
+                    urb.Value = vendor.value;
+                    urb.Index = vendor.index;
+                },
+            ),
             UrbTransfer::Descriptor {
                 kind,
                 index,
                 language,
-            } => Self::of(_URB_CONTROL_DESCRIPTOR_REQUEST {
-                Hdr: header::<_URB_CONTROL_DESCRIPTOR_REQUEST>(
-                    URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE,
-                ),
-                TransferBufferLength: data.length,
-                TransferBuffer: data.buffer,
-                TransferBufferMDL: data.mdl,
-                Index: index,
-                DescriptorType: kind,
-                LanguageId: language,
-                ..Default::default()
-            }),
+            } => Self::of(
+                URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE,
+                |urb: &mut _URB_CONTROL_DESCRIPTOR_REQUEST| {
+                    urb.TransferBufferLength = data.length;
+                    urb.TransferBuffer = data.buffer;
+                    urb.TransferBufferMDL = data.mdl;
+                    urb.Index = index;
+                    urb.DescriptorType = kind;
+                    urb.LanguageId = language;
+                },
+            ),
         }
     }
 
     /// `URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL`
     pub(super) fn reset_pipe(pipe: PipeHandle) -> Self {
-        Self::of(_URB_PIPE_REQUEST {
-            Hdr: header::<_URB_PIPE_REQUEST>(URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL),
-            PipeHandle: pipe.raw(),
-            Reserved: 0,
-        })
+        Self::of(
+            URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL,
+            |urb: &mut _URB_PIPE_REQUEST| urb.PipeHandle = pipe.raw(),
+        )
     }
 
     /// `TransferBufferLength` of a transfer that came back: how many bytes were moved.

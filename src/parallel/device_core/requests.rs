@@ -49,7 +49,7 @@ impl DeviceCore {
     pub(in crate::parallel) fn answer(&self, irp: Irp, request: ImmediateRequest) -> Disposition {
         match request {
             // IOCTL_IEEE1284_GET_MODE
-            ImmediateRequest::GetMode => irp.answer(&self.modes()),
+            ImmediateRequest::GetMode => irp.answer_in_place(&self.modes()),
             // IOCTL_PAR_GET_DEFAULT_MODES
             ImmediateRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
             // IOCTL_PAR_IS_PORT_FREE

@@ -347,11 +347,11 @@ unsafe extern "C" fn completed<E: TransferPlan>(
     _irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    if let Some(context) = NonNull::new(context) {
-        // SAFETY: `send` passed the pipe queue; the completion is a holder.
-        if let Some((pump, irp, outcome)) = unsafe { release_irp::<E>(context) } {
-            pump.run(irp, Some(outcome));
-        }
+    // SAFETY: `send` passed the pipe queue.
+    let context = unsafe { NonNull::new_unchecked(context) };
+    // SAFETY: the completion is a holder.
+    if let Some((pump, irp, outcome)) = unsafe { release_irp::<E>(context) } {
+        pump.run(irp, Some(outcome));
     }
     STATUS_MORE_PROCESSING_REQUIRED
 }
