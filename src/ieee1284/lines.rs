@@ -60,8 +60,9 @@ const SLOW_NS: u32 = 600;
 const STEP_NS: u32 = 750;
 
 /// How many reads of the status register there are between two steps.
-fn reads_between(port: &impl Port) -> u32 {
-    match port.access_ns() {
+#[inline(never)]
+fn reads_between(access_ns: u32) -> u32 {
+    match access_ns {
         SLOW_NS.. => 0,
         access => STEP_NS.div_ceil(access.max(1)),
     }
@@ -76,7 +77,7 @@ fn read_status(port: &mut impl Port, reads: u32) {
 
 /// [`Lines::settle`] where there are no [`Lines`].
 pub(super) fn settle(port: &mut impl Port) {
-    let reads = reads_between(port);
+    let reads = reads_between(port.access_ns());
     read_status(port, reads);
 }
 
@@ -84,7 +85,7 @@ impl<'a, P: Port> Lines<'a, P> {
     /// The lines of `port`, whose control register holds `dcr`.
     pub(super) fn new(port: &'a mut P, dcr: Dcr, capabilities: &Capabilities) -> Self {
         Self {
-            reads: reads_between(port),
+            reads: reads_between(port.access_ns()),
             port,
             dcr,
             has_ecr: capabilities.ecr,

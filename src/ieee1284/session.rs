@@ -533,20 +533,27 @@ impl Session {
         let mut lines = Lines::new(port, self.dcr, &capabilities);
         let result = operation(self, &mut lines);
         if let Err(fault) = result {
-            self.note(fault, lines.awaited());
-        }
-        match result {
-            Ok(_) | Err(Fault::Address | Fault::Unsupported | Fault::Connected) => {}
-            // Between two cycles.
-            Err(Fault::Interrupted) if self.link.is_epp() => {
-                epp::forward(&mut lines, self.link == Link::EppHardware);
-            }
-            // Between two bytes, mostly: the peripheral gets its chance to take part.
-            Err(Fault::Interrupted) => self.leave(&mut lines),
-            Err(_) => self.drop_link(&mut lines),
+            self.failed(fault, &mut lines);
         }
         self.dcr = lines.dcr();
         result
+    }
+
+    /// Puts the port at rest after an operation that failed.
+    #[cold]
+    #[inline(never)]
+    fn failed<P: Port>(&mut self, fault: Fault, lines: &mut Lines<'_, P>) {
+        self.note(fault, lines.awaited());
+        match fault {
+            Fault::Address | Fault::Unsupported | Fault::Connected => {}
+            // Between two cycles.
+            Fault::Interrupted if self.link.is_epp() => {
+                epp::forward(lines, self.link == Link::EppHardware);
+            }
+            // Between two bytes, mostly: the peripheral gets its chance to take part.
+            Fault::Interrupted => self.leave(lines),
+            _ => self.drop_link(lines),
+        }
     }
 
     /// Keeps what a failed operation says of the peripheral.
@@ -862,24 +869,22 @@ fn read_id<P: Port>(
 ) -> Result<IdLength, Fault> {
     negotiate(lines, request)?;
     let mut ecp = Ecp::NONE;
-    let result = if request == Extensibility::ID_ECP {
-        ecp.set_up(lines, None, false).and_then(|()| {
-            device_id::collect(sink, |bytes| {
-                let mut done = 0;
-                ecp.read(lines, bytes, &mut done).map(|()| done)
-            })
-        })
+    let ready = if request == Extensibility::ID_ECP {
+        ecp.set_up(lines, None, false)
     } else {
+        Ok(())
+    };
+    let result = ready.and_then(|()| {
         device_id::collect(sink, |bytes| {
             let mut done = 0;
-            if request == Extensibility::ID_BYTE {
-                byte::read(lines, bytes, &mut done)?;
-            } else {
-                nibble::read(lines, bytes, &mut done)?;
+            match request {
+                Extensibility::ID_ECP => ecp.read(lines, bytes, &mut done)?,
+                Extensibility::ID_BYTE => byte::read(lines, bytes, &mut done)?,
+                _ => nibble::read(lines, bytes, &mut done)?,
             }
             Ok(done)
         })
-    };
+    });
     match result {
         // Valid after whole bytes only; the rest of the ID is not asked for.
         Ok(_) | Err(Fault::Interrupted) if ecp.turn_forward(lines).is_ok() => {

@@ -158,7 +158,7 @@ impl ScannerCore {
     }
 
     /// The endpoints, if the device was started.
-    #[inline]
+    #[inline(never)]
     pub(super) fn pipes(&self) -> Option<Pipes> {
         self.configuration.with(|it| it.map(|it| it.pipes))
     }

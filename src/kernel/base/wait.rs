@@ -263,19 +263,13 @@ impl Mutex {
     ///
     /// # Errors
     /// As [`Waits::check`].
-    #[inline]
+    #[inline(never)]
     pub(crate) fn lock(&self, waits: &Waits<'_>) -> Result<MutexGuard<'_>, Status> {
         waits.check()?;
         // Mostly it is free.
-        match self.try_lock() {
-            Some(taken) => Ok(taken),
-            None => self.wait_for_turn(waits),
+        if let Some(taken) = self.try_lock() {
+            return Ok(taken);
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_for_turn(&self, waits: &Waits<'_>) -> Result<MutexGuard<'_>, Status> {
         waits.wait_for([Some(self.0.object())], None)?;
         Ok(MutexGuard(self))
     }

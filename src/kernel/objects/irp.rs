@@ -633,6 +633,7 @@ impl Irp {
 impl Irp {
     /// In a completion routine of [`Irp::forward_then`]: the IRP goes on upwards, with the status
     /// that it has. What the routine returns.
+    #[inline(never)]
     pub(in crate::kernel) fn continue_completion(self) -> NTSTATUS {
         let (raw, lock) = self.into_parts();
         // SAFETY: acquired with this tag in `accept`.

@@ -81,6 +81,7 @@ impl IoRange {
     }
 
     /// Reads the byte at `offset` once for each byte of `bytes`.
+    #[inline(never)]
     pub(crate) fn read_block(self, offset: u16, bytes: &mut [u8]) {
         match self.port(offset) {
             // SAFETY: as in `read`.
@@ -90,6 +91,7 @@ impl IoRange {
     }
 
     /// Writes every byte of `bytes` to `offset`.
+    #[inline(never)]
     pub(crate) fn write_block(self, offset: u16, bytes: &[u8]) {
         if let Some(port) = self.port(offset) {
             // SAFETY: as in `read`.
@@ -98,6 +100,7 @@ impl IoRange {
     }
 
     /// Reads 32 bits at `offset` once for each word of `words`.
+    #[inline(never)]
     pub(crate) fn read_block32(self, offset: u16, words: &mut [[u8; 4]]) {
         match self.port32(offset) {
             // SAFETY: as in `read`; all four ports are the device's.
@@ -107,6 +110,7 @@ impl IoRange {
     }
 
     /// Writes every word of `words` to `offset`, 32 bits wide.
+    #[inline(never)]
     pub(crate) fn write_block32(self, offset: u16, words: &[[u8; 4]]) {
         if let Some(port) = self.port32(offset) {
             // SAFETY: as in `read`; all four ports are the device's.

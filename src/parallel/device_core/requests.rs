@@ -1,6 +1,6 @@
 //! What the device does for each request.
 
-use super::{super::hardware::OwnedPort, DeviceCore};
+use super::{super::hardware::OwnedPort, DeviceCore, session::Operation};
 use crate::{
     ieee1284::{Condition, Direction, Fault, Session, Transfer},
     ioctl::{
@@ -104,19 +104,11 @@ impl DeviceCore {
                 }
             }
             // IOCTL_PAR_QUERY_DEVICE_ID
-            QueuedRequest::QueryDeviceId => {
-                this.device_id(task, |id, length| id.get(ID_PREFIX..=length).map(Id::Text))
-            }
+            QueuedRequest::QueryDeviceId => this.device_id(task, IdForm::Text),
             // IOCTL_PAR_QUERY_RAW_DEVICE_ID
-            QueuedRequest::QueryRawDeviceId => {
-                this.device_id(task, |id, length| id.get(..=length).map(Id::Text))
-            }
+            QueuedRequest::QueryRawDeviceId => this.device_id(task, IdForm::Raw),
             // IOCTL_PAR_QUERY_DEVICE_ID_SIZE
-            QueuedRequest::QueryDeviceIdSize => this.device_id(task, |_, length| {
-                let size = length.checked_sub(ID_PREFIX)?.checked_add(1)?;
-                let size = u32::try_from(size).ok()?;
-                Some(Id::Size(DeviceIdSize { size }))
-            }),
+            QueuedRequest::QueryDeviceIdSize => this.device_id(task, IdForm::Size),
             // IOCTL_IEEE1284_NEGOTIATE
             QueuedRequest::Negotiate(offered) => {
                 let excluded = this.preferences.with(|it| it.excluded);
@@ -314,13 +306,8 @@ impl DeviceCore {
         }
     }
 
-    /// Reads the device ID and answers with what `form` makes of it: of its bytes, which are
-    /// followed by a NUL, and their number.
-    fn device_id(
-        &self,
-        task: Task,
-        form: impl for<'id> FnOnce(&'id [u8], usize) -> Option<Id<'id>>,
-    ) -> Disposition {
+    /// Reads the device ID and answers with it in this form.
+    fn device_id(&self, task: Task, form: IdForm) -> Disposition {
         // What the program has room for, and the prefix. Zeroed: the NUL is there.
         let room = task.irp().output_length().saturating_add(ID_PREFIX);
         let mut buffer = match Buffer::try_zeroed(room.min(LONGEST_ID.saturating_add(1))) {
@@ -336,14 +323,20 @@ impl DeviceCore {
             Err(why) => return task.complete(why),
         };
         let total = length.total;
-        match form(&buffer, total) {
-            // Longer than what the program has room for.
-            None if total >= ID_PREFIX && length.stored < total => {
-                task.complete(Status::BUFFER_TOO_SMALL)
+        let text = match form {
+            IdForm::Text => buffer.get(ID_PREFIX..=total),
+            IdForm::Raw => buffer.get(..=total),
+            IdForm::Size => {
+                // Without the prefix, and with a NUL.
+                let size = (total.saturating_sub(ID_PREFIX)).saturating_add(1);
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                return task.answer(&DeviceIdSize { size }.to_bytes());
             }
-            Some(Id::Text(text)) => task.answer(text),
-            Some(Id::Size(size)) => task.answer(&size.to_bytes()),
-            None => task.complete(Status::IO_DEVICE_ERROR),
+        };
+        match text {
+            Some(text) => task.answer(text),
+            // Longer than what the program has room for.
+            None => task.complete(Status::BUFFER_TOO_SMALL),
         }
     }
 
@@ -365,17 +358,25 @@ impl DeviceCore {
                 }
                 Err(fault) => status_of(fault, port),
             };
-        let status = self.with_power(task.waits(), None, &mut told);
+        let status = self.for_task(task, &mut told);
         result.ok_or(status)
+    }
+
+    #[inline(never)]
+    fn for_task<'a>(&'a self, task: &'a Task, operation: &mut dyn Operation<'a, Status>) -> Status {
+        self.with_power(task.waits(), None, operation)
     }
 }
 
 /// A form of the device ID.
-enum Id<'id> {
-    /// Its bytes.
-    Text(&'id [u8]),
+#[derive(Clone, Copy)]
+enum IdForm {
+    /// Its bytes without the prefix, and a NUL.
+    Text,
+    /// Its bytes, and a NUL.
+    Raw,
     /// `PAR_DEVICE_ID_SIZE_INFORMATION`
-    Size(DeviceIdSize),
+    Size,
 }
 
 /// The status of a request that ended with a fault.
