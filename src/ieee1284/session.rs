@@ -391,7 +391,7 @@ impl Session {
 
     /// Ends a connected mode and forgets what it had to remember. Never fails: a peripheral that
     /// does not take part is left.
-    pub fn terminate(&mut self, port: &mut impl Port) {
+    pub fn terminate<P: Port>(&mut self, port: &mut P) {
         // There is no way for this to fail.
         let _ = self.on(port, |session, lines| {
             session.leave(lines);

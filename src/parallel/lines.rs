@@ -160,9 +160,13 @@ impl LinesState {
     /// The port is used otherwise than by a program: whether it is to be put at rest first.
     #[inline]
     pub(super) fn used(&self) -> bool {
-        if !self.used.load(Ordering::Acquire) {
-            return false;
-        }
+        self.used.load(Ordering::Acquire) && self.forget()
+    }
+
+    /// As [`LinesState::used`], of lines that a program has used.
+    #[cold]
+    #[inline(never)]
+    fn forget(&self) -> bool {
         self.change(|lines| {
             lines.known = false;
             if lines.left {

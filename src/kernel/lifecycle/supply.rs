@@ -101,6 +101,14 @@ pub(in crate::kernel) enum Conclusion {
     Over(Option<NonNull<IRP>>, Option<NonNull<IRP>>),
 }
 
+impl Supply {
+    /// Whether requests have to ask for power.
+    #[inline(never)]
+    fn wants(&self) -> bool {
+        self.stage == SupplyStage::Lost || self.stage == SupplyStage::Waking && self.short
+    }
+}
+
 impl PowerSupply {
     /// The power of `device`, a function device, which has none yet.
     ///
@@ -147,9 +155,7 @@ impl PowerSupply {
         let wanting = &self.wanting;
         self.state.with(move |supply| {
             let result = change(supply);
-            let wants = supply.stage == SupplyStage::Lost
-                || supply.stage == SupplyStage::Waking && supply.short;
-            wanting.store(wants, Ordering::Release);
+            wanting.store(supply.wants(), Ordering::Release);
             result
         })
     }
@@ -163,6 +169,7 @@ impl PowerSupply {
 
     /// Notes one more request for full power, for which the remove lock is held from now on.
     /// Whether it may be made. With the state's lock held.
+    #[inline(never)]
     fn begin(&self, supply: &mut Supply) -> bool {
         if supply.stage == SupplyStage::Gone {
             return false;

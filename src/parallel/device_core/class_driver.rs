@@ -159,7 +159,7 @@ impl DeviceCore {
         if !self.is_locked() {
             return Err(Status::INVALID_DEVICE_STATE);
         }
-        self.in_session(*waits, None, true, Session::terminate)
+        self.in_session(*waits, None, true, &mut Session::terminate::<OwnedPort>)
     }
 
     /// Whether a class driver may call: it is connected, and has locked the port.
@@ -213,13 +213,11 @@ impl DeviceCore {
         let waits = Waits::new(&self.client, blocking);
         let _turn = self.peripheral.lock(&waits)?;
         self.serves_client()?;
-        let inside = self.port.enter_when_there(&waits)?;
         let mut settled = |session: &mut Session, port: &mut OwnedPort<'a>| {
             self.settle(session, port);
             operation.run(session, port);
         };
-        self.in_session_on(inside, waits, limit, true, &mut settled);
-        Ok(())
+        self.in_session(waits, limit, true, &mut settled)
     }
 
     pub(super) fn call(

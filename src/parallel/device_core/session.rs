@@ -111,9 +111,7 @@ impl DeviceCore {
         operation: &mut dyn Operation<'a>,
     ) -> Result<(), Status> {
         let allocation = self.allocate(&waits)?;
-        let inside = self.port.enter_when_there(&waits)?;
-        self.in_session_on(inside, waits, limit, allocation.locked, operation);
-        Ok(())
+        self.in_session(waits, limit, allocation.locked, operation)
     }
 
     fn allocate<'a>(&'a self, waits: &Waits<'_>) -> Result<Allocation<'a>, Status> {
@@ -162,18 +160,20 @@ impl DeviceCore {
     /// Runs an operation with the session of the client that uses the device. The port is ours;
     /// `keep` says that the mode stays connected afterwards: else the next user may be another
     /// client.
-    pub(super) fn in_session<'a, T>(
+    ///
+    /// # Errors
+    /// As [`PortCore::enter_when_there`](super::super::PortCore::enter_when_there): it was not run.
+    #[inline(never)]
+    pub(super) fn in_session<'a>(
         &'a self,
         waits: Waits<'a>,
         limit: Option<u64>,
         keep: bool,
-        operation: impl FnOnce(&mut Session, &mut OwnedPort<'a>) -> T,
-    ) -> Result<T, Status> {
-        once(operation, |operation| {
-            let inside = self.port.enter_when_there(&waits)?;
-            self.in_session_on(inside, waits, limit, keep, operation);
-            Ok(())
-        })
+        operation: &mut dyn Operation<'a>,
+    ) -> Result<(), Status> {
+        let inside = self.port.enter_when_there(&waits)?;
+        self.in_session_on(inside, waits, limit, keep, operation);
+        Ok(())
     }
 
     /// As [`DeviceCore::in_session`], on hardware that was entered.
@@ -267,10 +267,13 @@ impl DeviceCore {
     pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
-            let mut terminate = |session: &mut Session, port: &mut OwnedPort<'_>| {
-                session.terminate(port);
-            };
-            self.in_session_on(inside, waits, None, true, &mut terminate);
+            self.in_session_on(
+                inside,
+                waits,
+                None,
+                true,
+                &mut Session::terminate::<OwnedPort>,
+            );
         }
     }
 }
