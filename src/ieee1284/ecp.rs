@@ -199,7 +199,7 @@ impl Ecp {
     }
 
     /// Hands out bytes that came before.
-    #[inline]
+    #[inline(never)]
     fn take_kept(&mut self, bytes: &mut [u8], done: &mut usize) {
         let room = bytes.iter_mut().skip(*done);
         for byte in room {

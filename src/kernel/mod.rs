@@ -32,7 +32,7 @@ use objects::{
 };
 use port::{arbiter, callbacks, interrupt, io_port};
 
-pub(crate) use arbiter::{Accepts, AcquireTimeout, Owner, PortArbiter};
+pub(crate) use arbiter::{AcquireTimeout, Grant, Owner, Owners, PortArbiter};
 pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port_routines};
 pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
 pub(crate) use driver::{Driver, Role, initialize};
@@ -45,7 +45,7 @@ pub(crate) use irp::{Create, Disposition, FileId, Irp, Request};
 pub(crate) use irql::{Blocking, Passive, unpreempted};
 pub(crate) use pending::{Pending, PendingOwner};
 pub(crate) use pnp::{
-    BusInformation, ChildDevice, ChildText, FunctionDevice, ID_UNITS, Pnp, State,
+    BusInformation, ChildDevice, ChildText, Children, FunctionDevice, ID_UNITS, Pnp, State,
 };
 pub(crate) use pool::{Buffer, Shared, Slot};
 pub(crate) use registry::{Key, PciIdentity, Property, Text};

@@ -253,13 +253,10 @@ impl PortCore {
             left: 0,
             frequency,
         };
-        match room.first_chunk_mut() {
-            Some(place) => {
-                *place = none.to_bytes();
-                EdgesHeader::SIZE
-            }
-            None => 0,
-        }
+        room.iter_mut()
+            .zip(none.to_bytes())
+            .map(|(place, byte)| *place = byte)
+            .count()
     }
 }
 

@@ -12,10 +12,10 @@ use crate::{
     ieee1284::{DeviceId, IdLength, Interrupted, Session, steady_condition},
     ioctl::{FILE_DEVICE_PARALLEL_PORT, Status},
     kernel::{
-        At, Buffer, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid, Interface,
-        Irp, Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice, PortSpace,
-        Request, Resources, RundownGuard, SecurityDescriptor, Shared, SpinLock, StartFailure,
-        State, Waits, Wide,
+        At, Buffer, Children, Device, DeviceOptions, Disposition, Driver, FunctionDevice, Guid,
+        Interface, Irp, Key, Lower, OwnedDevice, Owner, Passive, PassiveWork, PhysicalDevice,
+        PortSpace, Request, Resources, RundownGuard, SecurityDescriptor, Shared, SpinLock,
+        StartFailure, State, Waits, Wide,
     },
     trace::{Label, Step},
 };
@@ -233,7 +233,7 @@ impl ParallelPort {
             None => Seen::NoPort,
         };
         // Deselects it, too.
-        self.core.free_if(&|other| other == owner);
+        self.core.free_for(owner);
         Ok(Some(match seen {
             Seen::NoPort => {
                 self.core.look_again();
@@ -470,7 +470,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
         &self,
         device: Device<'_, DeviceRole>,
         passive: Passive,
-        report: &mut dyn FnMut(PhysicalDevice),
+        children: &mut Children,
     ) -> Result<(), Status> {
         for (index, place) in PLACES.into_iter().enumerate() {
             let result = self.update(index, place, device, passive);
@@ -482,7 +482,7 @@ impl FunctionDevice<DeviceRole> for ParallelPort {
                 (!child.gone).then(|| child.device.physical())
             });
             if let Some(child) = there.flatten() {
-                report(child);
+                children.add(child);
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ impl BulkWrite {
     /// The part of the caller's buffer to be sent now; the same one until [`BulkWrite::sent`].
     /// `None`: all is sent, and `Information` is [`BulkWrite::done`].
     #[must_use]
-    #[inline]
+    #[inline(never)]
     pub fn next(&self) -> Option<Range<usize>> {
         let left = self.length.saturating_sub(self.done);
         let length = if left <= MAX_TRANSFER {

@@ -86,6 +86,7 @@ impl State {
     ///
     /// # Errors
     /// `STATUS_DEVICE_NOT_READY` before the start, `STATUS_DELETE_PENDING` from the removal on.
+    #[inline(never)]
     pub(crate) const fn serves(self) -> Result<(), Status> {
         match self {
             Self::Added => Err(Status::DEVICE_NOT_READY),
@@ -147,7 +148,7 @@ pub(crate) trait FunctionDevice<R> {
         false
     }
 
-    /// `QUERY_DEVICE_RELATIONS` for `BusRelations` of a bus: hands every child to `report`.
+    /// `QUERY_DEVICE_RELATIONS` for `BusRelations` of a bus: adds every child.
     ///
     /// # Errors
     /// The children could not be made.
@@ -155,7 +156,7 @@ pub(crate) trait FunctionDevice<R> {
         &self,
         _device: Device<'_, R>,
         _passive: Passive,
-        _report: &mut dyn FnMut(PhysicalDevice),
+        _children: &mut Children,
     ) -> Result<(), Status> {
         Ok(())
     }
@@ -626,6 +627,18 @@ fn relations(
 /// The most children that a device reports.
 const MOST_CHILDREN: usize = 8;
 
+/// The children of a device, for `BusRelations`.
+pub(crate) struct Children([Option<PhysicalDevice>; MOST_CHILDREN]);
+
+impl Children {
+    /// One more; a ninth is left out.
+    pub(crate) fn add(&mut self, child: PhysicalDevice) {
+        if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
+            *place = Some(child);
+        }
+    }
+}
+
 /// The answer to `BusRelations`: what drivers above put into the list, and our children.
 fn bus_relations<R: Role>(
     device: Device<'_, R>,
@@ -633,14 +646,10 @@ fn bus_relations<R: Role>(
     irp: &Irp,
     passive: Passive,
 ) -> Result<usize, Status> {
-    let mut children = [None; MOST_CHILDREN];
-    let mut count = 0u32;
-    function.children(device, passive, &mut |child| {
-        if let Some(place) = children.get_mut(count as usize) {
-            *place = Some(child);
-            count += 1;
-        }
-    })?;
+    let mut children = Children([None; MOST_CHILDREN]);
+    function.children(device, passive, &mut children)?;
+    let children = children.0.into_iter().flatten();
+    let count = children.clone().map(|_| 1_u32).sum::<u32>();
     let old = core::ptr::with_exposed_provenance_mut::<DEVICE_RELATIONS>(irp.information());
     // SAFETY: Information is null or a list of relations.
     let old_count = unsafe { old.as_ref() }.map_or(0, |list| list.Count);
@@ -653,11 +662,7 @@ fn bus_relations<R: Role>(
         NonNull::new(unsafe { place.read() })
     });
     // The references of the old list move to the new one, so they are only copied.
-    let new = relations(
-        children.iter().flatten().copied(),
-        old_count.saturating_add(count),
-        passive,
-    )?;
+    let new = relations(children, old_count.saturating_add(count), passive)?;
     let list = new.cast::<DEVICE_RELATIONS>().as_ptr();
     // SAFETY: a place in the new list; nothing is read.
     let first = unsafe { (&raw mut (*list).Objects).cast::<PDEVICE_OBJECT>() };

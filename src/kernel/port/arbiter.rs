@@ -32,7 +32,28 @@ pub(crate) enum Owner {
 }
 
 /// Which owners are meant.
-pub(crate) type Accepts<'a> = &'a (dyn Fn(Owner) -> bool + Sync);
+#[derive(Clone, Copy)]
+pub(crate) enum Owners {
+    /// This one.
+    Only(Owner),
+    /// A kernel client; that of this open, if both are known.
+    Client(FileId),
+    /// Any other than this one.
+    AllBut(Owner),
+}
+
+impl Owners {
+    fn include(self, owner: Owner) -> bool {
+        match (self, owner) {
+            (Self::Only(one), owner) => one == owner,
+            (Self::Client(file), Owner::Open(other)) => {
+                file == other || file.is_none() || other.is_none()
+            }
+            (Self::Client(_), owner) => owner == Owner::Caller,
+            (Self::AllBut(one), owner) => one != owner,
+        }
+    }
+}
 
 /// A port with one owner at a time, and everybody who waits for it, in the order of arrival:
 /// requests of kernel clients, which pend, and threads, which wait.
@@ -117,8 +138,11 @@ impl Admission for ArbiterState {
     }
 }
 
-/// What goes on with an IRP that has the port now: it is completed there.
-pub(crate) type Grant<'a> = &'a dyn Fn(Irp, QueuedPortRequest) -> Disposition;
+/// Where requests go on that have the port.
+pub(crate) trait Grant {
+    /// What an IRP asked for that has the port now: completes it.
+    fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition;
+}
 
 impl ArbiterState {
     /// Who is next. A thread gets the port at once.
@@ -175,10 +199,10 @@ impl PortArbiter {
         !self.taken.is_set()
     }
 
-    /// Whether the owner is one that `is` accepts.
-    pub(crate) fn is_owned_by(&self, is: Accepts<'_>) -> bool {
+    /// Whether the owner is one of these.
+    pub(crate) fn is_owned_by(&self, owners: Owners) -> bool {
         self.queue
-            .with(move |state, _| state.arbiter.is_owned_by(is))
+            .with(move |state, _| state.arbiter.is_owned_by(|owner| owners.include(owner)))
     }
 
     /// How many IRPs wait.
@@ -226,11 +250,11 @@ impl PortArbiter {
         &self,
         irp: Irp,
         request: QueuedPortRequest,
-        grant: Grant<'_>,
+        grant: &dyn Grant,
     ) -> Disposition {
         let owner = Owner::Open(irp.file());
         if self.try_acquire(owner) {
-            return grant(irp, request);
+            return grant.grant(irp, request);
         }
         let mut arrival = IrpArrival {
             taken: &raw const self.taken,
@@ -241,7 +265,7 @@ impl PortArbiter {
         match self.queue.insert(irp, &mut arrival, waiting) {
             Ok(pending) => pending,
             // It became free in between.
-            Err((irp, _, _)) if arrival.granted => grant(irp, request).pending(),
+            Err((irp, _, _)) if arrival.granted => grant.grant(irp, request).pending(),
             Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         }
     }
@@ -326,12 +350,12 @@ impl PortArbiter {
         })
     }
 
-    /// Frees the port, if its owner is one that `is` accepts, and passes it on. An IRP that gets
+    /// Frees the port, if its owner is one of these, and passes it on. An IRP that gets
     /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn release(&self, is: Accepts<'_>, grant: Grant<'_>) -> bool {
+    pub(crate) fn release(&self, owners: Owners, grant: &dyn Grant) -> bool {
         let taken = &self.taken;
         let next = self.queue.with(move |state, queued| {
-            let left = state.arbiter.release(is)?;
+            let left = state.arbiter.release(|owner| owners.include(owner))?;
             if left.was_system {
                 state.threads.for_each(WaitingThread::tell);
             }
@@ -350,14 +374,14 @@ impl PortArbiter {
     /// Gives the port to the client that waits longest, until one keeps it or none is left. The
     /// first is an IRP whose ticket is lower than `before`.
     #[cold]
-    fn pass_on(&self, before: u64, grant: Grant<'_>) {
+    fn pass_on(&self, before: u64, grant: &dyn Grant) {
         let taken = &self.taken;
         let mut next = Next::Irp(before);
         while let Next::Irp(before) = next {
             if let Some((irp, waiting)) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
                 self.queue.with(move |state, _| state.arbiter.give(owner));
-                let _ = grant(irp, waiting.request);
+                let _ = grant.grant(irp, waiting.request);
             }
             next = self.queue.with(|state, queued| state.next(taken, &queued));
         }

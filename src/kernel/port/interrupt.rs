@@ -122,6 +122,22 @@ pub(crate) trait InterruptOwner: Send + Sync + 'static {
     fn edges_came(&self);
 }
 
+/// Which clients go.
+#[derive(Clone, Copy)]
+enum Leaving {
+    One(Client),
+    OfOpen(FileId),
+}
+
+impl Leaving {
+    fn includes(self, client: Client, file: FileId) -> bool {
+        match self {
+            Self::One(one) => one == client,
+            Self::OfOpen(open) => open == file,
+        }
+    }
+}
+
 impl Interrupt {
     /// A line that is not connected.
     ///
@@ -206,7 +222,7 @@ impl Interrupt {
         passive: Passive,
     ) -> Result<(), Status> {
         let client = Client::of(routine).ok_or(Status::INVALID_PARAMETER)?;
-        if self.remove_if(&|other, _| other == client, passive) {
+        if self.remove_all(Leaving::One(client), passive) {
             Ok(())
         } else {
             Err(Status::INVALID_PARAMETER)
@@ -216,17 +232,18 @@ impl Interrupt {
     /// Takes the clients of an open away.
     pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
         if self.is_used() {
-            self.remove_if(&|_, other| other == file, passive);
+            self.remove_all(Leaving::OfOpen(file), passive);
         }
     }
 
     /// Takes clients away. Whether there were any.
-    fn remove_if(&self, goes: &(dyn Fn(Client, FileId) -> bool + Sync), passive: Passive) -> bool {
+    fn remove_all(&self, leaving: Leaving, passive: Passive) -> bool {
         let inner = &*self.0;
         let _change = inner.change.lock_uninterrupted(passive.blocking());
         let before = inner.clients.with(|clients| *clients);
         self.set(|clients| {
-            let left = clients.map(|place| place.filter(|(client, file, _)| !goes(*client, *file)));
+            let left = clients
+                .map(|place| place.filter(|(client, file, _)| !leaving.includes(*client, *file)));
             *clients = [None; MOST];
             // The others move up.
             for (place, client) in clients.iter_mut().zip(left.into_iter().flatten()) {
@@ -237,7 +254,7 @@ impl Interrupt {
         for (_, _, gate) in before
             .into_iter()
             .flatten()
-            .filter(|(client, file, _)| goes(*client, *file))
+            .filter(|(client, file, _)| leaving.includes(*client, *file))
         {
             any = true;
             if let Some(gate) = inner.deferred.get(gate) {

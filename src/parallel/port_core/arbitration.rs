@@ -6,7 +6,7 @@ use super::{NONE, PortCore};
 use crate::{
     ieee1284::daisy,
     ioctl::{Status, parallel::QueuedPortRequest},
-    kernel::{Accepts, AcquireTimeout, Disposition, Irp, Owner, Waits, event},
+    kernel::{AcquireTimeout, Disposition, Grant, Irp, Owner, Owners, Waits, event},
     trace::TraceEvent,
 };
 
@@ -106,24 +106,22 @@ impl PortCore {
     /// As [`PortCore::free_if`], for its owner.
     pub(in crate::parallel) fn free_for(&self, owner: Owner) {
         self.restore();
-        self.release(&|other| other == owner);
+        self.release(Owners::Only(owner));
     }
 
-    /// Frees the port, if its owner is one that `is` accepts: with the chip in compatibility mode
+    /// Frees the port, if its owner is one of these: with the chip in compatibility mode
     /// and the end of the chain selected, it goes to the client that waits longest. Whether it was
     /// so. At <= `DISPATCH_LEVEL`.
-    pub(in crate::parallel) fn free_if(&self, is: Accepts<'_>) -> bool {
-        if !self.arbiter.is_owned_by(is) {
+    pub(in crate::parallel) fn free_if(&self, owners: Owners) -> bool {
+        if !self.arbiter.is_owned_by(owners) {
             return false;
         }
         self.restore();
-        self.release(is)
+        self.release(owners)
     }
 
-    fn release(&self, is: Accepts<'_>) -> bool {
-        let freed = self
-            .arbiter
-            .release(is, &|irp, request| self.grant(irp, request));
+    fn release(&self, owners: Owners) -> bool {
+        let freed = self.arbiter.release(owners, self);
         if freed && self.arbiter.is_free() {
             self.interrupt.call_deferred();
         }
@@ -156,9 +154,11 @@ impl PortCore {
     fn taken(&self, by_client: bool) {
         event(self.number.label(), &TraceEvent::PortTaken { by_client });
     }
+}
 
-    /// A request that asked for the port has it. What it asked for besides is done now.
-    pub(super) fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition {
+impl Grant for PortCore {
+    /// What the request asked for besides is done now.
+    fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition {
         self.taken(true);
         self.settle(0);
         let status = match request {
@@ -171,7 +171,7 @@ impl PortCore {
         };
         if !status.is_success() {
             let owner = Owner::Open(irp.file());
-            self.free_if(&|other| other == owner);
+            self.free_if(Owners::Only(owner));
         }
         irp.complete(status)
     }

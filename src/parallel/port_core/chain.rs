@@ -6,7 +6,7 @@ use super::{super::Hardware, NONE, PortCore, UNKNOWN};
 use crate::{
     ieee1284::{Before, Capabilities, daisy},
     ioctl::{Status, parallel::SelectCommand},
-    kernel::{FileId, Owner, RundownGuard},
+    kernel::{FileId, Owner, Owners, RundownGuard},
 };
 
 impl PortCore {
@@ -140,7 +140,7 @@ impl PortCore {
             None => Status::DEVICE_NOT_READY,
         };
         if !owned {
-            self.free_if(&|owner| owner == Owner::Caller);
+            self.free_if(Owners::Only(Owner::Caller));
         }
         if self.chain() != before {
             self.pdo.children_changed();
@@ -157,7 +157,7 @@ impl PortCore {
         }
         let status = self.select(None);
         if !command.keeps_port() {
-            self.free_if(&Self::is_client_of(file));
+            self.free_if(Owners::Client(file));
         }
         status
     }

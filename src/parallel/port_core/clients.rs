@@ -13,7 +13,8 @@ use crate::{
         },
     },
     kernel::{
-        Disposition, FileId, InterruptOwner, Irp, Owner, Passive, PortCallbacks, port_routines,
+        Disposition, FileId, InterruptOwner, Irp, Owner, Owners, Passive, PortCallbacks,
+        port_routines,
     },
 };
 
@@ -36,7 +37,7 @@ impl PortCore {
     /// `IRP_MJ_CLEANUP`: ends what the open waits for, and frees the port if it has it.
     pub(in crate::parallel) fn clean_up(&self, file: FileId) {
         self.arbiter.clean_up(file);
-        self.free_if(&|owner| owner == Owner::Open(file));
+        self.free_if(Owners::Only(Owner::Open(file)));
     }
 
     /// `IRP_MJ_CLOSE`. A client that has the port, or the interrupt, and did not say through which
@@ -51,16 +52,8 @@ impl PortCore {
     }
 
     /// Whether the port is a kernel client's; that of `file`, if both are known.
-    pub(super) fn is_client_of(file: FileId) -> impl Fn(Owner) -> bool + Sync {
-        move |owner| match owner {
-            Owner::Open(other) => file == other || file.is_none() || other.is_none(),
-            Owner::Caller => true,
-            _ => false,
-        }
-    }
-
     pub(super) fn has_client(&self, file: FileId) -> bool {
-        self.arbiter.is_owned_by(&Self::is_client_of(file))
+        self.arbiter.is_owned_by(Owners::Client(file))
     }
 
     /// An internal request, at <= `DISPATCH_LEVEL`.
@@ -98,8 +91,7 @@ impl PortCore {
                 Err(status) => return irp.complete(status),
             }
         }
-        self.arbiter
-            .acquire_for_irp(irp, request, &|irp, request| self.grant(irp, request))
+        self.arbiter.acquire_for_irp(irp, request, self)
     }
 
     /// A request that waits for nothing.
@@ -113,7 +105,7 @@ impl PortCore {
         let status = match request {
             // IOCTL_INTERNAL_PARALLEL_PORT_FREE
             ImmediatePortRequest::Free => {
-                if self.free_if(&Self::is_client_of(file)) {
+                if self.free_if(Owners::Client(file)) {
                     Status::SUCCESS
                 } else {
                     Status::INVALID_DEVICE_STATE
@@ -246,7 +238,7 @@ impl PortCallbacks for PortCore {
     }
 
     fn free(&self) {
-        if !self.free_if(&Self::is_client_of(ANY)) {
+        if !self.free_if(Owners::Client(ANY)) {
             // What an interrupt service routine took, its DPC may free.
             self.later();
         }
@@ -302,7 +294,7 @@ impl InterruptOwner for PortCore {
     fn later(&self) {
         self.interrupt.call_deferred_later();
         if self.arbiter.claim_for_interrupt() {
-            self.free_if(&|owner| owner == Owner::InterruptService);
+            self.free_if(Owners::Only(Owner::InterruptService));
         }
     }
 

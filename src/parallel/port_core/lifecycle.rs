@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ieee1284::daisy,
     ioctl::Status,
-    kernel::{Key, Owner, Passive, RundownGuard, Waits, Wide},
+    kernel::{Key, Owner, Owners, Passive, RundownGuard, Waits, Wide},
 };
 
 impl PortCore {
@@ -69,7 +69,7 @@ impl PortCore {
 
     /// The end of what [`PortCore::query_stop`] began.
     pub(in crate::parallel) fn give_back(&self) {
-        self.free_if(&|owner| owner == Owner::System);
+        self.free_if(Owners::Only(Owner::System));
     }
 
     /// The hardware goes away, and comes back with the next start.
@@ -97,7 +97,7 @@ impl PortCore {
                 self.disable_edges(hardware);
                 let lines = hardware.lines();
                 // What an owner has connected ends with the power.
-                let owned = self.arbiter.is_owned_by(&|owner| owner != Owner::System);
+                let owned = self.arbiter.is_owned_by(Owners::AllBut(Owner::System));
                 let lines = if owned { lines.at_rest() } else { lines };
                 self.lines.with(|it| *it = Some(lines));
             },
