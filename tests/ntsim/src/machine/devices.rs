@@ -144,6 +144,15 @@ impl Machine {
         self.send_irp(node, iomgr::SYSTEM_CONTROL, minor, arguments)
     }
 
+    /// Sends an IRP of a program's kind, as a driver does that has no open of the device. `arguments`
+    /// are `Parameters.Others`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_request_irp(&self, node: DevNode, major: u8, arguments: [usize; 4]) -> IrpResult {
+        self.send_irp(node, major, 0, arguments)
+    }
+
     #[allow(clippy::unused_self, reason = "every operation takes the machine")]
     fn send_irp(&self, node: DevNode, major: u8, minor: u8, arguments: [usize; 4]) -> IrpResult {
         sched::call("an IRP", move || {
