@@ -498,6 +498,13 @@ fn nothing_is_served_after_the_port_is_gone() {
         assert!(!port.call(Callback::TryAllocatePort, irql).boolean());
         let status = port.call(Callback::TrySetChipMode(chip_mode::ECP), irql);
         assert!(status.status().is_error(), "{status:?}");
+        for callback in [
+            Callback::ClearChipMode(chip_mode::ECP),
+            Callback::TrySelectDevice(END),
+        ] {
+            let status = port.call(callback, irql).status();
+            assert!(status != SUCCESS, "{callback:?} at {irql}: {status}");
+        }
         // The owner gives it back all the same.
         let _ = port.call(Callback::QueryNumWaiters, irql);
     }

@@ -476,3 +476,34 @@ fn no_event_has_what_a_user_sends() {
     check(pc.machine.close(lpt1));
     pc.remove();
 }
+
+/// What the bus says of a transfer that failed has its own advice.
+#[test]
+fn every_usbd_status_has_its_advice() {
+    for (status, advice) in [
+        (0xC000_0001, "cable"),
+        (0xC000_0002, "cable"),
+        (0xC000_0003, "cable"),
+        (0xC000_0004, "STALL"),
+        (0xC000_0005, "cable"),
+        (0xC000_0006, "cable"),
+        (0xC000_0008, "more than was asked"),
+        (0xC000_000C, "more than was asked"),
+        (0xC000_0011, "cable"),
+        (0xC000_0030, "STALL"),
+        (0xC000_7000, "unplugged"),
+        (0xC000_0009, "report this status"),
+    ] {
+        ScannerPc::new().with_open(|pc, file| {
+            check(pc.machine.listen(Some(WARNING)));
+            pc.scanner.send(BULK_IN, &[1; 64], false);
+            pc.machine.break_transfer(status);
+            let read = pc.read(file, 64);
+            assert!(!read.status.is_success(), "{status:#x}: {}", read.status);
+            let told = only(&pc.machine.etw_events(), "UsbError");
+            assert_eq!(told.number("UsbdStatus"), u64::from(status), "{told}");
+            assert!(told.text("Remedy").contains(advice), "{told}");
+            assert_helps(&told);
+        });
+    }
+}
