@@ -229,6 +229,13 @@ fn one_printer_takes_the_place_of_another() {
     look_again(&pc);
     child(&pc, r"LPTENUM\HEWLETT-PACKARDDESKJET_1120C");
     assert_eq!(children(&pc).len(), 2);
+    // One letter is another.
+    let sister = id("MFG:HEWLETT-PACKARD;MDL:DESKJET 1120D;CLS:PRINTER;");
+    connector.plug(Peripheral1284::new().with_device_id(&sister));
+    look_again(&pc);
+    look_again(&pc);
+    child(&pc, r"LPTENUM\HEWLETT-PACKARDDESKJET_1120D");
+    assert_eq!(children(&pc).len(), 2);
     pc.finish();
 }
 

@@ -378,3 +378,38 @@ impl PortDevice for AnyEpp {
         }
     }
 }
+
+/// A device that takes the request for ECP, and not the turn of the link: the read says so, and the
+/// next one, when the device behaves, gets everything.
+#[test]
+fn a_link_that_does_not_turn_round_loses_nothing() {
+    let mut failures = Failures::default();
+    for chip in [Chip::Ps2, Chip::Ecp] {
+        for (mode, name) in chip.ways_to_read() {
+            if mode & (modes::ECP_SW | modes::ECP_HW_NOIRQ) == 0 {
+                continue;
+            }
+            for trouble in [Misbehaviour::Silent, Misbehaviour::Dead] {
+                let what = format!("{chip:?}, {name}, {trouble:?}");
+                let device = Peripheral1284::new();
+                let pc = pc(chip, &device);
+                let lpt1 = pc.open();
+                pc.choose(lpt1, mode, 0);
+                device.give(b"reply");
+                device.misbehave_at_event(40, trouble);
+                let read = check(pc.machine.read(lpt1, 5));
+                failures.expect(read.outcome() == (NtStatus::IO_DEVICE_ERROR, 0), || {
+                    format!("{what}: {} {}", read.status, read.information)
+                });
+                failures.expect_rest(&pc, &what);
+                device.behave();
+                let read = check(pc.machine.read(lpt1, 5));
+                failures.expect(read.output == b"reply", || {
+                    format!("{what}: then {} {}", read.status, read.information)
+                });
+                failures.end_case(&pc, lpt1, &what);
+            }
+        }
+    }
+    failures.end();
+}

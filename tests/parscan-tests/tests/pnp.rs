@@ -1003,3 +1003,24 @@ fn a_friendly_name_without_its_end_is_read_as_far_as_it_goes() {
     assert_works(&pc);
     pc.finish();
 }
+
+/// Who wants to hear of a device's end asks its bus for the device object. A driver may ask for its
+/// capabilities, too, and for no place to put them.
+#[test]
+fn a_device_on_the_port_answers_for_itself() {
+    let pc = Pc::new();
+    let (device, _) = pc.machine.children(pc.node)[0];
+    for _ in 0..3 {
+        let target = check(pc.machine.target_relation(device));
+        assert_eq!(target, (NtStatus::SUCCESS, true));
+    }
+    pc.machine.inject_into(pc.driver);
+    pc.machine.inject_failure(1);
+    let target = check(pc.machine.target_relation(device));
+    assert_eq!(target, (NtStatus::INSUFFICIENT_RESOURCES, false));
+    pc.machine.inject_no_failure();
+    let nowhere = check(pc.machine.send_pnp_irp(device, 0x09, [0; 4]));
+    assert_eq!(nowhere, (NtStatus::INVALID_PARAMETER, 0));
+    assert_works(&pc);
+    pc.finish();
+}
