@@ -199,10 +199,12 @@ fn the_handle_can_be_closed_at_any_kernel_call_of_a_write() {
 #[test]
 fn questions_end_early_at_every_access() {
     let ecp = modes::mask(modes::ECP_SW, modes::ECP_SW);
-    let questions: [(u32, &[u8], usize); 4] = [
+    let by_epp = modes::mask(modes::EPP_SW, modes::EPP_HW);
+    let questions: [(u32, &[u8], usize); 5] = [
         (IOCTL_PAR_QUERY_INFORMATION, &[], 1),
         (IOCTL_PAR_GET_DEVICE_CAPS, &[0, 0], 2),
         (IOCTL_IEEE1284_NEGOTIATE, &ecp, 4),
+        (IOCTL_IEEE1284_NEGOTIATE, &by_epp, 4),
         (IOCTL_PAR_QUERY_DEVICE_ID, &[], 200),
     ];
     let mut failures = Failures::default();

@@ -728,3 +728,48 @@ fn a_link_that_does_not_turn_is_told() {
         device.unlock();
     });
 }
+
+/// The port goes while a link turns round: the routine says so, and touches no register after.
+#[test]
+fn the_port_may_go_at_every_access_of_a_turn() {
+    for (forward, turn) in [
+        (true, Callback::IeeeFwdToRevMode),
+        (false, Callback::IeeeRevToFwdMode),
+    ] {
+        for access in 1.. {
+            let pc = plain_pc();
+            let client = Client::load(&pc);
+            let device = client.open_locked();
+            let negotiate = Callback::NegotiateIeeeMode {
+                forward: modes::ECP_SW,
+                reverse: modes::ECP_SW,
+                safety: 0,
+                is_forward: forward,
+            };
+            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            let (node, gone) = (pc.node, Rc::new(Cell::new(false)));
+            let unplugged = Rc::clone(&gone);
+            pc.at_access(access, move |machine| {
+                unplugged.set(true);
+                check(machine.unplug(node));
+            });
+            let status = device.call(turn, PASSIVE).status();
+            let reached = gone.get();
+            assert!(
+                status == SUCCESS || reached && status == NtStatus::DEVICE_REMOVED,
+                "{forward}, access {access}: {status}"
+            );
+            device.close();
+            check(pc.machine.run_for(MS));
+            client.unload();
+            if gone.get() {
+                pc.unload();
+            } else {
+                pc.remove();
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
+}

@@ -279,6 +279,8 @@ fn the_number_is_chosen_as_documented() {
         (vec![name("LPT-1"), saved(5)], 5),
         (vec![name("COM1"), saved(5)], 5),
         (vec![name("LPT99999999999999999999"), saved(5)], 5),
+        // One more than 32 bits hold, after its last digit.
+        (vec![name("LPT4294967296"), saved(5)], 5),
         (vec![name(""), saved(5)], 5),
         (vec![name(&"LPT1".repeat(500)), saved(5)], 5),
         (vec![name("ＬＰＴ１"), saved(5)], 5),

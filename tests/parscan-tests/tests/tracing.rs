@@ -12,7 +12,7 @@ use parscan_tests::{
     modes::{Chip, ModesPc, pattern, pc},
     ntddpar::{IOCTL_PAR_QUERY_DEVICE_ID, modes},
     scanner::{BULK_IN, ScannerPc, ScannerSetup},
-    usbscan_h::{IOCTL_SET_TIMEOUT, timeout},
+    usbscan_h::{IOCTL_RESET_PIPE, IOCTL_SET_TIMEOUT, READ_DATA_PIPE, pipe_type, timeout},
 };
 
 /// The GUID that ETW tools make of the name `Parscan`.
@@ -506,4 +506,22 @@ fn every_usbd_status_has_its_advice() {
             assert_helps(&told);
         });
     }
+}
+
+/// A session that asks how things are changes nothing: who listened is told as before.
+#[test]
+fn a_session_that_asks_for_the_state_changes_nothing() {
+    ScannerPc::new().with_open(|pc, file| {
+        for listens in [false, true] {
+            check(pc.machine.listen(listens.then_some(WARNING)));
+            check(pc.machine.capture_trace_state());
+            let before = pc.machine.etw_events().len();
+            pc.scanner.stall_at(BULK_IN, 0);
+            assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
+            let told = pc.machine.etw_events().len() - before;
+            assert_eq!(told, usize::from(listens));
+            let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+            assert_eq!(reset.status, NtStatus::SUCCESS);
+        }
+    });
 }
