@@ -729,6 +729,51 @@ fn a_link_that_does_not_turn_is_told() {
     });
 }
 
+/// The port goes while the peripheral thinks about a turn of its link, or a program's end does.
+#[test]
+fn the_port_may_go_while_a_link_turns() {
+    for (forward, event, turn) in [
+        (true, 40, Callback::IeeeFwdToRevMode),
+        (false, 49, Callback::IeeeRevToFwdMode),
+    ] {
+        for unplugs in [true, false] {
+            let peripheral = Peripheral1284::new();
+            let pc = pc(Chip::EcpEpp, &peripheral);
+            let client = Client::load(&pc);
+            let device = client.open_locked();
+            let negotiate = Callback::NegotiateIeeeMode {
+                forward: modes::ECP_SW,
+                reverse: modes::ECP_SW,
+                safety: 0,
+                is_forward: forward,
+            };
+            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            peripheral.misbehave_at_event(event, Misbehaviour::Silent);
+            let turning = device.start_call(turn, PASSIVE);
+            check(pc.machine.run_for(10 * MS));
+            assert!(!device.has_returned(&turning), "event {event}");
+            let expected = if unplugs {
+                assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
+                NtStatus::DEVICE_REMOVED
+            } else {
+                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+                INVALID_DEVICE_STATE
+            };
+            let status = device.finish_call(&turning).status();
+            assert_eq!(status, expected, "event {event}");
+            peripheral.behave();
+            device.close();
+            client.unload();
+            if unplugs {
+                pc.unload();
+            } else {
+                assert_eq!(pc.not_at_rest(), [""; 0], "event {event}");
+                pc.remove();
+            }
+        }
+    }
+}
+
 /// The port goes while a link turns round: the routine says so, and touches no register after.
 #[test]
 fn the_port_may_go_at_every_access_of_a_turn() {

@@ -1451,3 +1451,26 @@ fn a_power_query_of_an_unknown_kind_changes_nothing() {
     assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
     pc.close_and_finish(lpt1);
 }
+
+/// A bus may refuse power to a port that has it: then it has none, as after a sleep, until a request
+/// asks for it.
+#[test]
+fn an_order_for_power_that_is_there_may_be_refused() {
+    const SET_POWER: u8 = 2;
+    for_refusals(|up, seed, what| {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        pc.machine.set_power_up(pc.node, up);
+        let to_d0 = [0, 1, 1, 0];
+        let (status, _) = check(pc.machine.send_power_irp(pc.node, SET_POWER, to_d0));
+        // A driver above refuses what the power manager orders.
+        assert!(up.above || status.is_error(), "{what}: {status}");
+        check(pc.machine.run_for(SECOND));
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        nap(&pc.machine);
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+        let print = check(pc.machine.write(lpt1, b"again"));
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5), "{what}");
+        pc.close_and_finish(lpt1);
+    });
+}
