@@ -173,9 +173,19 @@ const NO_MEMORY: usize = 0xC000_0017;
 /// `EVENT_CONTROL_CODE_DISABLE_PROVIDER` and `EVENT_CONTROL_CODE_ENABLE_PROVIDER`
 const DISABLE: usize = 0;
 const ENABLE: usize = 1;
+/// `EVENT_CONTROL_CODE_CAPTURE_STATE`
+const CAPTURE_STATE: usize = 2;
 
 /// Calls the enable callback of a provider.
 fn tell(guid: [u8; 16], callback: Va, context: Va, level: Option<u8>) {
+    let (control, level) = match level {
+        Some(level) => (ENABLE, usize::from(level)),
+        None => (DISABLE, 0),
+    };
+    order(guid, callback, context, control, level);
+}
+
+fn order(guid: [u8; 16], callback: Va, context: Va, control: usize, level: usize) {
     if callback == 0 {
         return;
     }
@@ -184,14 +194,21 @@ fn tell(guid: [u8; 16], callback: Va, context: Va, level: Option<u8>) {
         crate::mem::poke_bytes(va, &guid);
         va
     });
-    let (control, level) = match level {
-        Some(level) => (ENABLE, usize::from(level)),
-        None => (DISABLE, 0),
-    };
     let keywords = if control == ENABLE { usize::MAX } else { 0 };
     let entry = crate::nt::Entry::now();
     crate::nt::guest(callback, &[source, control, level, keywords, 0, 0, context]);
     entry.check("EtwEnableCallback");
+}
+
+/// A session asks the providers to tell how things are.
+pub(crate) fn capture_state() {
+    let providers: Vec<_> = with(|k| {
+        let all = k.etw.providers.values();
+        all.map(|it| (it.guid, it.callback, it.context)).collect()
+    });
+    for (guid, callback, context) in providers {
+        order(guid, callback, context, CAPTURE_STATE, 0);
+    }
 }
 
 /// A session begins to listen to a level, or none listens any more.

@@ -850,6 +850,24 @@ pub(crate) fn enumerate_beside(node: DevNode, other: DevNode) -> bool {
     stays
 }
 
+/// The device that a bus tells for itself: the status, and whether it is that one alone.
+pub(crate) fn query_target(node: DevNode) -> (NtStatus, bool) {
+    const TARGET_DEVICE_RELATION: usize = 4;
+    let (status, list) = send(node, PNP, 7, NtStatus::NOT_SUPPORTED, 0, |sl| {
+        sl.set_arg1(TARGET_DEVICE_RELATION);
+    });
+    if !status.is_success() || list == 0 {
+        return (status, false);
+    }
+    let own = pdo(node);
+    let is_own = peek::<u32>(list) == 1 && peek::<Va>(list + 8) == own;
+    crate::nt::ex::free_pool(list, None);
+    if is_own {
+        io::dereference(own);
+    }
+    (status, is_own)
+}
+
 /// The children that a bus tells, beside those in a `list`, or none.
 fn query_bus(node: DevNode, list: Va) -> Vec<Va> {
     // A device that has gone is not asked for its children.

@@ -4,14 +4,15 @@ use std::{cell::RefCell, rc::Rc};
 
 use ntsim::{DevNode, NodeState, NtStatus};
 use parscan_models::{
-    DaisyChain, HostLines, Nanos, Peripheral, Peripheral1284, PeripheralLines, Spp, Unconnected,
+    DaisyChain, DaisyMisbehaviour, HostLines, Nanos, Peripheral, Peripheral1284, PeripheralLines,
+    Spp, Unconnected,
 };
 use parscan_tests::{
-    Pc, Setup, check,
-    client::{Callback, Client, DEVICE, END_OF_CHAIN, PASSIVE, PORT},
+    Pc, SECOND, Setup, check,
+    client::{Callback, Client, DEVICE, END_OF_CHAIN, PASSIVE, PORT, Request},
     ntddpar::{GUID_DEVINTERFACE_PARCLASS, IOCTL_PAR_QUERY_LOCATION},
     observed::Observed,
-    parallel_h::{IOCTL_INTERNAL_SELECT_DEVICE, command},
+    parallel_h::{IOCTL_INTERNAL_INIT_1284_3_BUS, IOCTL_INTERNAL_SELECT_DEVICE, command},
 };
 
 const SUCCESS: NtStatus = NtStatus::SUCCESS;
@@ -227,6 +228,13 @@ fn one_printer_takes_the_place_of_another() {
     look_again(&pc);
     look_again(&pc);
     child(&pc, r"LPTENUM\HEWLETT-PACKARDDESKJET_1120C");
+    assert_eq!(children(&pc).len(), 2);
+    // One letter is another.
+    let sister = id("MFG:HEWLETT-PACKARD;MDL:DESKJET 1120D;CLS:PRINTER;");
+    connector.plug(Peripheral1284::new().with_device_id(&sister));
+    look_again(&pc);
+    look_again(&pc);
+    child(&pc, r"LPTENUM\HEWLETT-PACKARDDESKJET_1120D");
     assert_eq!(children(&pc).len(), 2);
     pc.finish();
 }
@@ -483,4 +491,59 @@ fn a_device_whose_end_windows_was_not_told_of_stays() {
         }
     }
     assert!(stayed > 0);
+}
+
+/// A selection waits for the port, and the device goes meanwhile: it is told that there is none, and
+/// the port is the next one's.
+#[test]
+fn a_selection_that_waits_may_find_its_device_gone() {
+    let end = laserjet();
+    let chain = DaisyChain::new(end.clone()).with_device(deskjet());
+    let (connector, pc) = with(chain);
+    assert_eq!(children(&pc).len(), 3, "{:?}", children(&pc));
+    let client = Client::load(&pc);
+    let (owner, waiter) = (client.open(PORT), client.open(PORT));
+    owner.allocate();
+    let select = command(0, 0);
+    let waiting = waiter.start(&Request::internal(IOCTL_INTERNAL_SELECT_DEVICE, &select, 0));
+    assert_eq!(waiting.dispatched, NtStatus::PENDING);
+    connector.plug(end);
+    assert_eq!(owner.order(IOCTL_INTERNAL_INIT_1284_3_BUS), SUCCESS);
+    assert_eq!(owner.pnp_information().device_count, 0);
+    owner.free();
+    assert_eq!(waiting.finish().outcome(), (NtStatus::INVALID_PARAMETER, 0));
+    owner.allocate();
+    owner.free();
+    // Windows hears of it without a look of its own.
+    check(pc.machine.run_for(60 * SECOND));
+    check(pc.machine.run_until_idle());
+    look_again(&pc);
+    assert_eq!(children(&pc).len(), 2, "{:?}", children(&pc));
+    owner.close();
+    waiter.close();
+    client.unload();
+    pc.finish();
+}
+
+/// The look for devices meets one of the chain that does not let itself be selected, or a port that is
+/// stopped: what is known stays.
+#[test]
+fn a_device_of_the_chain_that_is_silent_stays() {
+    let chain = DaisyChain::new(laserjet()).with_device(deskjet());
+    let pc = started(&chain);
+    let before = children(&pc);
+    assert_eq!(before.len(), 3);
+    chain.misbehave(0, DaisyMisbehaviour::NeverSelected);
+    look_again(&pc);
+    assert_eq!(children(&pc), before);
+    assert_eq!(chain.selected(), None);
+    assert_eq!(check(pc.machine.query_stop(pc.node)), SUCCESS);
+    assert_eq!(check(pc.machine.stop(pc.node)), SUCCESS);
+    let accesses = pc.machine.port_accesses();
+    check(pc.machine.enumerate(pc.node));
+    assert_eq!(pc.machine.port_accesses(), accesses);
+    assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
+    check(pc.machine.run_until_idle());
+    assert_eq!(children(&pc), before);
+    pc.finish();
 }

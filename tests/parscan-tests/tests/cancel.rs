@@ -3,8 +3,15 @@
 use std::{cell::Cell, rc::Rc};
 
 use ntsim::{Handle, IoResult, NtStatus, When};
-use parscan_models::{Condition, Line};
-use parscan_tests::{MS, Pc, check};
+use parscan_models::{Condition, Line, Peripheral1284};
+use parscan_tests::{
+    MS, Pc, check,
+    modes::{Chip, Failures, pc},
+    ntddpar::{
+        IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_QUERY_DEVICE_ID,
+        IOCTL_PAR_QUERY_INFORMATION, modes,
+    },
+};
 
 /// A PC whose printer never gets ready, so that a reset takes five seconds.
 fn waiting_pc() -> Pc {
@@ -185,4 +192,66 @@ fn the_handle_can_be_closed_at_any_kernel_call_of_a_write() {
         assert_eq!(result.status, NtStatus::CANCELLED, "closed at call {k}");
         pc.remove();
     }
+}
+
+/// What asks the peripheral is cancelled, or loses its port, at an access: it ends, and leaves a port
+/// at rest. The device may be in EPP before.
+#[test]
+fn questions_end_early_at_every_access() {
+    let ecp = modes::mask(modes::ECP_SW, modes::ECP_SW);
+    let by_epp = modes::mask(modes::EPP_SW, modes::EPP_HW);
+    let questions: [(u32, &[u8], usize); 5] = [
+        (IOCTL_PAR_QUERY_INFORMATION, &[], 1),
+        (IOCTL_PAR_GET_DEVICE_CAPS, &[0, 0], 2),
+        (IOCTL_IEEE1284_NEGOTIATE, &ecp, 4),
+        (IOCTL_IEEE1284_NEGOTIATE, &by_epp, 4),
+        (IOCTL_PAR_QUERY_DEVICE_ID, &[], 200),
+    ];
+    let mut failures = Failures::default();
+    for (code, input, output) in questions {
+        for (epp, unplugs) in [(false, false), (false, true), (true, false)] {
+            // Every access at first, and some of the others.
+            for k in (1..).map(|step: u64| step + step * step / 16) {
+                let what = format!("{code:#x}, access {k}, EPP {epp}, unplugs {unplugs}");
+                let pc = pc(Chip::EcpEpp, &Peripheral1284::new());
+                let lpt1 = pc.open();
+                if epp {
+                    pc.choose(lpt1, modes::EPP_HW, modes::EPP_HW);
+                }
+                let question = pc.machine.start_io_control(lpt1, code, input, output);
+                let (request, node) = (question.clone(), pc.node);
+                let reached = Rc::new(Cell::new(false));
+                let here = Rc::clone(&reached);
+                pc.at_access(k, move |machine| {
+                    here.set(true);
+                    if unplugs {
+                        check(machine.unplug(node));
+                    } else {
+                        check(machine.cancel(&request));
+                    }
+                });
+                let status = check(pc.machine.finish(&question)).status;
+                let early = if unplugs {
+                    NtStatus::DEVICE_REMOVED
+                } else {
+                    NtStatus::CANCELLED
+                };
+                failures.expect(status == early || status == NtStatus::SUCCESS, || {
+                    format!("{what}: {status}")
+                });
+                if !reached.get() {
+                    failures.expect(status == NtStatus::SUCCESS, || format!("{what}: {status}"));
+                    break;
+                }
+                if unplugs {
+                    check(pc.machine.close(lpt1));
+                    check(pc.machine.run_for(MS));
+                    pc.unload();
+                } else {
+                    failures.end_case(&pc, lpt1, &what);
+                }
+            }
+        }
+    }
+    failures.end();
 }

@@ -4,9 +4,10 @@ use ntsim::{NodeState, NtStatus, Resource};
 use parscan_models::{Ecp, Peripheral1284, PortDevice, Spp, Unconnected};
 use parscan_tests::{
     LPT1_REGISTERS, Pc, Setup, check,
-    client::DEVICE,
+    client::{Client, DEVICE, PORT},
     ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
     observed::Observed,
+    parallel_h::IOCTL_INTERNAL_INIT_1284_3_BUS,
 };
 
 const fn block(base: u64) -> Resource {
@@ -173,5 +174,51 @@ fn nothing_asks_for_an_interrupt_that_nobody_serves() {
     assert_eq!(dcr & 0x10, 0, "{dcr:#04x}");
     let ecr = pc.chip.borrow().ecr();
     assert_eq!(ecr & 0x14, 0x14, "{ecr:#04x}");
+    pc.remove();
+}
+
+/// IDs that end early, and cards whose table is for others, start as ports that are not known.
+#[test]
+fn a_card_with_an_odd_id_starts_by_what_answers() {
+    for id in [
+        r"PCI\VEN_97",
+        r"PCI\VEN_9710&DEV_98",
+        r"PCI\VEN_9710&DEV_9805&SUBSYS_0010",
+        r"PCI\VEN_XYZW&DEV_9805&SUBSYS_00101000",
+        r"PCI\",
+        r"PCI",
+        // The registers are in the third window, and there is no ECP block.
+        r"PCI\VEN_9710&DEV_9835&SUBSYS_00121000&REV_01",
+    ] {
+        let device = Peripheral1284::new();
+        let chip = Ecp::new(Box::new(device.clone()));
+        let resources = [LPT1_REGISTERS, MEMORY, SPP_BLOCK, ECP_BLOCK, INTERRUPT];
+        let pc = started(chip, &device, &resources, id);
+        let lpt1 = pc.open();
+        let written = check(pc.machine.write(lpt1, b"plain"));
+        assert_eq!(written.outcome(), (NtStatus::SUCCESS, 5), "{id}");
+        assert_eq!(device.received(), b"plain", "{id}");
+        check(pc.machine.close(lpt1));
+        pc.remove();
+    }
+}
+
+/// A class driver looks for a chain on a port behind which nothing answers: there is none.
+#[test]
+fn no_chain_is_found_where_nothing_answers() {
+    let pc = Setup::default().loaded_with(Spp::new(Box::new(Unconnected)), Peripheral1284::new());
+    pc.machine.unmap_ports(0x378);
+    let added = check(pc.machine.add_device(pc.node, pc.driver));
+    assert_eq!(added, NtStatus::SUCCESS);
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    let client = Client::load(&pc);
+    let opened = client.try_open(PORT);
+    if let Ok(port) = opened {
+        let found = port.order(IOCTL_INTERNAL_INIT_1284_3_BUS);
+        assert_eq!(found, NtStatus::SUCCESS);
+        assert_eq!(port.pnp_information().device_count, 0);
+        port.close();
+    }
+    client.unload();
     pc.remove();
 }

@@ -5,7 +5,7 @@ use parscan_models::Peripheral1284;
 use parscan_tests::{
     Setup, check,
     client::{
-        APC, Answer, Callback, Client, DISPATCH, PASSIVE, Request, Slot, on_device,
+        APC, Answer, Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, Slot, on_device,
         on_locked_device, with_client,
     },
     modes::{Chip, Failures, ModesPc, pc, pc_with},
@@ -23,6 +23,9 @@ const END_OF_CHAIN: [u8; 8] = command(
     0,
     command_flags::END_OF_CHAIN_DEVICE | command_flags::HAVE_PORT_KEEP_PORT,
 );
+
+/// For a caller that does not have the port: it gets it, and gives it back.
+const WITHOUT_PORT: [u8; 8] = command(0, command_flags::END_OF_CHAIN_DEVICE);
 
 /// `HardwareCapabilities` of a chip without 32-bit EPP and without a chain.
 const fn hardware(chip: Chip) -> u32 {
@@ -344,4 +347,76 @@ fn routines_know_that_the_port_is_gone() {
     device.close();
     client.unload();
     pc.unload();
+}
+
+/// A selection without the port takes it, if it is free, and locks it; a deselection gives it back.
+#[test]
+fn a_selection_takes_the_port_and_gives_it_back() {
+    with_client(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, client| {
+        let select = Callback::ParallelTryselect(WITHOUT_PORT);
+        let deselect = Callback::ParallelDeSelect(WITHOUT_PORT);
+        let is_free =
+            |device: &Slot<'_>| device.plain(IOCTL_PAR_IS_PORT_FREE, &[], 1).output == [1];
+        for attached in [false, true] {
+            let device = if attached {
+                client.attach(DEVICE)
+            } else {
+                client.open(DEVICE)
+            };
+            device.connect();
+            let status = |callback| device.call(callback, PASSIVE).status();
+            assert_eq!(status(deselect), NtStatus::INVALID_DEVICE_STATE);
+            assert_eq!(status(select), NtStatus::SUCCESS);
+            assert!(!is_free(&device));
+            assert_eq!(status(select), NtStatus::INVALID_DEVICE_STATE, "it has it");
+            let written = device.call(Callback::ParallelWrite(b"x"), PASSIVE);
+            assert_eq!((written.status(), written.count), (NtStatus::SUCCESS, 1));
+            assert_eq!(status(deselect), NtStatus::SUCCESS);
+            assert!(is_free(&device));
+            // Nothing is queued for a port that another has.
+            let owner = client.open(PORT);
+            owner.allocate();
+            let before = pc.machine.port_accesses();
+            assert_eq!(status(select), NtStatus::PENDING);
+            assert_eq!(pc.machine.port_accesses(), before);
+            owner.free();
+            assert!(is_free(&device), "it was no request");
+            owner.close();
+            assert_eq!(
+                device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT),
+                NtStatus::SUCCESS
+            );
+            device.close();
+        }
+        assert_eq!(pc.printer.received(), b"xx");
+    });
+}
+
+/// A class driver asks for what is known of a port that is stopped: it is told to wait.
+#[test]
+fn a_stopped_port_has_no_table() {
+    on_device(pc(Chip::EcpEpp, &Peripheral1284::new()), |pc, _, device| {
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        let refused = device.internal(IOCTL_INTERNAL_PARCLASS_CONNECT, &[], PARCLASS_INFORMATION);
+        assert_eq!(refused.outcome(), (NtStatus::DEVICE_NOT_READY, 0));
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        let _ = device.connect();
+    });
+}
+
+/// Before the port was ever locked the modes are the port's.
+#[test]
+fn the_modes_are_the_ports_before_the_device_was_asked() {
+    let none = Peripheral1284::new().with_requests(&[]);
+    on_device(pc(Chip::Spp, &none), |pc, _, device| {
+        device.connect();
+        let before = pc.machine.port_accesses();
+        for irql in [PASSIVE, DISPATCH] {
+            let modes = device.call(Callback::DetermineIeeeModes, irql).short();
+            assert_eq!(modes & modes::NIBBLE, modes::NIBBLE, "at {irql}");
+            assert_eq!(modes & modes::ECP_HW_NOIRQ, 0, "at {irql}");
+        }
+        assert_eq!(pc.machine.port_accesses(), before);
+    });
 }

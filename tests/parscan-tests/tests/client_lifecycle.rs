@@ -9,12 +9,13 @@ use parscan_tests::{
     MS, Setup, US, check,
     client::{Callback, Client, DEVICE, PASSIVE, PORT, Request, Slot, on_device, with_client},
     modes::{Chip, Failures, ModesPc, pattern, pc, pc_with},
-    ntddpar::{IOCTL_PAR_IS_PORT_FREE, modes},
+    ntddpar::{IOCTL_PAR_IS_PORT_FREE, IOCTL_PAR_QUERY_INFORMATION, modes},
     parallel_h::{
-        IOCTL_INTERNAL_LOCK_PORT, IOCTL_INTERNAL_LOCK_PORT_NO_SELECT,
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
-        IOCTL_INTERNAL_PARCLASS_DISCONNECT, IOCTL_INTERNAL_SELECT_DEVICE,
-        IOCTL_INTERNAL_UNLOCK_PORT, IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, command, command_flags,
+        IOCTL_INTERNAL_DISCONNECT_IDLE, IOCTL_INTERNAL_LOCK_PORT,
+        IOCTL_INTERNAL_LOCK_PORT_NO_SELECT, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARCLASS_DISCONNECT,
+        IOCTL_INTERNAL_SELECT_DEVICE, IOCTL_INTERNAL_UNLOCK_PORT,
+        IOCTL_INTERNAL_UNLOCK_PORT_NO_DESELECT, command, command_flags,
     },
 };
 
@@ -501,4 +502,319 @@ fn the_end_of_a_programs_open_ends_no_connection_but_its_own() {
         assert_eq!(late.status(), INVALID_DEVICE_STATE);
         class.close();
     });
+}
+
+/// At the end of the chain, for a client that has the port: it keeps the port, or gives it back.
+const KEEP: [u8; 8] = command(
+    0,
+    command_flags::END_OF_CHAIN_DEVICE | command_flags::HAVE_PORT_KEEP_PORT,
+);
+const GIVE_BACK: [u8; 8] = command(0, command_flags::END_OF_CHAIN_DEVICE);
+
+/// What happens while a callback of the client that has the lock waits for the peripheral. Then the
+/// peripheral takes its bytes, and what is `left` over ends.
+#[track_caller]
+fn beside_a_callback<'a, T>(
+    pc: &ModesPc,
+    device: &Slot<'a>,
+    test: impl FnOnce(&Slot<'a>) -> T,
+    left: impl FnOnce(&Slot<'a>, T),
+) {
+    pc.printer.set_condition(Condition::Busy);
+    let writing = device.start_call(Callback::ParallelWrite(b"text"), PASSIVE);
+    check(pc.machine.run_for(5 * MS));
+    assert!(!device.has_returned(&writing));
+    let started = test(device);
+    check(pc.machine.run_for(100 * MS));
+    pc.printer.set_condition(Condition::Ready);
+    let written = device.finish_call(&writing);
+    assert_eq!((written.status(), written.count), (SUCCESS, 4));
+    left(device, started);
+}
+
+/// Requests to a device of which a callback uses the peripheral: they wait for its end, unless they
+/// are cancelled before.
+#[test]
+fn requests_wait_for_a_callback_and_are_cancelled() {
+    on_device(plain_pc(), |pc, _, device| {
+        device.connect();
+        for (request, locked, expected) in [
+            (
+                Request::plain(IOCTL_PAR_QUERY_INFORMATION, &[], 1),
+                true,
+                (SUCCESS, 1),
+            ),
+            (
+                Request::internal(IOCTL_INTERNAL_LOCK_PORT, &[], 0),
+                true,
+                (INVALID_DEVICE_STATE, 0),
+            ),
+            (
+                Request::internal(IOCTL_INTERNAL_DISCONNECT_IDLE, &[], 0),
+                true,
+                (SUCCESS, 0),
+            ),
+            (
+                Request::internal(IOCTL_INTERNAL_UNLOCK_PORT, &[], 0),
+                false,
+                (SUCCESS, 0),
+            ),
+        ] {
+            let code = request.code;
+            for cancelled in [true, false] {
+                if is_free(device) {
+                    device.lock();
+                }
+                beside_a_callback(
+                    pc,
+                    device,
+                    |device| {
+                        let waiting = device.start(&request);
+                        check(pc.machine.run_for(20 * MS));
+                        assert!(waiting.poll().is_none(), "{code:#x}");
+                        if cancelled {
+                            waiting.cancel();
+                            check(pc.machine.run_for(5 * MS));
+                            let ended = waiting.poll().map(|it| it.outcome());
+                            assert_eq!(ended, Some((NtStatus::CANCELLED, 0)), "{code:#x}");
+                        }
+                        waiting
+                    },
+                    |device, waiting| {
+                        let stays = cancelled || locked;
+                        if !cancelled {
+                            assert_eq!(waiting.finish().outcome(), expected, "{code:#x}");
+                        }
+                        assert_eq!(is_free(device), !stays, "{code:#x}");
+                    },
+                );
+            }
+        }
+        assert_eq!(pc.not_at_rest(), [""; 0]);
+    });
+}
+
+/// Callbacks of one client in two threads: the second one waits for the first.
+#[test]
+fn callbacks_wait_for_each_other() {
+    on_device(plain_pc(), |pc, _, device| {
+        device.connect();
+        for callback in [
+            Callback::TerminateIeeeMode,
+            Callback::ParallelWrite(b"more"),
+            Callback::ParallelTryselect(KEEP),
+            Callback::ParallelDeSelect(GIVE_BACK),
+        ] {
+            let what = format!("{callback:?}");
+            device.lock();
+            beside_a_callback(
+                pc,
+                device,
+                |device| {
+                    let second = device.start_call(callback, PASSIVE);
+                    check(pc.machine.run_for(20 * MS));
+                    assert!(!device.has_returned(&second), "{what}");
+                    second
+                },
+                |device, second| {
+                    let answer = device.finish_call(&second);
+                    assert_eq!(answer.status(), SUCCESS, "{what}");
+                },
+            );
+            let gives_back = matches!(callback, Callback::ParallelDeSelect(_));
+            assert_eq!(is_free(device), gives_back, "{what}");
+            if !gives_back {
+                device.unlock();
+            }
+        }
+        let received = pc.printer.received();
+        assert_eq!(received, b"texttextmoretexttext");
+        assert_eq!(pc.not_at_rest(), [""; 0]);
+    });
+}
+
+/// The end of the connection, or of the lock, ends what waits for a callback of it.
+#[test]
+fn callbacks_that_wait_end_with_what_they_need() {
+    for unplugs in [false, true] {
+        for callback in [
+            Callback::TerminateIeeeMode,
+            Callback::ParallelWrite(b"more"),
+            Callback::ParallelTryselect(KEEP),
+            Callback::ParallelDeSelect(GIVE_BACK),
+        ] {
+            let what = format!("{callback:?}, {unplugs}");
+            let pc = plain_pc();
+            let client = Client::load(&pc);
+            let device = client.open_locked();
+            pc.printer.set_condition(Condition::Busy);
+            let first = device.start_call(Callback::ParallelWrite(b"text"), PASSIVE);
+            check(pc.machine.run_for(5 * MS));
+            let second = device.start_call(callback, PASSIVE);
+            check(pc.machine.run_for(20 * MS));
+            assert!(!device.has_returned(&second), "{what}");
+            let expected = if unplugs {
+                assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
+                NtStatus::DEVICE_REMOVED
+            } else {
+                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+                INVALID_DEVICE_STATE
+            };
+            let before = pc.machine.now();
+            let ended = [device.finish_call(&first), device.finish_call(&second)];
+            assert!(pc.machine.now() - before < 100 * MS, "{what}");
+            let [first, second] = ended.map(|it| it.status());
+            assert_eq!(first, expected, "{what}");
+            // The page of the first knows success alone, and what gives back may succeed.
+            let ends = matches!(
+                callback,
+                Callback::TerminateIeeeMode | Callback::ParallelDeSelect(_)
+            );
+            assert!(
+                second == expected || ends && second == SUCCESS,
+                "{what}: {second}"
+            );
+            device.close();
+            client.unload();
+            if unplugs {
+                pc.unload();
+            } else {
+                pc.remove();
+            }
+        }
+    }
+}
+
+/// A peripheral that does not answer the turn of its link: the routine says so, and the next one
+/// finds a port at rest.
+#[test]
+fn a_link_that_does_not_turn_is_told() {
+    let peripheral = Peripheral1284::new();
+    on_device(pc(Chip::EcpEpp, &peripheral), |pc, _, device| {
+        device.connect();
+        device.lock();
+        for (mode, turn) in [
+            (modes::ECP_SW, Callback::IeeeFwdToRevMode),
+            (modes::ECP_SW, Callback::IeeeRevToFwdMode),
+            (modes::NIBBLE, Callback::IeeeFwdToRevMode),
+        ] {
+            let what = format!("{mode:#06x}, {turn:?}");
+            let forward = matches!(turn, Callback::IeeeFwdToRevMode);
+            let negotiated = device.call(
+                Callback::NegotiateIeeeMode {
+                    forward: if mode == modes::NIBBLE {
+                        modes::CENTRONICS
+                    } else {
+                        mode
+                    },
+                    reverse: mode,
+                    safety: 0,
+                    is_forward: forward,
+                },
+                PASSIVE,
+            );
+            assert_eq!(negotiated.status(), SUCCESS, "{what}");
+            peripheral.misbehave(Misbehaviour::Dead);
+            let turned = device.call(turn, PASSIVE);
+            assert!(turned.status().is_error(), "{what}: {}", turned.status());
+            peripheral.behave();
+            assert_eq!(pc.not_at_rest(), [""; 0], "{what}");
+            assert_eq!(
+                device.call(Callback::TerminateIeeeMode, PASSIVE).status(),
+                SUCCESS,
+                "{what}"
+            );
+        }
+        device.unlock();
+    });
+}
+
+/// The port goes while the peripheral thinks about a turn of its link, or a program's end does.
+#[test]
+fn the_port_may_go_while_a_link_turns() {
+    for (forward, event, turn) in [
+        (true, 40, Callback::IeeeFwdToRevMode),
+        (false, 49, Callback::IeeeRevToFwdMode),
+    ] {
+        for unplugs in [true, false] {
+            let peripheral = Peripheral1284::new();
+            let pc = pc(Chip::EcpEpp, &peripheral);
+            let client = Client::load(&pc);
+            let device = client.open_locked();
+            let negotiate = Callback::NegotiateIeeeMode {
+                forward: modes::ECP_SW,
+                reverse: modes::ECP_SW,
+                safety: 0,
+                is_forward: forward,
+            };
+            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            peripheral.misbehave_at_event(event, Misbehaviour::Silent);
+            let turning = device.start_call(turn, PASSIVE);
+            check(pc.machine.run_for(10 * MS));
+            assert!(!device.has_returned(&turning), "event {event}");
+            let expected = if unplugs {
+                assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
+                NtStatus::DEVICE_REMOVED
+            } else {
+                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+                INVALID_DEVICE_STATE
+            };
+            let status = device.finish_call(&turning).status();
+            assert_eq!(status, expected, "event {event}");
+            peripheral.behave();
+            device.close();
+            client.unload();
+            if unplugs {
+                pc.unload();
+            } else {
+                assert_eq!(pc.not_at_rest(), [""; 0], "event {event}");
+                pc.remove();
+            }
+        }
+    }
+}
+
+/// The port goes while a link turns round: the routine says so, and touches no register after.
+#[test]
+fn the_port_may_go_at_every_access_of_a_turn() {
+    for (forward, turn) in [
+        (true, Callback::IeeeFwdToRevMode),
+        (false, Callback::IeeeRevToFwdMode),
+    ] {
+        for access in 1.. {
+            let pc = plain_pc();
+            let client = Client::load(&pc);
+            let device = client.open_locked();
+            let negotiate = Callback::NegotiateIeeeMode {
+                forward: modes::ECP_SW,
+                reverse: modes::ECP_SW,
+                safety: 0,
+                is_forward: forward,
+            };
+            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            let (node, gone) = (pc.node, Rc::new(Cell::new(false)));
+            let unplugged = Rc::clone(&gone);
+            pc.at_access(access, move |machine| {
+                unplugged.set(true);
+                check(machine.unplug(node));
+            });
+            let status = device.call(turn, PASSIVE).status();
+            let reached = gone.get();
+            assert!(
+                status == SUCCESS || reached && status == NtStatus::DEVICE_REMOVED,
+                "{forward}, access {access}: {status}"
+            );
+            device.close();
+            check(pc.machine.run_for(MS));
+            client.unload();
+            if gone.get() {
+                pc.unload();
+            } else {
+                pc.remove();
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
 }

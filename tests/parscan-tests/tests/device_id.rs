@@ -111,7 +111,7 @@ fn wrong_ids_are_told_as_far_as_they_came() {
     let both = n.to_be_bytes();
     // The prefix, the rest, and how many bytes of both are the ID.
     let all = text.len() + 2;
-    let cases: [(&str, [u8; 2], &[u8], usize); 11] = [
+    let cases: [(&str, [u8; 2], &[u8], usize); 12] = [
         ("length without its own two bytes", both, text, all),
         ("little-endian", (n + 2).to_le_bytes(), text, all),
         (
@@ -119,6 +119,12 @@ fn wrong_ids_are_told_as_far_as_they_came() {
             n.to_le_bytes(),
             text,
             all,
+        ),
+        (
+            "little-endian, no final semicolon",
+            (n + 1).to_le_bytes(),
+            headless,
+            all - 1,
         ),
         ("one byte too long", (n + 3).to_be_bytes(), text, all),
         ("much too long", 4000_u16.to_be_bytes(), text, all),
@@ -278,4 +284,33 @@ fn the_chosen_modes_outlive_the_question() {
             );
         }
     });
+}
+
+/// A device that has told its ID in ECP mode, and does not turn the link back: the ID is told, and the
+/// port at rest.
+#[test]
+fn an_id_is_told_though_the_link_stays_behind() {
+    let mut failures = Failures::default();
+    let text = TEXTS[2];
+    let length = u16::try_from(text.len() + 2).unwrap().to_be_bytes();
+    let sent = [&length[..], text.as_bytes()].concat();
+    for chip in [Chip::Ps2, Chip::Ecp] {
+        for trouble in [Misbehaviour::Silent, Misbehaviour::Dead] {
+            let what = format!("{chip:?}, {trouble:?}");
+            let device = device(extensibility::ID_ECP, &sent);
+            pc(chip, &device).with_open(|pc, lpt1| {
+                device.misbehave_at_event(49, trouble);
+                let told = pc.control(lpt1, IOCTL_PAR_QUERY_DEVICE_ID, &[], 1000);
+                failures.expect(
+                    told.status == NtStatus::SUCCESS
+                        && told.output[..told.information] == [text.as_bytes(), b"\0"].concat(),
+                    || format!("{what}: {} {}", told.status, told.information),
+                );
+                device.behave();
+                failures.expect_rest(pc, &what);
+                expect_id(pc, lpt1, &sent, &what, &mut failures);
+            });
+        }
+    }
+    failures.end();
 }

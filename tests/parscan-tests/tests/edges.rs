@@ -6,7 +6,7 @@ use ntsim::{Caller, Handle, NtStatus, Pending, RegValue, When};
 use parscan_tests::{
     MS, Setup, check,
     client::{
-        Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, on_port,
+        Callback, Client, DEVICE, DISPATCH, PASSIVE, PORT, Request, on_device, on_port,
         puppet::{Note, isr},
     },
     ntddpar::IOCTL_PAR_QUERY_INFORMATION,
@@ -623,4 +623,126 @@ fn other_devices_have_no_edges() {
     client.unload();
     assert!(!pc.interrupts());
     pc.finish();
+}
+
+/// A stopped port has no edges, and says so at once; a first wait is told to come again.
+#[test]
+fn a_stopped_port_has_no_edges() {
+    for watched in [true, false] {
+        let (pc, ack) = pc();
+        let lpt1 = pc.open();
+        if watched {
+            assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)), none());
+        }
+        assert!(check(pc.machine.query_stop(pc.node)).is_success());
+        assert_eq!(check(pc.machine.stop(pc.node)), SUCCESS);
+        let stopped = pc.wait_edge(lpt1, 0, 4);
+        if watched {
+            assert_eq!(Edges::of(&stopped), none());
+        } else {
+            assert_eq!(stopped.outcome(), (NtStatus::DEVICE_NOT_READY, 0));
+        }
+        assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
+        assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)), none());
+        assert!(ack.pulse(&pc.machine, HIGH));
+        assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)).edges.len(), 1);
+        pc.close_and_finish(lpt1);
+    }
+}
+
+/// The watch of a handle that is closed while the port is stopped, or sleeps, is over when the port
+/// comes back.
+#[test]
+fn a_watch_that_ends_while_the_port_is_away_stays_over() {
+    for sleeps in [false, true] {
+        let (pc, ack) = pc();
+        let lpt1 = pc.open();
+        assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)), none());
+        if sleeps {
+            assert_eq!(check(pc.machine.sleep()), SUCCESS);
+        } else {
+            assert!(check(pc.machine.query_stop(pc.node)).is_success());
+            assert_eq!(check(pc.machine.stop(pc.node)), SUCCESS);
+        }
+        check(pc.machine.close(lpt1));
+        if sleeps {
+            check(pc.machine.wake());
+        } else {
+            assert_eq!(check(pc.machine.start(pc.node)), SUCCESS);
+        }
+        check(pc.machine.settle());
+        assert!(!pc.interrupts(), "sleeps: {sleeps}");
+        assert!(!ack.pulse(&pc.machine, HIGH));
+        let lpt1 = pc.open();
+        assert_eq!(Edges::of(&pc.wait_edge(lpt1, 0, 4)), none());
+        pc.close_and_finish(lpt1);
+    }
+}
+
+/// A kernel client waits by a request without its file object, and one after another, the second
+/// longer than the first.
+#[test]
+fn a_kernel_client_waits_without_its_file_object() {
+    on_device(pc().0, |pc, _, device| {
+        let _ = pc;
+        for file in [false, true] {
+            let wait = |milliseconds: &'static [u8; 4]| Request {
+                file,
+                ..Request::plain(IOCTL_PARSCAN_WAIT_EDGE, milliseconds, EDGES + EDGE)
+            };
+            let first = device.start(&wait(&[50, 0, 0, 0]));
+            check(pc.machine.run_for(10 * MS));
+            assert!(first.poll().is_none());
+            let taken = device.send(&wait(&[10, 0, 0, 0]));
+            assert_eq!(taken.status, NtStatus::INVALID_DEVICE_STATE);
+            let ended = first.finish();
+            assert_eq!(ended.outcome(), (SUCCESS, EDGES));
+            assert!((49 * MS..70 * MS).contains(&ended.took), "{}", ended.took);
+            let second = device.start(&wait(&[0xFF; 4]));
+            check(pc.machine.run_for(100 * MS));
+            assert!(second.poll().is_none());
+            second.cancel();
+            assert_eq!(second.finish().outcome(), (NtStatus::CANCELLED, 0));
+        }
+    });
+}
+
+/// The time of a request that was cancelled does not end the next one.
+#[test]
+fn the_time_of_a_cancelled_wait_is_forgotten() {
+    let (pc, ack) = pc();
+    let lpt1 = pc.open();
+    for next in [FOREVER, 200] {
+        for before_end in 0..20 {
+            let waiting = pc.start_wait_edge(lpt1, 10, 4);
+            check(pc.machine.run_for(9 * MS + before_end * 50_000));
+            let _ = check(pc.machine.cancel(&waiting));
+            let second = pc.start_wait_edge(lpt1, next, 4);
+            let first = check(pc.machine.finish(&waiting)).status;
+            assert!(first == NtStatus::CANCELLED || first == SUCCESS, "{first}");
+            check(pc.machine.run_for(40 * MS));
+            assert!(!pc.machine.is_done(&second), "{next}, {before_end}");
+            assert!(ack.pulse(&pc.machine, HIGH));
+            assert_one_edge(&pc, &second);
+        }
+    }
+    pc.close_and_finish(lpt1);
+}
+
+/// An interrupt whose level is none is no interrupt of a PC.
+#[test]
+fn an_interrupt_of_an_odd_level_is_not_connected() {
+    let mut setup = with_interrupt(Setup::default(), true, Some(1));
+    for resource in &mut setup.resources {
+        if let ntsim::Resource::Interrupt { level, .. } = resource {
+            *level = 300;
+        }
+    }
+    let (pc, _) = ack_pc(setup);
+    let lpt1 = pc.open();
+    let refused = pc.wait_edge(lpt1, 0, 4);
+    assert!(refused.status.is_error(), "{}", refused.status);
+    assert_eq!(refused.information, 0);
+    assert!(!pc.interrupts());
+    pc.close_and_finish(lpt1);
 }

@@ -9,8 +9,11 @@ use parscan_models::{
 };
 use parscan_tests::{
     Setup, check,
+    client::{Callback, PASSIVE, on_locked_device},
     modes::{Chip, Failures, ModesPc, channel, pattern, pc_with},
-    ntddpar::{IOCTL_IEEE1284_NEGOTIATE, modes},
+    ntddpar::{
+        IOCTL_IEEE1284_NEGOTIATE, IOCTL_PAR_GET_DEVICE_CAPS, IOCTL_PAR_QUERY_INFORMATION, modes,
+    },
 };
 
 const FAST: Nanos = 100;
@@ -289,4 +292,47 @@ fn data_are_sampled_after_the_lines_have_settled() {
             pc.remove();
         }
     }
+}
+
+/// What asks only, and what a class driver calls, keeps the times, too.
+#[test]
+fn questions_and_callbacks_are_answered_as_on_a_slow_port() {
+    let mut failures = Failures::default();
+    let answers = [FAST, 1000].map(|access| {
+        let device = Peripheral1284::new();
+        let fast = pc(Chip::EcpEpp, &device, access);
+        let lpt1 = fast.open();
+        let state = fast.control(lpt1, IOCTL_PAR_QUERY_INFORMATION, &[], 1);
+        let caps = fast.control(lpt1, IOCTL_PAR_GET_DEVICE_CAPS, &[0, 0], 2);
+        assert_eq!(state.status, NtStatus::SUCCESS);
+        assert_eq!(caps.status, NtStatus::SUCCESS);
+        let what = format!("{access} ns");
+        end(&fast, lpt1, &device, &mut failures, &what);
+        (state.output, caps.output)
+    });
+    assert_eq!(answers[0], answers[1]);
+    for mode in [modes::ECP_SW, modes::ECP_HW_NOIRQ, modes::EPP_SW] {
+        let device = Peripheral1284::new();
+        on_locked_device(pc(Chip::EcpEpp, &device, FAST), |_, _, class| {
+            let call = |callback| {
+                let status = class.call(callback, PASSIVE).status();
+                assert_eq!(status, NtStatus::SUCCESS, "{mode:#06x}");
+            };
+            call(Callback::negotiate(mode, mode));
+            call(Callback::ParallelWrite(b"forth"));
+            device.give(b"back");
+            call(Callback::IeeeFwdToRevMode);
+            let read = class.call(Callback::ParallelRead(4), PASSIVE);
+            assert_eq!(read.data, b"back", "{mode:#06x}");
+            call(Callback::IeeeRevToFwdMode);
+            call(Callback::ParallelWrite(b"again"));
+            call(Callback::TerminateIeeeMode);
+        });
+        assert_eq!(
+            device.received_on(channel(mode)),
+            b"forthagain",
+            "{mode:#06x}"
+        );
+    }
+    failures.end();
 }

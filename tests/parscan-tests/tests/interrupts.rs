@@ -334,3 +334,42 @@ fn an_interrupt_of_another_group_of_processors() {
         },
     );
 }
+
+/// A routine that is none, and an interrupt of a level that no PC has.
+#[test]
+fn routines_and_levels_that_are_none_are_refused() {
+    on_port(machine(), |_, _, port| {
+        for code in [
+            IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT,
+            IOCTL_INTERNAL_PARALLEL_DISCONNECT_INTERRUPT,
+        ] {
+            let refused = port.internal(code, &[0; 32], 32);
+            assert_eq!(
+                refused.outcome(),
+                (NtStatus::INVALID_PARAMETER, 0),
+                "{code:#x}"
+            );
+        }
+    });
+    let setup = Setup {
+        hardware_key: vec![("EnableConnectInterruptIoctl".into(), RegValue::Dword(1))],
+        resources: vec![
+            LPT1_REGISTERS,
+            Resource::Interrupt {
+                level: 300,
+                vector: VECTOR,
+                latched: true,
+            },
+        ],
+        ..Setup::default()
+    };
+    on_port(
+        pc_with(Chip::Ps2, &Peripheral1284::new(), setup),
+        |_, _, port| {
+            let refused = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, 0);
+            assert!(refused.status.is_error(), "{}", refused.status);
+            assert_eq!(refused.information, 0);
+            assert_eq!(port.disconnect_interrupt(0), NtStatus::INVALID_PARAMETER);
+        },
+    );
+}

@@ -378,3 +378,79 @@ impl PortDevice for AnyEpp {
         }
     }
 }
+
+/// A device that takes the request for ECP, and not the turn of the link: the read says so, and the
+/// next one, when the device behaves, gets everything.
+#[test]
+fn a_link_that_does_not_turn_round_loses_nothing() {
+    let mut failures = Failures::default();
+    for chip in [Chip::Ps2, Chip::Ecp] {
+        for (mode, name) in chip.ways_to_read() {
+            if mode & (modes::ECP_SW | modes::ECP_HW_NOIRQ) == 0 {
+                continue;
+            }
+            for trouble in [Misbehaviour::Silent, Misbehaviour::Dead] {
+                let what = format!("{chip:?}, {name}, {trouble:?}");
+                let device = Peripheral1284::new();
+                let pc = pc(chip, &device);
+                let lpt1 = pc.open();
+                pc.choose(lpt1, mode, 0);
+                device.give(b"reply");
+                device.misbehave_at_event(40, trouble);
+                let read = check(pc.machine.read(lpt1, 5));
+                failures.expect(read.outcome() == (NtStatus::IO_DEVICE_ERROR, 0), || {
+                    format!("{what}: {} {}", read.status, read.information)
+                });
+                failures.expect_rest(&pc, &what);
+                device.behave();
+                let read = check(pc.machine.read(lpt1, 5));
+                failures.expect(read.output == b"reply", || {
+                    format!("{what}: then {} {}", read.status, read.information)
+                });
+                failures.end_case(&pc, lpt1, &what);
+            }
+        }
+    }
+    failures.end();
+}
+
+/// A line that shows a fault for a moment is no fault, by the control lines as by the FIFO.
+#[test]
+fn a_fault_that_is_over_at_the_second_look_is_none() {
+    let mut failures = Failures::default();
+    let data = pattern(40);
+    for chip in [Chip::Spp, Chip::Ecp] {
+        for (mode, name) in chip.ways_to_write() {
+            if mode & (modes::CENTRONICS | modes::IEEE_COMPATIBILITY) == 0 {
+                continue;
+            }
+            for moment in [0, 20] {
+                let what = format!("{chip:?}, {name}, byte {moment}");
+                let device = Peripheral1284::new();
+                let pc = pc(chip, &device);
+                let lpt1 = pc.open();
+                pc.choose(lpt1, 0, mode);
+                if moment == 0 {
+                    device.set_condition(Condition::Fault);
+                } else {
+                    device.misbehave_at_byte(moment, Misbehaviour::Condition(Condition::Fault));
+                }
+                let write = pc.machine.start_write(lpt1, &data);
+                check(pc.machine.run_for(200_000));
+                device.behave();
+                device.set_condition(Condition::Ready);
+                let written = check(pc.machine.finish(&write));
+                let whole = written.outcome() == (NtStatus::SUCCESS, data.len());
+                failures.expect(whole && device.received() == data, || {
+                    let arrived = device.received().len();
+                    format!(
+                        "{what}: {} {}, {arrived} arrived",
+                        written.status, written.information
+                    )
+                });
+                failures.end_case(&pc, lpt1, &what);
+            }
+        }
+    }
+    failures.end();
+}

@@ -1,6 +1,9 @@
 //! Start, stop and removal; names, links and interfaces; what Windows may send besides.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use ntsim::{
     Caller, Config, DevNode, DeviceSpec, DriverId, Machine, Need, NodeState, NtStatus, RegValue,
@@ -9,6 +12,7 @@ use ntsim::{
 use parscan_models::{Condition, Spp, Unconnected};
 use parscan_tests::{
     LPT1_REGISTERS, MS, Pc, Setup, assert_link, check,
+    client::on_port,
     ntddpar::{GUID_DEVINTERFACE_PARALLEL, GUID_DEVINTERFACE_PARCLASS},
     scanner::ScannerSetup,
 };
@@ -275,6 +279,8 @@ fn the_number_is_chosen_as_documented() {
         (vec![name("LPT-1"), saved(5)], 5),
         (vec![name("COM1"), saved(5)], 5),
         (vec![name("LPT99999999999999999999"), saved(5)], 5),
+        // One more than 32 bits hold, after its last digit.
+        (vec![name("LPT4294967296"), saved(5)], 5),
         (vec![name(""), saved(5)], 5),
         (vec![name(&"LPT1".repeat(500)), saved(5)], 5),
         (vec![name("ＬＰＴ１"), saved(5)], 5),
@@ -535,6 +541,84 @@ fn requests_before_the_start_are_refused() {
     check(pc.machine.unload(pc.driver));
 }
 
+/// Major functions of what programs do with an open device: read, write, query, flush, control.
+const REQUESTS: [u8; 5] = [0x03, 0x04, 0x05, 0x09, 0x0E];
+
+/// A driver may send what it likes to a device that is not started, without an open of it.
+#[test]
+fn requests_without_an_open_before_the_start_are_refused() {
+    let refused = |machine: &Machine, node: DevNode, what: &str| {
+        for major in REQUESTS {
+            let (status, information) = check(machine.send_request_irp(node, major, [4, 0, 0, 0]));
+            let unready = [NtStatus::DEVICE_NOT_READY, NtStatus::INVALID_DEVICE_REQUEST];
+            assert!(unready.contains(&status), "{what}, {major:#x}: {status}");
+            assert_eq!(information, 0, "{what}, {major:#x}");
+        }
+    };
+    let pc = Setup::default().loaded();
+    let added = check(pc.machine.add_device(pc.node, pc.driver));
+    assert_eq!(added, NtStatus::SUCCESS);
+    refused(&pc.machine, pc.node, "a port");
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    pc.finish();
+    let pc = ScannerSetup::default().loaded();
+    let added = check(pc.machine.add_device(pc.node, pc.driver));
+    assert_eq!(added, NtStatus::SUCCESS);
+    refused(&pc.machine, pc.node, "a scanner");
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    pc.finish();
+}
+
+/// The same for the device on the port, which Windows starts after it: at kernel calls of both starts
+/// it is opened, and asked for no bytes.
+#[test]
+fn a_device_on_the_port_serves_from_its_start_on() {
+    let (mut unready, mut served) = (0, 0);
+    for step in (0..).step_by(3) {
+        let pc = Setup::default().loaded();
+        let added = check(pc.machine.add_device(pc.node, pc.driver));
+        assert_eq!(added, NtStatus::SUCCESS);
+        let at = pc.machine.kernel_calls() + 1 + step;
+        let (port, seen) = (pc.node, Rc::new(RefCell::new(Vec::new())));
+        let (note, over) = (Rc::clone(&seen), Rc::new(Cell::new(false)));
+        let is_over = Rc::clone(&over);
+        pc.machine.at(When::KernelCall(at), move |machine| {
+            let device = machine.children(port).first().map(|(device, _)| *device);
+            let Some(device) = device.filter(|_| !is_over.get()) else {
+                return;
+            };
+            let (read, _) = check(machine.send_request_irp(device, REQUESTS[0], [0; 4]));
+            note.borrow_mut().push(read);
+            match check(machine.open(r"\Device\Parallel0", Caller::Kernel)) {
+                Ok(open) => {
+                    check(machine.close(open));
+                }
+                Err(status) => note.borrow_mut().push(status),
+            }
+        });
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        let reached = pc.machine.kernel_calls() >= at;
+        over.set(true);
+        // What began meanwhile ends.
+        check(pc.machine.run_for(MS));
+        for status in seen.borrow().iter() {
+            match *status {
+                NtStatus::DEVICE_NOT_READY => unready += 1,
+                NtStatus::SUCCESS => served += 1,
+                // The I/O manager does not find it yet.
+                NtStatus::NO_SUCH_DEVICE => {}
+                other => panic!("{step}: {other}"),
+            }
+        }
+        assert_works(&pc);
+        pc.finish();
+        if !reached {
+            break;
+        }
+    }
+    assert!(unready > 0 && served > 0, "{unready}, {served}");
+}
+
 /// PnP, power and WMI requests that no driver knows, as Driver Verifier sends them: the machine
 /// fails the test if a status changes on its way.
 #[test]
@@ -584,6 +668,9 @@ fn add_with_requests(machine: &Machine, node: DevNode, driver: DriverId, step: u
         check(machine.send_pnp_irp(node, 0x14, [0; 4]));
         check(machine.send_power_irp(node, 3, [0, 1, 1, 0]));
         check(machine.send_wmi_irp(node, 8, [0; 4]));
+        let (read, _) = check(machine.send_request_irp(node, REQUESTS[0], [4, 0, 0, 0]));
+        let unready = [NtStatus::DEVICE_NOT_READY, NtStatus::INVALID_DEVICE_REQUEST];
+        assert!(unready.contains(&read), "{read}");
     });
     assert_eq!(check(machine.add_device(node, driver)), NtStatus::SUCCESS);
     let reached = machine.kernel_calls() >= at;
@@ -779,6 +866,13 @@ fn requirements_are_filtered_as_documented() {
         damaged[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         unchanged(&damaged);
     }
+    // An end anywhere.
+    for length in 0..u32::try_from(before.len()).expect("short") {
+        let mut short = before.clone();
+        short[..4].copy_from_slice(&length.to_le_bytes());
+        let left = short[..length as usize].to_vec();
+        assert_eq!(filter(&short), (NtStatus::NOT_SUPPORTED, left));
+    }
     // No memory for another list.
     pc.machine.inject_into(pc.driver);
     let mut kept = 0;
@@ -802,5 +896,133 @@ fn devices_that_a_driver_above_reports_stay_in_the_list() {
     let children = pc.machine.children(pc.node);
     assert!(check(pc.machine.enumerate_beside(pc.node, other)));
     assert_eq!(pc.machine.children(pc.node), children);
+    pc.finish();
+}
+
+/// A port that may have an interrupt can be left without one, but not without anything.
+#[test]
+fn a_list_of_an_interrupt_alone_stays() {
+    let setup = Setup {
+        hardware_key: vec![(WANTS[0].into(), RegValue::Dword(1))],
+        ..Setup::default()
+    };
+    let pc = setup.started();
+    for needs in [
+        vec![vec![need(&IRQ7)]],
+        vec![vec![need(&LPT1_REGISTERS)], vec![need(&IRQ7)]],
+    ] {
+        let list = requirements_list(&needs);
+        let filtered = check(pc.machine.filter_resource_requirements(pc.node, &list));
+        assert_eq!(filtered, (NtStatus::NOT_SUPPORTED, list));
+    }
+    pc.finish();
+}
+
+/// Where the bus has the port otherwise than the processor is told to kernel clients; where its list
+/// makes no sense the port has the addresses that the processor uses.
+#[test]
+fn a_raw_list_that_makes_no_sense_is_not_needed() {
+    let port = |base, len| Resource::Port { base, len };
+    let memory = Resource::Memory {
+        base: 0xFED0_0000,
+        len: 8,
+    };
+    for (raw, original) in [
+        (vec![port(0x1378, 8)], 0x1378),
+        (vec![], 0x378),
+        (vec![IRQ7], 0x378),
+        (vec![memory], 0x378),
+        (vec![port(0x1378, 2)], 0x378),
+        (vec![port(0x1_0378, 8)], 0x378),
+        (vec![Resource::Dma { channel: 3 }; 100], 0x378),
+    ] {
+        let pc = Setup::default().loaded();
+        pc.machine.set_resources(pc.node, &raw, &[LPT1_REGISTERS]);
+        let added = check(pc.machine.add_device(pc.node, pc.driver));
+        assert_eq!(added, NtStatus::SUCCESS);
+        assert_eq!(
+            check(pc.machine.start(pc.node)),
+            NtStatus::SUCCESS,
+            "{raw:?}"
+        );
+        on_port(pc, |_, _, client| {
+            let information = client.port_information();
+            assert_eq!(information.original_controller, original, "{raw:?}");
+            assert_eq!(information.controller, 0x378, "{raw:?}");
+        });
+    }
+}
+
+/// There are 255 numbers for ports: the next one has none, and works when one is free again.
+#[test]
+fn the_256th_port_has_no_number() {
+    let pc = Setup::default().loaded();
+    let plug = |number: u32| {
+        let mut device = Setup::default().device();
+        device.instance = format!("{number}");
+        pc.machine.plug(device)
+    };
+    let add = |node| check(pc.machine.add_device(node, pc.driver));
+    let nodes: Vec<_> = (2..=257).map(plug).collect();
+    let (last, others) = nodes.split_last().expect("many");
+    for node in others {
+        assert_eq!(add(*node), NtStatus::SUCCESS);
+    }
+    assert_eq!(add(*last), NtStatus::OBJECT_NAME_COLLISION);
+    assert_eq!(check(pc.machine.remove(others[6])), NtStatus::SUCCESS);
+    assert_eq!(add(*last), NtStatus::SUCCESS);
+    assert!(device_names(&pc).contains(&r"\Device\ParallelPort6".to_owned()));
+    for node in nodes {
+        assert_eq!(check(pc.machine.remove(node)), NtStatus::SUCCESS);
+    }
+    check(pc.machine.unload(pc.driver));
+}
+
+/// What is attached is named by who installs it: a value of the registry may lack its end.
+#[test]
+fn a_friendly_name_without_its_end_is_read_as_far_as_it_goes() {
+    let device = HARDWARE_KEY
+        .strip_suffix(r"\Device Parameters")
+        .expect("the hardware key is below the device's");
+    let text: Vec<u8> = "Mill (LPT1)"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let pc = Setup::default().loaded();
+    let value = RegValue::Raw(1, text.clone());
+    pc.machine
+        .registry(|registry| registry.set(device, "FriendlyName", &value));
+    let added = check(pc.machine.add_device(pc.node, pc.driver));
+    assert_eq!(added, NtStatus::SUCCESS);
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    let shown = pc
+        .machine
+        .registry(|registry| registry.get(device, "FriendlyName"));
+    assert_eq!(
+        shown.map(|it| it.encode().1[..text.len()].to_vec()),
+        Some(text)
+    );
+    assert_works(&pc);
+    pc.finish();
+}
+
+/// Who wants to hear of a device's end asks its bus for the device object. A driver may ask for its
+/// capabilities, too, and for no place to put them.
+#[test]
+fn a_device_on_the_port_answers_for_itself() {
+    let pc = Pc::new();
+    let (device, _) = pc.machine.children(pc.node)[0];
+    for _ in 0..3 {
+        let target = check(pc.machine.target_relation(device));
+        assert_eq!(target, (NtStatus::SUCCESS, true));
+    }
+    pc.machine.inject_into(pc.driver);
+    pc.machine.inject_failure(1);
+    let target = check(pc.machine.target_relation(device));
+    assert_eq!(target, (NtStatus::INSUFFICIENT_RESOURCES, false));
+    pc.machine.inject_no_failure();
+    let nowhere = check(pc.machine.send_pnp_irp(device, 0x09, [0; 4]));
+    assert_eq!(nowhere, (NtStatus::INVALID_PARAMETER, 0));
+    assert_works(&pc);
     pc.finish();
 }

@@ -1,7 +1,7 @@
 //! The thirteen requests of the port object, and the routines that it gives.
 
 use ntsim::{CANARY, NtStatus};
-use parscan_models::Peripheral1284;
+use parscan_models::{Peripheral1284, PortDevice, Width};
 use parscan_tests::{
     MS, Setup, check,
     client::{Callback, Client, DISPATCH, PASSIVE, PORT, Request, Slot, on_port, with_client},
@@ -16,6 +16,10 @@ use parscan_tests::{
         IOCTL_INTERNAL_RELEASE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_SELECT_DEVICE,
         MORE_PORT_INFORMATION, MorePortInformation, PNP_INFORMATION, PORT_INFORMATION,
         capabilities, chip_mode, chip_mode_of, command, command_flags,
+    },
+    port_programs::{
+        IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_RELEASE, IOCTL_PARSCAN_RUN, RESULT, control, data,
+        request,
     },
 };
 
@@ -498,6 +502,13 @@ fn nothing_is_served_after_the_port_is_gone() {
         assert!(!port.call(Callback::TryAllocatePort, irql).boolean());
         let status = port.call(Callback::TrySetChipMode(chip_mode::ECP), irql);
         assert!(status.status().is_error(), "{status:?}");
+        for callback in [
+            Callback::ClearChipMode(chip_mode::ECP),
+            Callback::TrySelectDevice(END),
+        ] {
+            let status = port.call(callback, irql).status();
+            assert!(status != SUCCESS, "{callback:?} at {irql}: {status}");
+        }
         // The owner gives it back all the same.
         let _ = port.call(Callback::QueryNumWaiters, irql);
     }
@@ -531,4 +542,45 @@ fn interrupts_are_not_for_clients_unless_the_registry_says_so() {
             }
         },
     );
+}
+
+/// A program has left lines, and the next client of the port chooses a mode of the chip: no line moves
+/// before the client moves it, and the next program finds the port at rest.
+#[test]
+fn a_chip_mode_moves_no_line_that_a_program_has_left() {
+    with_client(plain_pc(), |pc, client| {
+        let lpt1 = pc.open();
+        let claimed = pc.control(lpt1, IOCTL_PARSCAN_CLAIM, &[0; 4], 0);
+        assert_eq!(claimed.status, SUCCESS);
+        let lines = request(&[data(0xA5), control(0x05, 0x0F)], &[], false);
+        let ran = pc.control(lpt1, IOCTL_PARSCAN_RUN, &lines, RESULT);
+        assert_eq!(ran.status, SUCCESS);
+        let released = pc.control(lpt1, IOCTL_PARSCAN_RELEASE, &[0; 4], 0);
+        assert_eq!(released.status, SUCCESS);
+        let registers = || {
+            let now = pc.machine.now();
+            let mut chip = pc.chip.borrow_mut();
+            let mut read = |offset| chip.read(now, 0, offset, Width::Byte);
+            // Bits 6 and 7 of the control register have no meaning.
+            [read(0), read(2) & 0x2F]
+        };
+        assert_eq!(registers(), [0xA5, 0x05]);
+        let port = client.open(PORT);
+        port.allocate();
+        for mode in [chip_mode::BYTE, chip_mode::EPP] {
+            let input = chip_mode_of(mode);
+            let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &input, 0);
+            assert_eq!(set.status, SUCCESS);
+            let cleared = port.internal(IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, &input, 0);
+            assert_eq!(cleared.status, SUCCESS);
+            assert_eq!(registers()[0], 0xA5, "{mode:#x}");
+        }
+        port.free();
+        port.close();
+        let written = check(pc.machine.write(lpt1, b"text"));
+        assert_eq!(written.outcome(), (SUCCESS, 4));
+        assert_eq!(pc.printer.received(), b"text");
+        check(pc.machine.close(lpt1));
+        assert_eq!(pc.not_at_rest(), [""; 0]);
+    });
 }

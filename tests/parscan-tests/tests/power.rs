@@ -9,15 +9,18 @@ use ntsim::{
 use parscan_models::{Condition, DaisyChain, Peripheral1284, PortDevice, Spp, Width};
 use parscan_tests::{
     MS, Pc, SECOND, Setup, check,
-    client::{Callback, Client, DEVICE, PASSIVE, on_port},
+    client::{Callback, Client, DEVICE, PASSIVE, PORT, on_port},
     modes::{Chip, channel, pattern, pc, pc_with},
     ntddpar::{IOCTL_PAR_QUERY_INFORMATION, IOCTL_PAR_SET_INFORMATION, PARALLEL_INIT, modes},
     parallel_h::{
+        IOCTL_INTERNAL_DESELECT_DEVICE, IOCTL_INTERNAL_DISCONNECT_IDLE,
         IOCTL_INTERNAL_GET_MORE_PARALLEL_PORT_INFO, IOCTL_INTERNAL_GET_PARALLEL_PNP_INFO,
-        IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE,
-        IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE, IOCTL_INTERNAL_PARALLEL_PORT_FREE,
-        IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, chip_mode, chip_mode_of,
+        IOCTL_INTERNAL_GET_PARALLEL_PORT_INFO, IOCTL_INTERNAL_LOCK_PORT,
+        IOCTL_INTERNAL_PARALLEL_CLEAR_CHIP_MODE, IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE,
+        IOCTL_INTERNAL_PARALLEL_PORT_FREE, IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE,
+        IOCTL_INTERNAL_SELECT_DEVICE, chip_mode, chip_mode_of, command, command_flags,
     },
+    port_programs::{IOCTL_PARSCAN_CLAIM, IOCTL_PARSCAN_RUN, data, delay_us, request},
     scanner::{BULK_IN, BULK_OUT, Opened, ScannerPc, ScannerSetup},
     usbscan_h::{ALL_PIPE, IOCTL_RESET_PIPE, pipe_type},
 };
@@ -1262,6 +1265,8 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
                 let set = port.internal(IOCTL_INTERNAL_PARALLEL_SET_CHIP_MODE, &ecp, 0);
                 assert_eq!(set.status, NtStatus::DEVICE_NOT_READY);
+                let clear = port.call(Callback::ClearChipMode(chip_mode::ECP), PASSIVE);
+                assert_eq!(clear.status(), NtStatus::DEVICE_NOT_READY);
                 pc.machine.set_power_up(pc.node, PowerUp::default());
                 nap(&pc.machine);
                 port.free();
@@ -1269,4 +1274,203 @@ fn a_port_that_sleeps_is_not_removed() {
             },
         );
     }
+}
+
+/// A port with a chain, whose power does not come back: what a class driver calls and sends is refused,
+/// and no line moves; then it works as before.
+#[test]
+fn clients_of_a_port_without_power_are_refused() {
+    for seed in SEEDS {
+        let devices = [Peripheral1284::new(), Peripheral1284::new()];
+        let chain = DaisyChain::new(Peripheral1284::new())
+            .with_device(devices[0].clone())
+            .with_device(devices[1].clone());
+        let chip = Spp::new(Box::new(chain.clone()));
+        let pc = Setup::with_config(config(seed)).started_with(chip, chain.clone());
+        let client = Client::load(&pc);
+        let (class, other) = (client.open_locked(), client.open(r"\Device\Parallel0.1"));
+        sleep(&pc.machine);
+        let refused = PowerUp {
+            refused: Some(NtStatus::NOT_SUPPORTED),
+            ..PowerUp::default()
+        };
+        pc.machine.set_power_up(pc.node, refused);
+        wake(&pc.machine);
+        let accesses = pc.machine.port_accesses();
+        let first = command(0, command_flags::HAVE_PORT_KEEP_PORT);
+        for callback in [
+            Callback::ParallelWrite(b"text"),
+            Callback::ParallelRead(4),
+            Callback::IeeeRevToFwdMode,
+            Callback::ParallelTryselect(first),
+        ] {
+            let status = class.call(callback, PASSIVE).status();
+            assert_eq!(status, NtStatus::DEVICE_NOT_READY, "{callback:?}");
+        }
+        let idle = class.order(IOCTL_INTERNAL_DISCONNECT_IDLE);
+        assert_eq!(idle, NtStatus::DEVICE_NOT_READY);
+        class.unlock();
+        assert_eq!(
+            class.order(IOCTL_INTERNAL_LOCK_PORT),
+            NtStatus::DEVICE_NOT_READY
+        );
+        assert_eq!(
+            other.order(IOCTL_INTERNAL_LOCK_PORT),
+            NtStatus::DEVICE_NOT_READY
+        );
+        for device in [&class, &other] {
+            let state = device.plain(IOCTL_PAR_QUERY_INFORMATION, &[], 1);
+            assert_eq!(state.outcome(), (NtStatus::DEVICE_NOT_READY, 0));
+        }
+        let claim = class.plain(IOCTL_PARSCAN_CLAIM, &[0; 4], 0);
+        assert_eq!(claim.outcome(), (NtStatus::DEVICE_NOT_READY, 0));
+        let code = [data(1), delay_us(1000)];
+        let run = class.plain(IOCTL_PARSCAN_RUN, &request(&code, &[], false), 32);
+        assert_eq!(run.outcome(), (NtStatus::DEVICE_NOT_READY, 0));
+        assert_eq!(pc.machine.port_accesses(), accesses);
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        nap(&pc.machine);
+        class.lock();
+        let written = class.call(Callback::ParallelWrite(b"text"), PASSIVE);
+        assert_eq!((written.status(), written.count), (NtStatus::SUCCESS, 4));
+        class.unlock();
+        for slot in [class, other] {
+            slot.close();
+        }
+        client.unload();
+        pc.remove();
+    }
+}
+
+/// Who has the port of a chain may deselect in a sleep, which deselects all. A selection has to wait
+/// for the power: the one before stays.
+#[test]
+fn a_selection_in_a_sleep_is_refused() {
+    let chain = DaisyChain::new(Peripheral1284::new())
+        .with_device(Peripheral1284::new())
+        .with_device(Peripheral1284::new());
+    let chip = Spp::new(Box::new(chain.clone()));
+    let pc = Setup::default().started_with(chip, chain.clone());
+    let client = Client::load(&pc);
+    let port = client.open(PORT);
+    port.allocate();
+    let select = |device| {
+        let input = command(device, command_flags::HAVE_PORT_KEEP_PORT);
+        port.internal(IOCTL_INTERNAL_SELECT_DEVICE, &input, 0)
+            .status
+    };
+    let deselect = || {
+        let input = command(
+            0,
+            command_flags::END_OF_CHAIN_DEVICE | command_flags::HAVE_PORT_KEEP_PORT,
+        );
+        port.internal(IOCTL_INTERNAL_DESELECT_DEVICE, &input, 0)
+            .status
+    };
+    assert_eq!(select(0), NtStatus::SUCCESS);
+    sleep(&pc.machine);
+    assert_eq!(select(0), NtStatus::SUCCESS, "it is");
+    assert_eq!(select(1), NtStatus::DEVICE_NOT_READY);
+    wake(&pc.machine);
+    check(pc.machine.settle());
+    assert_eq!(chain.selected(), Some(0));
+    sleep(&pc.machine);
+    assert_eq!(deselect(), NtStatus::SUCCESS);
+    wake(&pc.machine);
+    check(pc.machine.settle());
+    assert_eq!(chain.selected(), None);
+    assert_eq!(select(1), NtStatus::SUCCESS);
+    assert_eq!(chain.selected(), Some(1));
+    port.free();
+    assert_eq!(chain.selected(), None);
+    port.close();
+    client.unload();
+    pc.remove();
+}
+
+/// The port is another client's when Windows looks for devices, and loses its power before the look
+/// gives up: nothing has gone, and the look is done again.
+#[test]
+fn a_look_that_waits_for_the_port_sleeps_with_it() {
+    let printer = Peripheral1284::new();
+    let chip = Spp::new(Box::new(printer.clone()));
+    let pc = Setup::default().started_with(chip, printer.clone());
+    let before = pc.machine.children(pc.node);
+    assert_eq!(before.len(), 2);
+    let client = Client::load(&pc);
+    let port = client.open(PORT);
+    port.allocate();
+    for after in [1, 20, 100] {
+        let node = pc.node;
+        let at = When::Time(pc.machine.now() + after * MS);
+        pc.machine
+            .at(at, move |machine| set_device_power(machine, node, 4));
+        let accesses = pc.machine.port_accesses();
+        check(pc.machine.enumerate(pc.node));
+        check(pc.machine.run_for(3 * SECOND));
+        assert_eq!(pc.machine.children(pc.node), before, "{after} ms");
+        set_device_power(&pc.machine, pc.node, 1);
+        check(pc.machine.run_until_idle());
+        assert_eq!(pc.machine.children(pc.node), before, "{after} ms");
+        assert!(pc.machine.port_accesses() >= accesses);
+    }
+    port.free();
+    printer.set_condition(Condition::Unplugged);
+    for _ in 0..2 {
+        check(pc.machine.enumerate(pc.node));
+        check(pc.machine.run_until_idle());
+    }
+    assert_eq!(
+        pc.machine.children(pc.node).len(),
+        1,
+        "looks find what is there"
+    );
+    port.close();
+    client.unload();
+    pc.remove();
+}
+
+/// Whether a state of a kind that no driver knows would be fine: it changes nothing.
+#[test]
+fn a_power_query_of_an_unknown_kind_changes_nothing() {
+    const QUERY_POWER: u8 = 3;
+    const UNKNOWN_KIND: usize = 2;
+    let pc = port(0);
+    let lpt1 = pc.open();
+    for (node, _) in pc
+        .machine
+        .children(pc.node)
+        .into_iter()
+        .chain([(pc.node, String::new())])
+    {
+        for state in [1, 4] {
+            let arguments = [0, UNKNOWN_KIND, state, 0];
+            let _ = check(pc.machine.send_power_irp(node, QUERY_POWER, arguments));
+        }
+    }
+    assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+    pc.close_and_finish(lpt1);
+}
+
+/// A bus may refuse power to a port that has it: then it has none, as after a sleep, until a request
+/// asks for it.
+#[test]
+fn an_order_for_power_that_is_there_may_be_refused() {
+    const SET_POWER: u8 = 2;
+    for_refusals(|up, seed, what| {
+        let pc = port(seed);
+        let lpt1 = pc.open();
+        pc.machine.set_power_up(pc.node, up);
+        let to_d0 = [0, 1, 1, 0];
+        let (status, _) = check(pc.machine.send_power_irp(pc.node, SET_POWER, to_d0));
+        // A driver above refuses what the power manager orders.
+        assert!(up.above || status.is_error(), "{what}: {status}");
+        check(pc.machine.run_for(SECOND));
+        pc.machine.set_power_up(pc.node, PowerUp::default());
+        nap(&pc.machine);
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS, "{what}");
+        let print = check(pc.machine.write(lpt1, b"again"));
+        assert_eq!(print.outcome(), (NtStatus::SUCCESS, 5), "{what}");
+        pc.close_and_finish(lpt1);
+    });
 }

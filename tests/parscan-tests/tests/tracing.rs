@@ -12,7 +12,7 @@ use parscan_tests::{
     modes::{Chip, ModesPc, pattern, pc},
     ntddpar::{IOCTL_PAR_QUERY_DEVICE_ID, modes},
     scanner::{BULK_IN, ScannerPc, ScannerSetup},
-    usbscan_h::{IOCTL_SET_TIMEOUT, timeout},
+    usbscan_h::{IOCTL_RESET_PIPE, IOCTL_SET_TIMEOUT, READ_DATA_PIPE, pipe_type, timeout},
 };
 
 /// The GUID that ETW tools make of the name `Parscan`.
@@ -475,4 +475,53 @@ fn no_event_has_what_a_user_sends() {
     }
     check(pc.machine.close(lpt1));
     pc.remove();
+}
+
+/// What the bus says of a transfer that failed has its own advice.
+#[test]
+fn every_usbd_status_has_its_advice() {
+    for (status, advice) in [
+        (0xC000_0001, "cable"),
+        (0xC000_0002, "cable"),
+        (0xC000_0003, "cable"),
+        (0xC000_0004, "STALL"),
+        (0xC000_0005, "cable"),
+        (0xC000_0006, "cable"),
+        (0xC000_0008, "more than was asked"),
+        (0xC000_000C, "more than was asked"),
+        (0xC000_0011, "cable"),
+        (0xC000_0030, "STALL"),
+        (0xC000_7000, "unplugged"),
+        (0xC000_0009, "report this status"),
+    ] {
+        ScannerPc::new().with_open(|pc, file| {
+            check(pc.machine.listen(Some(WARNING)));
+            pc.scanner.send(BULK_IN, &[1; 64], false);
+            pc.machine.break_transfer(status);
+            let read = pc.read(file, 64);
+            assert!(!read.status.is_success(), "{status:#x}: {}", read.status);
+            let told = only(&pc.machine.etw_events(), "UsbError");
+            assert_eq!(told.number("UsbdStatus"), u64::from(status), "{told}");
+            assert!(told.text("Remedy").contains(advice), "{told}");
+            assert_helps(&told);
+        });
+    }
+}
+
+/// A session that asks how things are changes nothing: who listened is told as before.
+#[test]
+fn a_session_that_asks_for_the_state_changes_nothing() {
+    ScannerPc::new().with_open(|pc, file| {
+        for listens in [false, true] {
+            check(pc.machine.listen(listens.then_some(WARNING)));
+            check(pc.machine.capture_trace_state());
+            let before = pc.machine.etw_events().len();
+            pc.scanner.stall_at(BULK_IN, 0);
+            assert_eq!(pc.read(file, 64).status, NtStatus::UNSUCCESSFUL);
+            let told = pc.machine.etw_events().len() - before;
+            assert_eq!(told, usize::from(listens));
+            let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+            assert_eq!(reset.status, NtStatus::SUCCESS);
+        }
+    });
 }

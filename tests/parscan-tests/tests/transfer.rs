@@ -153,3 +153,44 @@ fn direct_requests_are_served_as_buffered_ones() {
     assert_eq!(result.output[1000..], [CANARY; 200], "not a byte more");
     pc.close_and_finish(lpt1);
 }
+
+/// The same without memory for a copy of the bytes, or for the pages: the request says so, before a
+/// byte has moved, and the next one works.
+#[test]
+fn direct_requests_without_memory_move_nothing() {
+    let data = pattern(100);
+    for writes in [true, false] {
+        let mut failed = 0;
+        for k in 1..10 {
+            let peripheral = Peripheral1284::new();
+            let pc = pc(Chip::EcpEpp, &peripheral);
+            pc.machine.do_direct_io(r"\\.\LPT1");
+            let lpt1 = pc.open();
+            pc.machine.inject_into(pc.driver);
+            peripheral.give(&data);
+            let request = || {
+                if writes {
+                    check(pc.machine.write(lpt1, &data))
+                } else {
+                    check(pc.machine.read(lpt1, 100))
+                }
+            };
+            pc.machine.inject_failure(k);
+            let first = request();
+            pc.machine.inject_no_failure();
+            if first.status == NtStatus::SUCCESS {
+                assert_eq!(first.information, 100, "{k}");
+            } else {
+                failed += 1;
+                let expected = (NtStatus::INSUFFICIENT_RESOURCES, 0);
+                assert_eq!(first.outcome(), expected, "{k}");
+                assert_eq!(peripheral.received(), b"", "{k}");
+                let again = request();
+                assert_eq!(again.outcome(), (NtStatus::SUCCESS, 100), "{k}");
+                assert!(writes || again.output == data, "{k}");
+            }
+            pc.close_and_finish(lpt1);
+        }
+        assert!(failed > 0, "writes: {writes}");
+    }
+}

@@ -317,3 +317,27 @@ fn the_scanner_can_be_pulled_out_at_every_urb() {
         pc.unload();
     }
 }
+
+/// A USB stack that maps the pages of a transfer itself leaves the mapping to the driver, whose next
+/// transfer describes others.
+#[test]
+fn pages_that_the_usb_stack_maps_are_given_back() {
+    ScannerPc::new().with_open(|pc, file| {
+        pc.machine.map_transfers(true);
+        for length in [512, 300_000] {
+            scan(pc, file, length, 7);
+            let size = usize::try_from(length).expect("it fits");
+            let read = pc.read(file, size);
+            assert_eq!(read.outcome(), (NtStatus::SUCCESS, size));
+            assert!(read.output == Scanner::image(7, size), "{length}");
+        }
+        let sent = vec![0xFF; 200_000];
+        assert_eq!(
+            pc.write(file, &sent).outcome(),
+            (NtStatus::SUCCESS, sent.len())
+        );
+        pc.machine.map_transfers(false);
+        scan(pc, file, 1000, 9);
+        assert!(pc.read(file, 1000).output == Scanner::image(9, 1000));
+    });
+}

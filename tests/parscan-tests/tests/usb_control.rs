@@ -587,3 +587,44 @@ fn hostile_descriptors_are_survived() {
         pc.unload();
     }
 }
+
+/// Eight endpoints, two of them of a kind that no transfer uses: the table has them all.
+#[test]
+fn endpoints_of_every_kind_are_in_the_table() {
+    let odd = |address, attributes| Endpoint {
+        address,
+        attributes,
+        max_packet: 64,
+        interval: 1,
+    };
+    let endpoints = [
+        odd(0x01, 0),
+        odd(0x82, 0),
+        Endpoint::bulk(0x83, 512),
+        Endpoint::bulk(0x04, 512),
+        Endpoint::interrupt(0x85, 16, 4),
+        Endpoint::bulk(0x86, 512),
+        Endpoint::bulk(0x07, 512),
+        Endpoint::interrupt(0x88, 16, 4),
+    ];
+    let pc = ScannerSetup {
+        scanner: Scanner::with_endpoints(Speed::High, &endpoints),
+        ..ScannerSetup::default()
+    }
+    .started();
+    pc.with_open(|pc, file| {
+        let code = usbscan_h::IOCTL_GET_PIPE_CONFIGURATION;
+        let got = pc.control(file, code, &[], PIPE_CONFIGURATION_SIZE);
+        let (count, table) = pipe_configuration(&got.output);
+        assert_eq!(count, 8);
+        let told: Vec<_> = table
+            .iter()
+            .map(|pipe| (pipe.endpoint, pipe.kind))
+            .collect();
+        let expected: Vec<_> = endpoints
+            .iter()
+            .map(|it| (it.address, u32::from(it.attributes & 3)))
+            .collect();
+        assert_eq!(told, expected);
+    });
+}

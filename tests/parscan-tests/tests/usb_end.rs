@@ -487,3 +487,28 @@ fn two_scanners_have_two_names() {
     check(pc.machine.remove(node));
     pc.finish();
 }
+
+/// A reset that finds no memory says so, and the next one works.
+#[test]
+fn a_reset_without_memory_is_told() {
+    ScannerPc::new().with_open(|pc, file| {
+        pc.machine.inject_into(pc.driver);
+        let mut failed = 0;
+        for k in 1..6 {
+            pc.machine.inject_failure(k);
+            let reset = pc.control(file, IOCTL_RESET_PIPE, &pipe_type(READ_DATA_PIPE), 0);
+            pc.machine.inject_no_failure();
+            if reset.status != NtStatus::SUCCESS {
+                failed += 1;
+                assert_eq!(
+                    reset.outcome(),
+                    (NtStatus::INSUFFICIENT_RESOURCES, 0),
+                    "{k}"
+                );
+            }
+            pc.scanner.send(BULK_IN, b"it works", false);
+            assert_eq!(pc.read(file, 64).information, 8, "{k}");
+        }
+        assert!(failed > 0);
+    });
+}

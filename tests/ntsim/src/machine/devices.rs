@@ -144,6 +144,26 @@ impl Machine {
         self.send_irp(node, iomgr::SYSTEM_CONTROL, minor, arguments)
     }
 
+    /// `TargetDeviceRelation`, as the PnP manager asks who is notified of a device: the status, and
+    /// whether the list has the device itself and no other.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn target_relation(&self, node: DevNode) -> Result<(NtStatus, bool), Bugcheck> {
+        sched::call("TargetDeviceRelation", move || {
+            pnp::exclusive(|| pnp::query_target(node))
+        })
+    }
+
+    /// Sends an IRP of a program's kind, as a driver does that has no open of the device. `arguments`
+    /// are `Parameters.Others`.
+    ///
+    /// # Errors
+    /// A broken rule.
+    pub fn send_request_irp(&self, node: DevNode, major: u8, arguments: [usize; 4]) -> IrpResult {
+        self.send_irp(node, major, 0, arguments)
+    }
+
     #[allow(clippy::unused_self, reason = "every operation takes the machine")]
     fn send_irp(&self, node: DevNode, major: u8, minor: u8, arguments: [usize; 4]) -> IrpResult {
         sched::call("an IRP", move || {

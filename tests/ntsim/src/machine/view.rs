@@ -127,6 +127,14 @@ impl Machine {
         sched::call("listen", move || etw::listen(level))
     }
 
+    /// An ETW session asks every provider to tell how things are: who listens stays.
+    ///
+    /// # Errors
+    /// A rule was broken in an enable callback.
+    pub fn capture_trace_state(&self) -> Result<(), Bugcheck> {
+        sched::call("capture state", etw::capture_state)
+    }
+
     /// How many blocks of memory this driver has got from the kernel since boot: pool, IRPs, MDLs,
     /// work items.
     #[must_use]

@@ -487,22 +487,26 @@ pub(super) extern "efiapi" fn mm_map_locked_pages_specify_cache(
         f & (PAGES_LOCKED | PARTIAL) != 0
             && f & (MAPPED_TO_SYSTEM_VA | SOURCE_IS_NONPAGED_POOL) == 0
     });
-    let (va, _) = range(mdl);
     let mapped = with(|k| {
         if k.take_injection() {
             return None;
         }
-        let frames = k.mdls.get(&mdl)?.frames.clone();
-        if frames.is_empty() {
-            // Kernel memory stays where it is.
-            return Some(va);
-        }
+        map(k, mdl)
+    });
+    mapped.unwrap_or(0)
+}
+
+/// Maps the pages that an MDL describes: where. `None`: there is no room.
+fn map(k: &mut Kernel, mdl: Va) -> Option<Va> {
+    let (va, _) = range(mdl);
+    let frames = k.mdls.get(&mdl)?.frames.clone();
+    let mapped = if frames.is_empty() {
+        // Kernel memory stays where it is.
+        va
+    } else {
         let view = k.user.map_view(&frames)?;
         k.mdls.get_mut(&mdl)?.view = Some(view);
-        Some(view + va % PAGE)
-    });
-    let Some(mapped) = mapped else {
-        return 0;
+        view + va % PAGE
     };
     poke(mdl + MAPPED_VA, mapped);
     let partial = if flags(mdl) & PARTIAL == 0 {
@@ -511,7 +515,16 @@ pub(super) extern "efiapi" fn mm_map_locked_pages_specify_cache(
         PARTIAL_HAS_BEEN_MAPPED
     };
     set_flags(mdl, MAPPED_TO_SYSTEM_VA | partial, 0);
-    mapped
+    Some(mapped)
+}
+
+/// As a lower driver does that reads the pages of a partial MDL itself: the mapping is left to whoever
+/// made the MDL.
+pub(crate) fn map_partial(k: &mut Kernel, mdl: Va) {
+    let of = flags(mdl);
+    if of & PARTIAL != 0 && of & (MAPPED_TO_SYSTEM_VA | SOURCE_IS_NONPAGED_POOL) == 0 {
+        let _ = map(k, mdl);
+    }
 }
 
 pub(super) extern "efiapi" fn mm_unmap_locked_pages(base: Va, mdl: Va) {

@@ -62,6 +62,18 @@ impl Machine {
         self.with(|k| k.usb.cancels_late = late);
     }
 
+    /// Whether the USB stack maps the pages of transfers, as that of a host controller without DMA
+    /// does.
+    pub fn map_transfers(&self, maps: bool) {
+        self.with(|k| k.usb.maps = maps);
+    }
+
+    /// The next bulk or interrupt transfer from a device breaks off before a byte has come, and ends
+    /// with this `USBD_STATUS`: what host controllers say of a bad cable, and of devices that err.
+    pub fn break_transfer(&self, status: u32) {
+        self.with(|k| k.usb.breaks_with = Some(status));
+    }
+
     /// The node that replaced this one after `IOCTL_INTERNAL_USB_CYCLE_PORT`.
     #[must_use]
     pub fn replugged(&self, node: DevNode) -> Option<DevNode> {

@@ -311,6 +311,9 @@ impl Transfer {
 
     /// One packet; `None`: more to come.
     fn packet_in(&self, now: Nanos, va: Va, len: usize) -> Option<Step> {
+        if let Some(status) = with(|k| k.usb.breaks_with.take()) {
+            return Some(self.halt(status));
+        }
         let max = usize::from(self.pipe.endpoint.max_packet);
         let address = self.pipe.endpoint.address;
         let answer = self.function.borrow_mut().packet_in(now, address);

@@ -112,6 +112,10 @@ pub(crate) struct Usb {
     handles: usize,
     /// [`Machine::cancel_late`](crate::Machine::cancel_late)
     cancels_late: bool,
+    /// [`Machine::map_transfers`](crate::Machine::map_transfers)
+    maps: bool,
+    /// [`Machine::break_transfer`](crate::Machine::break_transfer)
+    breaks_with: Option<u32>,
     replugged: Vec<(DevNode, DevNode)>,
 }
 

@@ -39,6 +39,12 @@ pub(super) fn submit(pdo: Va, irp: Irp) -> NtStatus {
         let now = k.now;
         let mut buffer = plan.buffer;
         let mut view = None;
+        if let Some(b) = &buffer
+            && b.mdl != 0
+            && k.usb.maps
+        {
+            mm::map_partial(k, b.mdl);
+        }
         if let Some(b) = &mut buffer
             && let Some((va, mapped)) = mm::device_view(k, b.mdl)
         {
