@@ -27,6 +27,7 @@ fn allocate<T>(flags: POOL_FLAGS) -> Result<NonNull<T>, Status> {
     allocate_bytes(flags, size_of::<T>()).map(NonNull::cast)
 }
 
+#[inline(never)]
 fn allocate_bytes(flags: POOL_FLAGS, bytes: usize) -> Result<NonNull<u8>, Status> {
     // SAFETY: the callers run at <= DISPATCH_LEVEL (PASSIVE_LEVEL for paged pool), and `bytes` is
     // not zero.

@@ -299,7 +299,8 @@ impl<R: Role> Draft<R> {
             )
         };
         check(status)?;
-        let object = NonNull::new(object).ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        // SAFETY: IoCreateDevice made it.
+        let object = unsafe { NonNull::new_unchecked(object) };
         let draft = Self {
             object,
             _role: PhantomData,
@@ -439,7 +440,8 @@ impl<R: Role> Device<'_, R> {
         let driver = unsafe { (*parent).DriverObject };
         // SAFETY: likewise.
         let flags = unsafe { (*parent).Flags };
-        let driver = NonNull::new(driver).ok_or(Status::UNSUCCESSFUL)?;
+        // SAFETY: device objects have their driver's.
+        let driver = unsafe { NonNull::new_unchecked(driver) };
         // SAFETY: device objects of this file belong to this driver.
         let draft = Draft::create(unsafe { Driver::from_raw(driver) }, options, passive)?;
         // A bus and its children agree on the IRQL of power requests.

@@ -370,7 +370,7 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     // SAFETY: `Queue::insert` wrote it, and nothing else has the IRP before it is in the list.
     let carried = unsafe { &mut *carried_by::<S>(irp) };
     match state.admit(arrival, carried) {
-        Ok(()) if links.length.load(Ordering::Relaxed) >= S::MOST => {
+        Ok(()) if S::MOST != u32::MAX && links.length.load(Ordering::Relaxed) >= S::MOST => {
             return Status::INVALID_DEVICE_STATE.0;
         }
         Ok(()) => {}
@@ -476,13 +476,12 @@ unsafe fn meets<S: Admission>(irp: PIRP, pick: Option<&Pick>) -> bool {
 /// # Safety
 /// `irp` is in the list, whose lock is held.
 unsafe fn file_of(irp: PIRP) -> FileId {
-    let file = NonNull::new(irp).map(current_slot).map(|slot| {
-        // SAFETY: an IRP in the list has a current stack location.
-        let stack = unsafe { slot.read() };
-        // SAFETY: likewise.
-        unsafe { (*stack).FileObject }
-    });
-    FileId(file.unwrap_or(ptr::null_mut()))
+    // SAFETY: the caller's promise.
+    let slot = current_slot(unsafe { NonNull::new_unchecked(irp) });
+    // SAFETY: an IRP in the list has a current stack location.
+    let stack = unsafe { slot.read() };
+    // SAFETY: likewise.
+    FileId(unsafe { (*stack).FileObject })
 }
 
 unsafe extern "C" fn acquire_lock(csq: PIO_CSQ, irql: PKIRQL) {

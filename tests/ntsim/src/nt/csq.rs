@@ -8,13 +8,14 @@ use super::guest;
 use super::types::Irp;
 use crate::NtStatus;
 use crate::mem::{Va, peek, poke};
-use crate::state::status_of;
+use crate::state::{Kernel, status_of, with};
 
 const TYPE_CONTEXT: u32 = 1;
 pub(super) const TYPE_CSQ: u32 = 2;
 pub(super) const TYPE_CSQ_EX: u32 = 3;
 
-/// `IoCsqInitialize` and `IoCsqInitializeEx`, by the `Type` that they give the queue.
+/// `IoCsqInitialize` and `IoCsqInitializeEx`, by the `Type` that they give the queue. Their pages
+/// let them fail.
 pub(super) extern "efiapi" fn initialize<const KIND: u32>(
     csq: Va,
     insert: Va,
@@ -24,6 +25,9 @@ pub(super) extern "efiapi" fn initialize<const KIND: u32>(
     release: Va,
     complete: Va,
 ) -> i32 {
+    if with(Kernel::take_injection) {
+        return NtStatus::INSUFFICIENT_RESOURCES.raw();
+    }
     poke(csq, KIND);
     let callbacks = [insert, remove, peek_next, acquire, release, complete];
     for (i, callback) in callbacks.iter().enumerate() {
