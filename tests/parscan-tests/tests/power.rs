@@ -1474,3 +1474,27 @@ fn an_order_for_power_that_is_there_may_be_refused() {
         pc.close_and_finish(lpt1);
     });
 }
+
+/// A start brings full power: what asked for memory in vain to get it stops asking.
+#[test]
+fn a_start_ends_the_wait_for_memory() {
+    for seed in SEEDS {
+        let pc = port(seed);
+        sleep(&pc.machine);
+        pc.machine.set_power_memory(false);
+        check(pc.machine.wake());
+        check(pc.machine.run_for(SECOND));
+        if check(pc.machine.query_stop(pc.node)).is_success() {
+            assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+            assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        } else {
+            assert_eq!(check(pc.machine.cancel_stop(pc.node)), NtStatus::SUCCESS);
+        }
+        pc.machine.set_power_memory(true);
+        check(pc.machine.run_for(10 * SECOND));
+        assert_rests(&pc.machine);
+        let lpt1 = pc.open();
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        pc.close_and_finish(lpt1);
+    }
+}
