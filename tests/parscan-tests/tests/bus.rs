@@ -302,6 +302,8 @@ fn hostile_device_ids_make_harmless_names() {
         "MFG:;MDL:;",
         "MDL:no manufacturer;",
         "no keys at all",
+        "MFG:  ;MDL: \t ;CLS:PRINTER;",
+        "   :x; MFG :A; MDL :   ;",
         ";;;;",
     ] {
         let printer = Peripheral1284::new().with_device_id(&id(text));

@@ -511,6 +511,24 @@ const KEEP: [u8; 8] = command(
 );
 const GIVE_BACK: [u8; 8] = command(0, command_flags::END_OF_CHAIN_DEVICE);
 
+/// Callbacks that wait for another one of the same device.
+const WAITING: [Callback<'static>; 4] = [
+    Callback::TerminateIeeeMode,
+    Callback::ParallelWrite(b"more"),
+    Callback::ParallelTryselect(KEEP),
+    Callback::ParallelDeSelect(GIVE_BACK),
+];
+
+/// The choice of ECP both ways, which connects one of them.
+const fn ecp(is_forward: bool) -> Callback<'static> {
+    Callback::NegotiateIeeeMode {
+        forward: modes::ECP_SW,
+        reverse: modes::ECP_SW,
+        safety: 0,
+        is_forward,
+    }
+}
+
 /// What happens while a callback of the client that has the lock waits for the peripheral. Then the
 /// peripheral takes its bytes, and what is `left` over ends.
 #[track_caller]
@@ -599,12 +617,7 @@ fn requests_wait_for_a_callback_and_are_cancelled() {
 fn callbacks_wait_for_each_other() {
     on_device(plain_pc(), |pc, _, device| {
         device.connect();
-        for callback in [
-            Callback::TerminateIeeeMode,
-            Callback::ParallelWrite(b"more"),
-            Callback::ParallelTryselect(KEEP),
-            Callback::ParallelDeSelect(GIVE_BACK),
-        ] {
+        for callback in WAITING {
             let what = format!("{callback:?}");
             device.lock();
             beside_a_callback(
@@ -637,12 +650,7 @@ fn callbacks_wait_for_each_other() {
 #[test]
 fn callbacks_that_wait_end_with_what_they_need() {
     for unplugs in [false, true] {
-        for callback in [
-            Callback::TerminateIeeeMode,
-            Callback::ParallelWrite(b"more"),
-            Callback::ParallelTryselect(KEEP),
-            Callback::ParallelDeSelect(GIVE_BACK),
-        ] {
+        for callback in WAITING {
             let what = format!("{callback:?}, {unplugs}");
             let pc = plain_pc();
             let client = Client::load(&pc);
@@ -729,7 +737,7 @@ fn a_link_that_does_not_turn_is_told() {
     });
 }
 
-/// The port goes while the peripheral thinks about a turn of its link, or a program's end does.
+/// The port goes, or the connection ends, while the peripheral thinks about a turn of its link.
 #[test]
 fn the_port_may_go_while_a_link_turns() {
     for (forward, event, turn) in [
@@ -741,13 +749,7 @@ fn the_port_may_go_while_a_link_turns() {
             let pc = pc(Chip::EcpEpp, &peripheral);
             let client = Client::load(&pc);
             let device = client.open_locked();
-            let negotiate = Callback::NegotiateIeeeMode {
-                forward: modes::ECP_SW,
-                reverse: modes::ECP_SW,
-                safety: 0,
-                is_forward: forward,
-            };
-            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            assert_eq!(device.call(ecp(forward), PASSIVE).status(), SUCCESS);
             peripheral.misbehave_at_event(event, Misbehaviour::Silent);
             let turning = device.start_call(turn, PASSIVE);
             check(pc.machine.run_for(10 * MS));
@@ -785,13 +787,7 @@ fn the_port_may_go_at_every_access_of_a_turn() {
             let pc = plain_pc();
             let client = Client::load(&pc);
             let device = client.open_locked();
-            let negotiate = Callback::NegotiateIeeeMode {
-                forward: modes::ECP_SW,
-                reverse: modes::ECP_SW,
-                safety: 0,
-                is_forward: forward,
-            };
-            assert_eq!(device.call(negotiate, PASSIVE).status(), SUCCESS);
+            assert_eq!(device.call(ecp(forward), PASSIVE).status(), SUCCESS);
             let (node, gone) = (pc.node, Rc::new(Cell::new(false)));
             let unplugged = Rc::clone(&gone);
             pc.at_access(access, move |machine| {

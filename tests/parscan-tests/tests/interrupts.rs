@@ -29,12 +29,17 @@ const LEVEL: u8 = 7;
 const VECTOR: u32 = 0x37;
 
 fn machine() -> ModesPc {
+    machine_with(LEVEL.into())
+}
+
+/// The same with an interrupt of this level.
+fn machine_with(level: u16) -> ModesPc {
     let setup = Setup {
         hardware_key: vec![("EnableConnectInterruptIoctl".into(), RegValue::Dword(1))],
         resources: vec![
             LPT1_REGISTERS,
             Resource::Interrupt {
-                level: LEVEL.into(),
+                level,
                 vector: VECTOR,
                 latched: true,
             },
@@ -351,25 +356,10 @@ fn routines_and_levels_that_are_none_are_refused() {
             );
         }
     });
-    let setup = Setup {
-        hardware_key: vec![("EnableConnectInterruptIoctl".into(), RegValue::Dword(1))],
-        resources: vec![
-            LPT1_REGISTERS,
-            Resource::Interrupt {
-                level: 300,
-                vector: VECTOR,
-                latched: true,
-            },
-        ],
-        ..Setup::default()
-    };
-    on_port(
-        pc_with(Chip::Ps2, &Peripheral1284::new(), setup),
-        |_, _, port| {
-            let refused = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, 0);
-            assert!(refused.status.is_error(), "{}", refused.status);
-            assert_eq!(refused.information, 0);
-            assert_eq!(port.disconnect_interrupt(0), NtStatus::INVALID_PARAMETER);
-        },
-    );
+    on_port(machine_with(300), |_, _, port| {
+        let refused = port.interrupt(IOCTL_INTERNAL_PARALLEL_CONNECT_INTERRUPT, 0, 0);
+        assert!(refused.status.is_error(), "{}", refused.status);
+        assert_eq!(refused.information, 0);
+        assert_eq!(port.disconnect_interrupt(0), NtStatus::INVALID_PARAMETER);
+    });
 }

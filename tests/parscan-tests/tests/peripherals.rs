@@ -454,3 +454,91 @@ fn a_fault_that_is_over_at_the_second_look_is_none() {
     }
     failures.end();
 }
+
+/// A printer that is busy, its chip's FIFO full, and then shows a fault: the write tells it, and how
+/// much arrived. The rest comes when the printer is well.
+#[test]
+fn a_fault_while_the_fifo_is_full_is_told() {
+    let mut failures = Failures::default();
+    let data = pattern(60);
+    for (condition, status) in [
+        (Condition::PaperEmpty, NtStatus::DEVICE_PAPER_EMPTY),
+        (Condition::Fault, NtStatus::DEVICE_OFF_LINE),
+        (Condition::PoweredOff, NtStatus::DEVICE_POWERED_OFF),
+    ] {
+        for busy in [1, 8, 25, 59] {
+            let what = format!("{condition:?} after {busy}");
+            let device = Peripheral1284::new();
+            let pc = pc(Chip::Ecp, &device);
+            let lpt1 = pc.open();
+            pc.choose(lpt1, 0, modes::IEEE_COMPATIBILITY);
+            device.misbehave_at_byte(busy, Misbehaviour::Condition(Condition::Busy));
+            let write = pc.machine.start_write(lpt1, &data);
+            check(pc.machine.run_for(50 * MS));
+            failures.expect(!pc.machine.is_done(&write), || format!("{what}: it ended"));
+            device.set_condition(condition);
+            let ended = check(pc.machine.finish(&write));
+            failures.expect(ended.status == status, || {
+                format!("{what}: {}", ended.status)
+            });
+            let arrived = device.received();
+            // Of what was sent last to a device that has no power then, the chip does not tell.
+            let told = &data[..ended.information];
+            let is_absent = condition == Condition::PoweredOff;
+            let fits = told == arrived || is_absent && arrived.starts_with(told);
+            failures.expect(fits, || {
+                format!("{what}: told {}, {} arrived", told.len(), arrived.len())
+            });
+            device.behave();
+            device.set_condition(Condition::Ready);
+            let rest = check(pc.machine.write(lpt1, &data[ended.information..]));
+            failures.expect(rest.status == NtStatus::SUCCESS, || {
+                format!("{what}: the rest {}", rest.status)
+            });
+            failures.end_case(&pc, lpt1, &what);
+        }
+    }
+    failures.end();
+}
+
+/// Runs of ECP are of 128 bytes at most; longer ones are several.
+#[test]
+fn runs_of_every_length_arrive() {
+    for length in [2, 3, 127, 128, 129, 255, 256, 257, 1000] {
+        let device = Peripheral1284::new();
+        pc(Chip::Ps2, &device).with_open(|pc, lpt1| {
+            pc.choose(lpt1, 0, modes::ECP_SW);
+            let data = [vec![0x5A; length], vec![0xA5], vec![0x5A; length]].concat();
+            let written = check(pc.machine.write(lpt1, &data));
+            assert_eq!(
+                written.outcome(),
+                (NtStatus::SUCCESS, data.len()),
+                "{length}"
+            );
+            assert!(
+                device.received_on(channel(modes::ECP_SW)) == data,
+                "{length}"
+            );
+        });
+    }
+}
+
+/// From EPP by the control lines to EPP by the chip on a device that has stopped answering: the chip
+/// is not let loose on it.
+#[test]
+fn a_device_that_stopped_answering_in_epp_is_told() {
+    for stuck in [true, false] {
+        let device = Peripheral1284::new();
+        pc(Chip::EcpEpp, &device).with_open(|pc, lpt1| {
+            pc.choose(lpt1, modes::EPP_SW, modes::EPP_HW);
+            device.give(b"reply");
+            assert_eq!(check(pc.machine.read(lpt1, 5)).output, b"reply");
+            device.misbehave(Misbehaviour::WaitStuck(stuck));
+            let written = check(pc.machine.write(lpt1, b"text"));
+            assert_eq!(written.status, NtStatus::IO_DEVICE_ERROR, "{stuck}");
+            device.behave();
+            let written = check(pc.machine.write(lpt1, b"text"));
+            assert_eq!(written.outcome(), (NtStatus::SUCCESS, 4), "{stuck}");
+        });
+    }
+}

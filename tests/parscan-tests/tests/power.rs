@@ -1474,3 +1474,44 @@ fn an_order_for_power_that_is_there_may_be_refused() {
         pc.close_and_finish(lpt1);
     });
 }
+
+/// A start brings full power: what asked for memory in vain to get it stops asking.
+#[test]
+fn a_start_ends_the_wait_for_memory() {
+    for seed in SEEDS {
+        let pc = port(seed);
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        sleep(&pc.machine);
+        pc.machine.set_power_memory(false);
+        check(pc.machine.wake());
+        check(pc.machine.run_for(SECOND));
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        pc.machine.set_power_memory(true);
+        check(pc.machine.run_for(10 * SECOND));
+        assert_rests(&pc.machine);
+        let lpt1 = pc.open();
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        pc.close_and_finish(lpt1);
+    }
+}
+
+/// A port that was asked to stop and sleeps then has power with its start, and its clients have it.
+#[test]
+fn a_start_wakes_a_port_that_sleeps() {
+    for seed in SEEDS {
+        let pc = port(seed);
+        assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
+        set_device_power(&pc.machine, pc.node, 4);
+        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        let lpt1 = pc.open();
+        assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
+        let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
+        let granted = start_allocation(&pc.machine, port);
+        check(pc.machine.run_for(SECOND));
+        assert_eq!(granted.get(), Some(NtStatus::SUCCESS));
+        check(pc.machine.close(port));
+        pc.close_and_finish(lpt1);
+    }
+}

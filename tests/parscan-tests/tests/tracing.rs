@@ -525,3 +525,37 @@ fn a_session_that_asks_for_the_state_changes_nothing() {
         }
     });
 }
+
+/// A bus that answers with other pipes than the device told of, and one that gives a request up: the
+/// start fails and says where, and the next one is as any.
+#[test]
+fn a_start_fails_with_what_the_bus_answers() {
+    /// `USBD_STATUS_CANCELED`
+    const CANCELED: u32 = 0xC001_0000;
+    for (gives_up, step) in [
+        (false, "select the USB configuration"),
+        (true, "USB device descriptor"),
+    ] {
+        let mut setup = ScannerSetup::default();
+        setup.config.etw_level = EVERYTHING;
+        let pc = setup.loaded();
+        let added = check(pc.machine.add_device(pc.node, pc.driver));
+        assert_eq!(added, NtStatus::SUCCESS);
+        if gives_up {
+            pc.machine.break_transfer(CANCELED);
+        } else {
+            pc.machine.reverse_pipes(true);
+        }
+        let status = check(pc.machine.start(pc.node));
+        assert!(status.is_error(), "{status}");
+        let failed = only(&pc.machine.etw_events(), "StartFailed");
+        assert_eq!(failed.text("Step"), step);
+        assert_eq!(failed.number("Status"), u64::from(status.0));
+        assert_helps(&failed);
+        pc.machine.reverse_pipes(false);
+        let added = check(pc.machine.add_device(pc.node, pc.driver));
+        assert_eq!(added, NtStatus::SUCCESS);
+        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        pc.finish();
+    }
+}

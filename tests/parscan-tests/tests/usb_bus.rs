@@ -276,3 +276,39 @@ fn a_device_that_enumerates_again_ends_its_requests() {
         pc.unload();
     }
 }
+
+/// There are 256 names for scanners: the next one has none, and works when one is free again.
+#[test]
+fn the_257th_scanner_has_no_name() {
+    let setup = ScannerSetup::default();
+    let pc = setup.clone().loaded();
+    let add = |node| check(pc.machine.add_device(node, pc.driver));
+    assert_eq!(add(pc.node), NtStatus::SUCCESS);
+    let mut nodes = vec![pc.node];
+    let refused = loop {
+        let scanner = Rc::new(RefCell::new(Scanner::default()));
+        let instance = format!("{}", nodes.len() + 1);
+        let node = pc.machine.plug_usb(setup.device(&instance), scanner);
+        match add(node) {
+            NtStatus::SUCCESS => nodes.push(node),
+            other => {
+                assert_eq!(other, NtStatus::OBJECT_NAME_COLLISION);
+                break node;
+            }
+        }
+        assert!(nodes.len() < 1000, "there is an end");
+    };
+    assert_eq!(nodes.len(), 256);
+    assert_eq!(check(pc.machine.remove(nodes[3])), NtStatus::SUCCESS);
+    assert_eq!(add(refused), NtStatus::SUCCESS);
+    assert_eq!(check(pc.machine.start(refused)), NtStatus::SUCCESS);
+    let opened = pc.try_open(r"\\.\Usbscan3", Caller::User64);
+    pc.close(opened.expect("it has the name that was free"));
+    nodes.push(refused);
+    for (place, node) in nodes.into_iter().enumerate() {
+        if place != 3 {
+            assert_eq!(check(pc.machine.remove(node)), NtStatus::SUCCESS);
+        }
+    }
+    check(pc.machine.unload(pc.driver));
+}

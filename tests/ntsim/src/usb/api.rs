@@ -62,14 +62,20 @@ impl Machine {
         self.with(|k| k.usb.cancels_late = late);
     }
 
+    /// Whether the bus driver tells the pipes of a selected configuration in another order than the
+    /// descriptors have them.
+    pub fn reverse_pipes(&self, reverses: bool) {
+        self.with(|k| k.usb.reverses = reverses);
+    }
+
     /// Whether the USB stack maps the pages of transfers, as that of a host controller without DMA
     /// does.
     pub fn map_transfers(&self, maps: bool) {
         self.with(|k| k.usb.maps = maps);
     }
 
-    /// The next bulk or interrupt transfer from a device breaks off before a byte has come, and ends
-    /// with this `USBD_STATUS`: what host controllers say of a bad cable, and of devices that err.
+    /// The next control transfer, or the next one from a device, breaks off before a byte has come, and
+    /// ends with this `USBD_STATUS`: what host controllers say of a bad cable, and of devices that err.
     pub fn break_transfer(&self, status: u32) {
         self.with(|k| k.usb.breaks_with = Some(status));
     }

@@ -120,6 +120,9 @@ fn control(
     setups: Vec<Setup>,
     then: Then,
 ) -> Step {
+    if let Some(status) = with(|k| k.usb.breaks_with.take()) {
+        return Step::Done(status);
+    }
     let ready = function.borrow().ready_at(now, 0);
     if ready.is_none_or(|t| t > now) {
         return Step::Wait(ready);

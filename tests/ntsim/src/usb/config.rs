@@ -96,7 +96,11 @@ impl Chosen {
         poke(self.at + 8, interface);
         let count = u32::try_from(self.endpoints.len()).unwrap_or(0);
         poke(self.at + 0x10, count);
-        for (i, endpoint) in self.endpoints.iter().enumerate() {
+        let mut endpoints = self.endpoints.clone();
+        if k.usb.reverses {
+            endpoints.reverse();
+        }
+        for (i, endpoint) in endpoints.iter().enumerate() {
             let at = self.at + INTERFACE_HEAD + i * PIPE_SIZE;
             // USBD_PF_CHANGE_MAX_PACKET: the driver's own size stays.
             if peek::<u32>(at + 0x14) & 1 == 0 {

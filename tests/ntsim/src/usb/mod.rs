@@ -112,6 +112,8 @@ pub(crate) struct Usb {
     handles: usize,
     /// [`Machine::cancel_late`](crate::Machine::cancel_late)
     cancels_late: bool,
+    /// [`Machine::reverse_pipes`](crate::Machine::reverse_pipes)
+    reverses: bool,
     /// [`Machine::map_transfers`](crate::Machine::map_transfers)
     maps: bool,
     /// [`Machine::break_transfer`](crate::Machine::break_transfer)
