@@ -216,6 +216,11 @@ fn a_bad_program_moves_nothing() {
         let _ = pc.accesses();
         let good = request(&[data(1), data(2)], &[], false);
         let forever = [repeat(0xFF_FFFF), repeat(0xFF_FFFF), END, END];
+        // More steps, accesses and nanoseconds than 64 bits count.
+        let countless = |inner: [u8; 4]| {
+            let again = repeat(0xFF_FFFF);
+            [again, again, again, inner, END, END, END, inner, data(1)]
+        };
         for (bad, output) in [
             (good[..good.len() - 1].to_vec(), 0),
             ([&good[..], &[0]].concat(), 0),
@@ -224,6 +229,10 @@ fn a_bad_program_moves_nothing() {
             (request(&[data(1), [12, 0, 1, 0]], &[], false), 0),
             (request(&[data(1), [14, 0, 0, 0]], &[], false), 0),
             (request(&forever, &[], false), 0),
+            (request(&countless(delay_us(50_000)), &[], false), 0),
+            (request(&countless(data(1)), &[], false), 0),
+            (request(&countless(get(1)), &[], false), 4096),
+            (request(&[data(1), wait(0x08, 0x08, true)], &[], false), 1),
             (request(&[data(1), repeat(2)], &[], false), 0),
             (request(&[data(1), NEXT_DATA], &[], false), 0),
             (request(&[data(1), get(1)], &[], false), 0),
