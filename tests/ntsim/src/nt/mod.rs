@@ -171,8 +171,6 @@ fn build() -> Vec<Export> {
         }
         Plain, PASSIVE to HIGH {
             IofCompleteRequest => io::iof_complete_request,
-            IoCsqInitialize => csq::initialize::<{ csq::TYPE_CSQ }>,
-            IoCsqInitializeEx => csq::initialize::<{ csq::TYPE_CSQ_EX }>,
             EtwWriteTransfer => etw::etw_write_transfer,
             KeGetCurrentIrql => ke::ke_get_current_irql,
             KfRaiseIrql => ke::kf_raise_irql,
@@ -235,6 +233,10 @@ fn build() -> Vec<Export> {
         }
         Fails, PASSIVE to APC {
             IoBuildDeviceIoControlRequest => io::io_build_device_io_control_request,
+        }
+        Fails, PASSIVE to HIGH {
+            IoCsqInitialize => csq::initialize::<{ csq::TYPE_CSQ }>,
+            IoCsqInitializeEx => csq::initialize::<{ csq::TYPE_CSQ_EX }>,
         }
         Fails, PASSIVE to DISPATCH {
             ExAllocatePool2 => ex::ex_allocate_pool2,
