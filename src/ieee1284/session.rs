@@ -539,7 +539,7 @@ impl Session {
         result
     }
 
-    /// Puts the port at rest after an operation that failed.
+    /// Keeps what a failure says of the peripheral, and puts the port at rest, unless no line moved.
     #[cold]
     #[inline(never)]
     fn failed<P: Port>(&mut self, fault: Fault, lines: &mut Lines<'_, P>) {

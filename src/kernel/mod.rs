@@ -32,7 +32,7 @@ use objects::{
 };
 use port::{arbiter, callbacks, interrupt, io_port};
 
-pub(crate) use arbiter::{AcquireTimeout, Grant, Owner, Owners, PortArbiter};
+pub(crate) use arbiter::{AcquireTimeout, Granter, Owner, Owners, PortArbiter};
 pub(crate) use callbacks::{DeviceCallbacks, PortCallbacks, device_routines, port_routines};
 pub(crate) use device::{Device, DeviceOptions, Lower, OwnedDevice, PhysicalDevice};
 pub(crate) use driver::{Driver, Role, initialize};

@@ -253,10 +253,13 @@ impl PortCore {
             left: 0,
             frequency,
         };
-        room.iter_mut()
-            .zip(none.to_bytes())
-            .map(|(place, byte)| *place = byte)
-            .count()
+        match room.first_chunk_mut() {
+            Some(place) => {
+                *place = none.to_bytes();
+                EdgesHeader::SIZE
+            }
+            None => 0,
+        }
     }
 }
 

@@ -160,13 +160,13 @@ impl LinesState {
     /// The port is used otherwise than by a program: whether it is to be put at rest first.
     #[inline]
     pub(super) fn used(&self) -> bool {
-        self.used.load(Ordering::Acquire) && self.forget()
+        self.used.load(Ordering::Acquire) && self.taken_from_program()
     }
 
     /// As [`LinesState::used`], of lines that a program has used.
     #[cold]
     #[inline(never)]
-    fn forget(&self) -> bool {
+    fn taken_from_program(&self) -> bool {
         self.change(|lines| {
             lines.known = false;
             if lines.left {

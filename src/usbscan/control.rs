@@ -48,7 +48,8 @@ impl ControlTransfer {
     }
 }
 
-/// The requests that become one transfer on the default control pipe.
+/// The requests that become one transfer on the default control pipe. Its methods are those of
+/// [`TransferPlan`](crate::kernel::TransferPlan).
 pub(super) struct Controls {
     state: ControlState,
     buffer_cache: Shared<BufferCache>,
@@ -58,15 +59,15 @@ pub(super) struct Controls {
 enum ControlState {
     /// The transfer is to be sent, or was.
     Transfer(ControlTransfer),
-    /// It is done. Information.
-    Done(usize),
+    /// It is done. Status and Information.
+    Done(Status, usize),
 }
 
 impl Controls {
     /// The memory of short data goes back to `buffer_cache`.
     pub(super) const fn new(buffer_cache: Shared<BufferCache>, limits: Shared<Limits>) -> Self {
         Self {
-            state: ControlState::Done(0),
+            state: ControlState::Done(Status::SUCCESS, 0),
             buffer_cache,
             limits,
         }
@@ -75,7 +76,10 @@ impl Controls {
     /// The transfer is over. What it carried goes back.
     #[inline]
     fn end(&mut self, information: usize) {
-        let before = core::mem::replace(&mut self.state, ControlState::Done(information));
+        let before = core::mem::replace(
+            &mut self.state,
+            ControlState::Done(Status::SUCCESS, information),
+        );
         if let ControlState::Transfer(ControlTransfer {
             captured: Some(captured),
             ..
@@ -85,10 +89,12 @@ impl Controls {
         }
     }
 
-    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
     pub(super) fn begin(&mut self, request: Option<ControlTransfer>) -> TimeLimit {
         let is_in = request.as_ref().is_some_and(|it| it.request.is_in());
-        self.state = request.map_or(ControlState::Done(0), ControlState::Transfer);
+        self.state = request.map_or(
+            ControlState::Done(Status::INVALID_PARAMETER, 0),
+            ControlState::Transfer,
+        );
         self.limits.of_control(is_in)
     }
 
@@ -97,8 +103,8 @@ impl Controls {
             ControlState::Transfer(transfer) => {
                 PlanStep::Transfer(transfer.transfer(), transfer.data())
             }
-            ControlState::Done(information) => {
-                PlanStep::End(PlanEnd::With(Status::SUCCESS, *information))
+            ControlState::Done(status, information) => {
+                PlanStep::End(PlanEnd::With(*status, *information))
             }
         }
     }
@@ -108,7 +114,7 @@ impl Controls {
             ControlState::Transfer(transfer) => {
                 transfer.captured.as_deref_mut().unwrap_or_default()
             }
-            ControlState::Done(_) => &mut [],
+            ControlState::Done(..) => &mut [],
         }
     }
 
@@ -116,7 +122,7 @@ impl Controls {
         // With more than 0 the request block would be copied over the caller's buffer.
         let is_in = match &self.state {
             ControlState::Transfer(transfer) => transfer.request.is_in(),
-            ControlState::Done(_) => false,
+            ControlState::Done(..) => false,
         };
         self.end(if is_in { count } else { 0 });
     }

@@ -7,7 +7,8 @@ use crate::{
 };
 
 /// `IOCTL_WAIT_ON_DEVICE_EVENT`: one packet of the interrupt pipe, by the pipe queue's own memory.
-/// A program may have room for less.
+/// A program may have room for less. Its methods are those of
+/// [`TransferPlan`](crate::kernel::TransferPlan).
 pub(super) struct Events {
     pipe: OpenPipe,
     limits: Shared<Limits>,
@@ -24,7 +25,6 @@ impl Events {
         }
     }
 
-    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
     pub(super) fn begin(&mut self) -> TimeLimit {
         self.packet = None;
         self.limits.of(Pipe::Event)

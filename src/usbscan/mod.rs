@@ -3,7 +3,7 @@
 //! ```text
 //! programs                 \\.\UsbscanN, \\.\UsbscanN\index, GUID_DEVINTERFACE_IMAGE
 //!    |
-//! Open, one a handle       four channels: events, reads, writes, control. Each serves its
+//! Open, one a handle       four queues: events, reads, writes, control. Each serves its
 //!    |                     requests one after the other, and none waits for another
 //! Scanner (FDO)            \Device\UsbscanN: start and stop, power, pipes
 //!    |                     URBs

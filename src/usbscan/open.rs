@@ -1,4 +1,4 @@
-//! Open handles of a scanner, and the channels on their pipes.
+//! Open handles of a scanner, and the queues of their pipes.
 
 use core::num::NonZeroU16;
 
@@ -129,7 +129,7 @@ impl Open {
     }
 
     /// The queues of the pipes that the device has.
-    fn on_pipes(&self) -> impl Iterator<Item = (Pipe, &Shared<PipeQueue<Plan>>)> {
+    fn queues(&self) -> impl Iterator<Item = (Pipe, &Shared<PipeQueue<Plan>>)> {
         let all = [
             (Pipe::Event, &self.event),
             (Pipe::ReadData, &self.read),
@@ -141,7 +141,7 @@ impl Open {
 
     /// `IRP_MJ_READ`, `IRP_MJ_WRITE` or `IOCTL_WAIT_ON_DEVICE_EVENT`: what this pipe is for.
     pub(super) fn transfer(&self, pipe: Pipe, irp: Irp) -> Disposition {
-        match self.on_pipes().find(|(its, _)| *its == pipe) {
+        match self.queues().find(|(its, _)| *its == pipe) {
             Some((_, pipe_queue)) => pipe_queue.request(irp, None),
             None => irp.complete(Status::INVALID_PARAMETER),
         }
@@ -192,7 +192,7 @@ impl Open {
     /// Ends the requests on some of the pipes, and drops what the pipes hold. All pipes are the
     /// default one, too. At <= `DISPATCH_LEVEL`.
     pub(super) fn end(&self, pipes: PipeType, status: Status) {
-        for (pipe, pipe_queue) in self.on_pipes() {
+        for (pipe, pipe_queue) in self.queues() {
             if pipes == PipeType::All || pipes == PipeType::One(pipe) {
                 pipe_queue.end(status);
             }
@@ -204,15 +204,15 @@ impl Open {
 
     /// Goes on with every queue. At <= `DISPATCH_LEVEL`.
     pub(super) fn resume_all(&self) {
-        for (_, pipe_queue) in self.on_pipes() {
+        for (_, pipe_queue) in self.queues() {
             pipe_queue.resume();
         }
         self.control.resume();
     }
 
     /// The queue of the pipe with this index, if there is one.
-    pub(super) fn on_pipe(&self, index: usize) -> Option<&Shared<PipeQueue<Plan>>> {
-        self.on_pipes()
+    pub(super) fn queue_of(&self, index: usize) -> Option<&Shared<PipeQueue<Plan>>> {
+        self.queues()
             .find(|(pipe, _)| self.pipes.get(*pipe) == Some(index))
             .map(|(_, pipe_queue)| pipe_queue)
     }

@@ -24,7 +24,7 @@ pub(super) enum Plan {
 }
 
 impl TransferPlan for Plan {
-    /// `None`: the whole of it is the length, which the IRP has.
+    /// What a control request has; of others the IRP says all.
     type Carried = Option<ControlTransfer>;
 
     fn begin(&mut self, irp: &Irp, request: Option<ControlTransfer>) -> TimeLimit {

@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce
-/// buffer.
+/// buffer. Its methods are those of
+/// [`TransferPlan`](crate::kernel::TransferPlan).
 pub(super) struct Reads {
     pipe: OpenPipe,
     limits: Shared<Limits>,
@@ -45,7 +46,6 @@ impl Reads {
         PlanEnd::With(status, irp.told(self.stream.done()))
     }
 
-    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
     pub(super) fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.stream.begin(irp.transfer_length());
         self.limits.of(Pipe::ReadData)

@@ -32,7 +32,7 @@ impl ScannerCore {
     ) -> Result<(), Status> {
         let index = pipe.index();
         self.urb_gate().hold(pipe_mask(index), passive);
-        self.on_pipe(index, |pipe_queue| pipe_queue.end_active(Status::CANCELLED));
+        self.on_queues_of(index, |pipe_queue| pipe_queue.end_active(Status::CANCELLED));
         let mut result = Ok(());
         while result.is_ok() && !self.is_idle(index) {
             result = self.urb_gate().wait_for_change(waits);
@@ -43,17 +43,17 @@ impl ScannerCore {
                 .reset_pipe(handle, self.urb_gate(), waits, limit, passive)
         });
         if result.is_ok() {
-            self.on_pipe(index, |pipe_queue| pipe_queue.discard());
+            self.on_queues_of(index, |pipe_queue| pipe_queue.discard());
         }
         self.urb_gate().release(pipe_mask(index), passive);
-        self.on_pipe(index, Shared::resume);
+        self.on_queues_of(index, Shared::resume);
         result
     }
 
     /// Does this with every handle's queue of a pipe.
-    fn on_pipe(&self, index: usize, mut act: impl FnMut(&Shared<PipeQueue<Plan>>)) {
+    fn on_queues_of(&self, index: usize, mut act: impl FnMut(&Shared<PipeQueue<Plan>>)) {
         self.opens().for_each(|open| {
-            if let Some(pipe_queue) = open.on_pipe(index) {
+            if let Some(pipe_queue) = open.queue_of(index) {
                 act(pipe_queue);
             }
         });
@@ -61,7 +61,7 @@ impl ScannerCore {
 
     fn is_idle(&self, index: usize) -> bool {
         let mut idle = true;
-        self.on_pipe(index, |pipe_queue| idle &= pipe_queue.is_idle());
+        self.on_queues_of(index, |pipe_queue| idle &= pipe_queue.is_idle());
         idle
     }
 }

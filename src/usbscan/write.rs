@@ -9,7 +9,8 @@ use crate::{
     usb::BulkWrite,
 };
 
-/// `WriteFile`: [`BulkWrite`] says what it is made of.
+/// `WriteFile`: [`BulkWrite`] says what it is made of. Its methods are those of
+/// [`TransferPlan`](crate::kernel::TransferPlan).
 pub(super) struct Writes {
     pipe: OpenPipe,
     limits: Shared<Limits>,
@@ -31,13 +32,12 @@ impl Writes {
         }
     }
 
-    /// As [`TransferPlan::begin`](crate::kernel::TransferPlan::begin), and so on.
     pub(super) fn begin(&mut self, irp: &Irp) -> TimeLimit {
         self.write = BulkWrite::new(irp.transfer_length(), self.max_packet_size);
         self.limits.of(Pipe::WriteData)
     }
 
-    pub(super) fn next(&mut self) -> PlanStep {
+    pub(super) fn next(&self) -> PlanStep {
         let done = self.write.done();
         let Some(part) = self.write.next() else {
             return PlanStep::End(PlanEnd::With(Status::SUCCESS, done));

@@ -277,7 +277,8 @@ impl Mutex {
     /// Takes the turn if it is free; never waits. At <= `DISPATCH_LEVEL`.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_>> {
-        // Not `then_some`: a guard that is made in vain would give the turn away that another thread has.
+        // Not `then_some`: a guard that is made in vain would give the turn away that another thread
+        // has.
         self.0.take().then(|| MutexGuard(self))
     }
 

@@ -154,7 +154,7 @@ impl Suspend {
     pub(crate) fn try_new<R: Role>(
         device: Device<'_, R>,
     ) -> Result<crate::kernel::Shared<Self>, Status> {
-        let object = NonNull::new(device.raw()).ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        let object = device.object();
         let event = || {
             let event = Event::notification()?;
             event.set();
@@ -680,7 +680,7 @@ unsafe extern "C" fn time_over<R: Role>(
     _first: PVOID,
     _second: PVOID,
 ) {
-    // SAFETY: deferred procedure calls are flushed before the device goes.
+    // SAFETY: `try_new` passed the device; deferred procedure calls are flushed before it goes.
     if let Some(Context { suspend, .. }) = unsafe { Context::<R>::from_raw(object) } {
         suspend.state.with(|state| {
             if state.idle.time_over() {
@@ -696,7 +696,7 @@ unsafe extern "C" fn work<R: Role>(object: PDEVICE_OBJECT, _context: PVOID) {
     let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.
     let passive = unsafe { Passive::of(&routine) };
-    // SAFETY: `queue` holds the remove lock for it.
+    // SAFETY: the device that the work item was made for; `queue` holds its remove lock.
     let Some(context) = (unsafe { Context::<R>::from_raw(object.cast()) }) else {
         return;
     };
@@ -728,7 +728,7 @@ unsafe extern "C" fn idle_now<R: Role>(object: PVOID) {
     let routine = unsafe { Routine::new() };
     // SAFETY: documented.
     let passive = unsafe { Passive::of(&routine) };
-    // SAFETY: the idle request holds the remove lock.
+    // SAFETY: `try_new` passed the device; the idle request holds its remove lock.
     let Some(context) = (unsafe { Context::<R>::from_raw(object) }) else {
         return;
     };
@@ -755,7 +755,7 @@ unsafe extern "C" fn is_down<R: Role>(
     object: PVOID,
     _block: *mut IO_STATUS_BLOCK,
 ) {
-    // SAFETY: the callback waits for this.
+    // SAFETY: `idle_now` passed the device, and waits for this.
     if let Some(Context { suspend, .. }) = unsafe { Context::<R>::from_raw(object) } {
         suspend.is_down.set();
     }
@@ -767,7 +767,7 @@ unsafe extern "C" fn came_back<R: Role>(
     _irp: *mut IRP,
     object: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: the request holds the remove lock.
+    // SAFETY: `submit` passed the device; the request holds its remove lock.
     if let Some(context) = unsafe { Context::<R>::from_raw(object) } {
         context.let_go();
     }
@@ -780,7 +780,7 @@ unsafe extern "C" fn signalled<R: Role>(
     _irp: *mut IRP,
     object: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: the IRP holds the remove lock.
+    // SAFETY: `wait_wake` passed the device; the IRP holds its remove lock.
     let context = unsafe { Context::<R>::from_raw(object) };
     match context.and_then(Context::let_go_of_wake) {
         Some(irp) => irp.continue_completion(),
@@ -796,7 +796,7 @@ unsafe extern "C" fn woke<R: Role>(
     object: PVOID,
     block: *mut IO_STATUS_BLOCK,
 ) {
-    // SAFETY: the request for the IRP holds the remove lock.
+    // SAFETY: `arm` passed the device; the request for the IRP holds its remove lock.
     let Some(context) = (unsafe { Context::<R>::from_raw(object) }) else {
         return;
     };

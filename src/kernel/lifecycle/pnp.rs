@@ -383,13 +383,13 @@ fn forward_then_resume<R: Role>(device: Device<'_, R>, irp: Irp, lower: Lower) -
     irp.forward_then(lower, Some(lower_done::<R>), device.raw().cast())
 }
 
-/// Completion routine, at <= `DISPATCH_LEVEL`: hands the IRP to a work item.
+/// Completion routine, at <= `DISPATCH_LEVEL`: hands the IRP to a work item. The I/O manager passes
+/// no device object for a driver without a further stack location.
 unsafe extern "C" fn lower_done<R: Role>(
     _object: *mut DEVICE_OBJECT,
     irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // The I/O manager passes no device object for a driver without a further stack location.
     // SAFETY: `forward_then_resume` passed it.
     let object = unsafe { NonNull::new_unchecked(context.cast::<DEVICE_OBJECT>()) };
     // SAFETY: likewise, and the IRP holds the device.
@@ -628,13 +628,18 @@ fn relations(
 const MOST_CHILDREN: usize = 8;
 
 /// The children of a device, for `BusRelations`.
-pub(crate) struct Children([Option<PhysicalDevice>; MOST_CHILDREN]);
+#[derive(Default)]
+pub(crate) struct Children {
+    places: [Option<PhysicalDevice>; MOST_CHILDREN],
+    count: u32,
+}
 
 impl Children {
-    /// One more; a ninth is left out.
+    /// One more; what is beyond [`MOST_CHILDREN`] is left out.
     pub(crate) fn add(&mut self, child: PhysicalDevice) {
-        if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
+        if let Some(place) = self.places.get_mut(self.count as usize) {
             *place = Some(child);
+            self.count += 1;
         }
     }
 }
@@ -646,10 +651,9 @@ fn bus_relations<R: Role>(
     irp: &Irp,
     passive: Passive,
 ) -> Result<usize, Status> {
-    let mut children = Children([None; MOST_CHILDREN]);
+    let mut children = Children::default();
     function.children(device, passive, &mut children)?;
-    let children = children.0.into_iter().flatten();
-    let count = children.clone().map(|_| 1_u32).sum::<u32>();
+    let Children { places, count } = children;
     let old = core::ptr::with_exposed_provenance_mut::<DEVICE_RELATIONS>(irp.information());
     // SAFETY: Information is null or a list of relations.
     let old_count = unsafe { old.as_ref() }.map_or(0, |list| list.Count);
@@ -662,7 +666,8 @@ fn bus_relations<R: Role>(
         NonNull::new(unsafe { place.read() })
     });
     // The references of the old list move to the new one, so they are only copied.
-    let new = relations(children, old_count.saturating_add(count), passive)?;
+    let all = old_count.saturating_add(count);
+    let new = relations(places.into_iter().flatten(), all, passive)?;
     let list = new.cast::<DEVICE_RELATIONS>().as_ptr();
     // SAFETY: a place in the new list; nothing is read.
     let first = unsafe { (&raw mut (*list).Objects).cast::<PDEVICE_OBJECT>() };

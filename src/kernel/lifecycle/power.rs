@@ -297,7 +297,7 @@ unsafe extern "C" fn system_done<R: Role>(
     irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: `power` passed the device.
+    // SAFETY: `power` passed the device, and the I/O manager the IRP.
     let (device, irp) = unsafe { taken_up::<R>(context, irp) };
     let (change, function) = (Change::of(&irp), function_of(device, &irp));
     match (change, function) {
@@ -392,7 +392,7 @@ unsafe extern "C" fn resumed<R: Role>(
     context: PVOID,
     block: *mut IO_STATUS_BLOCK,
 ) {
-    // SAFETY: `go_to_sleep` put the IRP aside.
+    // SAFETY: `put_to_sleep` put the IRP aside; the power manager calls this, with its block.
     let (device, irp, _) = unsafe { ended::<R>(context, block) };
     let Some(function) = function_of(device, &irp) else {
         let _ = irp.complete_as_is();
@@ -422,7 +422,7 @@ unsafe extern "C" fn system_queried<R: Role>(
     irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: `power` passed the device.
+    // SAFETY: `power` passed the device, and the I/O manager the IRP.
     let (device, irp) = unsafe { taken_up::<R>(context, irp) };
     let (Some(Change::System(system)), Some(function)) =
         (Change::asked_by(&irp), function_of(device, &irp))
@@ -462,7 +462,8 @@ unsafe fn ended<'d, R: Role>(
 /// How a request for a power IRP ended.
 ///
 /// # Safety
-/// The power manager passed the block to the `PowerCompletion` routine that calls this.
+/// The power manager passed the block to the `PowerCompletion` routine that calls this: "a pointer
+/// to the `IO_STATUS_BLOCK` structure for the completed IRP".
 pub(in crate::kernel) unsafe fn status_of(block: *mut IO_STATUS_BLOCK) -> Status {
     // SAFETY: the caller's promise.
     let result = unsafe { &(*block).__bindgen_anon_1 };
@@ -478,7 +479,7 @@ unsafe extern "C" fn queried<R: Role>(
     context: PVOID,
     block: *mut IO_STATUS_BLOCK,
 ) {
-    // SAFETY: `system_queried` put the IRP aside.
+    // SAFETY: `system_queried` put the IRP aside; the power manager calls this, with its block.
     let (_, irp, status) = unsafe { ended::<R>(context, block) };
     let _ = irp.complete_with_status(status);
 }
@@ -492,7 +493,7 @@ unsafe extern "C" fn sleeps<R: Role>(
     context: PVOID,
     block: *mut IO_STATUS_BLOCK,
 ) {
-    // SAFETY: `system_done` put the IRP aside.
+    // SAFETY: `ask_to_sleep` put the IRP aside; the power manager calls this, with its block.
     let (device, irp, status) = unsafe { ended::<R>(context, block) };
     let irp = irp.with_status(status);
     match function_of(device, &irp) {
@@ -611,7 +612,7 @@ unsafe extern "C" fn has_power<R: Role>(
     irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: `power` passed the device.
+    // SAFETY: `power` passed the device, and the I/O manager the IRP.
     let (device, irp) = unsafe { taken_up::<R>(context, irp) };
     let Some(function) = function_of(device, &irp) else {
         return irp.continue_completion();
@@ -701,7 +702,7 @@ unsafe extern "C" fn has_none<R: Role>(
     irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: `act` passed the device.
+    // SAFETY: `act` passed the device, and the I/O manager the IRP.
     let (_, irp) = unsafe { taken_up::<R>(context, irp) };
     irp.continue_completion()
 }

@@ -117,7 +117,7 @@ impl PowerSupply {
     pub(in crate::kernel) fn try_new<R: Role>(
         device: Device<'_, R>,
     ) -> Result<Shared<Self>, Status> {
-        let object = NonNull::new(device.raw()).ok_or(Status::INSUFFICIENT_RESOURCES)?;
+        let object = device.object();
         let supply = Shared::try_new(Self {
             state: SpinLock::new(Supply {
                 stage: SupplyStage::Full,

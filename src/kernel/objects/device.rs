@@ -202,6 +202,10 @@ impl<'d, R: Role> Device<'d, R> {
         self.object.as_ptr()
     }
 
+    pub(in crate::kernel) const fn object(self) -> NonNull<DEVICE_OBJECT> {
+        self.object
+    }
+
     fn common(self) -> &'d Common {
         &self.extension.common
     }

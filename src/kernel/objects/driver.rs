@@ -87,9 +87,10 @@ unsafe extern "C" fn add_device<R: Role>(
     driver: *mut DRIVER_OBJECT,
     pdo: *mut DEVICE_OBJECT,
 ) -> NTSTATUS {
-    let (Some(driver), Some(pdo)) = (NonNull::new(driver), NonNull::new(pdo)) else {
-        return Status::INVALID_PARAMETER.0;
-    };
+    // SAFETY: the PnP manager passes the driver object.
+    let driver = unsafe { NonNull::new_unchecked(driver) };
+    // SAFETY: and the PDO of the device.
+    let pdo = unsafe { NonNull::new_unchecked(pdo) };
     // SAFETY: the kernel calls this.
     let routine = unsafe { Routine::new() };
     // SAFETY: the PnP manager calls AddDevice at PASSIVE_LEVEL.

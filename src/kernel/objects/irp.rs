@@ -478,12 +478,12 @@ impl Irp {
     /// `STATUS_BUFFER_TOO_SMALL`, if the caller has no room for it.
     #[inline(never)]
     pub(crate) fn answer(self, data: &[u8]) -> Disposition {
-        self.answer_in_place(data)
+        self.answer_inline(data)
     }
 
     /// As [`Irp::answer`], without a call: for a request that is made again and again.
     #[inline]
-    pub(crate) fn answer_in_place(self, data: &[u8]) -> Disposition {
+    pub(crate) fn answer_inline(self, data: &[u8]) -> Disposition {
         let buffer = self.system_buffer();
         let room = match u32::from(self.stack().MajorFunction) {
             IRP_MJ_QUERY_INFORMATION => {

@@ -370,6 +370,7 @@ unsafe extern "C" fn insert<S: Admission>(csq: PIO_CSQ, irp: PIRP, context: PVOI
     // SAFETY: `Queue::insert` wrote it, and nothing else has the IRP before it is in the list.
     let carried = unsafe { &mut *carried_by::<S>(irp) };
     match state.admit(arrival, carried) {
+        // The first condition is the compiler's: most queues have no limit.
         Ok(()) if S::MOST != u32::MAX && links.length.load(Ordering::Relaxed) >= S::MOST => {
             return Status::INVALID_DEVICE_STATE.0;
         }

@@ -36,7 +36,8 @@ pub(crate) enum Owner {
 pub(crate) enum Owners {
     /// This one.
     Only(Owner),
-    /// A kernel client; that of this open, if both are known.
+    /// A kernel client, by a request or a routine but for its interrupt service routine; that of this
+    /// open, if both are known.
     Client(FileId),
     /// Any other than this one.
     AllBut(Owner),
@@ -139,7 +140,7 @@ impl Admission for ArbiterState {
 }
 
 /// Where requests go on that have the port.
-pub(crate) trait Grant {
+pub(crate) trait Granter {
     /// What an IRP asked for that has the port now: completes it.
     fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition;
 }
@@ -244,17 +245,17 @@ impl PortArbiter {
             .with(|state, _| state.arbiter.claim(taken, Owner::InterruptService))
     }
 
-    /// An IRP asks for the port. Once it has it, now or later, it goes to `grant`, which completes
-    /// it; later it is the `grant` of the client that frees the port. At <= `DISPATCH_LEVEL`.
+    /// An IRP asks for the port. Once it has it, now or later, it goes to `granter`, which completes
+    /// it; later it is the `granter` of the client that frees the port. At <= `DISPATCH_LEVEL`.
     pub(crate) fn acquire_for_irp(
         &self,
         irp: Irp,
         request: QueuedPortRequest,
-        grant: &dyn Grant,
+        granter: &dyn Granter,
     ) -> Disposition {
         let owner = Owner::Open(irp.file());
         if self.try_acquire(owner) {
-            return grant.grant(irp, request);
+            return granter.grant(irp, request);
         }
         let mut arrival = IrpArrival {
             taken: &raw const self.taken,
@@ -265,7 +266,7 @@ impl PortArbiter {
         match self.queue.insert(irp, &mut arrival, waiting) {
             Ok(pending) => pending,
             // It became free in between.
-            Err((irp, _, _)) if arrival.granted => grant.grant(irp, request).pending(),
+            Err((irp, _, _)) if arrival.granted => granter.grant(irp, request).pending(),
             Err((irp, _, refusal)) => irp.complete(refusal).pending(),
         }
     }
@@ -351,8 +352,8 @@ impl PortArbiter {
     }
 
     /// Frees the port, if its owner is one of these, and passes it on. An IRP that gets
-    /// it goes to `grant`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
-    pub(crate) fn release(&self, owners: Owners, grant: &dyn Grant) -> bool {
+    /// it goes to `granter`, which completes it. Whether it was freed. At <= `DISPATCH_LEVEL`.
+    pub(crate) fn release(&self, owners: Owners, granter: &dyn Granter) -> bool {
         let taken = &self.taken;
         let next = self.queue.with(move |state, queued| {
             let left = state.arbiter.release(|owner| owners.include(owner))?;
@@ -366,7 +367,7 @@ impl PortArbiter {
             })
         });
         if let Some(Next::Irp(before)) = next {
-            self.pass_on(before, grant);
+            self.pass_on(before, granter);
         }
         next.is_some()
     }
@@ -374,14 +375,14 @@ impl PortArbiter {
     /// Gives the port to the client that waits longest, until one keeps it or none is left. The
     /// first is an IRP whose ticket is lower than `before`.
     #[cold]
-    fn pass_on(&self, before: u64, grant: &dyn Grant) {
+    fn pass_on(&self, before: u64, granter: &dyn Granter) {
         let taken = &self.taken;
         let mut next = Next::Irp(before);
         while let Next::Irp(before) = next {
             if let Some((irp, waiting)) = self.queue.next(Pick::Before(before)) {
                 let owner = Owner::Open(irp.file());
                 self.queue.with(move |state, _| state.arbiter.give(owner));
-                let _ = grant.grant(irp, waiting.request);
+                let _ = granter.grant(irp, waiting.request);
             }
             next = self.queue.with(|state, queued| state.next(taken, &queued));
         }

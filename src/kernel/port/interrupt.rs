@@ -130,7 +130,7 @@ enum Leaving {
 }
 
 impl Leaving {
-    fn includes(self, client: Client, file: FileId) -> bool {
+    fn include(self, client: Client, file: FileId) -> bool {
         match self {
             Self::One(one) => one == client,
             Self::OfOpen(open) => open == file,
@@ -222,7 +222,7 @@ impl Interrupt {
         passive: Passive,
     ) -> Result<(), Status> {
         let client = Client::of(routine).ok_or(Status::INVALID_PARAMETER)?;
-        if self.remove_all(Leaving::One(client), passive) {
+        if self.remove_leaving(Leaving::One(client), passive) {
             Ok(())
         } else {
             Err(Status::INVALID_PARAMETER)
@@ -232,18 +232,18 @@ impl Interrupt {
     /// Takes the clients of an open away.
     pub(crate) fn clean_up(&self, file: FileId, passive: Passive) {
         if self.is_used() {
-            self.remove_all(Leaving::OfOpen(file), passive);
+            self.remove_leaving(Leaving::OfOpen(file), passive);
         }
     }
 
     /// Takes clients away. Whether there were any.
-    fn remove_all(&self, leaving: Leaving, passive: Passive) -> bool {
+    fn remove_leaving(&self, leaving: Leaving, passive: Passive) -> bool {
         let inner = &*self.0;
         let _change = inner.change.lock_uninterrupted(passive.blocking());
         let before = inner.clients.with(|clients| *clients);
         self.set(|clients| {
             let left = clients
-                .map(|place| place.filter(|(client, file, _)| !leaving.includes(*client, *file)));
+                .map(|place| place.filter(|(client, file, _)| !leaving.include(*client, *file)));
             *clients = [None; MOST];
             // The others move up.
             for (place, client) in clients.iter_mut().zip(left.into_iter().flatten()) {
@@ -254,7 +254,7 @@ impl Interrupt {
         for (_, _, gate) in before
             .into_iter()
             .flatten()
-            .filter(|(client, file, _)| leaving.includes(*client, *file))
+            .filter(|(client, file, _)| leaving.include(*client, *file))
         {
             any = true;
             if let Some(gate) = inner.deferred.get(gate) {

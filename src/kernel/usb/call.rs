@@ -247,7 +247,7 @@ impl UsbDevice {
             urb.Interface.InterfaceNumber = interface;
             urb.Interface.NumberOfPipes = endpoints.into();
         };
-        // SAFETY: the room is zeroed and large enough; pool is aligned.
+        // SAFETY: the room is zeroed, large enough and ours alone; pool is aligned.
         unsafe { urb::fill(urb, URB_FUNCTION_SELECT_CONFIGURATION, set) };
         let urb = urb.as_ptr();
         // SAFETY: a place in it; nothing is read.
@@ -389,9 +389,7 @@ unsafe extern "C" fn returned(
     _irp: *mut IRP,
     context: PVOID,
 ) -> NTSTATUS {
-    // SAFETY: `call` passed its event, and waits for it.
-    if let Some(event) = unsafe { context.cast::<Event>().as_ref() } {
-        event.set();
-    }
+    // SAFETY: `send` passed its event, and waits for it.
+    unsafe { &*context.cast::<Event>() }.set();
     STATUS_MORE_PROCESSING_REQUIRED
 }

@@ -7,10 +7,10 @@ use core::{
 
 use wdk_sys::{
     _URB_BULK_OR_INTERRUPT_TRANSFER, _URB_CONTROL_DESCRIPTOR_REQUEST,
-    _URB_CONTROL_VENDOR_OR_CLASS_REQUEST, _URB_HEADER, _URB_PIPE_REQUEST, PMDL, PVOID,
-    URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER, URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE,
-    URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL, URB_FUNCTION_VENDOR_DEVICE,
-    USBD_SHORT_TRANSFER_OK,
+    _URB_CONTROL_VENDOR_OR_CLASS_REQUEST, _URB_HEADER, _URB_PIPE_REQUEST,
+    _URB_SELECT_CONFIGURATION, PMDL, PVOID, URB_FUNCTION_BULK_OR_INTERRUPT_TRANSFER,
+    URB_FUNCTION_GET_DESCRIPTOR_FROM_DEVICE, URB_FUNCTION_SYNC_RESET_PIPE_AND_CLEAR_STALL,
+    URB_FUNCTION_VENDOR_DEVICE, USBD_SHORT_TRANSFER_OK,
 };
 
 use crate::ioctl::usbscan::{USBD_TRANSFER_DIRECTION_IN, USBD_TRANSFER_DIRECTION_OUT};
@@ -133,24 +133,51 @@ fn whole(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
+/// The structures of URBs.
+///
+/// # Safety
+/// It begins with its `UrbHeader`, and may be all zero.
+pub(super) unsafe trait UrbStructure {}
+
+macro_rules! urb_structures {
+    ($($structure:ident)*) => {$(
+        const _: () = {
+            assert!(offset_of!($structure, Hdr) == 0);
+            assert!(size_of::<$structure>() <= u16::MAX as usize);
+        };
+        // SAFETY: it begins with its header; of numbers and pointers alone.
+        unsafe impl UrbStructure for $structure {}
+    )*};
+}
+
+urb_structures! {
+    _URB_BULK_OR_INTERRUPT_TRANSFER
+    _URB_CONTROL_DESCRIPTOR_REQUEST
+    _URB_CONTROL_VENDOR_OR_CLASS_REQUEST
+    _URB_PIPE_REQUEST
+    _URB_SELECT_CONFIGURATION
+}
+
 /// Makes a URB in zeroed room: its header's `Length` and `Function`, and what `set` sets. Member by
 /// member: the bytes between the members of a whole structure could be anything.
 ///
 /// # Safety
-/// `room` is zeroed, large enough and aligned; its beginning is `UrbHeader`; `T` may be all zero.
+/// `room` is zeroed, large enough and aligned, and nothing else refers to it.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "checked at compile time, and a function code is a USHORT"
 )]
 #[inline]
-pub(super) unsafe fn fill<T>(room: NonNull<T>, function: u32, set: impl FnOnce(&mut T)) {
-    const { assert!(size_of::<T>() <= u16::MAX as usize) }
-    // SAFETY: the caller's promise; nothing else refers to it.
+pub(super) unsafe fn fill<T: UrbStructure>(
+    mut room: NonNull<T>,
+    function: u32,
+    set: impl FnOnce(&mut T),
+) {
+    // SAFETY: the caller's promise; it begins with its header.
     let header = unsafe { room.cast::<_URB_HEADER>().as_mut() };
     header.Length = size_of::<T>() as u16;
     header.Function = function as u16;
-    let mut room = room;
-    // SAFETY: likewise.
+    // SAFETY: likewise; all zero is a value of it.
     set(unsafe { room.as_mut() });
 }
 
@@ -176,13 +203,13 @@ impl Urb {
 
     /// See [`fill`].
     #[inline]
-    fn of<T>(function: u32, set: impl FnOnce(&mut T)) -> Self {
+    fn of<T: UrbStructure>(function: u32, set: impl FnOnce(&mut T)) -> Self {
         const {
             assert!(size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>());
         }
         let mut room = Self::EMPTY;
         let place = NonNull::from(&mut room.0).cast::<T>();
-        // SAFETY: zeroed, large enough and aligned; this file makes URBs only.
+        // SAFETY: zeroed, large enough and aligned, and this function's own.
         unsafe { fill(place, function, set) };
         room
     }

@@ -49,7 +49,7 @@ impl DeviceCore {
     pub(in crate::parallel) fn answer(&self, irp: Irp, request: ImmediateRequest) -> Disposition {
         match request {
             // IOCTL_IEEE1284_GET_MODE
-            ImmediateRequest::GetMode => irp.answer_in_place(&self.modes()),
+            ImmediateRequest::GetMode => irp.answer_inline(&self.modes()),
             // IOCTL_PAR_GET_DEFAULT_MODES
             ImmediateRequest::GetDefaultModes => irp.answer(&NegotiationMask::DEFAULT.to_bytes()),
             // IOCTL_PAR_IS_PORT_FREE
@@ -328,7 +328,7 @@ impl DeviceCore {
             IdForm::Raw => buffer.get(..=total),
             IdForm::Size => {
                 // Without the prefix, and with a NUL.
-                let size = (total.saturating_sub(ID_PREFIX)).saturating_add(1);
+                let size = total.saturating_sub(ID_PREFIX).saturating_add(1);
                 let size = u32::try_from(size).unwrap_or(u32::MAX);
                 return task.answer(&DeviceIdSize { size }.to_bytes());
             }
@@ -362,6 +362,7 @@ impl DeviceCore {
         result.ok_or(status)
     }
 
+    /// As [`DeviceCore::with_power`], with the waits of a task: the one copy of it.
     #[inline(never)]
     fn for_task<'a>(&'a self, task: &'a Task, operation: &mut dyn Operation<'a, Status>) -> Status {
         self.with_power(task.waits(), None, operation)

@@ -162,7 +162,8 @@ impl DeviceCore {
     /// client.
     ///
     /// # Errors
-    /// As [`PortCore::enter_when_there`](super::super::PortCore::enter_when_there): it was not run.
+    /// As [`PortCore::enter_when_there`](super::super::PortCore::enter_when_there) and
+    /// [`DeviceCore::in_session_on`]: it was not run.
     #[inline(never)]
     pub(super) fn in_session<'a>(
         &'a self,
@@ -172,11 +173,13 @@ impl DeviceCore {
         operation: &mut dyn Operation<'a>,
     ) -> Result<(), Status> {
         let inside = self.port.enter_when_there(&waits)?;
-        self.in_session_on(inside, waits, limit, keep, operation);
-        Ok(())
+        self.in_session_on(inside, waits, limit, keep, operation)
     }
 
     /// As [`DeviceCore::in_session`], on hardware that was entered.
+    ///
+    /// # Errors
+    /// `STATUS_UNSUCCESSFUL`: another thread has the session, without the turn.
     #[inline(never)]
     pub(super) fn in_session_on<'a>(
         &'a self,
@@ -185,11 +188,9 @@ impl DeviceCore {
         limit: Option<u64>,
         keep: bool,
         operation: &mut dyn Operation<'a>,
-    ) {
+    ) -> Result<(), Status> {
         // The lock of the peripheral is ours: no other thread has the session.
-        let Some(mut slot) = self.session.take() else {
-            return;
-        };
+        let mut slot = self.session.take().ok_or(Status::UNSUCCESSFUL)?;
         if self.session_over.swap(false, Ordering::AcqRel) {
             *slot = None;
         }
@@ -236,6 +237,7 @@ impl DeviceCore {
             // It ended meanwhile, with its open.
             self.forget_modes();
         }
+        Ok(())
     }
 
     /// Tells of a peripheral that did not answer, or not within the request's time.
@@ -267,7 +269,7 @@ impl DeviceCore {
     pub(super) fn end_mode(&self, waits: Waits<'_>) {
         // Hardware that is gone, or sleeps, has no mode. A removal must not wait for it.
         if let Some(inside) = self.port.enter() {
-            self.in_session_on(
+            let _ = self.in_session_on(
                 inside,
                 waits,
                 None,

@@ -6,7 +6,7 @@ use super::{NONE, PortCore};
 use crate::{
     ieee1284::daisy,
     ioctl::{Status, parallel::QueuedPortRequest},
-    kernel::{AcquireTimeout, Disposition, Grant, Irp, Owner, Owners, Waits, event},
+    kernel::{AcquireTimeout, Disposition, Granter, Irp, Owner, Owners, Waits, event},
     trace::TraceEvent,
 };
 
@@ -37,7 +37,7 @@ impl PortCore {
     }
 
     /// Takes the port for the driver itself, unless a client, or the system, has it for longer than
-    /// `milliseconds`. Its end is [`PortCore::free_if`].
+    /// `milliseconds`. Its end is [`PortCore::free_for`].
     ///
     /// # Errors
     /// As [`PortCore::take`].
@@ -103,7 +103,7 @@ impl PortCore {
         }
     }
 
-    /// As [`PortCore::free_if`], for its owner.
+    /// As [`PortCore::free_if`], for the owner, which calls this.
     pub(in crate::parallel) fn free_for(&self, owner: Owner) {
         self.restore();
         self.release(Owners::Only(owner));
@@ -156,7 +156,7 @@ impl PortCore {
     }
 }
 
-impl Grant for PortCore {
+impl Granter for PortCore {
     /// What the request asked for besides is done now.
     fn grant(&self, irp: Irp, request: QueuedPortRequest) -> Disposition {
         self.taken(true);

@@ -181,7 +181,11 @@ unsafe extern "C" fn add_device(driver: *mut DRIVER_OBJECT, pdo: *mut DEVICE_OBJ
     unsafe {
         (*ext).pdo = pdo;
         (*ext).own = device;
-        init(device);
+        let made = init(device);
+        if made < 0 {
+            IoDeleteDevice(device);
+            return made;
+        }
         let class = [0x42_u8; 16];
         let registered =
             IoRegisterDeviceInterface(pdo, class.as_ptr(), null(), &raw mut (*ext).interface);
@@ -228,14 +232,14 @@ unsafe extern "C" fn add_device(driver: *mut DRIVER_OBJECT, pdo: *mut DEVICE_OBJ
 }
 
 /// Locks, queue, timer: what both devices have.
-unsafe fn init(device: *mut DEVICE_OBJECT) {
+unsafe fn init(device: *mut DEVICE_OBJECT) -> Status {
     let ext = extension(device);
     unsafe {
         IoInitializeRemoveLockEx(remove_lock(device), TAG, 0, 0, 32);
         let list = &raw mut (*ext).queue.list;
         (*list).Flink = list;
         (*list).Blink = list;
-        IoCsqInitialize(
+        let made = IoCsqInitialize(
             &raw mut (*ext).queue.csq,
             csq_insert as *const () as Ptr,
             csq_remove as *const () as Ptr,
@@ -247,6 +251,7 @@ unsafe fn init(device: *mut DEVICE_OBJECT) {
         KeInitializeEvent(&raw mut (*ext).event, 0, 0);
         KeInitializeTimerEx(&raw mut (*ext).delay.timer, 0);
         KeInitializeDpc(&raw mut (*ext).delay.dpc, timer_dpc, ext.cast());
+        made
     }
 }
 
@@ -761,7 +766,10 @@ unsafe fn make_child(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
         (*c).is_child = true;
         (*c).own = child;
         (*c).pdo = device;
-        init(child);
+        if init(child) < 0 {
+            IoDeleteDevice(child);
+            return null_mut();
+        }
         let pageable = if sin(76) { 0 } else { (*device).Flags & 0x2000 };
         (*child).Flags = (*child).Flags & !0x80 | pageable;
     }
