@@ -646,6 +646,17 @@ fn callbacks_wait_for_each_other() {
     });
 }
 
+/// Pulls the port out, or ends the connection: what the calls that wait are told.
+#[track_caller]
+fn break_off(pc: &ModesPc, device: &Slot<'_>, unplugs: bool) -> NtStatus {
+    if unplugs {
+        assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
+        return NtStatus::DEVICE_REMOVED;
+    }
+    assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
+    INVALID_DEVICE_STATE
+}
+
 /// The end of the connection, or of the lock, ends what waits for a callback of it.
 #[test]
 fn callbacks_that_wait_end_with_what_they_need() {
@@ -661,13 +672,7 @@ fn callbacks_that_wait_end_with_what_they_need() {
             let second = device.start_call(callback, PASSIVE);
             check(pc.machine.run_for(20 * MS));
             assert!(!device.has_returned(&second), "{what}");
-            let expected = if unplugs {
-                assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
-                NtStatus::DEVICE_REMOVED
-            } else {
-                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-                INVALID_DEVICE_STATE
-            };
+            let expected = break_off(&pc, &device, unplugs);
             let before = pc.machine.now();
             let ended = [device.finish_call(&first), device.finish_call(&second)];
             assert!(pc.machine.now() - before < 100 * MS, "{what}");
@@ -754,13 +759,7 @@ fn the_port_may_go_while_a_link_turns() {
             let turning = device.start_call(turn, PASSIVE);
             check(pc.machine.run_for(10 * MS));
             assert!(!device.has_returned(&turning), "event {event}");
-            let expected = if unplugs {
-                assert_eq!(check(pc.machine.unplug(pc.node)), SUCCESS);
-                NtStatus::DEVICE_REMOVED
-            } else {
-                assert_eq!(device.order(IOCTL_INTERNAL_PARCLASS_DISCONNECT), SUCCESS);
-                INVALID_DEVICE_STATE
-            };
+            let expected = break_off(&pc, &device, unplugs);
             let status = device.finish_call(&turning).status();
             assert_eq!(status, expected, "event {event}");
             peripheral.behave();

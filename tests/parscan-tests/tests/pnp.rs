@@ -360,15 +360,20 @@ fn the_friendly_name_tells_the_number() {
             pc.machine
                 .registry(|registry| registry.set(device, "FriendlyName", &value));
         }
-        let added = check(pc.machine.add_device(pc.node, pc.driver));
-        assert_eq!(added, NtStatus::SUCCESS);
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-        let shown = pc
-            .machine
-            .registry(|registry| registry.get(device, "FriendlyName"));
+        let shown = name_after_start(&pc, device);
         assert_eq!(shown, Some(RegValue::Sz(after.into())), "{before:?}");
         pc.finish();
     }
+}
+
+/// Starts the port: the name that Windows shows then, which is below this key.
+#[track_caller]
+fn name_after_start<C, P>(pc: &Pc<C, P>, device: &str) -> Option<RegValue> {
+    let added = check(pc.machine.add_device(pc.node, pc.driver));
+    assert_eq!(added, NtStatus::SUCCESS);
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+    pc.machine
+        .registry(|registry| registry.get(device, "FriendlyName"))
 }
 
 #[test]
@@ -992,12 +997,7 @@ fn a_friendly_name_without_its_end_is_read_as_far_as_it_goes() {
     let value = RegValue::Raw(1, text.clone());
     pc.machine
         .registry(|registry| registry.set(device, "FriendlyName", &value));
-    let added = check(pc.machine.add_device(pc.node, pc.driver));
-    assert_eq!(added, NtStatus::SUCCESS);
-    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
-    let shown = pc
-        .machine
-        .registry(|registry| registry.get(device, "FriendlyName"));
+    let shown = name_after_start(&pc, device);
     assert_eq!(
         shown.map(|it| it.encode().1[..text.len()].to_vec()),
         Some(text)

@@ -1489,6 +1489,13 @@ fn an_order_for_power_that_is_there_may_be_refused() {
     });
 }
 
+/// The second half of a rebalance: the port has agreed to stop.
+#[track_caller]
+fn restart<C, P>(pc: &Pc<C, P>) {
+    assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
+    assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+}
+
 /// A start brings full power: what asked for memory in vain to get it stops asking.
 #[test]
 fn a_start_ends_the_wait_for_memory() {
@@ -1499,8 +1506,7 @@ fn a_start_ends_the_wait_for_memory() {
         pc.machine.set_power_memory(false);
         check(pc.machine.wake());
         check(pc.machine.run_for(SECOND));
-        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        restart(&pc);
         pc.machine.set_power_memory(true);
         check(pc.machine.run_for(10 * SECOND));
         assert_rests(&pc.machine);
@@ -1517,8 +1523,7 @@ fn a_start_wakes_a_port_that_sleeps() {
         let pc = port(seed);
         assert_eq!(check(pc.machine.query_stop(pc.node)), NtStatus::SUCCESS);
         set_device_power(&pc.machine, pc.node, 4);
-        assert_eq!(check(pc.machine.stop(pc.node)), NtStatus::SUCCESS);
-        assert_eq!(check(pc.machine.start(pc.node)), NtStatus::SUCCESS);
+        restart(&pc);
         let lpt1 = pc.open();
         assert_eq!(pc.initialize(lpt1).status, NtStatus::SUCCESS);
         let port = check(pc.machine.open(r"\Device\ParallelPort0", Caller::Kernel)).unwrap();
