@@ -417,6 +417,13 @@ pub(crate) fn install() {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: SIGSEGV and its kin carry an address.
+    let address = unsafe { info.si_addr() }.expose_provenance();
+    if signal == libc::SIGSEGV && crate::pageable::give_back(address) {
+        return;
+    }
     let stacks = STACKS.get();
     if stacks.host.1 == 0 {
         // Not in a driver: this process' own fault. Die as without us.
@@ -426,10 +433,6 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     }
     // SAFETY: the kernel passes a ucontext_t with SA_SIGINFO.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
-    let info = unsafe { &*info };
-    // SAFETY: SIGSEGV and its kin carry an address.
-    let address = unsafe { info.si_addr() }.expose_provenance();
     let regs = &mut context.uc_mcontext.gregs;
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
