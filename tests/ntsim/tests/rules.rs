@@ -113,14 +113,14 @@ fn request_sin(number: u32, seed: u64) -> Result<(), Bugcheck> {
         seed,
         ..Config::default()
     };
-    request_sin_with(config, number)
+    request_sin_with(&config, number)
 }
 
 /// The same on such a machine.
-fn request_sin_with(config: Config, number: u32) -> Result<(), Bugcheck> {
+fn request_sin_with(config: &Config, number: u32) -> Result<(), Bugcheck> {
     let config = Config {
         max_steps: 200_000,
-        ..config
+        ..config.clone()
     };
     let b = bench(config, 0);
     let h = up(&b)?;
@@ -363,7 +363,7 @@ fn a_fault_beside_a_port_is_named_as_if_nothing_were_replaced() {
             patch_ports,
             ..Config::default()
         };
-        let check = request_sin_with(config, 167).unwrap_err();
+        let check = request_sin_with(&config, 167).unwrap_err();
         assert!(check.what.starts_with("write at offset 0x1 "), "{check}");
         assert!(check.frames.len() > 1, "{check}");
         (check.rule.code, check.frames)
