@@ -31,7 +31,10 @@ struct Fault {
     trap: i64,
     error: i64,
     address: Va,
+    /// The instruction, by its place in the image.
     rip: Va,
+    /// Where it really is: the loader may have moved it behind the image.
+    at: Va,
     overflow: bool,
 }
 
@@ -48,7 +51,7 @@ thread_local! {
     static WATCHED: Cell<(Va, Va)> = const { Cell::new((0, 0)) };
     /// Where a watched thread returns to from a stop: the instruction has yet to run.
     static AGAIN: Cell<Va> = const { Cell::new(0) };
-    static FAULT: Cell<Fault> = const { Cell::new(Fault { signal: 0, trap: 0, error: 0, address: 0, rip: 0, overflow: false }) };
+    static FAULT: Cell<Fault> = const { Cell::new(Fault { signal: 0, trap: 0, error: 0, address: 0, rip: 0, at: 0, overflow: false }) };
     static DECODED: RefCell<HashMap<Va, Instruction>> = RefCell::new(HashMap::new());
 }
 
@@ -417,6 +420,13 @@ pub(crate) fn install() {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: SIGSEGV and its kin carry an address.
+    let address = unsafe { info.si_addr() }.expose_provenance();
+    if signal == libc::SIGSEGV && crate::pageable::give_back(address) {
+        return;
+    }
     let stacks = STACKS.get();
     if stacks.host.1 == 0 {
         // Not in a driver: this process' own fault. Die as without us.
@@ -426,10 +436,6 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     }
     // SAFETY: the kernel passes a ucontext_t with SA_SIGINFO.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
-    let info = unsafe { &*info };
-    // SAFETY: SIGSEGV and its kin carry an address.
-    let address = unsafe { info.si_addr() }.expose_provenance();
     let regs = &mut context.uc_mcontext.gregs;
     #[allow(clippy::cast_possible_truncation, reason = "64-bit host")]
     let rip = regs[libc::REG_RIP as usize].cast_unsigned() as usize;
@@ -491,6 +497,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         error: regs[libc::REG_ERR as usize],
         address,
         rip,
+        at: rip,
         overflow,
     });
     let slot = rsp - 128 - 8;
@@ -515,7 +522,7 @@ const ERROR_WRITE: i64 = 2;
 const ERROR_FETCH: i64 = 16;
 
 extern "C" fn trap_entry(frame: &mut Frame, fx: Va) {
-    let fault = FAULT.get();
+    let mut fault = FAULT.get();
     if fault.trap == TRAP_WATCH {
         crate::watch::at_instruction(fault.rip);
         if step_on(frame) {
@@ -523,6 +530,13 @@ extern "C" fn trap_entry(frame: &mut Frame, fx: Va) {
             AGAIN.set(fault.rip);
         }
         return;
+    }
+    if !crate::state::is_borrowed() {
+        let origin = with(|k| {
+            let mut images = k.drivers.iter().filter_map(|driver| driver.image.as_ref());
+            images.find_map(|image| image.origin(fault.at))
+        });
+        fault.rip = origin.unwrap_or(fault.at);
     }
     let touch = fault.trap == TRAP_PAGE_FAULT && fault.error & ERROR_FETCH == 0;
     if touch && !fault.overflow && user::is_user(fault.address) && !crate::state::is_borrowed() {
@@ -535,7 +549,7 @@ extern "C" fn trap_entry(frame: &mut Frame, fx: Va) {
     }
     if fault.trap == TRAP_GENERAL_PROTECTION && !crate::state::is_borrowed() {
         let in_image = with(|k| k.driver_at(fault.rip)).is_some();
-        if in_image && emulate(frame, fault.rip) {
+        if in_image && emulate(frame, fault.at) {
             step_on(frame);
             return;
         }
@@ -588,9 +602,13 @@ pub(crate) fn touches_memory(rip: Va) -> bool {
 /// A driver's instruction touches user memory. Whether it goes on; an exception that no handler
 /// takes comes back here.
 fn touched(frame: &mut Frame, fx: Va, fault: Fault) -> bool {
-    let start = frame.registers(fx);
+    let registers = |frame: &Frame| Registers {
+        rip: fault.rip as u64,
+        ..frame.registers(fx)
+    };
+    let start = registers(frame);
     let guarded = with(|k| seh::guarded(k, &start));
-    let instruction = decode(fault.rip);
+    let instruction = decode(fault.at);
     let result = match instruction.mnemonic() {
         // Mnemonic::Movsd is also a move of SSE.
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq
@@ -614,7 +632,7 @@ fn touched(frame: &mut Frame, fx: Va, fault: Fault) -> bool {
     } else {
         2
     };
-    let now = frame.registers(fx);
+    let now = registers(frame);
     let mut record = seh::record(status, 0, fault.rip, &information[..count]);
     seh::dispatch(&mut record, &now);
     false
@@ -632,7 +650,7 @@ fn touch_once(
 ) -> Result<(), Refused> {
     let write = fault.error & ERROR_WRITE != 0;
     // What this fault's page has of the operand.
-    let before = user::stepping_from(fault.rip).map_or(0, |first| fault.address - first);
+    let before = user::stepping_from(fault.at).map_or(0, |first| fault.address - first);
     let size = instruction.memory_size().size().max(1);
     let room = PAGE - fault.address % PAGE;
     let touch = user::Touch {
@@ -642,7 +660,7 @@ fn touch_once(
         guarded,
     };
     user::judge(touch).map_err(|(status, bad)| (write, status, bad))?;
-    user::let_through(fault.rip, fault.address, write);
+    user::let_through(fault.at, fault.address, write);
     frame.rflags |= TRAP_FLAG;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a memory access that the processor refused means.
 
 use crate::mem::{Kind, State, Va};
+use crate::pageable;
 use crate::rules::{self, Rule};
 use crate::seh;
 use crate::state::{Kernel, with};
@@ -27,14 +28,14 @@ pub(crate) fn name(k: &Kernel, va: Va, access: &str) -> (Rule, String) {
         let rule = match (b.state, b.kind) {
             (State::Freed, Kind::Irp | Kind::SystemBuffer) => rules::IRP_TOUCHED,
             (State::Freed, _) => rules::POOL_AFTER_FREE,
-            (State::Live, _) if b.paged && k.mem.is_paged_out() && va < b.va + b.size => {
+            (State::Live, _) if b.paged && pageable::is_out() && va < b.va + b.size => {
                 rules::PAGED_AT_DISPATCH
             }
             (State::Live, _) => rules::POOL_OVERRUN,
         };
         return (rule, what);
     }
-    if k.mem.is_paged_out() && k.mem.in_section(va) {
+    if pageable::is_out() && k.mem.in_section(va) {
         return (
             rules::PAGED_AT_DISPATCH,
             format!("{access} in a pageable section of the image"),

@@ -316,6 +316,13 @@ impl Image {
         self.plan.site(va.checked_sub(self.base)?)
     }
 
+    /// Where the instruction was in the image that lies behind it now, at `va`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn origin(&self, va: Va) -> Option<Va> {
+        let offset = self.plan.origin(va.checked_sub(self.base)?)?;
+        Some(self.base + offset)
+    }
+
     /// Bytes of the mapping: the image, and what the plan has behind it.
     fn extent(&self) -> usize {
         self.size + self.plan.code.len()

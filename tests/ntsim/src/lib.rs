@@ -46,6 +46,7 @@
 //! | `stack` | kernel stacks of Windows' size, and the machine's own beside them |
 //! | `watch` | threads stopped at an instruction or a kernel call, and held there |
 //! | `mem` | guard-paged memory |
+//! | `pageable` | what of it is taken away at `DISPATCH_LEVEL`, and given back when it is touched |
 //! | `user` | user memory: who touches it, where, and how often |
 //! | `unwind` | frames inside a driver, from `.pdata` |
 //! | `seh` | structured exceptions: handlers found, asked, and gone on in |
@@ -129,6 +130,7 @@ mod machine;
 mod majors;
 mod mem;
 mod nt;
+mod pageable;
 #[cfg_attr(target_arch = "aarch64", path = "arm64/patch.rs")]
 mod patch;
 mod pnp;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::pageable::{self, protect};
 use crate::state::{DriverId, Site};
 
 /// An address in the driver's world. It is a host address: the driver runs in this process.
@@ -90,10 +91,8 @@ pub(crate) struct Mem {
     base: Va,
     next: Va,
     blocks: BTreeMap<Va, Block>,
-    live_paged: Vec<Va>,
     /// Pageable sections of drivers, with their protection.
     sections: Vec<(Va, usize, i32)>,
-    paged_out: bool,
     freed: VecDeque<Va>,
     keep_paged: bool,
     /// How many blocks each driver got, and how many bytes.
@@ -115,23 +114,16 @@ impl Mem {
         };
         assert!(base != libc::MAP_FAILED, "cannot reserve address space");
         let base = base.expose_provenance();
+        pageable::reset();
         Self {
             base,
             next: base + PAGE,
             blocks: BTreeMap::new(),
-            live_paged: Vec::new(),
             sections: Vec::new(),
-            paged_out: false,
             freed: VecDeque::new(),
             keep_paged,
             given: HashMap::new(),
         }
-    }
-
-    fn protect(va: Va, len: usize, prot: i32) {
-        // SAFETY: the range is this machine's own: its reservation or a driver's section.
-        let r = unsafe { libc::mprotect(core::ptr::with_exposed_provenance_mut(va), len, prot) };
-        assert_eq!(r, 0, "mprotect failed");
     }
 
     /// Makes a block of `size` bytes, 16-byte aligned, ending (but for alignment) at a guard page.
@@ -158,7 +150,8 @@ impl Mem {
             self.next < self.base + ARENA,
             "simulated address space used up"
         );
-        Self::protect(pages, pages_len, libc::PROT_READ | libc::PROT_WRITE);
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        protect(pages, pages_len, prot);
         let va = pages + pages_len - rounded;
         for at in va.saturating_sub(64).max(pages)..va {
             poke(at, FILLER);
@@ -168,9 +161,6 @@ impl Mem {
         }
         for at in va..va + size {
             poke(at, fill());
-        }
-        if paged {
-            self.live_paged.push(pages);
         }
         self.blocks.insert(
             pages,
@@ -187,8 +177,8 @@ impl Mem {
                 freed: Site::default(),
             },
         );
-        if paged && self.paged_out {
-            Self::protect(pages, pages_len, libc::PROT_NONE);
+        if paged {
+            pageable::add(pages, pages_len, prot);
         }
         va
     }
@@ -216,12 +206,12 @@ impl Mem {
         let Some(pages) = self.live(va).map(|b| b.pages) else {
             return true;
         };
-        let paged_out = self.paged_out;
         let Some(block) = self.blocks.get_mut(&pages) else {
             return true;
         };
-        if block.paged && paged_out {
-            Self::protect(pages, block.pages_len, libc::PROT_READ);
+        if block.paged {
+            pageable::remove(pages..pages + 1);
+            protect(pages, block.pages_len, libc::PROT_READ);
         }
         let end = block.pages + block.pages_len;
         let intact = (block.va.saturating_sub(64).max(block.pages)..block.va)
@@ -248,38 +238,28 @@ impl Mem {
         {
             self.blocks.remove(&oldest);
         }
-        self.live_paged.retain(|p| *p != pages);
         intact
     }
 
-    /// Takes paged blocks away (at `DISPATCH_LEVEL`) or gives them back.
-    pub(crate) fn page_out(&mut self, out: bool) {
-        if out == self.paged_out || self.keep_paged {
-            return;
-        }
-        self.paged_out = out;
-        let prot = if out {
-            libc::PROT_NONE
-        } else {
-            libc::PROT_READ | libc::PROT_WRITE
-        };
-        for pages in &self.live_paged {
-            Self::protect(*pages, self.blocks[pages].pages_len, prot);
-        }
-        for (va, len, own) in &self.sections {
-            Self::protect(*va, *len, if out { libc::PROT_NONE } else { *own });
+    /// From now on a touch of paged memory is an error (at `DISPATCH_LEVEL`), or not.
+    pub(crate) fn page_out(&self, out: bool) {
+        if !self.keep_paged {
+            pageable::take(out);
         }
     }
 
     /// Makes a section of a driver pageable.
     pub(crate) fn add_section(&mut self, section: (Va, usize, i32)) {
         self.sections.push(section);
+        let (start, len, prot) = section;
+        pageable::add(start, len, prot);
     }
 
     /// Forgets the sections inside an image that is gone.
     pub(crate) fn drop_sections(&mut self, start: Va, len: usize) {
-        self.sections
-            .retain(|(va, ..)| !(start..start + len).contains(va));
+        let image = start..start + len;
+        self.sections.retain(|(va, ..)| !image.contains(va));
+        pageable::remove(image);
     }
 
     /// Whether `va` lies in a pageable section.
@@ -287,10 +267,6 @@ impl Mem {
         self.sections
             .iter()
             .any(|(start, len, _)| (*start..*start + *len).contains(&va))
-    }
-
-    pub(crate) fn is_paged_out(&self) -> bool {
-        self.paged_out
     }
 
     /// All live blocks.
@@ -306,6 +282,7 @@ impl Mem {
 
 impl Drop for Mem {
     fn drop(&mut self) {
+        pageable::reset();
         // SAFETY: the reservation made in `new`; nothing uses it after the machine is gone.
         unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(self.base), ARENA) };
     }

@@ -5,6 +5,9 @@
 //! a jump in the place of such an instruction and of the few next to it. The jump leads behind the
 //! image, where the port instruction is a call of the machine and its neighbours are as they were.
 //! What cannot be moved safely is left alone, and faults.
+//!
+//! A neighbour that touches memory can fault where it is now. Then it is known by the place that it
+//! had: see [`Plan::origin`].
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -39,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) code: Vec<u8>,
     /// Where a call returns to, and the instruction in whose place it is. In order.
     sites: Vec<(usize, Instruction)>,
+    /// Where a neighbour is now, and where it was. In order.
+    moved: Vec<(usize, usize)>,
 }
 
 impl Plan {
@@ -61,6 +66,12 @@ impl Plan {
     pub(crate) fn site(&self, offset: usize) -> Option<Instruction> {
         let found = self.sites.binary_search_by_key(&offset, |(at, _)| *at);
         Some(self.sites[found.ok()?].1)
+    }
+
+    /// Where the instruction was that is at `offset` now.
+    pub(crate) fn origin(&self, offset: usize) -> Option<usize> {
+        let found = self.moved.binary_search_by_key(&offset, |(at, _)| *at);
+        Some(self.moved[found.ok()?].1)
     }
 
     fn make(file: &[u8], parsed: &PeFile64<'_>) -> Option<Self> {
@@ -120,24 +131,18 @@ impl Plan {
         let Some(targets) = targets(image, code, &instructions) else {
             return;
         };
-        let mut taken = 0;
-        for index in 0..instructions.len() {
-            if index >= taken
-                && is_port(&instructions[index])
-                && let Some(window) = window(&instructions, taken, index, &targets)
-            {
-                taken = window.end;
-                self.replace(&instructions[window], area);
-            }
+        for window in windows(&instructions, &targets) {
+            self.replace(&instructions[window], area);
         }
     }
 
     /// Puts a jump in the place of these instructions.
     fn replace(&mut self, old: &[Instruction], area: usize) {
-        let undo = (self.code.len(), self.sites.len());
+        let undo = (self.code.len(), self.sites.len(), self.moved.len());
         if self.write(old, area).is_none() {
             self.code.truncate(undo.0);
             self.sites.truncate(undo.1);
+            self.moved.truncate(undo.2);
             return;
         }
         let (first, last) = (&old[0], &old[old.len() - 1]);
@@ -159,9 +164,10 @@ impl Plan {
                 self.code.extend(relative(after, area));
                 self.sites.push((after, *instruction));
             } else {
-                let at = (area + self.code.len()) as u64;
+                let at = area + self.code.len();
+                self.moved.push((at, offset(instruction.ip())));
                 let one = [*instruction];
-                let block = InstructionBlock::new(&one, at);
+                let block = InstructionBlock::new(&one, at as u64);
                 let moved = BlockEncoder::encode(64, block, BlockEncoderOptions::NONE).ok()?;
                 self.code.extend(moved.code_buffer);
             }
@@ -192,20 +198,45 @@ pub(crate) fn is_port(instruction: &Instruction) -> bool {
     }
 }
 
-/// Whether an instruction does the same at another address, and cannot fault there: it works on
-/// registers, or branches.
-fn is_movable(instruction: &Instruction) -> bool {
-    let plain = match instruction.flow_control() {
-        FlowControl::Next => true,
-        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
-            instruction.op0_kind() == OpKind::NearBranch64
+/// How an instruction can be moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Movable {
+    /// It does the same at another address, and cannot fault there: it works on registers, or
+    /// branches.
+    Freely,
+    /// The same, but it can fault: it loads or stores.
+    WithFaults,
+    /// It is another there.
+    Not,
+}
+
+impl Movable {
+    fn of(instruction: &Instruction) -> Self {
+        let plain = match instruction.flow_control() {
+            FlowControl::Next => true,
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
+                instruction.op0_kind() == OpKind::NearBranch64
+            }
+            _ => false,
+        };
+        if !plain
+            || instruction.is_stack_instruction()
+            || instruction.is_privileged()
+            || instruction.is_string_instruction()
+            || instruction.is_ip_rel_memory_operand()
+            || matches!(
+                instruction.mnemonic(),
+                // They fault, or look where they are.
+                Mnemonic::Div | Mnemonic::Idiv | Mnemonic::Ud2 | Mnemonic::Int3
+            )
+        {
+            return Self::Not;
         }
-        _ => false,
-    };
-    let touches_memory = (0..instruction.op_count()).any(|operand| {
-        !matches!(
-            instruction.op_kind(operand),
-            OpKind::Register
+        let kinds = (0..instruction.op_count()).map(|operand| instruction.op_kind(operand));
+        let mut movable = Self::Freely;
+        for kind in kinds {
+            match kind {
+                OpKind::Register
                 | OpKind::NearBranch64
                 | OpKind::Immediate8
                 | OpKind::Immediate32
@@ -214,36 +245,73 @@ fn is_movable(instruction: &Instruction) -> bool {
                 | OpKind::Immediate8to64
                 | OpKind::Immediate32to64
                 | OpKind::Immediate16
-                | OpKind::Immediate8_2nd
-        )
-    });
-    plain
-        && !touches_memory
-        && !instruction.is_stack_instruction()
-        && !instruction.is_privileged()
-        && !matches!(
-            instruction.mnemonic(),
-            // They fault, or look where they are.
-            Mnemonic::Div | Mnemonic::Idiv | Mnemonic::Ud2 | Mnemonic::Int3
-        )
+                | OpKind::Immediate8_2nd => {}
+                OpKind::Memory => movable = Self::WithFaults,
+                _ => return Self::Not,
+            }
+        }
+        movable
+    }
+}
+
+/// What is replaced in a function: windows that do not overlap, in order.
+fn windows(all: &[Instruction], targets: &BTreeSet<u64>) -> Vec<Range<usize>> {
+    let mut windows: Vec<Range<usize>> = Vec::new();
+    for index in 0..all.len() {
+        let taken = windows.last().map_or(0, |last| last.end);
+        if index < taken || !is_port(&all[index]) {
+            continue;
+        }
+        if let Some(found) = window(all, taken, index, targets) {
+            windows.push(found);
+        } else if let Some(last) = windows.last_mut() {
+            // Together with the one before.
+            let both = last.start..index + 1;
+            if index - last.end < JUMP && fits(all, &both, targets, true) {
+                *last = both;
+            }
+        }
+    }
+    windows
 }
 
 /// The fewest instructions around that at `index` which have room for a jump, can be moved, and
-/// are not jumped into.
+/// are not jumped into. Those that cannot fault are preferred.
 fn window(
     all: &[Instruction],
     from: usize,
     index: usize,
     targets: &BTreeSet<u64>,
 ) -> Option<Range<usize>> {
-    (from..=index).rev().take(JUMP).find_map(|start| {
-        let room = |end: usize| all[end].next_ip() - all[start].ip() >= JUMP as u64;
-        let end = (index..all.len()).take(JUMP).find(|end| room(*end))?;
-        let inside = &all[start..=end];
-        let fits = inside.iter().all(|it| is_port(it) || is_movable(it))
-            && inside[1..].iter().all(|it| !targets.contains(&it.ip()));
-        fits.then_some(start..end + 1)
+    [false, true].into_iter().find_map(|faults| {
+        (from..=index).rev().take(JUMP).find_map(|start| {
+            let room = |end: usize| all[end].next_ip() - all[start].ip() >= JUMP as u64;
+            let end = (index..all.len()).take(JUMP).find(|end| room(*end))?;
+            let window = start..end + 1;
+            fits(all, &window, targets, faults).then_some(window)
+        })
     })
+}
+
+/// Whether a jump can be in the place of these instructions. With `faults` they may load and store;
+/// then no block begins among them, behind a branch.
+fn fits(all: &[Instruction], window: &Range<usize>, targets: &BTreeSet<u64>, faults: bool) -> bool {
+    let inside = &all[window.clone()];
+    let [before @ .., _] = inside else {
+        return false;
+    };
+    inside.iter().all(|instruction| {
+        is_port(instruction)
+            || match Movable::of(instruction) {
+                Movable::Freely => true,
+                Movable::WithFaults => faults,
+                Movable::Not => false,
+            }
+    }) && inside[1..].iter().all(|it| !targets.contains(&it.ip()))
+        && (!faults
+            || before
+                .iter()
+                .all(|it| it.flow_control() == FlowControl::Next))
 }
 
 /// Where a function may jump to, and more. `None`: not known.
@@ -351,8 +419,10 @@ mod tests {
         for function in [
             // in al, dx; test al, 0x20; je to the test; ret
             [0xEC, 0xA8, 0x20, 0x74, 0xFC, 0xC3].as_slice(),
-            // in al, dx; mov [rcx + 1], al; mov [rcx], al; ret
-            &[0xEC, 0x88, 0x41, 0x01, 0x88, 0x01, 0xC3],
+            // in al, dx; mov [rip + 1], al; ret
+            &[0xEC, 0x88, 0x05, 0x01, 0x00, 0x00, 0x00, 0xC3],
+            // in al, dx; jne to the end; mov [rcx], al; ret
+            &[0xEC, 0x75, 0x02, 0x88, 0x01, 0xC3],
             // in al, dx; nop x 4; jmp rax
             &[0xEC, 0x90, 0x90, 0x90, 0x90, 0xFF, 0xE0],
             // in al, dx; ret
@@ -361,5 +431,28 @@ mod tests {
             let plan = plan(function);
             assert!(plan.jumps.is_empty() && plan.code.is_empty());
         }
+    }
+
+    #[test]
+    fn a_neighbour_that_touches_memory_is_known_by_where_it_was() {
+        // in al, dx; mov [rcx + 1], al; mov [rcx], al; ret
+        let plan = plan(&[0xEC, 0x88, 0x41, 0x01, 0x88, 0x01, 0xC3]);
+        assert_eq!(plan.jumps.len(), 1);
+        assert_eq!(plan.jumps[0].1.len(), 6);
+        let moved = decoded(&plan.code, AREA);
+        let places = moved[2..4].iter().map(|it| plan.origin(offset(it.ip())));
+        assert_eq!(places.collect::<Vec<_>>(), [Some(1), Some(4)]);
+        assert_eq!(plan.origin(AREA), None);
+    }
+
+    #[test]
+    fn two_ports_share_a_jump() {
+        // jmp to the ret; mov al, 1; out dx, al; mov al, 0; out dx, al; ret
+        let code = [0xEB, 0x06, 0xB0, 0x01, 0xEE, 0xB0, 0x00, 0xEE, 0xC3];
+        let plan = plan(&code);
+        assert_eq!(plan.jumps.len(), 1);
+        assert_eq!((plan.jumps[0].0, plan.jumps[0].1.len()), (2, 6));
+        let moved = decoded(&plan.code, AREA);
+        assert_eq!(moved.last().unwrap().near_branch_target(), 8);
     }
 }

@@ -111,8 +111,16 @@ fn virtue_passes_with_every_seed() {
 fn request_sin(number: u32, seed: u64) -> Result<(), Bugcheck> {
     let config = Config {
         seed,
-        max_steps: 200_000,
         ..Config::default()
+    };
+    request_sin_with(&config, number)
+}
+
+/// The same on such a machine.
+fn request_sin_with(config: &Config, number: u32) -> Result<(), Bugcheck> {
+    let config = Config {
+        max_steps: 200_000,
+        ..config.clone()
     };
     let b = bench(config, 0);
     let h = up(&b)?;
@@ -287,6 +295,7 @@ const REQUEST_SINS: &[Sin] = &[
     (164, "Q2", "C9/05"),            // spin lock released to another IRQL
     (165, "L1", "C4/1000"),          // queued spin lock twice
     (166, "L4", "C4/40007"),         // queued spin lock kept
+    (167, "M1", "CC"),               // after free, beside a port instruction
 ];
 
 /// The request sins that call a kernel function at an IRQL that it is not for.
@@ -345,6 +354,21 @@ fn all_named(
 #[test]
 fn every_request_sin_is_named() {
     all_named("request", &request_sins(), 5, request_sin);
+}
+
+#[test]
+fn a_fault_beside_a_port_is_named_as_if_nothing_were_replaced() {
+    let named = [false, true].map(|patch_ports| {
+        let config = Config {
+            patch_ports,
+            ..Config::default()
+        };
+        let check = request_sin_with(&config, 167).unwrap_err();
+        assert!(check.what.starts_with("write at offset 0x1 "), "{check}");
+        assert!(check.frames.len() > 1, "{check}");
+        (check.rule.code, check.frames)
+    });
+    assert_eq!(named[0], named[1]);
 }
 
 /// A life with everything in it that the parameter's sins wait for.

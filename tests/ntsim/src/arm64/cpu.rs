@@ -243,6 +243,13 @@ pub(crate) fn install() {
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: SIGSEGV and its kin carry an address.
+    let address = unsafe { info.si_addr() }.expose_provenance();
+    if signal == libc::SIGSEGV && crate::pageable::give_back(address) {
+        return;
+    }
     let (limit, top) = STACK.get();
     if top == 0 {
         // Not in a driver: this process' own fault. Die as without us.
@@ -252,10 +259,6 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     }
     // SAFETY: the kernel passes a ucontext_t with SA_SIGINFO.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    // SAFETY: the kernel passes a siginfo_t with SA_SIGINFO.
-    let info = unsafe { &*info };
-    // SAFETY: SIGSEGV and its kin carry an address.
-    let address = unsafe { info.si_addr() }.expose_provenance();
     let machine = &mut context.uc_mcontext;
     if signal == libc::SIGTRAP && va(machine.pc) == resume_point as *const () as usize {
         // The vector registers are loaded already.
