@@ -8,8 +8,7 @@ use crate::{
 };
 
 /// `ReadFile`: [`BulkRead`] says what it is made of. The pipe queue's own memory is its bounce
-/// buffer. Its methods are those of
-/// [`TransferPlan`](crate::kernel::TransferPlan).
+/// buffer. Its methods are those of [`TransferPlan`](crate::kernel::TransferPlan).
 pub(super) struct Reads {
     pipe: OpenPipe,
     limits: Shared<Limits>,

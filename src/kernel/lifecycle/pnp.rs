@@ -412,18 +412,12 @@ unsafe extern "C" fn lower_done<R: Role>(
 
 /// The second half of a request that the lower drivers act on first.
 unsafe extern "C" fn resume<R: Role>(object: PDEVICE_OBJECT, context: PVOID) {
-    // SAFETY: the device that the work item was allocated for.
-    let object = unsafe { NonNull::new_unchecked(object) };
-    // SAFETY: `lower_done` passed the IRP.
-    let irp = unsafe { NonNull::new_unchecked(context.cast::<IRP>()) };
     // SAFETY: the kernel calls this.
     let routine = unsafe { Routine::new() };
     // SAFETY: a work item runs at PASSIVE_LEVEL.
     let passive = unsafe { Passive::of(&routine) };
-    // SAFETY: the device that the work item was allocated for.
-    let device = unsafe { Device::<R>::from_raw(object) };
-    // SAFETY: accepted under this lock, and stopped on its way up for us.
-    let irp = unsafe { Irp::resume(irp, device.remove_lock()) };
+    // SAFETY: the device that the work item was allocated for; `lower_done` passed the IRP.
+    let (device, irp) = unsafe { power::taken_up::<R>(object.cast(), context.cast()) };
     // SAFETY: the IRP holds the remove lock.
     let role = unsafe { device.role() };
     if u32::from(irp.stack().MinorFunction) == IRP_MN_FILTER_RESOURCE_REQUIREMENTS {

@@ -242,12 +242,15 @@ fn ask_for<R: Role>(
     })
 }
 
-/// What a completion routine or a work item of this file was given.
+/// What a completion routine or a work item was given.
 ///
 /// # Safety
 /// `object` is a device object of a role `R`, and `irp` was accepted for it, and comes back to it
 /// here.
-unsafe fn taken_up<'d, R: Role>(object: PVOID, irp: *mut IRP) -> (Device<'d, R>, Irp) {
+pub(in crate::kernel) unsafe fn taken_up<'d, R: Role>(
+    object: PVOID,
+    irp: *mut IRP,
+) -> (Device<'d, R>, Irp) {
     // SAFETY: the caller's promise.
     let object = unsafe { NonNull::new_unchecked(object.cast::<DEVICE_OBJECT>()) };
     // SAFETY: likewise; the IRP holds the device.

@@ -27,9 +27,8 @@ use super::{
 use crate::{ioctl::Status, sharing::Flight};
 use pump::{Pump, PumpState, release_irp};
 
-/// What the requests of a pipe queue are made of: the role's business, which this room does not know.
-/// The methods are called one at a time, at
-/// <= `DISPATCH_LEVEL`.
+/// What the requests of a pipe queue are made of: the role's business, which this room does not
+/// know. The methods are called one at a time, at <= `DISPATCH_LEVEL`.
 pub(crate) trait TransferPlan: Send + 'static {
     /// What dispatch has parsed a request to, which travels with its IRP.
     type Carried: Send + 'static;

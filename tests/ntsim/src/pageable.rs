@@ -1,6 +1,6 @@
 //! Pageable memory: what is taken away at `DISPATCH_LEVEL`.
 //!
-//! It is given back when it is touched, not when the level falls: a range that nobody has touched
+//! It is given back when it is touched, not when the level falls: a range that no code has touched
 //! since it was taken away costs nothing at the next raise. The signal handlers ask [`give_back`]
 //! before anything else, so what is here is not in the machine's state, which may be borrowed then.
 

@@ -138,6 +138,18 @@ fn nap_unasked(machine: &Machine) {
     wake(machine);
 }
 
+/// A sleep after which the port is refused its power.
+#[track_caller]
+fn wake_without_power<C, P>(pc: &Pc<C, P>) {
+    sleep(&pc.machine);
+    let refused = PowerUp {
+        refused: Some(NtStatus::NOT_SUPPORTED),
+        ..PowerUp::default()
+    };
+    pc.machine.set_power_up(pc.node, refused);
+    wake(&pc.machine);
+}
+
 /// `IOCTL_INTERNAL_PARALLEL_PORT_ALLOCATE` in a thread of its own: its status, when there is one.
 fn start_allocation(machine: &Machine, port: Handle) -> Rc<Cell<Option<NtStatus>>> {
     let granted = Rc::new(Cell::new(None));
@@ -1267,13 +1279,7 @@ fn a_port_that_sleeps_is_not_removed() {
                 assert_eq!(ecr(), 0);
                 port.allocate();
                 // Without power there is no word of when it comes.
-                sleep(&pc.machine);
-                let refused = PowerUp {
-                    refused: Some(NtStatus::NOT_SUPPORTED),
-                    ..PowerUp::default()
-                };
-                pc.machine.set_power_up(pc.node, refused);
-                wake(&pc.machine);
+                wake_without_power(pc);
                 assert_eq!(facts(), before);
                 let set = port.call(Callback::TrySetChipMode(chip_mode::ECP), PASSIVE);
                 assert_eq!(set.status(), NtStatus::DEVICE_NOT_READY);
@@ -1303,13 +1309,7 @@ fn clients_of_a_port_without_power_are_refused() {
         let pc = Setup::with_config(config(seed)).started_with(chip, chain.clone());
         let client = Client::load(&pc);
         let (class, other) = (client.open_locked(), client.open(r"\Device\Parallel0.1"));
-        sleep(&pc.machine);
-        let refused = PowerUp {
-            refused: Some(NtStatus::NOT_SUPPORTED),
-            ..PowerUp::default()
-        };
-        pc.machine.set_power_up(pc.node, refused);
-        wake(&pc.machine);
+        wake_without_power(&pc);
         let accesses = pc.machine.port_accesses();
         let first = command(0, command_flags::HAVE_PORT_KEEP_PORT);
         for callback in [

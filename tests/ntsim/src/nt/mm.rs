@@ -518,8 +518,8 @@ fn map(k: &mut Kernel, mdl: Va) -> Option<Va> {
     Some(mapped)
 }
 
-/// As a lower driver does that reads the pages of a partial MDL itself: the mapping is left to whoever
-/// made the MDL.
+/// As a lower driver does that reads the pages of a partial MDL itself: the mapping is left to the
+/// driver that made the MDL.
 pub(crate) fn map_partial(k: &mut Kernel, mdl: Va) {
     let of = flags(mdl);
     if of & PARTIAL != 0 && of & (MAPPED_TO_SYSTEM_VA | SOURCE_IS_NONPAGED_POOL) == 0 {
